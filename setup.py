@@ -1,0 +1,92 @@
+"""Builds the kernels: every .pyx of the kernel table once per instruction set of this machine.
+
+TINYML_DEBUG=1 builds with bounds checks. Metadata is in pyproject.toml.
+"""
+
+import os
+import platform
+import runpy
+import shutil
+import subprocess
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+KERNELS = Path("tinyml/_kernels")
+DEBUG = os.environ.get("TINYML_DEBUG") == "1"
+DIRECTIVES = {
+    "language_level": 3,
+    "boundscheck": DEBUG,
+    "initializedcheck": DEBUG,
+    "wraparound": False,
+    "cdivision": True,
+    "freethreading_compatible": False,
+}
+# Contraction off: a fused multiply-add is written where it is meant. Signed sums wrap: packed corrections rely on it.
+FLAGS = ["-O3", "-ffp-contract=off", "-fwrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function", "-Wno-discarded-qualifiers"]
+SHARED = "tinyml._kernels._shared"      # Cython's memoryview code, compiled once for all kernels
+
+
+def openmp_flags() -> list[str]:
+    """-fopenmp where a program with it compiles and links; else a warning and a serial build."""
+    compiler = os.environ.get("CC", "cc")
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
+        command = [*compiler.split(), "-fopenmp", str(source), "-o", str(Path(folder, "probe"))]
+        try:
+            done = subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            done = False
+    if not done:
+        warnings.warn(f"{compiler} cannot build with OpenMP: tinyml's kernels will run on one thread", stacklevel=2)
+    return ["-fopenmp"] if done else []
+
+
+def extensions() -> list[Extension]:
+    """One extension a kernel and instruction set, from C that Cython generates once a kernel."""
+    table = runpy.run_path(str(KERNELS / "table.py"))
+    openmp = openmp_flags()
+    generated = Path("build/generated")
+    generated.mkdir(parents=True, exist_ok=True)
+    options = {"include_path": [str(KERNELS)], "compiler_directives": DIRECTIVES, "build_dir": str(generated)}
+    names = [*table["KERNELS"], "cpu"]
+    cythonize([Extension(f"tinyml._kernels.{name}", [str(KERNELS / f"{name}.pyx")]) for name in names],
+              shared_utility_qualified_name=SHARED, **options)
+    shared = generated / "_shared.c"
+    subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={shared}"], check=True)
+
+    def extension(name: str, source: Path, flags: list[str]) -> Extension:
+        return Extension(name, [str(source)], include_dirs=[str(KERNELS)], extra_compile_args=FLAGS + openmp + flags,
+                         extra_link_args=openmp, depends=[str(KERNELS / "simd.h")])
+
+    found = [extension(SHARED, shared, []), extension("tinyml._kernels.cpu", generated / KERNELS / "cpu.c", [])]
+    for isa in table["isas_for"](platform.machine()):
+        (KERNELS / isa).mkdir(exist_ok=True)    # where an in-place build puts its modules
+        for name in table["KERNELS"]:
+            # a copy for each instruction set: object files are named after their source
+            source = generated / isa / f"{name}.c"
+            source.parent.mkdir(exist_ok=True)
+            shutil.copy2(generated / KERNELS / f"{name}.c", source)
+            found.append(extension(f"tinyml._kernels.{isa}.{name}", source, table["ISAS"][isa]["flags"]))
+    return found
+
+
+class Build(build_ext):
+    """build_ext on all cores; generating the C only when something is compiled (an sdist needs no compiler)."""
+
+    def initialize_options(self):
+        super().initialize_options()
+        self.parallel = os.cpu_count()
+
+    def finalize_options(self):
+        self.distribution.ext_modules[:] = extensions()
+        super().finalize_options()
+
+
+setup(ext_modules=[Extension("tinyml._kernels.cpu", ["tinyml/_kernels/cpu.pyx"])], cmdclass={"build_ext": Build})

@@ -1,0 +1,117 @@
+# Loops over codes u = q + 128 (unsigned bytes): to and from float, tables, sums, the two-step rounding.
+from cython.parallel cimport prange
+from libc.math cimport INFINITY, fabsf, rintf
+from libc.stdint cimport int32_t, int64_t, uint8_t
+
+cdef enum:
+    BLOCK = 4096    # elements of one unit of work
+
+
+cdef inline float bounded(float v, float lo, float hi) noexcept nogil:
+    # written so that a NaN comes out as lo: the conversion to an integer is then always defined
+    v = v if v > lo else lo
+    return v if v < hi else hi
+
+
+cdef Py_ssize_t quantize_block(const float* x, Py_ssize_t n, float scale, float zero, uint8_t* y) noexcept nogil:
+    cdef Py_ssize_t i, nans = 0
+    for i in range(n):
+        nans += x[i] != x[i]
+        y[i] = <uint8_t><int32_t>bounded(rintf(x[i] / scale) + zero, 0, 255)
+    return nans
+
+
+def quantize(const float[::1] x, float scale, int zero_point, uint8_t[::1] y, int threads):
+    """y = clamp(rint(x / scale) + zero_point, 0, 255), ties to even; design (7). Returns the number of NaNs in x."""
+    cdef Py_ssize_t n = x.shape[0], unit, nans = 0
+    if n == 0:
+        return 0
+    for unit in prange((n + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
+        nans += quantize_block(&x[unit * BLOCK], min(<Py_ssize_t>BLOCK, n - unit * BLOCK), scale,
+                               <float>zero_point, &y[unit * BLOCK])
+    return nans
+
+
+cdef int quantize_row(const float* x, Py_ssize_t n, float* scale, uint8_t* y) noexcept nogil:
+    cdef float largest = 0, s
+    cdef Py_ssize_t i, bad = 0
+    for i in range(n):
+        bad += not (fabsf(x[i]) < INFINITY)
+        largest = fabsf(x[i]) if fabsf(x[i]) > largest else largest
+    s = largest / 127
+    if bad or s < 1.17549435e-38:       # a scale below the smallest normal float counts as a row of zeros
+        scale[0] = INFINITY - INFINITY if bad else 1
+        for i in range(n):
+            y[i] = 128
+        return 0
+    scale[0] = s
+    for i in range(n):
+        y[i] = <uint8_t><int32_t>(bounded(rintf(x[i] / s), -127, 127) + 128)
+    return 0
+
+
+def quantize_rows(const float[:, ::1] x, float[::1] scale, uint8_t[:, ::1] y, int threads):
+    """Symmetric per row, design (9): scale = max|x| / 127 (1 for a row of zeros, NaN for a non-finite one), z = 128."""
+    cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], r
+    if rows == 0:
+        return
+    if n == 0:
+        scale[:] = 1
+        return
+    for r in prange(rows, nogil=True, num_threads=threads, schedule="static"):
+        quantize_row(&x[r, 0], n, &scale[r], &y[r, 0])
+
+
+def dequantize(const uint8_t[::1] x, float scale, int zero_point, float[::1] y, int threads):
+    """y = scale * (x - zero_point); design (1)."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        y[i] = scale * <float>(<int32_t>x[i] - zero_point)
+
+
+def lookup(const uint8_t[::1] x, const uint8_t[::1] table, uint8_t[::1] y, int threads):
+    """y = table[x], a pointwise function of one code; design (8)."""
+    cdef Py_ssize_t i
+    for i in prange(x.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        y[i] = table[x[i]]
+
+
+def add_codes(const uint8_t[::1] a, const uint8_t[::1] b, int za, int zb, int64_t ma, int64_t mb, int shift,
+              int zero_point, int lo, int hi, uint8_t[::1] y, int threads):
+    """y = clamp(zero_point + (((a - za) * ma + (b - zb) * mb + 2^(shift-1)) >> shift), lo, hi); design (8)."""
+    cdef Py_ssize_t i
+    cdef int64_t v, half = <int64_t>1 << (shift - 1)
+    for i in prange(a.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        v = zero_point + ((((<int64_t>a[i]) - za) * ma + ((<int64_t>b[i]) - zb) * mb + half) >> shift)
+        v = lo if v < lo else v
+        y[i] = <uint8_t>(hi if v > hi else v)
+
+
+cdef inline int64_t saturate(int64_t v) noexcept nogil:
+    if v > 2147483647:
+        return 2147483647
+    return v if v > -2147483648 else -2147483648
+
+
+def requantize_double(const int32_t[:, ::1] acc, const int64_t[::1] m, const int64_t[::1] shift, int zero_point, int lo,
+                      int hi, uint8_t[:, ::1] y, int threads):
+    """gemmlowp's two roundings, design (5): SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT.
+
+    acc[P][N], m and shift [N] with the real multiplier m * 2^-shift; the left shift of multipliers above 1 saturates.
+    """
+    cdef Py_ssize_t p, n
+    cdef int64_t left, right, v, product, remainder, mask
+    for p in prange(acc.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        for n in range(acc.shape[1]):
+            left = 31 - shift[n] if shift[n] < 31 else 0
+            right = shift[n] - 31 if shift[n] > 31 else 0
+            v = saturate((<int64_t>acc[p, n]) * (<int64_t>1 << left))
+            product = v * m[n]
+            # C division truncates toward zero, as gemmlowp's does (cdivision is on)
+            v = (product + (1073741824 if product >= 0 else 1 - 1073741824)) / <int64_t>2147483648
+            mask = (<int64_t>1 << right) - 1
+            remainder = v & mask
+            v = (v >> right) + (1 if remainder > (mask >> 1) + (1 if v < 0 else 0) else 0)
+            v = saturate(v + zero_point)
+            v = lo if v < lo else v
+            y[p, n] = <uint8_t>(hi if v > hi else v)

@@ -1,0 +1,90 @@
+"""Chooses, at import, the instruction set the kernels run on, and holds the number of threads.
+
+`TINYML_ISA` overrides the choice; `load` gives the kernels of any instruction set that this machine runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+from types import SimpleNamespace
+
+from . import cpu, table
+
+
+def available() -> list[str]:
+    """Instruction sets that this CPU runs and that were compiled, best first."""
+    features = cpu.features()
+    return [isa for isa in table.isas_for(platform.machine()) if features.issuperset(table.ISAS[isa]["features"])]
+
+
+def choose() -> str:
+    """The best instruction set, or what TINYML_ISA names.
+
+    Raises:
+        ImportError: TINYML_ISA names one that this machine cannot run.
+    """
+    wanted = os.environ.get("TINYML_ISA")
+    if wanted is None:
+        return available()[0]
+    if wanted not in available():
+        raise ImportError(f"TINYML_ISA={wanted}: expected one of {', '.join(available())} on this CPU")
+    return wanted
+
+
+def load(isa: str) -> SimpleNamespace:
+    """All kernels of the table, compiled for `isa`, as attributes of one namespace."""
+    kernels = SimpleNamespace(isa=isa)
+    for name, functions in table.KERNELS.items():
+        module = importlib.import_module(f"tinyml._kernels.{isa}.{name}")
+        for function in functions:
+            setattr(kernels, function, getattr(module, function))
+    kernels.tiles = importlib.import_module(f"tinyml._kernels.{isa}.product_int8").tiles()
+    return kernels
+
+
+active = load(choose())
+
+_SMALL = 200_000    # multiply-adds (or elements x 16) below which starting threads costs more than it gains
+_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+_forked = False
+
+
+def set_num_threads(n: int) -> None:
+    """Number of threads that kernels use for large work (results do not depend on it)."""
+    global _threads
+    if not isinstance(n, int) or n < 1:
+        raise ValueError(f"set_num_threads: expected a whole number of at least 1, got {n!r}")
+    _threads = n
+
+
+def get_num_threads() -> int:
+    """Number of threads that kernels use for large work."""
+    return 1 if _forked else _threads
+
+
+def threads_for(work: int) -> int:
+    """Threads for a kernel that does `work` multiply-adds: one where the work is small, or in a forked child."""
+    return 1 if _forked or work < _SMALL else _threads
+
+
+def _in_child() -> None:
+    # libgomp's threads do not survive a fork, and starting new ones in the child hangs
+    global _forked
+    _forked = True
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
+
+
+def config() -> dict:
+    """What the kernels run on."""
+    return {
+        "isa": active.isa,
+        "available": available(),
+        "threads": get_num_threads(),
+        "openmp": cpu.openmp(),
+        "machine": platform.machine(),
+    }

@@ -1,0 +1,187 @@
+"""Float kernels over ndarrays: layouts, output buffers and threads. float32 runs compiled, float64 in reference.py."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from . import reference
+from .dispatch import active, threads_for
+from .windows import Window, geometry
+
+
+def _kernels(dtype: np.dtype):
+    return active if dtype == np.float32 else reference
+
+
+def nhwc(x: np.ndarray) -> np.ndarray:
+    """An NCHW array as contiguous NHWC; free where its memory already is."""
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+
+
+def nchw(y: np.ndarray) -> np.ndarray:
+    """The NCHW view of an NHWC array."""
+    return y.transpose(0, 3, 1, 2)
+
+
+def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """a (..., M, K) @ b (..., K, N) + bias (N): leading dimensions broadcast, any strides, no transposed copy."""
+    *lead_a, m, k = a.shape
+    n = b.shape[-1]
+    if b.ndim == 2 and a.ndim != 2:
+        # one matrix for all: rows of all batches are rows of one product
+        return matmul(a.reshape(-1, k), b, bias).reshape(*lead_a, m, n)
+    lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    a3 = np.broadcast_to(a, (*lead, m, k)).reshape(-1, m, k)
+    b3 = np.broadcast_to(b, (*lead, k, n)).reshape(-1, k, n)
+    c = np.empty((a3.shape[0], m, n), a.dtype)
+    _kernels(a.dtype).gemm_f32(a3, b3, bias, c, threads_for(c.size * k))
+    return c.reshape(*lead, m, n)
+
+
+def _taps_first(weight: np.ndarray, groups: int) -> np.ndarray:
+    """Weights (G*N, K, kh, kw) as a view [G][taps][K][N]."""
+    total, k, kh, kw = weight.shape
+    return weight.reshape(groups, total // groups, k, kh * kw).transpose(0, 3, 2, 1)
+
+
+def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window) -> np.ndarray:
+    """x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N) -> (B, N, OH, OW), memory channels-last."""
+    xs = nhwc(x)
+    shape, out = geometry(xs.shape, window)
+    y = np.empty((*out, weight.shape[0]), x.dtype)
+    w = _taps_first(np.ascontiguousarray(weight), window.groups)
+    _kernels(x.dtype).conv2d_f32(xs, w, bias, y, shape, threads_for(y.size * weight[0].size))
+    return nchw(y)
+
+
+def conv2d_grad_input(dy: np.ndarray, weight: np.ndarray, hw: tuple[int, int], window: Window) -> np.ndarray:
+    """Gradient of conv2d to its input of height and width `hw`."""
+    dys = nhwc(dy)
+    shape, out = geometry(dys.shape, window, hw)
+    k = weight.shape[1]
+    dx = np.empty((*out, k * window.groups), dy.dtype)
+    w = _taps_first(np.ascontiguousarray(weight), window.groups).transpose(0, 1, 3, 2)
+    _kernels(dy.dtype).conv2d_f32(dys, w, None, dx, shape, threads_for(dys.size * weight[0].size))
+    return nchw(dx)
+
+
+def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, ...], window: Window) -> np.ndarray:
+    """Gradient of conv2d to its weight."""
+    xs, dys = nhwc(x), nhwc(dy)
+    shape, _ = geometry(xs.shape, window)
+    total, k, kh, kw = weight_shape
+    g, n = window.groups, total // window.groups
+    dw = np.empty((g, kh * kw, k, n), x.dtype)
+    _kernels(x.dtype).conv2d_grad_weight_f32(xs, dys, dw, shape, threads_for(dys.size * k * kh * kw))
+    return dw.transpose(0, 3, 2, 1).reshape(weight_shape)
+
+
+def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Largest of each window (NCHW), and the pixel h*W + w it came from (NHWC, for the gradient)."""
+    xs = nhwc(x)
+    shape = (xs.shape[0], len(rows), len(columns), xs.shape[3])
+    y, at = np.empty(shape, x.dtype), np.empty(shape, np.int32)
+    _kernels(x.dtype).max_pool_f32(xs, rows, columns, y, at, threads_for(16 * x.size))
+    return nchw(y), at
+
+
+def max_pool_grad(dy: np.ndarray, at: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
+    """Gradient of max_pool to its input."""
+    dys = nhwc(dy)
+    dx = np.empty((dys.shape[0], *hw, dys.shape[3]), dy.dtype)
+    _kernels(dy.dtype).max_pool_grad_f32(dys, at, dx, threads_for(16 * dx.size))
+    return nchw(dx)
+
+
+def avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> np.ndarray:
+    """Sum of each window / divisor [OH][OW]."""
+    xs = nhwc(x)
+    y = np.empty((xs.shape[0], len(rows), len(columns), xs.shape[3]), x.dtype)
+    _kernels(x.dtype).avg_pool_f32(xs, rows, columns, divisor.astype(x.dtype), y, threads_for(16 * x.size))
+    return nchw(y)
+
+
+def avg_pool_grad(dy: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray,
+                  hw: tuple[int, int]) -> np.ndarray:
+    """Gradient of avg_pool to its input."""
+    dys = nhwc(dy)
+    dx = np.empty((dys.shape[0], *hw, dys.shape[3]), dy.dtype)
+    _kernels(dy.dtype).avg_pool_grad_f32(dys, rows, columns, divisor.astype(dy.dtype), dx, threads_for(16 * dx.size))
+    return nchw(dx)
+
+
+def _rows(x: np.ndarray) -> np.ndarray:
+    """(..., C) as contiguous (P, C)."""
+    return np.ascontiguousarray(x).reshape(-1, x.shape[-1]) if x.size else np.empty((0, x.shape[-1]), x.dtype)
+
+
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance over all but the channels of x (B, H, W, C)."""
+    mean, variance = np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    _kernels(x.dtype).moments_f32(_rows(x), mean, variance, threads_for(16 * x.size))
+    return mean, variance
+
+
+def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """x (B, H, W, C) * a (C) + b (C)."""
+    y = np.empty(x.shape, x.dtype)
+    _kernels(x.dtype).batch_norm_f32(_rows(x), a, b, y.reshape(-1, x.shape[-1]) if y.size else _rows(y),
+                                     threads_for(16 * x.size))
+    return y
+
+
+def batch_norm_grad(x, dy, mean, rstd, gamma, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients to x (B, H, W, C), gamma and beta."""
+    dx, dgamma, dbeta = np.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    _kernels(x.dtype).batch_norm_grad_f32(_rows(x), _rows(dy), mean, rstd, gamma, training,
+                                          dx.reshape(-1, x.shape[-1]) if dx.size else _rows(dx), dgamma, dbeta,
+                                          threads_for(16 * x.size))
+    return dx, dgamma, dbeta
+
+
+def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
+    """Normalised rows of x (..., C), with the mean and 1/sqrt(variance + eps) of each."""
+    xs = _rows(x)
+    y, mean, rstd = np.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype), np.empty(len(xs), x.dtype)
+    _kernels(x.dtype).layer_norm_f32(xs, gamma, beta, eps, y, mean, rstd, threads_for(16 * x.size))
+    return y.reshape(x.shape), mean, rstd
+
+
+def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients to x, gamma and beta."""
+    xs = _rows(x)
+    dx, dgamma, dbeta = np.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    _kernels(x.dtype).layer_norm_grad_f32(xs, _rows(dy), mean, rstd, gamma, dx, dgamma, dbeta, threads_for(16 * x.size))
+    return dx.reshape(x.shape), dgamma, dbeta
+
+
+def softmax(x: np.ndarray) -> np.ndarray:
+    """Softmax over the last dimension."""
+    xs = _rows(x)
+    y = np.empty(xs.shape, x.dtype)
+    _kernels(x.dtype).softmax_f32(xs, y, threads_for(64 * x.size))
+    return y.reshape(x.shape)
+
+
+def softmax_grad(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Gradient of softmax over the last dimension, from its output."""
+    ys = _rows(y)
+    dx = np.empty(ys.shape, y.dtype)
+    _kernels(y.dtype).softmax_grad_f32(ys, _rows(dy), dx, threads_for(16 * y.size))
+    return dx.reshape(y.shape)
+
+
+def gelu(x: np.ndarray) -> np.ndarray:
+    """x * Phi(x)."""
+    flat = np.ascontiguousarray(x).reshape(-1)
+    y = np.empty(flat.shape, x.dtype)
+    _kernels(x.dtype).gelu_f32(flat, y, threads_for(64 * x.size))
+    return y.reshape(x.shape)
+
+
+def gelu_grad(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """dy * d(x * Phi(x))/dx."""
+    flat, d = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(dy).reshape(-1)
+    dx = np.empty(flat.shape, x.dtype)
+    _kernels(x.dtype).gelu_grad_f32(flat, d, dx, threads_for(64 * x.size))
+    return dx.reshape(x.shape)

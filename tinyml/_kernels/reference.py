@@ -1,0 +1,276 @@
+"""The executable specification of every kernel, in NumPy: the same names and signatures, outputs written in place.
+
+Compiled kernels are tested against it, integers with `==`; float64 runs on it. Shapes as in the kernels' docstrings.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def gemm_f32(a, b, bias, c, threads):
+    """c = a @ b + bias."""
+    np.matmul(a, b, out=c)
+    if bias is not None:
+        c += bias
+
+
+def _sources(shape):
+    """Input row and column that each tap reads at each output row and column, -1 for padding; see geometry.pxi."""
+    _, h, w, _, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, transposed = (int(v) for v in shape)
+
+    def along(size, outputs, taps, stride, padding, dilation):
+        o, t = np.arange(outputs)[None, :], np.arange(taps)[:, None]
+        if transposed:
+            i = o + padding - t * dilation
+            i = np.where((i >= 0) & (i % stride == 0), i // stride, -1)
+        else:
+            i = o * stride - padding + t * dilation
+        return np.where((i >= 0) & (i < size), i, -1)
+
+    rows, columns = along(h, oh, kh, sh, ph, dh), along(w, ow, kw, sw, pw, dw)
+    return [(rows[t // kw], columns[t % kw]) for t in range(kh * kw)]
+
+
+def _read(x, rows, columns, padding):
+    """x [B][H][W][C] at rows x columns, `padding` where either is -1."""
+    if x.shape[1] == 0 or x.shape[2] == 0:
+        return np.full((x.shape[0], len(rows), len(columns), x.shape[3]), padding, x.dtype)
+    picked = x[:, rows[:, None], columns[None, :]]
+    outside = (rows < 0)[:, None] | (columns < 0)[None, :]
+    picked[:, outside] = padding
+    return picked
+
+
+def conv2d_f32(x, weight, bias, y, shape, threads):
+    """y = sum over taps of x at the tap @ weight[group][tap], + bias."""
+    groups, _, k, n = weight.shape
+    y[...] = 0 if bias is None else bias
+    for t, (rows, columns) in enumerate(_sources(shape)):
+        picked = _read(x, rows, columns, 0)
+        for g in range(groups):
+            y[..., g * n : (g + 1) * n] += picked[..., g * k : (g + 1) * k] @ weight[g, t]
+
+
+def conv2d_grad_weight_f32(x, dy, dw, shape, threads):
+    """dw[group][tap] = sum over output pixels of outer(x at the tap, dy)."""
+    groups, _, k, n = dw.shape
+    for t, (rows, columns) in enumerate(_sources(shape)):
+        picked = _read(x, rows, columns, 0)
+        for g in range(groups):
+            dw[g, t] = np.tensordot(picked[..., g * k : (g + 1) * k], dy[..., g * n : (g + 1) * n], ([0, 1, 2], [0, 1, 2]))
+
+
+def product_int8_i32(x, weight, bias, y, shape, K, N, zero_point, threads):
+    """y = bias + sum u * w, exact modulo 2^32; weight packed [G][panels][taps][K4][panel][4]."""
+    groups, panels, taps, k4, panel, _ = weight.shape
+    w = weight.transpose(0, 2, 3, 5, 1, 4).reshape(groups, taps, 4 * k4, panels * panel)[:, :, :K, :N].astype(np.int64)
+    acc = np.broadcast_to(bias.reshape(groups, -1)[:, :N].reshape(-1), y.shape).astype(np.int64)
+    for t, (rows, columns) in enumerate(_sources(shape)):
+        picked = _read(x, rows, columns, zero_point).astype(np.int64)
+        for g in range(groups):
+            acc[..., g * N : (g + 1) * N] += picked[..., g * K : (g + 1) * K] @ w[g, t]
+    y[...] = acc.astype(np.int32)
+
+
+def product_int8(x, weight, bias, requant_parameters, y, shape, K, N, zero_point, saturate, threads):
+    """y = clamp((acc * m + addend) >> s, lo, hi) + 128: equation (5), parameters laid out by integers.requant_block."""
+    acc = np.empty(y.shape, np.int32)
+    product_int8_i32(x, weight, bias, acc, shape, K, N, zero_point, threads)
+    lanes = requant_parameters.shape[1] // 36
+    head = np.ascontiguousarray(requant_parameters[:, : 12 * lanes]).view(np.int32).reshape(-1, 3, lanes)
+    tail = np.ascontiguousarray(requant_parameters[:, 12 * lanes :]).view(np.int64).reshape(-1, 2, 3, lanes // 2)
+    groups = weight.shape[0]
+
+    def channels(v):
+        return v.reshape(groups, -1)[:, :N].reshape(-1)
+
+    m, lo, hi = (channels(head[:, i]).astype(np.int64) for i in range(3))
+    addend, s = (channels(tail[:, :, i].transpose(0, 2, 1)) for i in range(2))
+    y[...] = np.clip((acc * m + addend) >> s, lo, hi) + 128
+
+
+def product_int8_f32(x, weight, bias, row_scale, column_scale, float_bias, y, shape, K, N, zero_point, threads):
+    """y = float(acc) * (row_scale * column_scale) + float_bias, each step rounded to float32."""
+    acc = np.empty(y.shape, np.int32)
+    product_int8_i32(x, weight, bias, acc, shape, K, N, zero_point, threads)
+    y[...] = acc.astype(np.float32) * (row_scale.reshape(*y.shape[:3], 1) * column_scale)
+    if float_bias is not None:
+        y += float_bias
+
+
+def quantize(x, scale, zero_point, y, threads):
+    """Equation (7); a NaN becomes 0 and is counted."""
+    nan = np.isnan(x)
+    with np.errstate(over="ignore", invalid="ignore"):
+        q = np.rint(x / np.float32(scale)) + np.float32(zero_point)
+    y[...] = np.clip(np.where(nan, 0, q), 0, 255).astype(np.uint8)
+    return int(nan.sum())
+
+
+def quantize_rows(x, scale, y, threads):
+    """Equation (9)."""
+    bad = ~np.isfinite(x).all(axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):
+        s = np.abs(np.where(bad[:, None], 0, x)).max(axis=1, initial=0).astype(np.float32) / np.float32(127)
+    tiny = s < np.finfo(np.float32).tiny
+    zero = bad | tiny
+    scale[...] = np.where(bad, np.float32("nan"), np.where(tiny, np.float32(1), s))
+    q = np.rint(np.where(zero[:, None], np.float32(0), x) / np.where(zero, np.float32(1), s)[:, None])
+    y[...] = (np.clip(q, -127, 127) + 128).astype(np.uint8)
+
+
+def dequantize(x, scale, zero_point, y, threads):
+    """Equation (1)."""
+    y[...] = np.float32(scale) * (x.astype(np.int32) - zero_point).astype(np.float32)
+
+
+def lookup(x, table, y, threads):
+    """y = table[x]."""
+    y[...] = table[x]
+
+
+def requantize_double(acc, m, shift, zero_point, lo, hi, y, threads):
+    """gemmlowp's SaturatingRoundingDoublingHighMul and RoundingDivideByPOT, then the zero point, saturating."""
+    top, bottom = 2**31 - 1, -(2**31)
+    left, right = np.maximum(31 - shift, 0), np.maximum(shift - 31, 0)
+    product = np.clip(acc.astype(np.int64) << left, bottom, top) * m
+    nudged = product + np.where(product >= 0, 2**30, 1 - 2**30)
+    high = np.where(nudged >= 0, nudged >> 31, -(-nudged >> 31))         # C division truncates
+    mask = (np.int64(1) << right) - 1
+    threshold = (mask >> 1) + (high < 0)
+    rounded = (high >> right) + ((high & mask) > threshold)
+    y[...] = np.clip(np.clip(rounded + zero_point, bottom, top), lo, hi)
+
+
+def add_codes(a, b, za, zb, ma, mb, shift, zero_point, lo, hi, y, threads):
+    """Equation (8)."""
+    total = (a.astype(np.int64) - za) * ma + (b.astype(np.int64) - zb) * mb
+    y[...] = np.clip(zero_point + ((total + (1 << (shift - 1))) >> shift), lo, hi)
+
+
+def _windows(rows, columns):
+    for i, (y0, y1) in enumerate(rows):
+        for j, (x0, x1) in enumerate(columns):
+            yield i, j, slice(y0, y1), slice(x0, x1)
+
+
+def max_pool_int8(x, rows, columns, y, threads):
+    """Largest code of each window."""
+    for i, j, ys, xs in _windows(rows, columns):
+        y[:, i, j] = x[:, ys, xs].max(axis=(1, 2))
+
+
+def avg_pool_int8(x, rows, columns, m, shift, zero_in, zero_out, y, threads):
+    """Equation (8)."""
+    for i, j, ys, xs in _windows(rows, columns):
+        total = (x[:, ys, xs].astype(np.int64) - zero_in).sum(axis=(1, 2))
+        y[:, i, j] = np.clip(zero_out + ((total * m[i, j] + (np.int64(1) << (shift[i, j] - 1))) >> shift[i, j]), 0, 255)
+
+
+def max_pool_f32(x, rows, columns, y, at, threads):
+    """Largest of each window, the first of equals, NaN above all."""
+    width = x.shape[2]
+    for i, j, ys, xs in _windows(rows, columns):
+        window = x[:, ys, xs]
+        flat = window.reshape(x.shape[0], -1, x.shape[3])
+        best = flat.argmax(axis=1)
+        y[:, i, j] = np.take_along_axis(flat, best[:, None], axis=1)[:, 0]
+        inner = window.shape[2]
+        at[:, i, j] = (ys.start + best // inner) * width + xs.start + best % inner
+
+
+def max_pool_grad_f32(dy, at, dx, threads):
+    """Each gradient to the pixel that was the maximum."""
+    dx[...] = 0
+    flat = dx.reshape(dx.shape[0], -1, dx.shape[3])
+    b, c = np.arange(dx.shape[0])[:, None], np.arange(dx.shape[3])[None, :]
+    for i in range(dy.shape[1]):
+        for j in range(dy.shape[2]):
+            flat[b, at[:, i, j], c] += dy[:, i, j]
+
+
+def avg_pool_f32(x, rows, columns, divisor, y, threads):
+    """Sum of each window / divisor."""
+    for i, j, ys, xs in _windows(rows, columns):
+        y[:, i, j] = x[:, ys, xs].sum(axis=(1, 2)) / divisor[i, j]
+
+
+def avg_pool_grad_f32(dy, rows, columns, divisor, dx, threads):
+    """Each gradient / divisor to all pixels of its window."""
+    dx[...] = 0
+    for i, j, ys, xs in _windows(rows, columns):
+        dx[:, ys, xs] += (dy[:, i, j] / divisor[i, j])[:, None, None]
+
+
+def moments_f32(x, mean, variance, threads):
+    """Mean and biased variance over rows, zeros where there are none."""
+    mean[...] = x.mean(axis=0, dtype=np.float64) if len(x) else 0
+    variance[...] = np.square(x - mean).mean(axis=0, dtype=np.float64) if len(x) else 0
+
+
+def batch_norm_f32(x, a, b, y, threads):
+    """y = x * a + b."""
+    y[...] = x * a + b
+
+
+def batch_norm_grad_f32(x, dy, mean, rstd, gamma, training, dx, dgamma, dbeta, threads):
+    """Gradients of (x - mean) * rstd * gamma + beta."""
+    xhat = (x - mean) * rstd
+    dgamma[...] = (dy * xhat).sum(axis=0)
+    dbeta[...] = dy.sum(axis=0)
+    if training and len(x):
+        dy = dy - dbeta / len(x) - xhat * (dgamma / len(x))
+    dx[...] = dy * gamma * rstd
+
+
+def layer_norm_f32(x, gamma, beta, eps, y, mean, rstd, threads):
+    """y = (x - mean) * rstd * gamma + beta."""
+    if x.size == 0:
+        return
+    mean[...] = x.mean(axis=1)
+    rstd[...] = 1 / np.sqrt(np.square(x - mean[:, None]).mean(axis=1) + eps)
+    y[...] = (x - mean[:, None]) * rstd[:, None] * gamma + beta
+
+
+def layer_norm_grad_f32(x, dy, mean, rstd, gamma, dx, dgamma, dbeta, threads):
+    """Gradients of layer_norm_f32."""
+    dgamma[...] = 0
+    dbeta[...] = 0
+    if x.size == 0:
+        return
+    xhat = (x - mean[:, None]) * rstd[:, None]
+    dgamma[...] = (dy * xhat).sum(axis=0)
+    dbeta[...] = dy.sum(axis=0)
+    d = dy * gamma
+    dx[...] = rstd[:, None] * (d - d.mean(axis=1, keepdims=True) - xhat * (d * xhat).mean(axis=1, keepdims=True))
+
+
+def softmax_f32(x, y, threads):
+    """exp(x - max) / sum of each row."""
+    if x.size == 0:
+        return
+    with np.errstate(invalid="ignore"):
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        y[...] = e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_grad_f32(y, dy, dx, threads):
+    """dx = y * (dy - sum(y * dy))."""
+    dx[...] = y * (dy - (y * dy).sum(axis=1, keepdims=True))
+
+
+def gelu_f32(x, y, threads):
+    """x * Phi(x)."""
+    y[...] = x * 0.5 * (1 + _erf(x / math.sqrt(2))) if x.size else 0
+
+
+def gelu_grad_f32(x, dy, dx, threads):
+    """dy * (Phi(x) + x * phi(x))."""
+    if x.size:
+        density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
+        dx[...] = dy * (0.5 * (1 + _erf(x / math.sqrt(2))) + x * density)

@@ -1,0 +1,28 @@
+# The vector words of simd.h, as Cython sees them.
+from libc.stdint cimport int32_t, int8_t, uint8_t
+
+cdef extern from "simd.h" nogil:
+    ctypedef struct vec:
+        pass
+    ctypedef struct vecf:
+        pass
+    enum: LANES
+    enum: WIDE
+    enum: NARROW
+    enum: ROWS
+    enum: MAX_ROWS
+    enum: MAX_PANEL
+    vec vload(const void*) noexcept
+    void vstore(void*, vec) noexcept
+    vec vzero() noexcept
+    vec vsplat4(const void*) noexcept
+    vec vdot4(vec, vec, vec) noexcept
+    vecf vfload(const void*) noexcept
+    void vfstore(void*, vecf) noexcept
+    vecf vfzero() noexcept
+    vecf vfsplat(const float*) noexcept
+    vecf vfadd(vecf, vecf) noexcept
+    vecf vfma(vecf, vecf, vecf) noexcept
+    vecf vfload_n(const float*, int) noexcept
+    void vfstore_n(float*, vecf, int) noexcept
+    void requant(const int32_t*, const char*, int, uint8_t*, int) noexcept

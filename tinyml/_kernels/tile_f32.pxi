@@ -1,0 +1,75 @@
+# One tile of a float product: MR rows by NV vectors of accumulators that stay in registers over all of K.
+
+ctypedef const float* row_t
+
+
+cdef inline void tile(int MR, int NV, const row_t* rows, Py_ssize_t taps, Py_ssize_t step, Py_ssize_t K,
+                      const float* b, float* out) noexcept nogil:
+    """out[MR][NV*LANES] = sum over taps t and k of rows[t*MR + i][k*step] * b[t][k][NV*LANES].
+
+    MR and NV are constants at every call: the loops over them unroll and `acc` becomes registers.
+    """
+    cdef vecf acc[MAX_ROWS][WIDE]
+    cdef vecf x
+    cdef vecf y[WIDE]
+    cdef Py_ssize_t t, k
+    cdef int i, j
+    for i in range(MR):
+        for j in range(NV):
+            acc[i][j] = vfzero()
+    for t in range(taps):
+        for k in range(K):
+            for j in range(NV):
+                y[j] = vfload(b + j * LANES)
+            for i in range(MR):
+                x = vfsplat(rows[i] + k * step)
+                for j in range(NV):
+                    acc[i][j] = vfma(acc[i][j], x, y[j])
+            b += NV * LANES
+        rows += MR
+    for i in range(MR):
+        for j in range(NV):
+            vfstore(out + (i * NV + j) * LANES, acc[i][j])
+
+
+cdef inline void tile_any(int mr, bint wide, const row_t* rows, Py_ssize_t taps, Py_ssize_t step, Py_ssize_t K,
+                          const float* b, float* out) noexcept nogil:
+    """The tile for `mr` rows: 1 (a vector times a matrix) or the full tile of a wide or a narrow panel."""
+    if mr == 1:
+        if wide:
+            tile(1, WIDE, rows, taps, step, K, b, out)
+        else:
+            tile(1, NARROW, rows, taps, step, K, b, out)
+    elif wide:
+        tile(ROWS, WIDE, rows, taps, step, K, b, out)
+    else:
+        tile(MAX_ROWS, NARROW, rows, taps, step, K, b, out)
+
+
+cdef inline void store_rows(const float* acc, Py_ssize_t valid, Py_ssize_t panel, const float* bias, float* out,
+                            Py_ssize_t ldc, Py_ssize_t columns) noexcept nogil:
+    """Write the first `valid` rows and `columns` columns of a tile, adding bias[column] (NULL: none)."""
+    cdef Py_ssize_t i, j, part
+    cdef vecf v
+    for i in range(valid):
+        for part in range((columns + LANES - 1) // LANES):
+            j = part * LANES
+            v = vfload(acc + i * panel + j)
+            if bias != NULL:
+                v = vfadd(v, vfload_n(bias + j, <int>(columns - j)))
+            vfstore_n(out + i * ldc + j, v, <int>(columns - j))
+
+
+cdef inline void pack_panel(const float* b, Py_ssize_t row_stride, Py_ssize_t col_stride, Py_ssize_t K,
+                            Py_ssize_t columns, Py_ssize_t panel, float* out) noexcept nogil:
+    """out[K][panel] = b[k, 0:columns] by strides, zeros beyond `columns`."""
+    cdef Py_ssize_t k, j
+    if columns < panel:
+        memset(out, 0, K * panel * sizeof(float))
+    if col_stride == 1:
+        for k in range(K):
+            memcpy(out + k * panel, b + k * row_stride, columns * sizeof(float))
+    else:
+        for j in range(columns):
+            for k in range(K):
+                out[k * panel + j] = b[k * row_stride + j * col_stride]

@@ -1,0 +1,54 @@
+"""Windows of convolution and pooling: output sizes, the geometry that kernels read, and the spans of pooling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Pair = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Window:
+    """Size, stride, zero padding and dilation of a window, rows first, and the number of channel groups."""
+
+    size: Pair = (1, 1)
+    stride: Pair = (1, 1)
+    padding: Pair = (0, 0)
+    dilation: Pair = (1, 1)
+    groups: int = 1
+
+    @property
+    def taps(self) -> int:
+        return self.size[0] * self.size[1]
+
+    def output(self, h: int, w: int) -> Pair:
+        """Output height and width: floor((size + 2 padding - dilation (window - 1) - 1) / stride) + 1, 0 or less if it
+        does not fit."""
+        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
+                     for n, k, s, p, d in zip((h, w), self.size, self.stride, self.padding, self.dilation))
+
+
+def geometry(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | None = None):
+    """The sizes that geometry.pxi reads, and (images, height, width) of the output.
+
+    `shape` is the NHWC shape that is read; with `transposed` (height, width of the layer's input) it is the shape of the
+    gradient of the layer's output, and the result is the gradient to its input.
+    """
+    b, h, w, c = shape
+    oh, ow = transposed or window.output(h, w)
+    sizes = (b, h, w, c, oh, ow, *window.size, *window.stride, *window.padding, *window.dilation, transposed is not None)
+    return np.array(sizes, np.intp), (b, oh, ow)
+
+
+def spans(n: int, size: int, stride: int, padding: int) -> np.ndarray:
+    """First and past-last input index of each window along one dimension, clipped to the input; [outputs][2]."""
+    first = np.arange((n + 2 * padding - size) // stride + 1, dtype=np.intp) * stride - padding
+    return np.ascontiguousarray(np.stack([np.maximum(first, 0), np.minimum(first + size, n)], axis=1))
+
+
+def adaptive_spans(n: int, outputs: int) -> np.ndarray:
+    """Spans that cut n inputs into `outputs` windows: floor(i n / outputs) to ceil((i + 1) n / outputs), as PyTorch."""
+    i = np.arange(outputs, dtype=np.intp)
+    return np.ascontiguousarray(np.stack([i * n // outputs, -(-(i + 1) * n // outputs)], axis=1))

@@ -1,0 +1,50 @@
+"""The errors tinyml raises: each says what was expected and what came.
+
+They sit below every other module, so that a kernel, an op and the trainer can raise the same kinds.
+"""
+
+from __future__ import annotations
+
+
+class TinymlError(Exception):
+    """Base of all errors; collects the path of the layers it passed through on its way out."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.message = message
+        self.layers: list[str] = []
+
+    def passing(self, layer: str) -> None:
+        """Note that the error left `layer` (called by Module, innermost first)."""
+        self.layers.insert(0, layer)
+
+    def __str__(self) -> str:
+        return self.message + (f" (in layer {'.'.join(self.layers)})" if self.layers else "")
+
+
+class ShapeError(TinymlError, ValueError):
+    """Shapes, sizes or values of arguments do not fit together."""
+
+
+class DtypeError(TinymlError, TypeError):
+    """The dtype of an argument is not one the operation takes."""
+
+
+class GradError(TinymlError, RuntimeError):
+    """A gradient was asked for where there is none."""
+
+
+class TraceError(TinymlError, RuntimeError):
+    """A forward cannot be recorded as a program."""
+
+
+class QuantizationError(TinymlError, ValueError):
+    """Numbers that cannot be represented: non-finite ranges, scales out of range, sums past int32."""
+
+
+class FileError(TinymlError, ValueError):
+    """A file is missing, damaged, or not what it claims to be."""
+
+
+class NonFiniteError(TinymlError, ArithmeticError):
+    """A NaN or an infinity turned up where training cannot go on."""

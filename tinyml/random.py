@@ -1,0 +1,28 @@
+"""The one source of randomness: `manual_seed` makes initialisation, dropout, shuffling and sampling repeatable."""
+
+from __future__ import annotations
+
+import numpy as np
+
+_generator = np.random.default_rng(0)
+
+
+def manual_seed(seed: int) -> None:
+    """Restart the generator that every random choice in tinyml draws from."""
+    global _generator
+    _generator = np.random.default_rng(seed)
+
+
+def generator() -> np.random.Generator:
+    """The current generator; pass a seed of your own where a choice must not depend on what ran before."""
+    return _generator
+
+
+def get_state() -> dict:
+    """State of the generator, for a checkpoint."""
+    return _generator.bit_generator.state
+
+
+def set_state(state: dict) -> None:
+    """Continue from a state that `get_state` returned."""
+    _generator.bit_generator.state = state
