@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from . import reference
@@ -29,11 +31,12 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
     n = b.shape[-1]
     if b.ndim == 2 and a.ndim != 2:
         # one matrix for all: rows of all batches are rows of one product
-        return matmul(a.reshape(-1, k), b, bias).reshape(*lead_a, m, n)
+        return matmul(a.reshape(math.prod(lead_a) * m, k), b, bias).reshape(*lead_a, m, n)
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-    a3 = np.broadcast_to(a, (*lead, m, k)).reshape(-1, m, k)
-    b3 = np.broadcast_to(b, (*lead, k, n)).reshape(-1, k, n)
-    c = np.empty((a3.shape[0], m, n), a.dtype)
+    batch = math.prod(lead)
+    a3 = np.broadcast_to(a, (*lead, m, k)).reshape(batch, m, k)
+    b3 = np.broadcast_to(b, (*lead, k, n)).reshape(batch, k, n)
+    c = np.empty((batch, m, n), a.dtype)
     _kernels(a.dtype).gemm_f32(a3, b3, bias, c, threads_for(c.size * k))
     return c.reshape(*lead, m, n)
 
@@ -112,7 +115,7 @@ def avg_pool_grad(dy: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor
 
 def _rows(x: np.ndarray) -> np.ndarray:
     """(..., C) as contiguous (P, C)."""
-    return np.ascontiguousarray(x).reshape(-1, x.shape[-1]) if x.size else np.empty((0, x.shape[-1]), x.dtype)
+    return np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,17 +128,15 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """x (B, H, W, C) * a (C) + b (C)."""
     y = np.empty(x.shape, x.dtype)
-    _kernels(x.dtype).batch_norm_f32(_rows(x), a, b, y.reshape(-1, x.shape[-1]) if y.size else _rows(y),
-                                     threads_for(16 * x.size))
+    _kernels(x.dtype).batch_norm_f32(_rows(x), a, b, _rows(y), threads_for(16 * x.size))
     return y
 
 
 def batch_norm_grad(x, dy, mean, rstd, gamma, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients to x (B, H, W, C), gamma and beta."""
     dx, dgamma, dbeta = np.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
-    _kernels(x.dtype).batch_norm_grad_f32(_rows(x), _rows(dy), mean, rstd, gamma, training,
-                                          dx.reshape(-1, x.shape[-1]) if dx.size else _rows(dx), dgamma, dbeta,
-                                          threads_for(16 * x.size))
+    _kernels(x.dtype).batch_norm_grad_f32(_rows(x), _rows(dy), mean, rstd, gamma, training, _rows(dx),
+                                          dgamma, dbeta, threads_for(16 * x.size))
     return dx, dgamma, dbeta
 
 

@@ -177,7 +177,7 @@ def max_pool_f32(x, rows, columns, y, at, threads):
     width = x.shape[2]
     for i, j, ys, xs in _windows(rows, columns):
         window = x[:, ys, xs]
-        flat = window.reshape(x.shape[0], -1, x.shape[3])
+        flat = window.reshape(x.shape[0], window.shape[1] * window.shape[2], x.shape[3])
         best = flat.argmax(axis=1)
         y[:, i, j] = np.take_along_axis(flat, best[:, None], axis=1)[:, 0]
         inner = window.shape[2]
@@ -187,7 +187,7 @@ def max_pool_f32(x, rows, columns, y, at, threads):
 def max_pool_grad_f32(dy, at, dx, threads):
     """Each gradient to the pixel that was the maximum."""
     dx[...] = 0
-    flat = dx.reshape(dx.shape[0], -1, dx.shape[3])
+    flat = dx.reshape(dx.shape[0], dx.shape[1] * dx.shape[2], dx.shape[3])
     b, c = np.arange(dx.shape[0])[:, None], np.arange(dx.shape[3])[None, :]
     for i in range(dy.shape[1]):
         for j in range(dy.shape[2]):

@@ -1,0 +1,108 @@
+"""Data sets: numbered (inputs, targets) pairs, one at a time or a batch of indices at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tinyml.data._checks import checked_count, checked_indices
+from tinyml.errors import DtypeError, ShapeError
+
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def _stacked(parts: Sequence, what: str) -> np.ndarray:
+    arrays = [np.asarray(part) for part in parts]
+    shapes = sorted({array.shape for array in arrays})
+    if len(shapes) > 1:
+        raise ShapeError(f"{what} of one batch: expected items of one shape, got {', '.join(map(str, shapes))}")
+    batch = np.stack(arrays)
+    if batch.dtype.kind not in "biuf":
+        raise DtypeError(f"{what} of one batch: expected arrays of numbers, got dtype {batch.dtype}")
+    # As Tensor has it: a Python float becomes float32, or one float64 target would widen all that it meets.
+    return batch.astype(np.float32) if type(parts[0]) is float else batch
+
+
+class Dataset:
+    """Base of data sets: define `__len__`, and `__getitem__(index)` giving the pair (inputs, targets) of ndarrays.
+
+    `__getitem__` needs to take an int only; raise IndexError past the end and `for` works too. Where a whole batch
+    can be fetched at once, override `batch`.
+    """
+
+    def __len__(self) -> int:
+        raise NotImplementedError(f"{type(self).__name__} does not define __len__")
+
+    def __getitem__(self, index: int | np.ndarray) -> Pair:
+        raise NotImplementedError(f"{type(self).__name__} does not define __getitem__")
+
+    def batch(self, indices: np.ndarray) -> Pair:
+        """Items `indices` (B,) stacked: inputs (B, ...) and targets (B, ...), in that order.
+
+        Raises ShapeError where items differ in shape or are no pairs, DtypeError where they are not numbers.
+        """
+        items = [self[int(index)] for index in indices]
+        for index, item in zip(indices, items, strict=True):
+            if not isinstance(item, (tuple, list)) or len(item) != 2:
+                raise ShapeError(
+                    f"{type(self).__name__}[{index}]: expected the pair (inputs, targets), got {type(item).__name__}"
+                )
+        return _stacked([item[0] for item in items], "inputs"), _stacked([item[1] for item in items], "targets")
+
+
+class ArrayDataset(Dataset):
+    """Arrays held in memory: item i is (inputs[i], targets[i]); inputs (N, ...), targets (N, ...).
+
+    `classes` names the class of each target, where there are any. Raises ShapeError where the lengths differ.
+    """
+
+    def __init__(self, inputs: np.ndarray, targets: np.ndarray, classes: list[str] | None = None):
+        self.inputs, self.targets, self.classes = np.asarray(inputs), np.asarray(targets), classes
+        shapes = f"inputs {self.inputs.shape} and targets {self.targets.shape}"
+        if self.inputs.ndim == 0 or self.targets.ndim == 0:
+            raise ShapeError(f"ArrayDataset: expected arrays with a first axis of samples, got {shapes}")
+        if len(self.inputs) != len(self.targets):
+            raise ShapeError(f"ArrayDataset: expected as many targets as inputs, got {shapes}")
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int | np.ndarray) -> Pair:
+        indices = checked_indices(index, len(self))
+        return np.asarray(self.inputs[indices]), np.asarray(self.targets[indices])
+
+    def batch(self, indices: np.ndarray) -> Pair:
+        """Items `indices` (B,): inputs (B, ...), targets (B, ...), copied out in one gather each."""
+        return self[indices]
+
+
+class TextDataset(Dataset):
+    """Windows of a text for next-token prediction: item i is (ids[s:s+T], ids[s+1:s+T+1]), s = i * stride, both int64.
+
+    ids (L,) integers, context T. stride None means T: consecutive windows without overlap; 1: every start.
+    An array of indices (B,) gives a pair of (B, T). Raises ShapeError where ids is not one axis of at least T + 1 or
+    context or stride is below 1, DtypeError where ids are not integers, IndexError out of range.
+    """
+
+    def __init__(self, ids: np.ndarray, context: int, stride: int | None = None):
+        ids = np.asarray(ids)
+        context = checked_count("TextDataset context", context, 1)
+        stride = context if stride is None else checked_count("TextDataset stride", stride, 1)
+        if ids.ndim != 1 or len(ids) <= context:
+            raise ShapeError(f"TextDataset: expected ids (L,) with L > {context}, the context, got shape {ids.shape}")
+        if ids.dtype.kind not in "iu":
+            raise DtypeError(f"TextDataset: expected integer ids, got dtype {ids.dtype}")
+        self.ids, self.context, self.stride = ids.astype(np.int64), context, stride
+
+    def __len__(self) -> int:
+        return (len(self.ids) - 1 - self.context) // self.stride + 1
+
+    def __getitem__(self, index: int | np.ndarray) -> Pair:
+        starts = checked_indices(index, len(self)) * self.stride
+        positions = starts[..., None] + np.arange(self.context)  # (T,) or (B, T)
+        return self.ids[positions], self.ids[positions + 1]
+
+    def batch(self, indices: np.ndarray) -> Pair:
+        """Windows `indices` (B,): inputs (B, T), targets (B, T)."""
+        return self[indices]

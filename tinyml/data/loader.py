@@ -1,0 +1,111 @@
+"""Batches of Tensors out of a data set: by epochs (`DataLoader`) or drawn at random (`RandomBatches`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from tinyml import random
+from tinyml.data._checks import checked_count
+from tinyml.data.dataset import Dataset
+from tinyml.errors import DtypeError, ShapeError
+from tinyml.tensor import Tensor
+
+Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+
+
+class _Batches:
+    """What both loaders share: the data set, the batch size, and one random stream per epoch."""
+
+    def __init__(self, dataset: Dataset, batch_size: int, seed: int | None):
+        name = type(self).__name__
+        if not isinstance(dataset, Dataset):
+            raise DtypeError(f"{name}: expected a tinyml.data.Dataset, got {type(dataset).__name__}")
+        if len(dataset) == 0:
+            raise ShapeError(f"{name}: expected a data set with at least one item, got an empty one")
+        self.dataset = dataset
+        self.batch_size = checked_count(f"{name} batch_size", batch_size, 1)
+        self.seed = None if seed is None else checked_count(f"{name} seed", seed, 0)
+        self.epoch = 0
+
+    def _start_epoch(self) -> np.random.Generator:
+        epoch, self.epoch = self.epoch, self.epoch + 1
+        return random.generator() if self.seed is None else np.random.default_rng([self.seed, epoch])
+
+
+class DataLoader(_Batches):
+    """Each iteration is one epoch over `dataset`: pairs of Tensors, inputs (B, ...) and targets (B, ...).
+
+    B is `batch_size`; the last batch holds what is left, or is left out with `drop_last`. dtypes are the data set's.
+    `shuffle` visits the items in random order: with a `seed` the order of epoch e depends on (seed, e) only, without
+    one it is drawn from tinyml.random. `transform(inputs, rng)` returns the inputs to use, as an ndarray.
+    `epoch` counts the iterations started, and is the e of the next one: set it to resume.
+    Raises ShapeError for a batch size below 1, a negative seed, an empty data set, or no full batch with `drop_last`.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        batch_size: int = 32,
+        shuffle: bool = False,
+        drop_last: bool = False,
+        seed: int | None = None,
+        transform: Transform | None = None,
+    ):
+        super().__init__(dataset, batch_size, seed)
+        self.shuffle, self.drop_last, self.transform = shuffle, drop_last, transform
+        if len(self) == 0:
+            raise ShapeError(
+                f"DataLoader with drop_last: expected at least {self.batch_size} items for one full batch,"
+                f" got {len(dataset)}"
+            )
+
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.dataset), self.batch_size)
+        return full + (1 if rest and not self.drop_last else 0)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        # The epoch starts here and not in the generator below, whose body would wait for the first batch.
+        rng = self._start_epoch()
+        items = len(self.dataset)
+        return self._epoch(rng.permutation(items) if self.shuffle else np.arange(items), rng)
+
+    def _epoch(self, order: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        for batch in range(len(self)):
+            inputs, targets = self.dataset.batch(order[batch * self.batch_size : (batch + 1) * self.batch_size])
+            if self.transform is not None:
+                inputs = _checked_transform(self.transform(inputs, rng), len(inputs))
+            yield Tensor(inputs), Tensor(targets)
+
+
+def _checked_transform(inputs: np.ndarray, samples: int) -> np.ndarray:
+    if not isinstance(inputs, np.ndarray):
+        raise DtypeError(f"DataLoader transform: expected it to return an ndarray, got {type(inputs).__name__}")
+    if inputs.shape[:1] != (samples,):
+        raise ShapeError(f"DataLoader transform: expected it to keep {samples} samples, got shape {inputs.shape}")
+    return inputs
+
+
+class RandomBatches(_Batches):
+    """Each iteration yields `steps` batches of `batch_size` items drawn uniformly, with replacement.
+
+    For training on windows of a text that overlap (`TextDataset` with stride 1), where an epoch has no meaning.
+    With a `seed` iteration e depends on (seed, e) only, where e is `epoch`; without one it draws from tinyml.random.
+    Raises ShapeError for a batch size or steps below 1, a negative seed, or an empty data set.
+    """
+
+    def __init__(self, dataset: Dataset, batch_size: int, steps: int, seed: int | None = None):
+        super().__init__(dataset, batch_size, seed)
+        self.steps = checked_count("RandomBatches steps", steps, 1)
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        return self._batches(self._start_epoch())
+
+    def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+        for _ in range(self.steps):
+            inputs, targets = self.dataset.batch(rng.integers(len(self.dataset), size=self.batch_size))
+            yield Tensor(inputs), Tensor(targets)

@@ -1,0 +1,107 @@
+"""Text: files to strings, strings to ids of characters and back."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from pathlib import Path
+
+import numpy as np
+
+from tinyml.data._files import file_errors
+from tinyml.data._shipped import shipped
+from tinyml.errors import DtypeError, FileError, ShapeError
+
+BIBLE = "bible-kjv-genesis-to-ruth.txt.xz"
+
+
+class CharTokenizer:
+    """Numbers the distinct characters of `text` in sorted order: `vocab_size` ids from 0.
+
+    Raises ShapeError where `text` is empty or holds half of a surrogate pair, which no file can hold.
+    """
+
+    def __init__(self, text: str):
+        self.characters = "".join(sorted(set(text)))
+        if not self.characters:
+            raise ShapeError("CharTokenizer: expected a text of at least one character, got an empty one")
+        surrogate = next((c for c in self.characters if "\ud800" <= c <= "\udfff"), None)
+        if surrogate is not None:
+            raise ShapeError(f"CharTokenizer: expected Unicode text, got the lone surrogate {surrogate!r}")
+        self._code_points = _code_points(self.characters)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number of distinct characters: the ids are 0 .. vocab_size - 1."""
+        return len(self.characters)
+
+    def encode(self, text: str) -> np.ndarray:
+        """Ids (L,) int64 of the L characters of `text`. Raises ShapeError for a character without an id."""
+        code_points = _code_points(text)
+        ids = np.searchsorted(self._code_points, code_points)
+        ids = np.minimum(ids, self.vocab_size - 1)
+        unknown = np.flatnonzero(self._code_points[ids] != code_points)
+        if len(unknown):
+            raise ShapeError(
+                f"CharTokenizer: expected the {self.vocab_size} characters it was built from,"
+                f" got {text[unknown[0]]!r} at position {unknown[0]}"
+            )
+        return ids.astype(np.int64)
+
+    def decode(self, ids: np.ndarray) -> str:
+        """The text of `ids`, an integer or integers (L,).
+
+        Raises ShapeError for another rank or an id outside the vocabulary, DtypeError for anything but integers.
+        """
+        ids = np.atleast_1d(np.asarray(ids))
+        if ids.ndim != 1:
+            raise ShapeError(f"CharTokenizer: expected ids of shape (L,), got {ids.shape}")
+        if not len(ids):
+            return ""
+        if ids.dtype.kind not in "iu":
+            raise DtypeError(f"CharTokenizer: expected integer ids, got dtype {ids.dtype}")
+        outside = np.flatnonzero((ids < 0) | (ids >= self.vocab_size))
+        if len(outside):
+            position = outside[0]
+            raise ShapeError(
+                f"CharTokenizer: expected ids in 0 .. {self.vocab_size - 1}, got {ids[position]} at position {position}"
+            )
+        return self._code_points[ids].tobytes().decode("utf-32-le")
+
+    def to_json(self) -> str:
+        """The vocabulary as a JSON string of its characters in the order of their ids."""
+        return json.dumps(self.characters)
+
+    @classmethod
+    def from_json(cls, text: str) -> CharTokenizer:
+        """The tokenizer that `to_json` wrote. Raises FileError where `text` is not such a string."""
+        with file_errors("CharTokenizer.from_json", "a JSON string of characters"):
+            characters = json.loads(text)
+        # Ids are positions: characters in any other order would decode to other text than was encoded.
+        if not isinstance(characters, str) or not characters or characters != "".join(sorted(set(characters))):
+            raise FileError(f"CharTokenizer.from_json: expected sorted distinct characters, got {characters!r:.80}")
+        return cls(characters)
+
+
+def _code_points(text: str) -> np.ndarray:
+    # surrogatepass: a lone surrogate then is one more unknown character, reported like any other.
+    return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
+
+
+def read_text(path: str | Path) -> str:
+    """The text of a UTF-8 file, with line ends as \\n. Raises FileError where it is missing, not UTF-8, or empty."""
+    with file_errors(path, "a text in UTF-8"):
+        text = Path(path).read_text(encoding="utf-8")
+    if not text:
+        raise FileError(f"{path}: expected a text, got an empty file")
+    return text
+
+
+def bible() -> str:
+    """The shipped text: Genesis to Ruth in the King James Version, about 1 MB; a verse a line, a blank line a chapter.
+
+    Raises FileError where the file is not the one that was shipped.
+    """
+    path = shipped(BIBLE)
+    with file_errors(path, "a text in UTF-8, xz"):
+        return lzma.decompress(path.read_bytes()).decode("utf-8")

@@ -1,0 +1,107 @@
+"""Changes to a batch of images (B, C, H, W): each is called as transform(batch, rng) and returns a new array."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from tinyml.data._checks import checked_count
+from tinyml.errors import DtypeError, ShapeError
+
+
+def _check_rank(transform: object, batch: np.ndarray) -> None:
+    if batch.ndim != 4:
+        raise ShapeError(f"{type(transform).__name__}: expected a batch (B, C, H, W), got shape {batch.shape}")
+
+
+class Compose:
+    """Applies the given transforms in order."""
+
+    def __init__(self, transforms: Sequence[Callable[[np.ndarray, np.random.Generator], np.ndarray]]):
+        self.transforms = list(transforms)
+
+    def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        for transform in self.transforms:
+            batch = transform(batch, rng)
+        return batch
+
+
+class RandomFlip:
+    """Mirrors each sample of (B, C, H, W) left to right with probability `p`.
+
+    Raises ShapeError for another rank or a `p` outside [0, 1].
+    """
+
+    def __init__(self, p: float = 0.5):
+        if not 0 <= p <= 1:
+            raise ShapeError(f"RandomFlip: expected a probability p in [0, 1], got {p}")
+        self.p = p
+
+    def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check_rank(self, batch)
+        flip = rng.random(len(batch)) < self.p
+        return np.where(flip[:, None, None, None], batch[..., ::-1], batch)
+
+
+class RandomShift:
+    """Moves each sample of (B, C, H, W) by -pixels..pixels rows and columns, drawn uniformly and independently.
+
+    What leaves on one side comes back on the other (`mode="roll"`) or is lost, with zeros coming in (`"zero"`).
+    Raises ShapeError for another rank, an unknown mode, or pixels below 0 or not below H and W.
+    """
+
+    def __init__(self, pixels: int, mode: str = "roll"):
+        if mode not in ("roll", "zero"):
+            raise ShapeError(f"{type(self).__name__}: expected mode 'roll' or 'zero', got {mode!r}")
+        self.pixels, self.mode = checked_count(f"{type(self).__name__} pixels", pixels, 0), mode
+
+    def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        _check_rank(self, batch)
+        height, width = batch.shape[2:]
+        if self.pixels >= min(height, width):
+            raise ShapeError(
+                f"{type(self).__name__}: expected images larger than {self.pixels} pixels, got shape {batch.shape}"
+            )
+        rows, columns = rng.integers(-self.pixels, self.pixels + 1, size=(2, len(batch)))  # (B,) each
+        # A shift by (dy, dx) is the window at (pixels - dy, pixels - dx) of the padded image: one copy per sample,
+        # where gathering every pixel by index would compute an address for each.
+        edge = (self.pixels, self.pixels)
+        padded = np.pad(batch, ((0, 0), (0, 0), edge, edge), mode="wrap" if self.mode == "roll" else "constant")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, (height, width), axis=(2, 3))
+        return windows[np.arange(len(batch)), :, self.pixels - rows, self.pixels - columns]
+
+
+class RandomCrop(RandomShift):
+    """Pads each sample of (B, C, H, W) with `padding` zeros on every side and crops it back to (H, W) anywhere.
+
+    That is a shift of up to `padding` pixels that brings in zeros. Raises ShapeError as RandomShift does.
+    """
+
+    def __init__(self, padding: int):
+        super().__init__(padding, mode="zero")
+
+
+class Normalize:
+    """(batch - mean) / std with `mean` and `std` one number per channel (C,), or one for all; keeps the dtype.
+
+    Raises ShapeError for another rank or channel count, or a std that is not positive; DtypeError for integers.
+    """
+
+    def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]):
+        self.mean, self.std = np.atleast_1d(np.asarray(mean, float)), np.atleast_1d(np.asarray(std, float))
+        if self.mean.shape != self.std.shape or self.mean.ndim != 1:
+            raise ShapeError(
+                f"Normalize: expected a mean and a std per channel, got shapes {self.mean.shape} and {self.std.shape}"
+            )
+        if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
+            raise ShapeError(f"Normalize: expected finite means and positive stds, got {self.mean} and {self.std}")
+
+    def __call__(self, batch: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        _check_rank(self, batch)
+        if batch.dtype.kind != "f":
+            raise DtypeError(f"Normalize: expected a batch of floats, got dtype {batch.dtype}")
+        if len(self.mean) not in (1, batch.shape[1]):
+            raise ShapeError(f"Normalize: expected {len(self.mean)} channels, got shape {batch.shape}")
+        mean, std = (v.astype(batch.dtype)[:, None, None] for v in (self.mean, self.std))
+        return (batch - mean) / std

@@ -1,0 +1,79 @@
+"""Two-dimensional convolution (cross-correlation, as everywhere in deep learning)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._kernels import floats
+from .._kernels.windows import Window
+from ..errors import DtypeError, ShapeError
+from .integer import lower_product, product
+from .op import Op, normal, sample
+
+
+def _window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
+    return Window(tuple(weight_shape[2:]), tuple(stride), tuple(padding), tuple(dilation), groups)
+
+
+class Conv2d(Op):
+    """y (B, N, OH, OW) = x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N).
+
+    OH = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1. Memory is channels-last, so a chain of convolutions
+    transposes once. int8: as linear.
+    """
+
+    name = "conv2d"
+    int8 = "lower"
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
+        if scale is not None:
+            raise DtypeError("conv2d: an output scale goes with int8 activations and weights, got floats")
+        if weight.ndim != 4 or x.ndim != 4 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups or (
+                bias is not None and bias.shape != weight.shape[:1]):
+            raise ShapeError(f"conv2d: expected input (B, {weight.shape[1] * groups if weight.ndim > 1 else '?'}, H, W) "
+                             f"and bias ({weight.shape[0]},) for weight {weight.shape} and {groups} groups, got input "
+                             f"{x.shape}, bias {None if bias is None else bias.shape}")
+        window = _window(weight.shape, stride, padding, dilation, groups)
+        if min(window.output(*x.shape[2:])) < 1:
+            raise ShapeError(f"conv2d: a window of {window.size} (dilation {window.dilation}) does not fit input "
+                             f"{x.shape} with padding {window.padding}")
+        ctx.x, ctx.weight, ctx.window = x, weight, window
+        return floats.conv2d(x, weight, bias, window)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, weight, window = ctx.x, ctx.weight, ctx.window
+        return (floats.conv2d_grad_input(grad, weight, x.shape[2:], window) if ctx.needs[0] else None,
+                floats.conv2d_grad_weight(x, grad, weight.shape, window) if ctx.needs[1] else None,
+                floats.nhwc(grad).reshape(-1, grad.shape[1]).sum(axis=0) if ctx.needs[2] else None)
+
+    @classmethod
+    def quantized(cls, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
+        if weight.ndim != 4:
+            raise ShapeError(f"conv2d: expected weight (N, C/groups, kh, kw), got {weight.shape}")
+        return product("conv2d", x, weight, bias, _window(weight.shape, stride, padding, dilation, groups), scale,
+                       zero_point)
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        x, weight, bias = operands
+        if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
+            return None
+        window = _window(weight.shape, attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"])
+        return lower_product(weight.value, None if bias is None else bias.value, x, target, window)
+
+    @staticmethod
+    def samples(rng):
+        plain = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+        yield sample(normal(rng, 2, 3, 5, 6), normal(rng, 4, 3, 3, 3), normal(rng, 4), **{**plain, "padding": (1, 1)})
+        yield sample(normal(rng, 2, 3, 7, 6), normal(rng, 2, 3, 3, 2), None, **{**plain, "stride": (2, 3)})
+        yield sample(normal(rng, 1, 4, 7, 8), normal(rng, 6, 2, 3, 3), normal(rng, 6),
+                     stride=(2, 1), padding=(1, 2), dilation=(1, 2), groups=2)
+        yield sample(normal(rng, 2, 3, 4, 4), normal(rng, 3, 1, 2, 2), None, **{**plain, "groups": 3})
+        yield sample(np.moveaxis(normal(rng, 2, 4, 4, 3), 3, 1), normal(rng, 2, 3, 1, 1), None, **plain)
+        yield sample(normal(rng, 0, 2, 4, 4), normal(rng, 2, 2, 3, 3), normal(rng, 2), **plain)
+
+    @staticmethod
+    def parity(torch, x, weight, bias, stride, padding, dilation, groups):
+        return torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)

@@ -1,0 +1,59 @@
+"""Rows of a table by id."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError
+from ..tensor import INTEGERS, Tensor
+from .op import Op, normal, sample
+
+
+def _check(ids: np.ndarray, weight: np.ndarray) -> None:
+    if ids.dtype not in INTEGERS or ids.dtype == np.bool_:
+        raise DtypeError(f"embedding: expected integer ids, got {ids.dtype}")
+    if weight.ndim != 2:
+        raise ShapeError(f"embedding: expected weight (rows, dim), got {weight.shape}")
+    if ids.size and (ids.min() < 0 or ids.max() >= len(weight)):
+        raise ShapeError(f"embedding: expected ids in [0, {len(weight)}), got {ids.min()} to {ids.max()}")
+
+
+class Embedding(Op):
+    """y (..., D) = weight (V, D)[ids (...)]; ids that repeat add their gradients. An int8 table gives float32 rows."""
+
+    name = "embedding"
+    integer_operands = (0,)
+
+    @staticmethod
+    def forward(ctx, ids, weight):
+        _check(ids, weight)
+        ctx.ids, ctx.shape = ids, weight.shape
+        return weight[ids]
+
+    @staticmethod
+    def backward(ctx, grad):
+        dw = np.zeros(ctx.shape, grad.dtype)
+        np.add.at(dw, ctx.ids.reshape(-1), grad.reshape(-1, ctx.shape[1]))
+        return None, dw
+
+    @classmethod
+    def quantized(cls, ids, weight):
+        if ids.quantized is not None or weight.quantized is None:
+            raise DtypeError("embedding: expected integer ids and an int8 table, got int8 ids")
+        _check(ids.data, weight.data)
+        if weight.axis == 1:
+            raise DtypeError("embedding: expected scales per tensor or per row (axis 0), got axis 1")
+        picked = weight.data[ids.data].astype(np.int32)
+        scale, zero = weight.scale, weight.zero_point.astype(np.int32)
+        if weight.axis == 0:
+            scale, zero = scale[ids.data][..., None], zero[ids.data][..., None]
+        return Tensor._of((picked - zero).astype(np.float32) * scale)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(np.array([[0, 3, 3], [1, 0, 3]]), normal(rng, 4, 5))
+        yield sample(np.zeros((2, 0), np.int64), normal(rng, 4, 5))
+
+    @staticmethod
+    def parity(torch, ids, weight):
+        return torch.nn.functional.embedding(ids, weight)

@@ -1,0 +1,98 @@
+"""Products of int8 Tensors, shared by linear, matmul and conv2d: dynamic, eager and lowered.
+
+Dynamic: float32 activations are quantized per row as they come, equation (9). Eager: int8 activations give float32, or
+int8 where the call names an output scale and zero point, equations (4) and (5).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._kernels import fixed_point, floats, integers
+from .._kernels.windows import Window
+from ..errors import DtypeError, QuantizationError, ShapeError
+from ..tensor import FLOATS, Tensor
+from .op import Lowered, Operand, Target
+
+
+def _weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integers.IntegerLayer:
+    """The packed form of an int8 weight, made once and kept beside its codes."""
+    q = w.quantized
+    if q.axis not in (None, 0):
+        raise DtypeError(f"{name}: expected weight scales per tensor or along axis 0 (output channels), got axis {q.axis}")
+    if q.zero_point.any():
+        raise DtypeError(f"{name}: expected weights with zero point 0 (symmetric, to_int8(axis=0)), got "
+                         f"{q.zero_point.ravel()[:3]}")
+    key = (zero_point, window)
+    if q.packed is None or q.packed[0] != key:
+        codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
+        reach = fixed_point.accumulator_bound(codes, np.zeros(len(codes), np.int64), zero_point).max(initial=0)
+        if reach > integers.INT32_MAX:
+            raise QuantizationError(f"{name}: sums of {codes[0].size} products can reach {reach}, past int32; "
+                                    "use a larger weight scale")
+        q.packed = key, integers.IntegerLayer(codes, None, zero_point, window)
+    return q.packed[1]
+
+
+def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window, scale, zero_point) -> Tensor:
+    """x (images, C, H, W) by w (N, C/groups, kh, kw) or (N, C), either or both int8, as the module's docstring says.
+
+    Raises:
+        DtypeError: int8 activations with float weights, per-channel activations, an output scale for a float result.
+    """
+    if w.quantized is None:
+        raise DtypeError(f"{name}: int8 activations need int8 weights, got weights of {w.dtype}; quantize them with "
+                         "to_int8(axis=0) or dequantize() the activations")
+    if bias is not None and bias.quantized is not None:
+        raise DtypeError(f"{name}: expected a float bias, got int8")
+    channels = w.shape[1] * window.groups
+    if x.ndim != 4 or x.shape[1] != channels or w.shape[0] % window.groups:
+        raise ShapeError(f"{name}: expected {channels} input channels for int8 weights of shape {w.shape} and "
+                         f"{window.groups} groups, got {x.shape}")
+    if min(window.output(*x.shape[2:])) < 1:
+        raise ShapeError(f"{name}: a window of {window.size} (dilation {window.dilation}) does not fit input {x.shape} "
+                         f"with padding {window.padding}")
+    b = None if bias is None else np.ascontiguousarray(bias.data, np.float32)
+    if b is not None and b.shape != (w.shape[0],):
+        raise ShapeError(f"{name}: expected bias ({w.shape[0]},), got {b.shape}")
+    w_scale = np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
+    if x.quantized is None:
+        if x.dtype not in FLOATS:
+            raise DtypeError(f"{name}: expected float or int8 activations, got {x.dtype}")
+        if scale is not None:
+            raise DtypeError(f"{name}: an output scale goes with int8 activations, got {x.dtype}")
+        layer = _weight_layer(name, w, 0, window)
+        u, rows = integers.quantize_rows(floats.nhwc(x.data.astype(np.float32, copy=False)))
+        return Tensor._of(floats.nchw(layer.floats(u, rows, w_scale, b)))
+    if x.axis is not None:
+        raise DtypeError(f"{name}: expected int8 activations with one scale per tensor, got one per index of axis {x.axis}")
+    u, z = integers.to_unsigned(floats.nhwc(x.data)), int(x.zero_point)
+    if scale is None:
+        layer = _weight_layer(name, w, z, window)
+        rows = np.full(len(u), x.scale, np.float32)
+        return Tensor._of(floats.nchw(layer.floats(u, rows, w_scale, b)))
+    s_y, z_y = fixed_point.check_scale(scale, f"{name}: output scale")[()], int(zero_point or 0)
+    real = x.scale.astype(np.float64) * w_scale
+    q_bias = np.zeros(len(real), np.int64) if b is None else np.rint(b / real).astype(np.int64)
+    codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
+    bound = fixed_point.accumulator_bound(codes, q_bias, z)
+    if (bound > integers.INT32_MAX).any():
+        raise QuantizationError(f"{name}: accumulators of output channel {int(bound.argmax())} can reach {bound.max()}, "
+                                "past int32; use larger weight or activation scales")
+    _weight_layer(name, w, z, window)       # for its checks
+    requant = integers.Requant(real / float(s_y), z_y)
+    y = integers.IntegerLayer(codes, q_bias, z, window, requant).codes(u)
+    return Tensor(floats.nchw(integers.to_signed(y)), scale=s_y, zero_point=z_y)
+
+
+def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> Lowered:
+    """A linear layer or convolution as an integer step; equations (2) to (5). weight (N, C/groups[, kh, kw])."""
+    codes, scale, q_bias, bound = fixed_point.quantize_layer(weight, bias, x.codec.scale, x.codec.zero_point,
+                                                             target.per_channel)
+    real = np.float64(x.codec.scale) * scale.astype(np.float64) / np.float64(target.codec.scale)
+    fixed_point.multiplier(real)        # raises here, at conversion, where the output scale cannot be reached
+    attrs = {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point, "lo": target.lo, "hi": target.hi,
+             "scale_in": float(x.codec.scale), "scale_out": float(target.codec.scale), "rounding": target.rounding,
+             "size": list(window.size), "stride": list(window.stride), "padding": list(window.padding),
+             "dilation": list(window.dilation), "groups": window.groups, "spatial": weight.ndim == 4}
+    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias, "bound": bound})

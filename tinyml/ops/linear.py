@@ -1,0 +1,175 @@
+"""Matrix products: matmul of two activations, linear by a weight."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from .._kernels import floats, integers
+from .._kernels.windows import Window
+from ..errors import DtypeError, ShapeError
+from ..tensor import Tensor
+from .integer import lower_product, product
+from .op import Op, normal, sample
+
+
+def _swap(a: np.ndarray) -> np.ndarray:
+    return a.swapaxes(-1, -2)
+
+
+class MatMul(Op):
+    """y (..., M, N) = a (..., M, K) @ b (..., K, N); leading dimensions broadcast, a vector counts as one row or column.
+
+    int8: scale and zero point per tensor (b may have a scale per column); the result is float32, or int8 where `scale`
+    and `zero_point` of the output are given.
+    """
+
+    name = "matmul"
+
+    @staticmethod
+    def forward(ctx, a, b, *, scale=None, zero_point=None):
+        if scale is not None:
+            raise DtypeError("matmul: an output scale goes with int8 operands, got floats")
+        if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
+            raise ShapeError(f"matmul: cannot multiply {a.shape} by {b.shape}: the last dimension of the first must "
+                             "match the second to last of the second")
+        ctx.vectors = a.ndim == 1, b.ndim == 1
+        a = a[None] if a.ndim == 1 else a
+        b = b[:, None] if b.ndim == 1 else b
+        try:
+            np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        except ValueError:
+            raise ShapeError(f"matmul: leading dimensions of {a.shape} and {b.shape} do not broadcast") from None
+        ctx.a, ctx.b = a, b
+        y = floats.matmul(a, b)
+        y = y[..., 0, :] if ctx.vectors[0] else y
+        return y[..., 0] if ctx.vectors[1] else y
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b = ctx.a, ctx.b
+        grad = grad[..., None] if ctx.vectors[1] else grad
+        grad = grad[..., None, :] if ctx.vectors[0] else grad
+        da = floats.matmul(grad, _swap(b)) if ctx.needs[0] else None
+        db = None
+        if ctx.needs[1]:
+            if b.ndim == 2 and a.ndim > 2:
+                db = floats.matmul(a.reshape(-1, a.shape[-1]).T, grad.reshape(-1, grad.shape[-1]))
+            else:
+                db = floats.matmul(_swap(a), grad)
+        if ctx.vectors[0] and da is not None:
+            da = da[..., 0, :]
+        return da, db[..., 0] if ctx.vectors[1] and db is not None else db
+
+    @classmethod
+    def quantized(cls, a, b, *, scale=None, zero_point=None):
+        for which, t in (("left", a), ("right", b)):
+            if t.quantized is None:
+                raise DtypeError(f"matmul: expected both operands int8, got {t.dtype} on the {which}; "
+                                 "quantize it with to_int8() or dequantize() the other")
+        if b.ndim != 2 or a.ndim < 2 or a.shape[-1] != b.shape[0]:
+            raise ShapeError(f"matmul: int8 expects (..., M, K) @ (K, N), got {a.shape} and {b.shape}")
+        if a.axis is not None or b.axis not in (None, 1):
+            raise DtypeError(f"matmul: int8 expects one scale on the left and one, or one a column, on the right; "
+                             f"got axis {a.axis} and {b.axis}")
+        rows = Tensor(a.data.reshape(-1, a.shape[-1], 1, 1), scale=a.scale, zero_point=a.zero_point)
+        w = Tensor(np.ascontiguousarray(b.data.T), scale=b.scale, zero_point=np.zeros_like(b.zero_point),
+                   axis=0 if b.axis == 1 else None)
+        if b.zero_point.any():
+            y = cls._shifted(rows, w, b)
+            if scale is not None:
+                return Tensor(y.reshape(*a.shape[:-1], b.shape[1])).to_int8(scale, zero_point or 0)
+        else:
+            y = product("matmul", rows, w, None, Window(), scale, zero_point)
+            if scale is not None:
+                return Tensor(y.data.reshape(*a.shape[:-1], b.shape[1]), scale=y.scale, zero_point=y.zero_point)
+            y = y.data
+        return Tensor(y.reshape(*a.shape[:-1], b.shape[1]))
+
+    @staticmethod
+    def _shifted(rows: Tensor, w: Tensor, b: Tensor) -> np.ndarray:
+        """sum (a - z_a)(b - z_b) = sum (a - z_a) b - z_b sum (a - z_a), in float32 at the end."""
+        z = int(rows.zero_point)
+        acc = integers.IntegerLayer(w.data[:, :, None, None], None, z).accumulators(
+            integers.to_unsigned(rows.data.transpose(0, 2, 3, 1)))[:, 0, 0].astype(np.int64)
+        sums = (rows.data[:, :, 0, 0].astype(np.int64) - z).sum(axis=1, keepdims=True)
+        return (acc - b.zero_point.astype(np.int64) * sums).astype(np.float32) * (rows.scale * b.scale)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 4), normal(rng, 4, 5))
+        yield sample(normal(rng, 2, 3, 4), normal(rng, 4, 5))
+        yield sample(normal(rng, 2, 1, 3, 4), normal(rng, 3, 4, 2))
+        yield sample(normal(rng, 4), normal(rng, 4))
+        yield sample(normal(rng, 4), normal(rng, 2, 4, 3))
+        yield sample(normal(rng, 2, 3, 4), normal(rng, 4))
+        yield sample(normal(rng, 5, 3).T, normal(rng, 2, 5).T)
+        yield sample(normal(rng, 0, 4), normal(rng, 4, 2))
+        yield sample(normal(rng, 2, 0), normal(rng, 0, 3))
+
+    @staticmethod
+    def parity(torch, a, b):
+        return a @ b
+
+
+class Linear(Op):
+    """y (..., N) = x (..., K) @ weight (N, K)^T + bias (N).
+
+    int8 weights: activations are quantized per row as they come, equation (9). int8 activations too: float32 out, or
+    int8 where `scale` and `zero_point` of the output are given.
+    """
+
+    name = "linear"
+    int8 = "lower"
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, *, scale=None, zero_point=None):
+        if scale is not None:
+            raise DtypeError("linear: an output scale goes with int8 activations and weights, got floats")
+        if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or (
+                bias is not None and bias.shape != weight.shape[:1]):
+            raise ShapeError(f"linear: expected input (..., {weight.shape[-1] if weight.ndim else '?'}) and bias "
+                             f"({weight.shape[0] if weight.ndim else '?'},) for weight {weight.shape}, got input "
+                             f"{x.shape}, bias {None if bias is None else bias.shape}")
+        ctx.x, ctx.weight = x, weight
+        y = floats.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weight.T, bias)
+        return y.reshape(*x.shape[:-1], weight.shape[0])
+
+    @staticmethod
+    def backward(ctx, grad):
+        rows = math.prod(grad.shape[:-1])
+        g, x = grad.reshape(rows, grad.shape[-1]), ctx.x.reshape(rows, ctx.x.shape[-1])
+        return (floats.matmul(g, ctx.weight).reshape(ctx.x.shape) if ctx.needs[0] else None,
+                floats.matmul(g.T, x) if ctx.needs[1] else None,
+                g.sum(axis=0) if ctx.needs[2] else None)
+
+    @classmethod
+    def quantized(cls, x, weight, bias, *, scale=None, zero_point=None):
+        if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
+            raise ShapeError(f"linear: expected input (..., {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
+        rows = Tensor._of(x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1, 1))
+        rows.quantized = x.quantized
+        y = product("linear", rows, weight, bias, Window(), scale, zero_point)
+        out = Tensor._of(y.data.reshape(*x.shape[:-1], weight.shape[0]))
+        out.quantized = y.quantized
+        return out
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        x, weight, bias = operands
+        if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
+            return None
+        return lower_product(weight.value, None if bias is None else bias.value, x, target, Window())
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 4), normal(rng, 5, 4), normal(rng, 5))
+        yield sample(normal(rng, 2, 3, 4), normal(rng, 5, 4), None)
+        yield sample(normal(rng, 4), normal(rng, 2, 4), normal(rng, 2))
+        yield sample(normal(rng, 4, 3).T, normal(rng, 4, 5).T, None)
+        yield sample(normal(rng, 0, 4), normal(rng, 2, 4), normal(rng, 2))
+
+    @staticmethod
+    def parity(torch, x, weight, bias):
+        return torch.nn.functional.linear(x, weight, bias)

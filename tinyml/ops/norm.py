@@ -1,0 +1,163 @@
+"""Normalisation: over the batch (per channel), over the last dimension, and softmax."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._kernels import floats
+from ..errors import ShapeError
+from .op import Op, check_axis, normal, sample
+
+
+def _check(name: str, x: np.ndarray, channels: int, *params: np.ndarray) -> None:
+    if any(p.shape != (channels,) for p in params):
+        raise ShapeError(f"{name}: expected parameters of shape ({channels},) for input {x.shape}, got "
+                         f"{', '.join(str(p.shape) for p in params)}")
+
+
+def _dtype(x: np.ndarray, a: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(a, x.dtype)
+
+
+class BatchNorm2d(Op):
+    """y = (x - mean) / sqrt(variance + eps) * gamma + beta per channel of x (B, C, H, W) (Ioffe & Szegedy 2015).
+
+    `mean` and `variance` are None in training: then they are the batch's own (variance with n in the denominator), and
+    `moments`, a list, receives them for the running averages.
+    """
+
+    name = "batch_norm"
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, mean, variance, *, eps, moments=None):
+        if x.ndim != 4:
+            raise ShapeError(f"batch_norm: expected input (B, C, H, W), got {x.shape}")
+        _check("batch_norm", x, x.shape[1], gamma, beta, *(v for v in (mean, variance) if v is not None))
+        xs = floats.nhwc(x)
+        ctx.training = mean is None
+        if ctx.training:
+            if x.size // max(x.shape[1], 1) < 2:
+                raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
+            mean, variance = floats.moments(xs)
+            if moments is not None:
+                moments[:] = [mean, variance]
+        mean, variance, gamma = _dtype(x, mean), _dtype(x, variance), _dtype(x, gamma)
+        rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
+        ctx.x, ctx.mean, ctx.rstd, ctx.gamma = xs, mean, rstd, gamma
+        a = gamma * rstd
+        return floats.nchw(floats.batch_norm(xs, a, _dtype(x, beta) - mean * a))
+
+    @staticmethod
+    def backward(ctx, grad):
+        dx, dgamma, dbeta = floats.batch_norm_grad(ctx.x, floats.nhwc(grad), ctx.mean, ctx.rstd, ctx.gamma, ctx.training)
+        return floats.nchw(dx), dgamma, dbeta, None, None
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 4, 2, 3), normal(rng, 4), normal(rng, 4), None, None, eps=1e-5)
+        yield sample(normal(rng, 2, 3, 1, 1), normal(rng, 3), normal(rng, 3), None, None, eps=1e-3)
+
+    @staticmethod
+    def parity(torch, x, gamma, beta, mean, variance, eps):
+        return torch.nn.functional.batch_norm(x, None, None, gamma, beta, True, 0.1, eps)
+
+
+class BatchNormEval(Op):
+    """BatchNorm2d with given mean and variance (C), which get no gradient: what `eval()` runs."""
+
+    name = "batch_norm_eval"
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, mean, variance, *, eps):
+        return BatchNorm2d.forward(ctx, x, gamma, beta, mean, variance, eps=eps)
+
+    backward = staticmethod(BatchNorm2d.backward)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 4, 2, 3), normal(rng, 4), normal(rng, 4), normal(rng, 4).astype(np.float32),
+                     np.abs(normal(rng, 4)).astype(np.float32) + 0.1, eps=1e-5)
+
+    @staticmethod
+    def parity(torch, x, gamma, beta, mean, variance, eps):
+        return torch.nn.functional.batch_norm(x, mean, variance, gamma, beta, False, 0.1, eps)
+
+
+class LayerNorm(Op):
+    """y = (x - mean) / sqrt(variance + eps) * gamma + beta over the last dimension of x (..., C) (Ba et al. 2016)."""
+
+    name = "layer_norm"
+
+    @staticmethod
+    def forward(ctx, x, gamma, beta, *, eps):
+        if not x.ndim:
+            raise ShapeError("layer_norm: expected input (..., C), got a 0-dimensional Tensor")
+        _check("layer_norm", x, x.shape[-1], gamma, beta)
+        gamma = _dtype(x, gamma)
+        y, mean, rstd = floats.layer_norm(x, gamma, _dtype(x, beta), eps)
+        ctx.x, ctx.mean, ctx.rstd, ctx.gamma = x, mean, rstd, gamma
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        return floats.layer_norm_grad(ctx.x, grad, ctx.mean, ctx.rstd, ctx.gamma)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 5), normal(rng, 5), normal(rng, 5), eps=1e-5)
+        yield sample(normal(rng, 2, 3, 4), normal(rng, 4), normal(rng, 4), eps=1e-3)
+        yield sample(normal(rng, 0, 4), normal(rng, 4), normal(rng, 4), eps=1e-5)
+
+    @staticmethod
+    def parity(torch, x, gamma, beta, eps):
+        return torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, eps)
+
+
+class Softmax(Op):
+    """y = exp(x) / sum of exp(x) over `axis`."""
+
+    name = "softmax"
+
+    @staticmethod
+    def forward(ctx, x, *, axis):
+        check_axis("softmax", axis, x.ndim)
+        ctx.axis = axis
+        ctx.y = floats.softmax(np.moveaxis(x, axis, -1))
+        return np.moveaxis(ctx.y, -1, axis)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return (np.moveaxis(floats.softmax_grad(ctx.y, np.moveaxis(grad, ctx.axis, -1)), -1, ctx.axis),)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 5), axis=-1)
+        yield sample(normal(rng, 2, 3, 4), axis=1)
+        yield sample(normal(rng, 0, 4), axis=1)
+
+    @staticmethod
+    def parity(torch, x, axis):
+        return torch.softmax(x, dim=axis)
+
+
+class LogSoftmax(Op):
+    """y = x - ln(sum of exp(x)) over `axis`."""
+
+    name = "log_softmax"
+
+    @staticmethod
+    def forward(ctx, x, *, axis):
+        check_axis("log_softmax", axis, x.ndim)
+        shifted = x - x.max(axis=axis, keepdims=True) if x.size else x
+        ctx.y, ctx.axis = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)), axis
+        return ctx.y
+
+    @staticmethod
+    def backward(ctx, grad):
+        return (grad - np.exp(ctx.y) * grad.sum(axis=ctx.axis, keepdims=True),)
+
+    samples = staticmethod(Softmax.samples)
+
+    @staticmethod
+    def parity(torch, x, axis):
+        return torch.log_softmax(x, dim=axis)

@@ -1,0 +1,131 @@
+"""Sums, means and extremes over dimensions; axis None is all of them."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import ShapeError
+from .op import Op, check_axis, normal, sample
+
+
+def _expand(v: np.ndarray, shape: tuple, axis, keepdims: bool) -> np.ndarray:
+    """A reduced array with its reduced dimensions back as 1."""
+    if keepdims or axis is None:
+        return v.reshape([1] * len(shape)) if axis is None and not keepdims else v
+    return np.expand_dims(v, axis)
+
+
+def _count(shape: tuple, axis) -> int:
+    axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    return math.prod(shape[a] for a in axes)
+
+
+class _Reduction(Op):
+    @staticmethod
+    def samples(rng):
+        x = normal(rng, 2, 3, 4)
+        yield sample(x, axis=None, keepdims=False)
+        yield sample(x, axis=1, keepdims=False)
+        yield sample(x, axis=(0, -1), keepdims=True)
+        yield sample(normal(rng), axis=None, keepdims=False)
+
+
+class Sum(_Reduction):
+    """y = sum of x over `axis`."""
+
+    name = "sum"
+
+    @staticmethod
+    def forward(ctx, x, *, axis, keepdims):
+        check_axis("sum", axis, x.ndim)
+        ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
+        return np.asarray(x.sum(axis=axis, keepdims=keepdims))
+
+    @staticmethod
+    def backward(ctx, grad):
+        return (np.broadcast_to(_expand(grad, ctx.shape, ctx.axis, ctx.keepdims), ctx.shape),)
+
+    @staticmethod
+    def samples(rng):
+        yield from _Reduction.samples(rng)
+        yield sample(normal(rng, 0, 3), axis=0, keepdims=False)
+
+    @staticmethod
+    def parity(torch, x, axis, keepdims):
+        return torch.sum(x, dim=axis, keepdim=keepdims) if axis is not None else torch.sum(x)
+
+
+class Mean(_Reduction):
+    """y = mean of x over `axis`.
+
+    Raises:
+        ShapeError: there is nothing to take the mean of.
+    """
+
+    name = "mean"
+
+    @staticmethod
+    def forward(ctx, x, *, axis, keepdims):
+        check_axis("mean", axis, x.ndim)
+        ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
+        if _count(x.shape, axis) == 0:
+            raise ShapeError(f"mean: no elements along axis {axis} of a Tensor of shape {x.shape}")
+        return np.asarray(x.mean(axis=axis, keepdims=keepdims))
+
+    @staticmethod
+    def backward(ctx, grad):
+        g = grad / grad.dtype.type(_count(ctx.shape, ctx.axis))
+        return (np.broadcast_to(_expand(g, ctx.shape, ctx.axis, ctx.keepdims), ctx.shape),)
+
+    @staticmethod
+    def parity(torch, x, axis, keepdims):
+        return torch.mean(x, dim=axis, keepdim=keepdims) if axis is not None else torch.mean(x)
+
+
+class _Extreme(_Reduction):
+    """Shared by max and min: the gradient is shared evenly among equals, as PyTorch's amax does."""
+
+    @staticmethod
+    def backward(ctx, grad):
+        hit = (ctx.x == _expand(ctx.y, ctx.x.shape, ctx.axis, ctx.keepdims)).astype(grad.dtype)
+        shared = hit / hit.sum(axis=ctx.axis, keepdims=True)
+        return (_expand(grad, ctx.x.shape, ctx.axis, ctx.keepdims) * shared,)
+
+
+def _extreme(name, function, ctx, x, axis, keepdims):
+    check_axis(name, axis, x.ndim)
+    if _count(x.shape, axis) == 0:
+        raise ShapeError(f"{name}: no elements along axis {axis} of a Tensor of shape {x.shape}")
+    ctx.x, ctx.axis, ctx.keepdims = x, axis, keepdims
+    ctx.y = np.asarray(function(x, axis=axis, keepdims=keepdims))
+    return ctx.y
+
+
+class Max(_Extreme):
+    """y = largest of x over `axis`."""
+
+    name = "max"
+
+    @staticmethod
+    def forward(ctx, x, *, axis, keepdims):
+        return _extreme("max", np.max, ctx, x, axis, keepdims)
+
+    @staticmethod
+    def parity(torch, x, axis, keepdims):
+        return torch.amax(x, dim=axis if axis is not None else (), keepdim=keepdims)
+
+
+class Min(_Extreme):
+    """y = smallest of x over `axis`."""
+
+    name = "min"
+
+    @staticmethod
+    def forward(ctx, x, *, axis, keepdims):
+        return _extreme("min", np.min, ctx, x, axis, keepdims)
+
+    @staticmethod
+    def parity(torch, x, axis, keepdims):
+        return torch.amin(x, dim=axis if axis is not None else (), keepdim=keepdims)

@@ -1,0 +1,197 @@
+"""Ops that move elements and compute nothing: on int8 codes they work as they are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ..errors import ShapeError
+from .op import Op, check_axis, normal, sample
+
+
+class Reshape(Op):
+    """The elements in row-major order under another shape; one dimension may be -1."""
+
+    name = "reshape"
+    any_dtype = True
+    int8 = "codes"
+
+    @staticmethod
+    def forward(ctx, x, *, shape):
+        ctx.shape = x.shape
+        known = math.prod(n for n in shape if n != -1)
+        if any(n < -1 for n in shape) or shape.count(-1) > 1 or (
+                x.size != known if -1 not in shape else known == 0 or x.size % known):
+            raise ShapeError(f"reshape: {x.size} elements of shape {x.shape} do not fit shape {tuple(shape)}")
+        return x.reshape(shape)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return (grad.reshape(ctx.shape),)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 2, 6), shape=(3, 4))
+        yield sample(normal(rng, 2, 3, 4), shape=(2, -1))
+        yield sample(normal(rng, 1), shape=())
+        yield sample(normal(rng, 0, 3), shape=(3, 0))
+
+    @staticmethod
+    def parity(torch, x, shape):
+        return x.reshape(shape)
+
+
+class Permute(Op):
+    """Dimensions in a new order; a view, no copy."""
+
+    name = "permute"
+    any_dtype = True
+    int8 = "codes"
+
+    @staticmethod
+    def forward(ctx, x, *, order):
+        if sorted(a % max(x.ndim, 1) for a in order) != list(range(x.ndim)):
+            raise ShapeError(f"permute: expected each of {x.ndim} dimensions once, got {tuple(order)}")
+        ctx.order = order
+        return x.transpose(order)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return (grad.transpose(np.argsort([a % grad.ndim for a in ctx.order])) if grad.ndim else grad,)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 2, 3, 4), order=(2, 0, 1))
+        yield sample(normal(rng, 2, 3, 4), order=(0, -1, 1))
+
+    @staticmethod
+    def parity(torch, x, order):
+        return x.permute(order)
+
+
+class BroadcastTo(Op):
+    """Dimensions of 1 stretched, new ones added in front."""
+
+    name = "broadcast_to"
+    any_dtype = True
+    int8 = "codes"
+
+    @staticmethod
+    def forward(ctx, x, *, shape):
+        try:
+            return np.broadcast_to(x, shape)
+        except ValueError:
+            raise ShapeError(f"broadcast_to: shape {x.shape} does not broadcast to {tuple(shape)}") from None
+
+    @staticmethod
+    def backward(ctx, grad):
+        return (grad,)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 1), shape=(2, 3, 4))
+
+    @staticmethod
+    def parity(torch, x, shape):
+        return x.broadcast_to(shape)
+
+
+class GetItem(Op):
+    """x[index]: ints, slices, None, Ellipsis, integer and boolean arrays; repeated indices add their gradients."""
+
+    name = "getitem"
+    any_dtype = True
+    int8 = "codes"
+
+    @staticmethod
+    def forward(ctx, x, *, index):
+        ctx.shape, ctx.index = x.shape, index
+        try:
+            return np.asarray(x[index])
+        except IndexError as error:
+            raise ShapeError(f"getitem: {error} (index {index!r} of a Tensor of shape {x.shape})") from None
+
+    @staticmethod
+    def backward(ctx, grad):
+        out = np.zeros(ctx.shape, grad.dtype)
+        if any(isinstance(i, np.ndarray) for i in ctx.index):
+            np.add.at(out, ctx.index, grad)
+        else:
+            out[ctx.index] = grad
+        return (out,)
+
+    @staticmethod
+    def samples(rng):
+        x = normal(rng, 4, 5, 2)
+        yield sample(x, index=(1,))
+        yield sample(x, index=(slice(None, None, -2), Ellipsis, 0))
+        yield sample(x, index=(None, slice(1, 3), slice(0, 0)))
+        yield sample(x, index=(np.array([0, 2, 2, -1]),))
+        yield sample(x, index=(slice(None), np.array([[0, 1], [4, 4]]), 1))
+        yield sample(x, index=(np.arange(8).reshape(4, 2)[:, :1] % 3 == 0)[:, 0].nonzero())
+        yield sample(x, index=(np.array([True, False, True, True]),))
+
+    @staticmethod
+    def parity(torch, x, index):
+        if any(isinstance(i, slice) and i.step and i.step < 0 for i in index):
+            at = np.arange(x.numel()).reshape(tuple(x.shape))[index].copy()     # PyTorch has no negative steps
+            return x.reshape(-1)[torch.from_numpy(at)]
+        return x[tuple(torch.from_numpy(i) if isinstance(i, np.ndarray) else i for i in index)]
+
+
+class Concat(Op):
+    """The operands one after the other along `axis`."""
+
+    name = "concat"
+
+    @staticmethod
+    def forward(ctx, *xs, axis):
+        if not xs:
+            raise ShapeError("concat: expected at least one Tensor")
+        check_axis("concat", axis, xs[0].ndim)
+        ctx.sizes, ctx.axis = [x.shape[axis] if x.ndim else 0 for x in xs], axis
+        try:
+            return np.concatenate(xs, axis=axis)
+        except ValueError:
+            raise ShapeError(f"concat: shapes {', '.join(str(x.shape) for x in xs)} differ in more than dimension "
+                             f"{axis}") from None
+
+    @staticmethod
+    def backward(ctx, grad):
+        return tuple(np.split(grad, np.cumsum(ctx.sizes)[:-1], axis=ctx.axis))
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 2, 3), normal(rng, 2, 1), normal(rng, 2, 0), axis=1)
+        yield sample(normal(rng, 2, 3, 2), normal(rng, 1, 3, 2), axis=-3)
+
+    @staticmethod
+    def parity(torch, *xs, axis):
+        return torch.cat(xs, dim=axis)
+
+
+class Pad(Op):
+    """A constant around x: `widths` is (before, after) for each dimension, `value` the constant."""
+
+    name = "pad"
+
+    @staticmethod
+    def forward(ctx, x, *, widths, value):
+        if len(widths) != x.ndim or any(len(w) != 2 or min(w) < 0 for w in widths):
+            raise ShapeError(f"pad: expected (before, after) >= 0 for each of {x.ndim} dimensions, got {widths}")
+        ctx.inner = tuple(slice(b, b + n) for (b, _), n in zip(widths, x.shape))
+        return np.pad(x, widths, constant_values=value)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return (grad[ctx.inner],)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 2, 3), widths=((1, 0), (2, 1)), value=0.5)
+
+    @staticmethod
+    def parity(torch, x, widths, value):
+        return torch.nn.functional.pad(x, [w for pair in reversed(widths) for w in pair], value=value)
+

@@ -1,0 +1,542 @@
+"""Tensor and the tape: `apply` runs an op and notes it, `backward` walks the notes in reverse.
+
+The tape is one node an op result, numbered as they are made; backward visits nodes by falling number, so it needs no
+recursion however long the chain is.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from .errors import DtypeError, GradError, ShapeError
+from .quantized import Quantized, dequantize_codes, quantize_array
+
+OPS: dict[str, type] = {}       # name -> op class, filled by ops/
+
+FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64))
+INTEGERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint8, np.bool_))
+INT8 = np.dtype(np.int8)
+_F16, _F32, _F64 = FLOATS
+_NAMES = {str(d): d for d in (*FLOATS, *INTEGERS, INT8)}
+
+
+class _State(threading.local):
+    """What differs between Python threads: whether gradients are noted, who listens, which layers are running."""
+
+    grad = True
+    recorder: list | None = None
+
+    def __init__(self):
+        self.modules: list[Any] = []
+
+
+state = _State()
+_numbers = itertools.count()
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Within it no gradients are noted. Also a decorator."""
+    before, state.grad = state.grad, False
+    try:
+        yield
+    finally:
+        state.grad = before
+
+
+@contextmanager
+def record() -> Iterator[list[Record]]:
+    """Collect every op that runs within, whether or not gradients are noted."""
+    before, state.recorder = state.recorder, []
+    try:
+        yield state.recorder
+    finally:
+        state.recorder = before
+
+
+class Record:
+    """One op as it ran: inputs and output are Tensors, module the innermost layer that ran it."""
+
+    __slots__ = ("attrs", "inputs", "module", "op", "output")
+
+    def __init__(self, op, inputs, attrs, output, module):
+        self.op, self.inputs, self.attrs, self.output, self.module = op, inputs, attrs, output, module
+
+
+class Context:
+    """What an op's forward leaves for its backward; `needs[i]` tells whether input i wants a gradient."""
+
+    def __init__(self, needs: tuple[bool, ...]):
+        self.needs = needs
+
+
+class Node:
+    """One op result on the tape."""
+
+    __slots__ = ("context", "inputs", "module", "number", "op")
+
+    def __init__(self, op, context, inputs, module):
+        self.op, self.context, self.inputs, self.module = op, context, inputs, module
+        self.number = next(_numbers)
+
+    def __lt__(self, other: Node) -> bool:
+        return self.number > other.number       # heapq gives the latest node first
+
+
+def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
+    """`value` itself if it is a Tensor, else a Tensor of it; Python numbers take `dtype`."""
+    if isinstance(value, Tensor):
+        return value
+    if dtype is not None and isinstance(value, (int, float)):
+        return Tensor(np.asarray(value, dtype))
+    return Tensor(value)
+
+
+def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
+    """Run `op` on Tensors (or what becomes one; None for an absent operand) and note it on the tape.
+
+    float16 operands are computed in float32 and the result is float16 only if all float operands are; float32 meeting
+    float64 becomes float64. int8 operands run the op's integer rule.
+
+    Raises:
+        DtypeError, ShapeError: from the op, naming it; GradError: a gradient through int8 is asked for.
+    """
+    like = next((i.data.dtype for i in inputs if isinstance(i, Tensor) and i.data.dtype in FLOATS), _F32)
+    tensors = tuple(None if i is None else as_tensor(i, like) for i in inputs)
+    needs = tuple(t is not None and t.requires_grad for t in tensors)
+    noted = state.grad and any(needs)
+    quantized = any(t is not None and t.quantized is not None for t in tensors)
+    context = Context(needs if noted else (False,) * len(needs))
+    if quantized:
+        if noted:
+            raise GradError(f"{op.name}: gradients do not flow through int8; use no_grad() to run the model, or train "
+                            "the float model with fake-quantization and convert it afterwards")
+        output = op.quantized(*tensors, **attrs)
+    else:
+        arrays = [None if t is None else t.data for t in tensors]
+        if not op.any_dtype:
+            _check_dtypes(op, arrays)
+        floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
+        half = floats == {_F16}
+        if len(floats) > 1 or half:
+            wide = _F64 if _F64 in floats else _F32
+            arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide else a for a in arrays]
+        result = op.forward(context, *arrays, **attrs)
+        output = Tensor._of(result.astype(_F16) if half and result.dtype == _F32 else result)
+    module = state.modules[-1] if state.modules else None
+    if noted and output.data.dtype in FLOATS:
+        output.requires_grad = True
+        output.node = Node(op, context, tensors, module)
+    if state.recorder is not None:
+        state.recorder.append(Record(op, tensors, attrs, output, module))
+    return output
+
+
+def _check_dtypes(op: type, arrays: list) -> None:
+    for i, a in enumerate(arrays):
+        if a is None:
+            continue
+        expected = INTEGERS if i in op.integer_operands else FLOATS
+        if a.dtype not in expected:
+            hint = "" if i in op.integer_operands else "; convert it with .to('float32')"
+            raise DtypeError(f"{op.name}: operand {i + 1} is {a.dtype}, expected "
+                             f"{' or '.join(str(d) for d in expected)}{hint}")
+
+
+def call(name: str, *inputs: Any, **attrs: Any) -> Tensor:
+    """`apply` by the op's name: how Tensor's methods reach ops, which are defined above this module."""
+    return apply(OPS[name], *inputs, **attrs)
+
+
+def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Sum `grad` over the dimensions that broadcasting added or stretched."""
+    if grad.shape == shape:
+        return grad
+    extra = grad.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1)
+    return grad.sum(axis=axes, keepdims=True).reshape(shape)
+
+
+def run_backward(root: Tensor, grad: np.ndarray, retain_graph: bool) -> None:
+    """Propagate `grad` from `root` to the leaves; each node is released as soon as it is done."""
+    if root.node is None:
+        root._accumulate(grad)
+        return
+    pending: dict[Node, np.ndarray] = {root.node: grad}
+    heap = [root.node]
+    while heap:
+        node = heapq.heappop(heap)
+        g = pending.pop(node)
+        if node.context is None:
+            raise GradError(f"backward: the tape below {node.op.name} was already used and released; "
+                            "call backward(retain_graph=True) the first time to use it again")
+        grads = node.op.backward(node.context, g)
+        for tensor, d in zip(node.inputs, grads):
+            if d is None or tensor is None or not tensor.requires_grad:
+                continue
+            d = unbroadcast(d, tensor.data.shape)
+            if tensor.node is None:
+                tensor._accumulate(d)
+            elif tensor.node in pending:
+                pending[tensor.node] = pending[tensor.node] + d
+            else:
+                pending[tensor.node] = d
+                heapq.heappush(heap, tensor.node)
+        if not retain_graph:
+            node.context = node.inputs = None
+
+
+class Tensor:
+    """An n-dimensional array with a dtype, and, for floats, a place on the tape.
+
+    Args:
+        data: anything NumPy makes an array of; Python floats become float32, arrays keep their dtype and memory.
+        requires_grad: whether `backward` collects a gradient here (floats only).
+        dtype: "float32", "float16", "float64" or a NumPy dtype to convert to.
+        scale, zero_point, axis: for int8 codes, the numbers they stand for: scale * (code - zero_point), per tensor or
+            one scale per index of `axis`.
+
+    Raises:
+        DtypeError: a dtype that has no meaning here (complex, object, int8 without a scale, ...).
+    """
+
+    __slots__ = ("__weakref__", "data", "grad", "node", "quantized", "requires_grad")
+    __array_ufunc__ = None      # NumPy leaves `array + tensor` to us
+
+    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, scale: Any = None,
+                 zero_point: Any = 0, axis: int | None = None):
+        if isinstance(data, Tensor):
+            data = data.data
+        array = np.asarray(data)
+        if dtype is not None:
+            array = array.astype(as_dtype(dtype), copy=False)
+        elif not isinstance(data, (np.ndarray, np.generic)):
+            array = array.astype(_F32) if array.dtype.kind == "f" or array.size == 0 else array
+        self.quantized = None
+        if array.dtype == INT8:
+            if scale is None:
+                raise DtypeError("Tensor: int8 codes need a scale (and zero_point, axis); "
+                                 "to quantize floats use Tensor(x).to_int8()")
+            self.quantized = Quantized(scale, zero_point, axis, array.shape)
+        elif scale is not None:
+            raise DtypeError(f"Tensor: a scale goes with int8 codes, got dtype {array.dtype}")
+        elif array.dtype not in _NAMES.values():
+            raise DtypeError(f"Tensor: expected one of {', '.join(_NAMES)}, got {array.dtype}")
+        self.data: np.ndarray = array
+        self.grad: Tensor | None = None
+        self.node: Node | None = None
+        self.requires_grad = False
+        if requires_grad:
+            self.requires_grad_()
+
+    @classmethod
+    def _of(cls, array: np.ndarray) -> Tensor:
+        """Wrap an op's result without the checks of the constructor."""
+        t = cls.__new__(Tensor)
+        t.data = array
+        t.grad = t.node = t.quantized = None
+        t.requires_grad = False
+        return t
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        """Number of elements."""
+        return self.data.size
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the elements, and of scales and zero points where there are any."""
+        return self.data.nbytes + (self.quantized.nbytes if self.quantized else 0)
+
+    @property
+    def scale(self) -> np.ndarray | None:
+        """Scale of int8 codes: 0-d, or one per index of `axis`; None for floats."""
+        return self.quantized.scale if self.quantized else None
+
+    @property
+    def zero_point(self) -> np.ndarray | None:
+        """Zero point of int8 codes, shaped as `scale`; None for floats."""
+        return self.quantized.zero_point if self.quantized else None
+
+    @property
+    def axis(self) -> int | None:
+        """The dimension that has a scale per index; None: one scale for all (or not int8)."""
+        return self.quantized.axis if self.quantized else None
+
+    @property
+    def T(self) -> Tensor:
+        """The last two dimensions swapped."""
+        return self.transpose(-1, -2)
+
+    def __len__(self) -> int:
+        if not self.shape:
+            raise ShapeError("len(): a 0-dimensional Tensor has no length")
+        return self.shape[0]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        body = np.array2string(self.data, threshold=20, precision=4, separator=", ")
+        marks = "".join([
+            f", dtype={self.dtype}" if self.dtype != _F32 else "",
+            f", {self.quantized}" if self.quantized else "",
+            f", op={self.node.op.name}" if self.node else ", requires_grad=True" if self.requires_grad else "",
+        ])
+        return f"Tensor({body}, shape={self.shape}{marks})"
+
+    # -- values -------------------------------------------------------------------------------------------------------
+    def numpy(self) -> np.ndarray:
+        """The elements as an ndarray (codes for int8), sharing memory."""
+        return self.data
+
+    def item(self) -> float | int | bool:
+        """The only element as a Python number."""
+        if self.size != 1:
+            raise ShapeError(f"item(): expected one element, got shape {self.shape}")
+        if state.recorder is not None and getattr(state.recorder, "strict", False):
+            state.recorder.escaped(self)
+        return self.dequantize().data.item() if self.quantized else self.data.item()
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def detach(self) -> Tensor:
+        """The same elements off the tape."""
+        t = Tensor._of(self.data)
+        t.quantized = self.quantized
+        return t
+
+    # -- gradients ----------------------------------------------------------------------------------------------------
+    def requires_grad_(self, on: bool = True) -> Tensor:
+        """Switch collecting a gradient on or off, in place."""
+        if on and self.dtype not in FLOATS:
+            hint = "; int8 is trained through fake-quantization of floats" if self.quantized else ""
+            raise GradError(f"requires_grad: expected a float dtype, got {self.dtype}{hint}")
+        self.requires_grad = on
+        return self
+
+    def _accumulate(self, grad: np.ndarray) -> None:
+        grad = grad.astype(self.dtype, copy=False)
+        if self.grad is None:
+            # a copy, in this tensor's memory order: what arrives may be shared with other branches of the tape
+            self.grad = Tensor._of(np.array(grad, order="C"))
+        else:
+            self.grad.data += grad
+
+    def backward(self, grad: Any = None, retain_graph: bool = False) -> None:
+        """Add d(self)/d(leaf), contracted with `grad`, to every leaf's `grad`.
+
+        Args:
+            grad: cotangent of self's shape; may be left out for one element (then 1).
+            retain_graph: keep the tape for another backward.
+
+        Raises:
+            GradError: nothing requires a gradient, `grad` is missing, or the tape was already used.
+            ShapeError: `grad` has another shape.
+        """
+        if not self.requires_grad:
+            raise GradError("backward: this Tensor does not depend on anything with requires_grad=True "
+                            "(or was computed within no_grad())")
+        if grad is None:
+            if self.size != 1:
+                raise GradError(f"backward: a Tensor of shape {self.shape} needs a cotangent, backward(grad); "
+                                "only a single element has the default 1")
+            seed = np.ones(self.shape, self.dtype)
+        else:
+            seed = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
+            if seed.shape != self.shape:
+                raise ShapeError(f"backward: expected a cotangent of shape {self.shape}, got {seed.shape}")
+        run_backward(self, seed, retain_graph)
+
+    # -- precision ----------------------------------------------------------------------------------------------------
+    def to(self, dtype: Any) -> Tensor:
+        """The elements in another dtype; "int8" quantizes with the range of the elements."""
+        dtype = as_dtype(dtype)
+        if dtype == INT8:
+            return self.to_int8()
+        if self.quantized:
+            return self.dequantize().to(dtype)
+        return self if dtype == self.dtype else call("cast", self, dtype=str(dtype))
+
+    def to_fp16(self) -> Tensor:
+        """The elements as IEEE half precision; a finite element above 65504 is an error (design (12))."""
+        return self.to(_F16)
+
+    def to_int8(self, scale: Any = None, zero_point: Any = None, axis: int | None = None) -> Tensor:
+        """int8 codes rint(x / scale) + zero_point, clamped to [-128, 127]; equations (6) and (7).
+
+        Without a scale it comes from the elements: affine over their range per tensor, symmetric per index of `axis`.
+
+        Raises:
+            QuantizationError: NaN or infinite elements with no scale given, NaN with one, or a scale that is not
+            positive and normal; GradError: self is on the tape.
+        """
+        if self.requires_grad and state.grad:
+            raise GradError("to_int8: gradients do not flow through int8; use detach() or no_grad(), or train with "
+                            "fake-quantization")
+        if self.quantized:
+            return self.dequantize().to_int8(scale, zero_point, axis)
+        if self.dtype not in FLOATS:
+            raise DtypeError(f"to_int8: expected a float dtype, got {self.dtype}")
+        codes, quantized = quantize_array(self.data, scale, zero_point, axis)
+        t = Tensor._of(codes)
+        t.quantized = quantized
+        return t
+
+    def dequantize(self) -> Tensor:
+        """scale * (code - zero_point) in float32, equation (1); floats come back as they are."""
+        if self.quantized is None:
+            return self
+        return Tensor._of(dequantize_codes(self.data, self.quantized))
+
+    # -- arithmetic ---------------------------------------------------------------------------------------------------
+    def __add__(self, other): return call("add", self, other)
+    def __radd__(self, other): return call("add", other, self)
+    def __sub__(self, other): return call("sub", self, other)
+    def __rsub__(self, other): return call("sub", other, self)
+    def __mul__(self, other): return call("mul", self, other)
+    def __rmul__(self, other): return call("mul", other, self)
+    def __truediv__(self, other): return call("div", self, other)
+    def __rtruediv__(self, other): return call("div", other, self)
+    def __matmul__(self, other): return call("matmul", self, other)
+    def __rmatmul__(self, other): return call("matmul", other, self)
+    def __pow__(self, exponent): return call("pow", self, exponent=float(exponent))
+    def __neg__(self): return call("neg", self)
+    def __getitem__(self, index): return call("getitem", self, index=plain_index(index))
+
+    def __eq__(self, other): return compare(np.equal, self, other)
+    def __ne__(self, other): return compare(np.not_equal, self, other)
+    def __lt__(self, other): return compare(np.less, self, other)
+    def __le__(self, other): return compare(np.less_equal, self, other)
+    def __gt__(self, other): return compare(np.greater, self, other)
+    def __ge__(self, other): return compare(np.greater_equal, self, other)
+    __hash__ = object.__hash__
+
+    def exp(self): return call("exp", self)
+    def log(self): return call("log", self)
+    def sqrt(self): return call("sqrt", self)
+    def abs(self): return call("abs", self)
+    def round(self): return call("round", self)
+    def clip(self, lo: float = -math.inf, hi: float = math.inf): return call("clip", self, lo=float(lo), hi=float(hi))
+    def relu(self): return call("relu", self)
+    def sigmoid(self): return call("sigmoid", self)
+    def tanh(self): return call("tanh", self)
+    def softmax(self, axis: int = -1): return call("softmax", self, axis=axis)
+
+    # -- reductions: axis None is all of them -------------------------------------------------------------------------
+    def sum(self, axis=None, keepdims=False): return call("sum", self, axis=axis, keepdims=keepdims)
+    def mean(self, axis=None, keepdims=False): return call("mean", self, axis=axis, keepdims=keepdims)
+    def max(self, axis=None, keepdims=False): return call("max", self, axis=axis, keepdims=keepdims)
+    def min(self, axis=None, keepdims=False): return call("min", self, axis=axis, keepdims=keepdims)
+
+    def var(self, axis=None, keepdims=False, correction: int = 1):
+        """Variance with n - correction in the denominator."""
+        mean = self.mean(axis, keepdims=True)
+        n = self.size // max(mean.size, 1)
+        return ((self - mean) ** 2).sum(axis, keepdims) / (n - correction)
+
+    def argmax(self, axis: int | None = None) -> Tensor:
+        """Index of the largest element (no gradient)."""
+        return Tensor._of(np.asarray(self.dequantize().data.argmax(axis)))
+
+    # -- shapes -------------------------------------------------------------------------------------------------------
+    def reshape(self, *shape):
+        return call("reshape", self, shape=plain_shape(shape))
+
+    view = reshape
+
+    def flatten(self, start: int = 0, end: int = -1):
+        """Dimensions start..end as one."""
+        first, last = start % max(self.ndim, 1), end % max(self.ndim, 1)
+        merged = math.prod(self.shape[first : last + 1])
+        return self.reshape(*self.shape[:first], merged, *self.shape[last + 1 :])
+
+    def transpose(self, a: int = -2, b: int = -1):
+        """Dimensions a and b swapped."""
+        order = list(range(self.ndim))
+        try:
+            order[a], order[b] = order[b], order[a]
+        except IndexError:
+            raise ShapeError(f"transpose: dimensions {a} and {b} of a Tensor of shape {self.shape}") from None
+        return self.permute(*order)
+
+    def permute(self, *order):
+        """Dimensions in a new order."""
+        return call("permute", self, order=plain_shape(order))
+
+    def broadcast_to(self, *shape): return call("broadcast_to", self, shape=plain_shape(shape))
+
+    def squeeze(self, axis: int):
+        """Without dimension `axis`, which must be 1."""
+        if not -self.ndim <= axis < self.ndim or self.shape[axis] != 1:
+            raise ShapeError(f"squeeze: expected dimension {axis} to be 1, got shape {self.shape}")
+        axis %= self.ndim
+        return self.reshape(*self.shape[:axis], *self.shape[axis + 1 :])
+
+    def unsqueeze(self, axis: int):
+        """With a new dimension of 1 before `axis`."""
+        at = axis % (self.ndim + 1)
+        return self.reshape(*self.shape[:at], 1, *self.shape[at:])
+
+
+def as_dtype(dtype: Any) -> np.dtype:
+    """A NumPy dtype from a name or dtype.
+
+    Raises:
+        DtypeError: not one that a Tensor can have.
+    """
+    try:
+        found = np.dtype(dtype)
+    except TypeError:
+        found = None
+    if found is None or found not in _NAMES.values():
+        raise DtypeError(f"dtype: expected one of {', '.join(_NAMES)}, got {dtype!r}")
+    return found
+
+
+def plain_shape(shape: tuple) -> tuple[int, ...]:
+    """(2, 3) from reshape(2, 3) as from reshape((2, 3))."""
+    return tuple(int(n) for n in (shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
+
+
+def plain_index(index: Any) -> tuple:
+    """An index as a tuple of ints, slices, None, Ellipsis and integer or boolean arrays."""
+    def one(i):
+        i = i.data if isinstance(i, Tensor) else i
+        return np.asarray(i) if isinstance(i, (list, np.ndarray)) and np.ndim(i) else i
+
+    return tuple(one(i) for i in index) if isinstance(index, tuple) else (one(index),)
+
+
+def compare(function, a: Any, b: Any) -> Tensor:
+    """Elementwise comparison as a boolean Tensor (no gradient)."""
+    left, right = (v.dequantize().data if isinstance(v, Tensor) else v for v in (a, b))
+    return Tensor._of(np.asarray(function(left, right)))

@@ -1,0 +1,63 @@
+"""Gradient checking, public: test your own op with one call (examples/add_an_op.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .tensor import OPS, Tensor, apply
+
+
+def numeric_gradient(function: Callable[..., Tensor], inputs: list[Any], which: int, cotangent: np.ndarray,
+                     eps: float = 1e-6) -> np.ndarray:
+    """Central differences of sum(function(*inputs) * cotangent) by inputs[which], in float64."""
+    x = np.array(inputs[which], np.float64)
+    gradient = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        values = []
+        for step in (eps, -eps):
+            moved = x.copy()
+            moved[i] += step
+            out = function(*[Tensor(moved) if j == which else v for j, v in enumerate(inputs)])
+            values.append(float((out.numpy() * cotangent).sum()))
+        gradient[i] = (values[0] - values[1]) / (2 * eps)
+    return gradient
+
+
+def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 1e-5, atol: float = 1e-7,
+              seed: int = 0) -> None:
+    """Compare backward with central differences in float64, for a random cotangent.
+
+    A random cotangent, because a plain sum() cannot see errors that cancel: a softmax whose backward returned zeros would
+    pass. float64 arrays among `inputs` are differentiated; everything else is passed as it is.
+
+    Raises:
+        AssertionError: naming the input and the largest difference.
+    """
+    rng = np.random.default_rng(seed)
+    differentiated = [i for i, v in enumerate(inputs) if isinstance(v, np.ndarray) and v.dtype == np.float64]
+    tensors = [Tensor(v, requires_grad=True) if i in differentiated else v for i, v in enumerate(inputs)]
+    out = function(*tensors)
+    cotangent = rng.standard_normal(out.shape)
+    if not out.requires_grad:
+        raise AssertionError(f"gradcheck: the result depends on none of the {len(differentiated)} float64 inputs")
+    out.backward(cotangent)
+    for i in differentiated:
+        expected = numeric_gradient(function, inputs, i, cotangent)
+        got = tensors[i].grad.numpy() if tensors[i].grad is not None else np.zeros_like(expected)
+        if got.shape != expected.shape:
+            raise AssertionError(f"gradcheck: gradient of input {i} has shape {got.shape}, expected {expected.shape}")
+        worst = np.abs(got - expected).max(initial=0)
+        if not np.allclose(got, expected, rtol, atol):
+            raise AssertionError(f"gradcheck: gradient of input {i} differs from central differences by up to {worst:.3g}")
+
+
+def check_op(name: str) -> int:
+    """gradcheck an op over all its samples; returns how many there were."""
+    op, count = OPS[name], 0
+    for s in op.samples(np.random.default_rng(1)):
+        gradcheck(lambda *xs, s=s: apply(op, *xs, **s.attrs), list(s.inputs))
+        count += 1
+    return count
