@@ -53,9 +53,9 @@ def no_grad() -> Iterator[None]:
 
 
 @contextmanager
-def record() -> Iterator[list[Record]]:
-    """Collect every op that runs within, whether or not gradients are noted."""
-    before, state.recorder = state.recorder, []
+def record(into: list | None = None) -> Iterator[list[Record]]:
+    """Collect every op that runs within, whether or not gradients are noted, in a new list or in `into`."""
+    before, state.recorder = state.recorder, [] if into is None else into
     try:
         yield state.recorder
     finally:
@@ -315,8 +315,8 @@ class Tensor:
         """The only element as a Python number."""
         if self.size != 1:
             raise ShapeError(f"item(): expected one element, got shape {self.shape}")
-        if state.recorder is not None and getattr(state.recorder, "strict", False):
-            state.recorder.escaped(self)
+        if hasattr(state.recorder, "escaped"):
+            state.recorder.escaped(self)        # a trace cannot follow a value into Python
         return self.dequantize().data.item() if self.quantized else self.data.item()
 
     def __float__(self) -> float:
@@ -465,7 +465,7 @@ class Tensor:
 
     def argmax(self, axis: int | None = None) -> Tensor:
         """Index of the largest element (no gradient)."""
-        return Tensor._of(np.asarray(self.dequantize().data.argmax(axis)))
+        return _off_tape(Tensor._of(np.asarray(self.dequantize().data.argmax(axis))), self)
 
     # -- shapes -------------------------------------------------------------------------------------------------------
     def reshape(self, *shape):
@@ -539,4 +539,11 @@ def plain_index(index: Any) -> tuple:
 def compare(function, a: Any, b: Any) -> Tensor:
     """Elementwise comparison as a boolean Tensor (no gradient)."""
     left, right = (v.dequantize().data if isinstance(v, Tensor) else v for v in (a, b))
-    return Tensor._of(np.asarray(function(left, right)))
+    return _off_tape(Tensor._of(np.asarray(function(left, right))), a, b)
+
+
+def _off_tape(result: Tensor, *sources: Any) -> Tensor:
+    """`result`, which no op made: a trace is told what it was computed from, to notice when Python branches on it."""
+    if hasattr(state.recorder, "derived"):
+        state.recorder.derived(result, sources)
+    return result

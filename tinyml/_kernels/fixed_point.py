@@ -85,7 +85,7 @@ def shared_multipliers(reals: list[float]) -> tuple[list[int], int]:
 def accumulator_bound(codes: np.ndarray, bias: np.ndarray, zero_point: int) -> np.ndarray:
     """Largest |acc| per output channel over all admissible inputs; equation (4). codes [N][...], int8; bias int64 [N]."""
     reach = max(abs(QMIN - zero_point), abs(QMAX - zero_point))
-    total = np.abs(codes.astype(np.int64)).reshape(codes.shape[0], -1).sum(axis=1)
+    total = np.abs(codes.astype(np.int64)).sum(axis=tuple(range(1, codes.ndim)))
     return np.abs(bias.astype(np.int64)) + total * reach
 
 
@@ -109,7 +109,7 @@ def quantize_layer(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, 
     b = np.zeros(n) if bias is None else np.asarray(bias, np.float64)
     if not np.isfinite(b).all():
         raise QuantizationError("bias: expected finite values, got NaN or infinity")
-    largest = np.abs(weight.reshape(n, -1).astype(np.float64)).max(axis=1, initial=0)
+    largest = np.abs(weight.astype(np.float64)).max(axis=tuple(range(1, weight.ndim)), initial=0)
     if not np.isfinite(largest).all():
         raise QuantizationError("weights: expected finite values, got NaN or infinity")
     least = np.maximum(largest / 127, np.abs(b) / (float(x_scale) * 2**30))

@@ -89,7 +89,7 @@ class IntegerLayer:
         self.k, self.n = k, total // groups
         self.weight = pack_weight(codes, groups, kernels.tiles)
         columns = self.weight.shape[1] * self.weight.shape[4]
-        folded = -(128 + zero_point) * codes.astype(np.int64).reshape(total, -1).sum(axis=1)
+        folded = -(128 + zero_point) * codes.sum(axis=(1, 2, 3), dtype=np.int64)
         if bias is not None:
             folded = folded + bias
         # wraps where it leaves int32; the certificate (equation 4) makes the finished sums exact all the same
@@ -101,6 +101,17 @@ class IntegerLayer:
             self.saturate = bool((bound * self.m / np.exp2(self.s) + 129 >= INT32_MAX).any())
             self.block = requant_block(self.m, self.s, requant.zero_point, requant.lo, requant.hi, groups, columns,
                                        kernels.tiles["lanes"])
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed weights, the folded bias and the requantization parameters."""
+        return self.weight.nbytes + self.bias.nbytes + (0 if self.requant is None else self.block.nbytes)
+
+    def unpacked(self) -> np.ndarray:
+        """The codes [N][K/groups][kh][kw] that were packed."""
+        groups, panels, taps, k4, panel, _ = self.weight.shape
+        flat = self.weight.transpose(0, 1, 4, 3, 5, 2).reshape(groups, panels * panel, 4 * k4, taps)
+        return flat[:, : self.n, : self.k].reshape(groups * self.n, self.k, *self.window.size)
 
     def _call(self, x: np.ndarray, dtype) -> tuple[np.ndarray, np.ndarray, int]:
         shape, out = geometry(x.shape, self.window)

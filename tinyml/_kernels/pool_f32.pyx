@@ -34,7 +34,7 @@ cdef int max_image(const float[:, :, :, ::1] x, Py_ssize_t b, const Py_ssize_t[:
 
 def max_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
                  float[:, :, :, ::1] y, int32_t[:, :, :, ::1] at, int threads):
-    """y[B][OH][OW][C] = largest of the window, at = its pixel h*W + w (the first of equals)."""
+    """y[B][OH][OW][C] = largest of the window, at = its pixel h*W + w (the first of equals, the last NaN)."""
     cdef Py_ssize_t b
     if y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return

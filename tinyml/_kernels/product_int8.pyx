@@ -3,7 +3,7 @@
 #
 # Weights arrive packed as [G][panels][taps][K4][panel][4] (K4 = ceil(K/4), zeros beyond K and N), see integers.py.
 # Reading 4 codes at a time runs up to 3 bytes past a pixel's channels: the packed zeros there make them harmless, and
-# the last pixel of the buffer is read from a copy with room behind it.
+# the pixels that hold the buffer's last 3 bytes are read from a copy with room behind it.
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int32_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -54,7 +54,8 @@ cdef struct Product:
     bint wide                   # panel of WIDE vectors (else NARROW)
     row_t x                     # input codes
     row_t padding               # K codes of the zero point
-    row_t last                  # copy of the last pixel, with room behind it
+    Py_ssize_t tail             # first of the last input pixels, which are read from ...
+    row_t last                  # ... a copy with room behind it
     const int8_t* w
     const int32_t* bias         # [G][panels*panel]
     const char* requant         # parameters of the epilogue, `requant_bytes` for LANES channels; or NULL
@@ -101,7 +102,7 @@ cdef int pixels_of_block(const Product* p, Py_ssize_t first, Py_ssize_t pixels, 
     """All groups and output channels of the output pixels first .. first+pixels."""
     cdef int32_t acc[MAX_ROWS * MAX_PANEL]
     cdef Py_ssize_t full = ROWS if p.wide else MAX_ROWS, mr = 1 if pixels == 1 else full
-    cdef Py_ssize_t tiles = (pixels + mr - 1) // mr, K4 = (p.K + 3) // 4, end = p.g.images * p.g.h * p.g.w - 1
+    cdef Py_ssize_t tiles = (pixels + mr - 1) // mr, K4 = (p.K + 3) // 4
     cdef Py_ssize_t index, part, n, t, i, at, group
     cdef const int32_t* bias
     cdef const int8_t* w
@@ -113,7 +114,7 @@ cdef int pixels_of_block(const Product* p, Py_ssize_t first, Py_ssize_t pixels, 
                 for t in range(p.taps):
                     at = source(&p.g, first + min(index * mr + i, pixels - 1), t)
                     rows[t * mr + i] = p.padding if at < 0 else (
-                        p.last + group * p.K if at == end else p.x + at * p.g.c + group * p.K)
+                        (p.last + (at - p.tail) * p.g.c if at >= p.tail else p.x + at * p.g.c) + group * p.K)
         for part in range(p.panels):
             n = part * p.panel
             w = p.w + (group * p.panels * p.panel + n) * p.taps * K4 * 4
@@ -156,8 +157,10 @@ cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
 
 cdef int run(Product* p, uint8_t zero_point, int threads) except -1:
     """Compute all output pixels, each thread one run of blocks with one pointer table of its own."""
-    cdef Py_ssize_t pixels = p.g.images * p.g.oh * p.g.ow, room = p.G * p.K + 4, unit, j, at, blocks
+    cdef Py_ssize_t pixels = p.g.images * p.g.oh * p.g.ow, inputs = p.g.images * p.g.h * p.g.w, unit, j, at, blocks
     cdef Py_ssize_t block = BLOCK, runs, entries = (BLOCK + MAX_ROWS) * p.taps
+    # the pixels that hold the last 3 bytes: more than one only below 3 channels, and never past c + 2 bytes
+    cdef Py_ssize_t copied = min(inputs, (p.g.c + 2) // max(p.g.c, <Py_ssize_t>1)), room = p.g.c + 2 + 4
     cdef uint8_t* scratch
     cdef row_t* tables
     blocks = (pixels + block - 1) // block
@@ -168,9 +171,9 @@ cdef int run(Product* p, uint8_t zero_point, int threads) except -1:
         free(scratch); free(tables)
         raise MemoryError(f"product_int8: no memory for {runs} tables of {entries} pointers")
     memset(scratch, zero_point, 2 * room)
-    if p.x != NULL and p.g.images * p.g.h * p.g.w > 0:
-        at = (p.g.images * p.g.h * p.g.w - 1) * p.g.c
-        memcpy(scratch + room, p.x + at, p.g.c)
+    p.tail = inputs - copied
+    if p.x != NULL:
+        memcpy(scratch + room, p.x + p.tail * p.g.c, copied * p.g.c)
     p.padding = scratch
     p.last = scratch + room
     with nogil:

@@ -1,0 +1,637 @@
+"""Every function of the kernel table against its twin in reference.py, on every instruction set that this CPU runs.
+
+Integers and codes must agree byte for byte, floats within a bound derived from the lengths of their sums, and any number
+of threads must give the same bytes. Run as a program, the file repeats the calls between protected pages of memory.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import inspect
+import mmap
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tinyml._kernels import cpu, dispatch, fixed_point, integers, reference, table
+from tinyml._kernels.windows import Window, adaptive_spans, geometry, spans
+
+KERNELS = {isa: dispatch.load(isa) for isa in dispatch.available()}
+FUNCTIONS = [function for functions in table.KERNELS.values() for function in functions]
+EPS = 2.0**-23      # spacing of float32 at 1: twice the error of one rounding
+GARBAGE = {"f": np.float32(1e30), "u": 0x7F, "i": 0x7F7F7F7F}       # what outputs hold before a call
+
+
+@dataclass
+class Call:
+    """One call of a kernel: its arguments without the threads, which of them it writes, and how far floats may be off."""
+
+    about: Any
+    args: list
+    outputs: tuple[int, ...]
+    bound: Callable[..., list] | None = None    # float64 arguments, with results in place -> allowed error of each output
+
+
+def design(rng: np.random.Generator, **values: tuple) -> Iterator[SimpleNamespace]:
+    """Combinations in which every value of every dimension comes up at least three times (a Latin hypercube)."""
+    count = 3 * max(len(v) for v in values.values())
+    columns = {}
+    for name, choices in values.items():
+        columns[name] = rng.permutation([i % len(choices) for i in range(count)])
+    for i in range(count):
+        yield SimpleNamespace(**{name: values[name][column[i]] for name, column in columns.items()})
+
+
+def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    return rng.standard_normal(shape).astype(np.float32)
+
+
+# Remainders around the tile heights (6, 12), blocks (48, 96), vectors (4, 8, 16) and panels (up to 64) of all builds.
+ROWS = (1, 0, 2, 5, 6, 7, 11, 12, 13, 47, 48, 49, 97, 200)
+DEPTHS = (1, 0, 2, 3, 4, 5, 7, 8, 31, 70)
+COLUMNS = (1, 0, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130)
+
+
+# ---- float products
+
+
+def layout(rng: np.random.Generator, how: str, *shape: int) -> np.ndarray:
+    """Normal values [S][M][K] in memory of many kinds: the product must read any strides."""
+    s, m, k = shape
+    if how == "transposed":
+        return normal(rng, s, k, m).transpose(0, 2, 1)
+    if how == "reversed":
+        return normal(rng, s, m, k)[:, ::-1, ::-1]
+    if how == "gaps":
+        return normal(rng, s, 3 * m, 2 * k)[:, ::3, ::2]
+    if how == "stretched":
+        return np.broadcast_to(normal(rng, 1, m, k), shape)
+    return normal(rng, *shape)
+
+
+LAYOUTS = ("plain", "transposed", "reversed", "gaps", "stretched")
+
+
+def gemm(rng, kernels):
+    for d in design(rng, s=(1, 2, 0, 3), m=ROWS, k=DEPTHS, n=COLUMNS, bias=(True, False), a=LAYOUTS, b=LAYOUTS):
+        def bound(a, b, bias, c, k=d.k):
+            return [(k + 2) * EPS * (np.abs(a) @ np.abs(b) + (0 if bias is None else np.abs(bias)))]
+
+        yield Call(d, [layout(rng, d.a, d.s, d.m, d.k), layout(rng, d.b, d.s, d.k, d.n),
+                       normal(rng, d.n) if d.bias else None, np.empty((d.s, d.m, d.n), np.float32)], (3,), bound)
+
+
+@dataclass
+class Convolution:
+    """Sizes of one convolution: a product of many rows is one of 1x1 windows over images of one pixel."""
+
+    window: Window
+    read: tuple[int, int, int]          # images, height, width of what is read ...
+    written: tuple[int, int, int]       # ... and of what is written
+    k: int
+    n: int
+    shape: np.ndarray
+    transposed: bool
+
+
+def convolutions(rng: np.random.Generator, transposed: tuple = (False,)) -> Iterator[Convolution]:
+    for d in design(rng, m=ROWS, k=DEPTHS, n=COLUMNS):
+        shape, written = geometry((d.m, 1, 1, d.k), Window())
+        yield Convolution(Window(), (d.m, 1, 1), written, d.k, d.n, shape, False)
+    pairs = ((1, 1), (2, 1), (1, 2), (2, 3))
+    for d in design(rng, images=(1, 2, 3, 0), h=(1, 4, 7, 12), w=(1, 3, 6, 13), kh=(1, 2, 3), kw=(3, 1, 2), stride=pairs,
+                    padding=((0, 0), (1, 1), (2, 0), (0, 2)), dilation=pairs, groups=(1, 2, 1, 3), transposed=transposed,
+                    k=(1, 2, 3, 4, 6, 9, 50), n=(1, 2, 5, 8, 13, 16, 20, 33, 70)):
+        window = Window((d.kh, d.kw), d.stride, d.padding, d.dilation, d.groups)
+        # at least one output
+        h, w = (max(n, r * (t - 1) + 1 - 2 * p) for n, r, t, p in zip((d.h, d.w), d.dilation, window.size, d.padding))
+        image, out = (d.images, h, w), (d.images, *window.output(h, w))
+        read, written = (out, image) if d.transposed else (image, out)
+        shape, expected = geometry((*read, d.k * d.groups), window, (h, w) if d.transposed else None)
+        assert expected == written
+        yield Convolution(window, read, written, d.k, d.n, shape, d.transposed)
+
+
+def conv2d(rng, kernels):
+    for i, c in enumerate(convolutions(rng, transposed=(False, True))):
+        g, taps = c.window.groups, c.window.taps
+
+        def bound(x, weight, bias, y, shape, terms=taps * c.k + 2):
+            size = np.empty_like(y)
+            reference.conv2d_f32(np.abs(x), np.abs(weight), None if bias is None else np.abs(bias), size, shape, 1)
+            return [terms * EPS * size]
+
+        # half of the weights as a forward pass reads them (a view of [N][K][taps]), half as its gradient does
+        weight = (normal(rng, g, c.n, c.k, taps).transpose(0, 3, 2, 1) if i % 2 else
+                  normal(rng, g, c.k, c.n, taps).transpose(0, 3, 1, 2))
+        yield Call(c, [normal(rng, *c.read, g * c.k), weight, normal(rng, g * c.n) if i % 3 else None,
+                       np.empty((*c.written, g * c.n), np.float32), c.shape], (3,), bound)
+
+
+def conv2d_grad_weight(rng, kernels):
+    for c in convolutions(rng):
+        g = c.window.groups
+
+        def bound(x, dy, dw, shape, terms=int(np.prod(c.written)) + 2):
+            size = np.empty_like(dw)
+            reference.conv2d_grad_weight_f32(np.abs(x), np.abs(dy), size, shape, 1)
+            return [terms * EPS * size]
+
+        yield Call(c, [normal(rng, *c.read, g * c.k), normal(rng, *c.written, g * c.n),
+                       np.empty((g, c.window.taps, c.k, c.n), np.float32), c.shape], (2,), bound)
+
+
+# ---- integer products
+
+
+def codes_of(rng: np.random.Generator, dtype: type, *shape: int) -> np.ndarray:
+    """Codes that make the largest sums (one extreme, or extremes that alternate) as often as random ones."""
+    info = np.iinfo(dtype)
+    kind = rng.integers(4)
+    if kind == 0:
+        return np.full(shape, rng.choice([info.min, info.max]), dtype)
+    if kind == 1:
+        return rng.choice([info.min, info.max], shape).astype(dtype)
+    return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
+
+
+def integer_layers(rng: np.random.Generator, kernels: Any, transposed: tuple = (False,)):
+    """Packed layers with the codes they were packed from, and inputs; biases up to the ends of int32."""
+    for i, c in enumerate(convolutions(rng, transposed)):
+        g, total = c.window.groups, c.window.groups * c.n
+        codes = codes_of(rng, np.int8, total, c.k, *c.window.size)
+        bias = None if i % 3 == 0 else rng.integers(-(2**31) if i % 3 == 1 else -3000, 2**31 if i % 3 == 1 else 3000, total)
+        real = np.exp2(rng.uniform(-22, -2, total)) if i % 4 else rng.choice([0, 2.0**-40, 0.5, 1, 3, 2.0**20], total)
+        lo, hi = [(-128, 127), (-128, 127), (-3, 90), (5, 5)][rng.integers(4)]
+        requant = integers.Requant(real, int(rng.choice([-128, 0, 9, 127])), lo, hi)
+        layer = integers.IntegerLayer(codes, bias, int(rng.choice([-128, 0, 5, 127])), c.window, requant, kernels)
+        yield c, layer, codes, bias, codes_of(rng, np.uint8, *c.read, g * c.k)
+
+
+def product_int8(rng, kernels):
+    for c, layer, *_, x in integer_layers(rng, kernels):
+        y = np.empty((*c.written, layer.n * c.window.groups), np.uint8)
+        yield Call(c, [x, layer.weight, layer.bias, layer.block, y, c.shape, layer.k, layer.n, layer.zero_point + 128,
+                       layer.saturate], (4,))
+
+
+def product_int8_f32(rng, kernels):
+    for i, (c, layer, *_, x) in enumerate(integer_layers(rng, kernels)):
+        total = layer.n * c.window.groups
+        rows = np.exp2(rng.uniform(-9, 3, int(np.prod(c.written)))).astype(np.float32)
+        columns = np.exp2(rng.uniform(-9, 3, total)).astype(np.float32)
+        rows[rng.random(len(rows)) < 0.1] = np.nan      # the scale of a row that was not finite
+        y = np.empty((*c.written, total), np.float32)
+        yield Call(c, [x, layer.weight, layer.bias, rows, columns, normal(rng, total) if i % 2 else None, y, c.shape,
+                       layer.k, layer.n, layer.zero_point + 128], (6,))
+
+
+def product_int8_i32(rng, kernels):
+    for c, layer, *_, x in integer_layers(rng, kernels, transposed=(False, True)):
+        y = np.empty((*c.written, layer.n * c.window.groups), np.int32)
+        yield Call(c, [x, layer.weight, layer.bias, y, c.shape, layer.k, layer.n, layer.zero_point + 128], (3,))
+
+
+# ---- codes
+
+
+SIZES = (1, 0, 2, 15, 16, 17, 63, 65, 1000, 4095, 4096, 4097, 9000)
+SPECIAL = np.array([0, -0.0, 1e-45, -1e-40, 3e38, -3e38, np.inf, -np.inf, np.nan], np.float32)
+
+
+def quantize(rng, kernels):
+    for d in design(rng, n=SIZES, scale=(1, 0.1, 0.0173, 1e-30, 1e30, 2.0**-126), zero=(128, 0, 255, 7)):
+        scale = np.float32(d.scale)
+        # a third ties and whole codes, a third values that do not clip, a third special
+        x = np.where(rng.random(d.n) < 0.5, rng.integers(-600, 600, d.n) / 2, rng.uniform(-200, 200, d.n)).astype(np.float32)
+        x = np.where(rng.random(d.n) < 0.3, rng.choice(SPECIAL, d.n), x * scale).astype(np.float32)
+        yield Call(d, [x, scale, d.zero, np.empty(d.n, np.uint8)], (3,))
+
+
+def quantize_rows(rng, kernels):
+    for d in design(rng, rows=(1, 0, 2, 3, 50), n=(1, 0, 2, 5, 17, 64, 1000)):
+        size = rng.choice(np.float32([0, 1, 1e-44, 1e-39, 3.5e-36, 1e38, 0.01]), (d.rows, 1))
+        x = (rng.integers(-254, 255, (d.rows, d.n)) / np.float32(254) * size).astype(np.float32)
+        x[rng.random(x.shape) < 0.002 * (d.n > 20)] = rng.choice(SPECIAL)
+        yield Call(d, [x, np.empty(d.rows, np.float32), np.empty(x.shape, np.uint8)], (1, 2))
+    # every kind of bad or smallest row
+    x = np.repeat(SPECIAL[:, None], 3, axis=1)
+    x[:, 0] = 1e-41
+    yield Call("special", [x, np.empty(len(x), np.float32), np.empty(x.shape, np.uint8)], (1, 2))
+
+
+def dequantize(rng, kernels):
+    for d in design(rng, n=SIZES, scale=(1, 0.1, 1e-37, 1e36), zero=(128, 0, 255, 7)):
+        yield Call(d, [codes_of(rng, np.uint8, d.n), np.float32(d.scale), d.zero, np.empty(d.n, np.float32)], (3,))
+
+
+def lookup(rng, kernels):
+    for n in SIZES:
+        yield Call(n, [codes_of(rng, np.uint8, n), codes_of(rng, np.uint8, 256), np.empty(n, np.uint8)], (2,))
+
+
+def accumulators(rng: np.random.Generator, *shape: int) -> np.ndarray:
+    """Whole int32 range: both ends, zero, and every magnitude between."""
+    magnitude = np.exp2(rng.uniform(0, 31, shape)) * rng.choice([-1, 1], shape)
+    ends = rng.choice([-(2**31), -(2**31) + 1, -1, 0, 1, 2**31 - 1], shape)
+    return np.where(rng.random(shape) < 0.3, ends, magnitude).astype(np.int64).clip(-(2**31), 2**31 - 1).astype(np.int32)
+
+
+def requantize_double(rng, kernels):
+    for d in design(rng, rows=(1, 0, 2, 40), n=(1, 0, 3, 16, 33), clamp=((0, 255), (0, 255), (128, 200)),
+                    zero=(128, 0, 255), exponent=((-40, 20), (-12, -2), (-1, 1), (0, 29))):
+        m, s = fixed_point.multiplier(np.exp2(rng.uniform(*d.exponent, d.n)))
+        yield Call(d, [accumulators(rng, d.rows, d.n), m, s, d.zero, *d.clamp, np.empty((d.rows, d.n), np.uint8)], (6,))
+
+
+def add_codes(rng, kernels):
+    for d in design(rng, n=SIZES, za=(0, 128, 255), zb=(128, 0, 255), a=(1e-3, 0.5, 1, 40, 2.0**20),
+                    b=(0.5, 1e-6, 1, 3), zero=(128, 0, 255), clamp=((0, 255), (0, 255), (128, 200))):
+        (ma, mb), shift = fixed_point.shared_multipliers([d.a, d.b])
+        yield Call(d, [codes_of(rng, np.uint8, d.n), codes_of(rng, np.uint8, d.n), d.za, d.zb, ma, mb, shift, d.zero,
+                       *d.clamp, np.empty(d.n, np.uint8)], (10,))
+
+
+# ---- pooling
+
+
+def pools(rng: np.random.Generator) -> Iterator[tuple]:
+    """(shape NHWC, rows, columns) of plain, padded, overlapping and adaptive pooling."""
+    plain = ((2, 2, 0), (3, 2, 1), (3, 1, 1), (1, 1, 0), (2, 3, 1), (5, 4, 2))      # window, stride, padding
+    for d in design(rng, images=(1, 2, 0, 5), h=(1, 4, 7), w=(1, 5, 12), c=(1, 0, 3, 16, 33, 64), how=("plain", "adaptive"),
+                    y=plain, x=plain, outputs=((1, 1), (2, 3), (4, 9))):
+        size = [max(n, k - 2 * p) for n, (k, _, p) in zip((d.h, d.w), (d.y, d.x))]
+        one = [spans(n, *how) if d.how == "plain" else adaptive_spans(n, o)
+               for n, how, o in zip(size, (d.y, d.x), d.outputs)]
+        yield (d.images, *size, d.c), *one
+
+
+def _counts(rows, columns):
+    return np.outer(rows[:, 1] - rows[:, 0], columns[:, 1] - columns[:, 0]).astype(np.float32)
+
+
+def max_pool_int8(rng, kernels):
+    for shape, rows, columns in pools(rng):
+        y = np.empty((shape[0], len(rows), len(columns), shape[3]), np.uint8)
+        yield Call(shape, [codes_of(rng, np.uint8, *shape), rows, columns, y], (3,))
+
+
+def avg_pool_int8(rng, kernels):
+    for shape, rows, columns in pools(rng):
+        y = np.empty((shape[0], len(rows), len(columns), shape[3]), np.uint8)
+        m, s = fixed_point.multiplier(np.exp2(rng.uniform(-3, 3)) / _counts(rows, columns).astype(np.float64))
+        yield Call(shape, [codes_of(rng, np.uint8, *shape), rows, columns, m, s, int(rng.choice([0, 100, 255])),
+                           int(rng.choice([0, 128, 255])), y], (7,))
+
+
+def max_pool_f32(rng, kernels):
+    for shape, rows, columns in pools(rng):
+        x = rng.integers(-3, 3, shape).astype(np.float32)       # many equals: the first must win
+        x[rng.random(shape) < 0.1] = rng.choice(SPECIAL)
+        out = (shape[0], len(rows), len(columns), shape[3])
+        yield Call(shape, [x, rows, columns, np.empty(out, np.float32), np.empty(out, np.int32)], (3, 4),
+                   lambda x, rows, columns, y, at: [0, 0])
+
+
+def max_pool_grad_f32(rng, kernels):
+    for shape, rows, columns in pools(rng):
+        out = (shape[0], len(rows), len(columns), shape[3])
+        at = np.empty(out, np.int32)
+        reference.max_pool_f32(normal(rng, *shape), rows, columns, np.empty(out, np.float32), at, 1)
+
+        def bound(dy, at, dx):
+            size = np.empty_like(dx)
+            reference.max_pool_grad_f32(np.abs(dy), at, size, 1)
+            return [at[0, ..., 0].size * EPS * size if at.size else size]
+
+        yield Call(shape, [normal(rng, *out), at, np.empty(shape, np.float32)], (2,), bound)
+
+
+def avg_pool_f32(rng, kernels):
+    for shape, rows, columns in pools(rng):
+        counts = _counts(rows, columns)
+
+        def bound(x, rows, columns, divisor, y, terms=counts.max(initial=0) + 2):
+            size = np.empty_like(y)
+            reference.avg_pool_f32(np.abs(x), rows, columns, divisor, size, 1)
+            return [terms * EPS * size]
+
+        yield Call(shape, [normal(rng, *shape), rows, columns, counts,
+                           np.empty((shape[0], *counts.shape, shape[3]), np.float32)], (4,), bound)
+
+
+def avg_pool_grad_f32(rng, kernels):
+    for shape, rows, columns in pools(rng):
+        counts = _counts(rows, columns)
+
+        def bound(dy, rows, columns, divisor, dx, terms=counts.size + 2):
+            size = np.empty_like(dx)
+            reference.avg_pool_grad_f32(np.abs(dy), rows, columns, divisor, size, 1)
+            return [terms * EPS * size]
+
+        yield Call(shape, [normal(rng, shape[0], *counts.shape, shape[3]), rows, columns, counts,
+                           np.empty(shape, np.float32)], (4,), bound)
+
+
+# ---- normalisation and pointwise functions
+
+
+def tables(rng: np.random.Generator) -> Iterator[tuple]:
+    """(P, C, x): rows around the 512 of one partial sum; some far from zero, where one-pass variances fail."""
+    for d in design(rng, p=(1, 0, 2, 40, 511, 512, 513, 1300), c=(1, 0, 2, 5, 16, 33, 100), offset=(0, 0, 100)):
+        yield d.p, d.c, (normal(rng, d.p, d.c) + np.float32(d.offset)).astype(np.float32)
+
+
+def moments(rng, kernels):
+    def bound(x, mean, variance):
+        # a difference from the rounded mean is off by one rounding of the mean, squared in the variance
+        return [EPS * np.abs(mean) + 1e-30, 8 * EPS * variance + (EPS * mean) ** 2]
+
+    for p, c, x in tables(rng):
+        yield Call((p, c), [x, np.empty(c, np.float32), np.empty(c, np.float32)], (1, 2), bound)
+
+
+def batch_norm(rng, kernels):
+    for p, c, x in tables(rng):
+        yield Call((p, c), [x, normal(rng, c), normal(rng, c), np.empty((p, c), np.float32)], (3,),
+                   lambda x, a, b, y: [2 * EPS * (np.abs(x * a) + np.abs(b))])
+
+
+def batch_norm_grad(rng, kernels):
+    def bound(x, dy, mean, rstd, gamma, training, dx, dgamma, dbeta):
+        xhat, n = np.abs((x - mean) * rstd), max(len(x), 1)
+        sums = (np.abs(dy) * xhat).sum(axis=0), np.abs(dy).sum(axis=0)
+        size = np.abs(dy) + (sums[1] / n + xhat * sums[0] / n if training else 0)
+        return [16 * EPS * size * np.abs(gamma * rstd), 4 * EPS * sums[0], 4 * EPS * sums[1]]
+
+    for i, (p, c, x) in enumerate(tables(rng)):
+        mean, rstd = (x.mean(axis=0) if p else np.zeros(c, np.float32)), np.abs(normal(rng, c)) + np.float32(0.5)
+        yield Call((p, c), [x, normal(rng, p, c), mean, rstd, normal(rng, c), i % 2 == 0, np.empty((p, c), np.float32),
+                            np.empty(c, np.float32), np.empty(c, np.float32)], (6, 7, 8), bound)
+
+
+def layer_norm(rng, kernels):
+    def bound(x, gamma, beta, eps, y, mean, rstd):
+        shift = EPS * np.abs(mean) * rstd       # error of the mean, in standard deviations
+        size = (np.abs(x) + np.abs(mean)[:, None]) * rstd[:, None] * np.abs(gamma) + np.abs(beta)
+        return [8 * EPS * size, EPS * np.abs(mean) + 1e-30, rstd * (8 * EPS + shift**2)]
+
+    for i, (p, c, x) in enumerate(tables(rng)):
+        yield Call((p, c), [x, normal(rng, c), normal(rng, c), float(np.float32((1e-5, 1e-2)[i % 2])),
+                            np.empty((p, c), np.float32), np.empty(p, np.float32), np.empty(p, np.float32)], (4, 5, 6), bound)
+
+
+def layer_norm_grad(rng, kernels):
+    def bound(x, dy, mean, rstd, gamma, dx, dgamma, dbeta):
+        if not x.size:
+            return [0, 0, 0]
+        xhat, d = np.abs((x - mean[:, None]) * rstd[:, None]), np.abs(dy * gamma)
+        size = d + d.mean(axis=1, keepdims=True) + xhat * (d * xhat).mean(axis=1, keepdims=True)
+        return [16 * EPS * size * rstd[:, None], 4 * EPS * (np.abs(dy) * xhat).sum(axis=0), 4 * EPS * np.abs(dy).sum(axis=0)]
+
+    for p, c, x in tables(rng):
+        mean = x.mean(axis=1) if c else np.zeros(p, np.float32)
+        yield Call((p, c), [x, normal(rng, p, c), mean, np.abs(normal(rng, p)) + np.float32(0.5), normal(rng, c),
+                            np.empty((p, c), np.float32), np.empty(c, np.float32), np.empty(c, np.float32)], (5, 6, 7), bound)
+
+
+def softmax(rng, kernels):
+    def bound(x, y):
+        if not x.size:
+            return [0]
+        with np.errstate(invalid="ignore"):
+            below = np.nan_to_num(x.max(axis=1, keepdims=True) - x, nan=0, posinf=0, neginf=0)
+        return [(16 + below) * EPS * np.nan_to_num(y) + 2.0**-126]
+
+    for p, c, x in tables(rng):
+        x = x * np.float32(rng.choice([1, 30]))
+        x[rng.random(x.shape) < 0.01] = rng.choice(SPECIAL)
+        yield Call((p, c), [x, np.empty((p, c), np.float32)], (1,), bound)
+
+
+def softmax_grad(rng, kernels):
+    for p, c, x in tables(rng):
+        y = np.empty((p, c), np.float32)
+        reference.softmax_f32(x, y, 1)
+        yield Call((p, c), [y, normal(rng, p, c), np.empty((p, c), np.float32)], (2,),
+                   lambda y, dy, dx: [4 * EPS * y * (np.abs(dy) + np.abs(y * dy).sum(axis=1, keepdims=True))])
+
+
+def _around_zero(rng: np.random.Generator, n: int) -> np.ndarray:
+    x = normal(rng, n) * np.float32(4)
+    return np.where(rng.random(n) < 0.1, rng.choice(np.float32([0, -0.0, 1e-40, 30, -30, 1e18, np.nan]), n), x)
+
+
+def gelu(rng, kernels):
+    for n in SIZES:
+        yield Call(n, [_around_zero(rng, n), np.empty(n, np.float32)], (1,),
+                   lambda x, y: [4 * EPS * np.abs(np.nan_to_num(x)) + 2.0**-149])
+
+
+def gelu_grad(rng, kernels):
+    for n in SIZES:
+        yield Call(n, [_around_zero(rng, n), normal(rng, n), np.empty(n, np.float32)], (2,),
+                   lambda x, dy, dx: [8 * EPS * np.abs(dy)])
+
+
+# What tries each function of the table: a kernel that is added without its row here fails test_every_kernel_is_tried.
+CASES: dict[str, Callable] = {
+    "gemm_f32": gemm, "conv2d_f32": conv2d, "conv2d_grad_weight_f32": conv2d_grad_weight,
+    "product_int8": product_int8, "product_int8_f32": product_int8_f32, "product_int8_i32": product_int8_i32,
+    "quantize": quantize, "quantize_rows": quantize_rows, "dequantize": dequantize, "lookup": lookup,
+    "requantize_double": requantize_double, "add_codes": add_codes,
+    "max_pool_int8": max_pool_int8, "avg_pool_int8": avg_pool_int8,
+    "max_pool_f32": max_pool_f32, "max_pool_grad_f32": max_pool_grad_f32, "avg_pool_f32": avg_pool_f32,
+    "avg_pool_grad_f32": avg_pool_grad_f32,
+    "moments_f32": moments, "batch_norm_f32": batch_norm, "batch_norm_grad_f32": batch_norm_grad,
+    "layer_norm_f32": layer_norm, "layer_norm_grad_f32": layer_norm_grad,
+    "softmax_f32": softmax, "softmax_grad_f32": softmax_grad, "gelu_f32": gelu, "gelu_grad_f32": gelu_grad,
+}
+
+
+# ---- running them
+
+
+def as_given(call: Call) -> list:
+    """The arguments for a compiled kernel: read-only inputs (but the geometry), garbage in the outputs."""
+    args = list(call.args)
+    for i, a in enumerate(args):
+        if i in call.outputs:
+            args[i] = np.full(a.shape, GARBAGE[a.dtype.kind] if a.dtype != np.int32 else GARBAGE["i"], a.dtype)
+        elif isinstance(a, np.ndarray) and a.dtype != np.intp:
+            args[i] = a.view()
+            args[i].flags.writeable = False
+    return args
+
+
+def as_reference(call: Call) -> list:
+    """The same for the reference: floats in float64, where the kernel is a float kernel."""
+    args = as_given(call)
+    if call.bound is None:
+        return args
+    return [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in args]
+
+
+def check(name: str, kernels: Any, call: Call) -> None:
+    expected = as_reference(call)
+    returned = getattr(reference, name)(*expected, 1)
+    inputs = [a.tobytes() if isinstance(a, np.ndarray) else None for a in call.args]
+    first = None
+    for threads in (1, 2, 3):
+        args = as_given(call)
+        assert getattr(kernels, name)(*args, threads) == returned, call.about
+        got = [args[i] for i in call.outputs]
+        if first is None:
+            first = got
+        for a, b in zip(got, first):
+            assert a.tobytes() == b.tobytes(), f"{threads} threads give other bytes than one: {call.about}"
+    for i, a in enumerate(call.args):
+        assert i in call.outputs or inputs[i] is None or a.tobytes() == inputs[i], f"argument {i} was written: {call.about}"
+    if call.bound is None:
+        for got, i in zip(first, call.outputs):
+            differ = np.flatnonzero(got.ravel().view(f"u{got.itemsize}") != expected[i].ravel().view(f"u{got.itemsize}"))
+            differ = [j for j in differ if not (got.dtype.kind == "f" and np.isnan([got.flat[j], expected[i].flat[j]]).all())]
+            assert not len(differ), (f"{len(differ)} of {got.size} differ, first at {differ[0]}: {got.flat[differ[0]]}, "
+                                     f"expected {expected[i].flat[differ[0]]}: {call.about}")
+        return
+    for got, i, allowed in zip(first, call.outputs, call.bound(*expected)):
+        want = expected[i]
+        with np.errstate(invalid="ignore"):
+            wrong = ~((np.abs(got - want) <= allowed) | (got == want) | (np.isnan(got) & np.isnan(want)))
+        assert not wrong.any(), (f"output {i}: {wrong.sum()} of {got.size} are off, first {got[wrong][0]}, expected "
+                                 f"{want[wrong][0]} within {np.broadcast_to(allowed, got.shape)[wrong][0]}: {call.about}")
+
+
+def test_every_kernel_is_tried():
+    assert list(CASES) == FUNCTIONS
+    for kernels in KERNELS.values():
+        for name in FUNCTIONS:
+            compiled, twin = getattr(kernels, name), getattr(reference, name)
+            assert list(inspect.signature(compiled).parameters) == list(inspect.signature(twin).parameters), name
+
+
+@pytest.mark.parametrize("isa", KERNELS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_equals_the_reference(name, isa):
+    for call in CASES[name](np.random.default_rng(7), KERNELS[isa]):
+        check(name, KERNELS[isa], call)
+
+
+@pytest.mark.parametrize("isa", KERNELS)
+def test_integer_layers_sum_what_they_were_given(isa):
+    """Folding and packing, which the reference shares: against a convolution of q - z by the unpacked codes."""
+    for c, layer, codes, bias, x in integer_layers(np.random.default_rng(3), KERNELS[isa]):
+        g = c.window.groups
+        weight = codes.astype(np.float64).reshape(g, c.n, c.k, c.window.taps).transpose(0, 3, 2, 1)
+        expected = np.empty((*c.written, g * c.n))      # float64 holds these sums exactly
+        reference.conv2d_f32(x - (128.0 + layer.zero_point), weight, bias, expected, c.shape, 1)
+        wrapped = expected.astype(np.int64).astype(np.int32)
+        assert (layer.accumulators(x) == wrapped).all(), c
+        rows, columns = normal(np.random.default_rng(0), len(x)), normal(np.random.default_rng(1), g * c.n)
+        floats = wrapped.astype(np.float32) * (rows[:, None, None, None] * columns)
+        assert (layer.floats(x, rows, columns, None) == floats).all(), c
+
+
+# ---- between protected pages
+
+
+class Guarded:
+    """Memory of its own for one argument after the other, with pages before and behind it that must not be touched."""
+
+    ROOM = 1 << 22
+
+    def __init__(self):
+        page = mmap.PAGESIZE
+        self.memory = mmap.mmap(-1, self.ROOM + 2 * page)
+        start = ctypes.addressof(ctypes.c_char.from_buffer(self.memory))
+        libc = ctypes.CDLL(None, use_errno=True)
+        for guard in (start, start + page + self.ROOM):
+            if libc.mprotect(ctypes.c_void_p(guard), ctypes.c_size_t(page), 0):
+                raise OSError(ctypes.get_errno(), "mprotect")
+        self.page = page
+
+    def place(self, a: np.ndarray, at_end: bool) -> np.ndarray:
+        """`a` with its strides, flush against the page behind it (or before it)."""
+        low = sum(min(0, (n - 1) * s) for n, s in zip(a.shape, a.strides)) if a.size else 0
+        high = sum(max(0, (n - 1) * s) for n, s in zip(a.shape, a.strides)) + a.itemsize if a.size else 0
+        begin = self.page + (self.ROOM - (high - low) if at_end else 0)
+        moved = np.ndarray(a.shape, a.dtype, self.memory, begin - low, a.strides)
+        moved[...] = a
+        return moved
+
+
+def run_guarded() -> None:
+    """Every call of every kernel, all arguments flush against protected pages. A read beyond one ends the process."""
+    arenas = [Guarded() for _ in range(12)]
+    for isa, kernels in KERNELS.items():
+        for name in FUNCTIONS:
+            for number, call in enumerate(CASES[name](np.random.default_rng(7), kernels)):
+                for at_end in (True, False):
+                    print(name, isa, f"call {number}", "end" if at_end else "start", flush=True)
+                    args = [arena.place(a, at_end) if isinstance(a, np.ndarray) else a
+                            for arena, a in zip(arenas, as_given(call))]
+                    getattr(kernels, name)(*args, 1)
+
+
+def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
+    """Another Python that imports what this one imports."""
+    paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    return subprocess.run([sys.executable, *arguments], env={**os.environ, "PYTHONPATH": paths, **environment},
+                          capture_output=True, text=True, timeout=300, check=False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="protecting pages takes mprotect, which this system does not have")
+def test_kernels_stay_within_their_arguments():
+    done = run_python(__file__)
+    assert done.returncode == 0, f"ended with {done.returncode} in: {done.stdout[-100:]} {done.stderr[-500:]}"
+
+
+# ---- dispatch
+
+
+def test_the_environment_chooses_the_instruction_set():
+    show = "from tinyml._kernels import dispatch; print(dispatch.active.isa)"
+    for isa in KERNELS:
+        assert run_python("-c", show, TINYML_ISA=isa).stdout.strip() == isa
+    refused = run_python("-c", show, TINYML_ISA="mmx")
+    assert refused.returncode and "TINYML_ISA=mmx: expected one of " + ", ".join(KERNELS) in refused.stderr
+
+
+def test_threads():
+    dispatch.set_num_threads(3)
+    assert dispatch.get_num_threads() == 3
+    assert (dispatch.threads_for(10), dispatch.threads_for(10**9)) == (1, 3)
+    for n in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="whole number of at least 1"):
+            dispatch.set_num_threads(n)
+    assert dispatch.config()["openmp"] is cpu.openmp()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_runs_on_one_thread():
+    # OpenMP's threads do not survive the fork: a child that used them would hang
+    done = run_python("-c", """
+import os
+import numpy as np
+from tinyml._kernels import dispatch, floats
+dispatch.set_num_threads(2)
+a = np.ones((300, 300), np.float32)
+floats.matmul(a, a)
+child = os.fork()
+if child == 0:
+    floats.matmul(a, a)
+    os._exit(dispatch.get_num_threads())
+raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""")
+    assert done.returncode == 1, done.stderr
+
+
+if __name__ == "__main__":
+    run_guarded()

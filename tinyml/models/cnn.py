@@ -1,0 +1,71 @@
+"""Convolutional networks for small images."""
+
+from __future__ import annotations
+
+from .. import nn
+from ..nn import functional as F
+from ..tensor import Tensor
+
+
+class CifarCNN(nn.Sequential):
+    """VGG-like: 3x3 conv + batch norm + ReLU, twice each at width, 2 width, 4 width, pooled between; mean pool, linear.
+
+    77 MFLOP a 3x32x32 image at width 32. Logits (B, classes) from images (B, in_channels, H, W), H and W at least 4.
+    """
+
+    def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 32):
+        def block(i: int, o: int) -> list[nn.Module]:
+            return [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+
+        w = width
+        super().__init__(
+            *block(in_channels, w), *block(w, w), nn.MaxPool2d(2),
+            *block(w, 2 * w), *block(2 * w, 2 * w), nn.MaxPool2d(2),
+            *block(2 * w, 4 * w), *block(4 * w, 4 * w),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * w, classes),
+        )
+
+
+class Residual(nn.Module):
+    """relu(bn(conv(relu(bn(conv(x))))) + shortcut(x)); a 1x1 conv shortcut where the shape changes (He et al. 2015)."""
+
+    def __init__(self, channels: int, out: int, stride: int):
+        self.conv1 = nn.Conv2d(channels, out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out)
+        self.conv2 = nn.Conv2d(out, out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out)
+        self.shortcut = None
+        if stride != 1 or channels != out:
+            self.shortcut = nn.Sequential(nn.Conv2d(channels, out, 1, stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        return F.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class ResNet8(nn.Module):
+    """Conv, three residual blocks at width, 2 width, 4 width, mean pool, linear: MLPerf Tiny's image classifier."""
+
+    def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 16):
+        self.conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
+        self.bn = nn.BatchNorm2d(width)
+        self.block1 = Residual(width, width, 1)
+        self.block2 = Residual(width, 2 * width, 2)
+        self.block3 = Residual(2 * width, 4 * width, 2)
+        self.pool, self.flatten = nn.AdaptiveAvgPool2d(1), nn.Flatten()
+        self.fc = nn.Linear(4 * width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.block3(self.block2(self.block1(F.relu(self.bn(self.conv(x))))))
+        return self.fc(self.flatten(self.pool(x)))
+
+
+class MLP(nn.Sequential):
+    """Linear layers with ReLU between; images are flattened. sizes = (inputs, hidden..., classes)."""
+
+    def __init__(self, *sizes: int):
+        layers: list[nn.Module] = [nn.Flatten()]
+        for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
+            layers += [nn.ReLU()] if i else []
+            layers.append(nn.Linear(a, b))
+        super().__init__(*layers)

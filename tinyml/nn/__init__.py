@@ -1,0 +1,26 @@
+"""Modules, layers, losses, initial values; `functional` has the same as functions."""
+
+from . import functional, init
+from .activations import (
+    GELU,
+    AdaptiveAvgPool2d,
+    AvgPool2d,
+    Dropout,
+    Flatten,
+    MaxPool2d,
+    ReLU,
+    ReLU6,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Tanh,
+)
+from .attention import MultiHeadAttention
+from .layers import Conv2d, Embedding, Linear
+from .losses import CrossEntropyLoss, MSELoss
+from .module import Module, ModuleList, Parameter, Sequential
+from .norms import BatchNorm2d, LayerNorm
+
+__all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BatchNorm2d", "Conv2d", "CrossEntropyLoss", "Dropout", "Embedding",
+           "Flatten", "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "Module", "ModuleList", "MultiHeadAttention",
+           "Parameter", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid", "Softmax", "Tanh", "functional", "init"]

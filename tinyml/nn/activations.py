@@ -1,0 +1,131 @@
+"""Layers without parameters: activations, pooling, dropout, flatten."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ShapeError
+from ..tensor import Tensor, as_tensor
+from . import functional as F
+from .module import Module
+
+
+class ReLU(Module):
+    """max(x, 0)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return F.relu(x)
+
+
+class ReLU6(Module):
+    """min(max(x, 0), 6)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return F.relu6(x)
+
+
+class GELU(Module):
+    """x * Phi(x); approximate="tanh" for its tanh form (Hendrycks & Gimpel 2016)."""
+
+    def __init__(self, approximate: str = "none"):
+        if approximate not in ("none", "tanh"):
+            raise ShapeError(f"GELU: expected approximate 'none' or 'tanh', got {approximate!r}")
+        self.approximate = approximate
+
+    def forward(self, x: Any) -> Tensor:
+        return F.gelu(x, self.approximate)
+
+    def describe(self) -> str:
+        return f"approximate={self.approximate!r}"
+
+
+class SiLU(Module):
+    """x * sigmoid(x)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return F.silu(x)
+
+
+class Sigmoid(Module):
+    """1 / (1 + e^-x)."""
+
+    def forward(self, x: Any) -> Tensor:
+        return F.sigmoid(x)
+
+
+class Tanh(Module):
+    """Hyperbolic tangent."""
+
+    def forward(self, x: Any) -> Tensor:
+        return F.tanh(x)
+
+
+class Softmax(Module):
+    """exp(x) / sum of exp(x) over `axis`."""
+
+    def __init__(self, axis: int = -1):
+        self.axis = axis
+
+    def forward(self, x: Any) -> Tensor:
+        return F.softmax(x, self.axis)
+
+
+class Dropout(Module):
+    """In training, zero elements with probability p and scale the rest by 1 / (1 - p) (Srivastava et al. 2014)."""
+
+    def __init__(self, p: float = 0.5):
+        if not 0 <= p <= 1:
+            raise ShapeError(f"Dropout: expected p in [0, 1], got {p}")
+        self.p = p
+
+    def forward(self, x: Any) -> Tensor:
+        return F.dropout(x, self.p, self.training)
+
+    def describe(self) -> str:
+        return f"p={self.p}"
+
+
+class MaxPool2d(Module):
+    """Largest of each window of x (B, C, H, W); stride None is the window's size."""
+
+    function = staticmethod(F.max_pool2d)
+
+    def __init__(self, kernel_size: F.Pair, stride: F.Pair | None = None, padding: F.Pair = 0):
+        self.size = F.pair(kernel_size, f"{type(self).__name__} kernel_size")
+        self.stride = self.size if stride is None else F.pair(stride, f"{type(self).__name__} stride")
+        self.padding = F.pair(padding, f"{type(self).__name__} padding", 0)
+
+    def forward(self, x: Any) -> Tensor:
+        return self.function(x, self.size, self.stride, self.padding)
+
+    def describe(self) -> str:
+        return f"{self.size}, stride={self.stride}, padding={self.padding}"
+
+
+class AvgPool2d(MaxPool2d):
+    """Mean of each window of x (B, C, H, W), padding counted as zeros; stride None is the window's size."""
+
+    function = staticmethod(F.avg_pool2d)
+
+
+class AdaptiveAvgPool2d(Module):
+    """Mean of outputs[0] x outputs[1] windows that cover the image."""
+
+    def __init__(self, outputs: F.Pair):
+        self.outputs = F.pair(outputs, "AdaptiveAvgPool2d outputs")
+
+    def forward(self, x: Any) -> Tensor:
+        return F.adaptive_avg_pool2d(x, self.outputs)
+
+    def describe(self) -> str:
+        return f"{self.outputs}"
+
+
+class Flatten(Module):
+    """Dimensions from `start` on as one: (B, C, H, W) to (B, C*H*W)."""
+
+    def __init__(self, start: int = 1):
+        self.start = start
+
+    def forward(self, x: Any) -> Tensor:
+        return as_tensor(x).flatten(self.start)

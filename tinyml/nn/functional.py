@@ -1,0 +1,180 @@
+"""Layers as functions: nn.functional, with PyTorch's names and argument orders."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from ..errors import ShapeError
+from ..ops import conv, dropout as dropout_ops, embedding as embedding_ops, linear as linear_ops, losses, norm, pooling
+from ..ops import arithmetic, pointwise, shape as shape_ops
+from ..tensor import Tensor, apply, as_tensor
+
+Pair = int | tuple[int, int]
+
+
+def pair(value: Any, name: str, least: int = 1) -> tuple[int, int]:
+    """(v, v) from an int, or the pair given.
+
+    Raises:
+        ShapeError: not one or two whole numbers of at least `least`.
+    """
+    two = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
+    if len(two) != 2 or any(not isinstance(v, (int, np.integer)) or v < least for v in two):
+        raise ShapeError(f"{name}: expected one or two whole numbers of at least {least}, got {value!r}")
+    return int(two[0]), int(two[1])
+
+
+def linear(x: Any, weight: Any, bias: Any = None, scale: Any = None, zero_point: Any = None) -> Tensor:
+    """x (..., K) @ weight (N, K)^T + bias (N). int8 operands run in integers; see ops.linear.Linear."""
+    extra = {} if scale is None else {"scale": scale, "zero_point": zero_point}
+    return apply(linear_ops.Linear, x, weight, bias, **extra)
+
+
+def matmul(a: Any, b: Any, scale: Any = None, zero_point: Any = None) -> Tensor:
+    """a (..., M, K) @ b (..., K, N). int8 operands run in integers; see ops.linear.MatMul."""
+    extra = {} if scale is None else {"scale": scale, "zero_point": zero_point}
+    return apply(linear_ops.MatMul, a, b, **extra)
+
+
+def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Pair = 0, dilation: Pair = 1,
+           groups: int = 1, scale: Any = None, zero_point: Any = None) -> Tensor:
+    """x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N). int8 operands run in integers; see ops.conv.Conv2d."""
+    extra = {} if scale is None else {"scale": scale, "zero_point": zero_point}
+    return apply(conv.Conv2d, x, weight, bias, stride=pair(stride, "conv2d stride"),
+                 padding=pair(padding, "conv2d padding", 0), dilation=pair(dilation, "conv2d dilation"),
+                 groups=pair(groups, "conv2d groups")[0], **extra)
+
+
+def relu(x: Any) -> Tensor:
+    """max(x, 0)."""
+    return apply(pointwise.ReLU, x)
+
+
+def relu6(x: Any) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return apply(pointwise.Clip, x, lo=0.0, hi=6.0)
+
+
+def gelu(x: Any, approximate: str = "none") -> Tensor:
+    """x * Phi(x); approximate="tanh" for its tanh form."""
+    if approximate not in ("none", "tanh"):
+        raise ShapeError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
+    return apply(pointwise.GELU, x, approximate=approximate)
+
+
+def silu(x: Any) -> Tensor:
+    """x * sigmoid(x)."""
+    return apply(pointwise.SiLU, x)
+
+
+def sigmoid(x: Any) -> Tensor:
+    """1 / (1 + e^-x)."""
+    return apply(pointwise.Sigmoid, x)
+
+
+def tanh(x: Any) -> Tensor:
+    """Hyperbolic tangent."""
+    return apply(pointwise.Tanh, x)
+
+
+def softmax(x: Any, axis: int = -1) -> Tensor:
+    """exp(x) / sum of exp(x) over `axis`."""
+    return apply(norm.Softmax, x, axis=axis)
+
+
+def log_softmax(x: Any, axis: int = -1) -> Tensor:
+    """x - ln(sum of exp(x)) over `axis`."""
+    return apply(norm.LogSoftmax, x, axis=axis)
+
+
+def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Tensor:
+    """Normalise over the last dimension, then scale and shift."""
+    return apply(norm.LayerNorm, x, weight, bias, eps=eps)
+
+
+def max_pool2d(x: Any, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
+    """Largest of each window; stride None is the window's size."""
+    return apply(pooling.MaxPool2d, x, **_pool("max_pool2d", size, stride, padding))
+
+
+def avg_pool2d(x: Any, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
+    """Mean of each window, padding counted as zeros; stride None is the window's size."""
+    return apply(pooling.AvgPool2d, x, **_pool("avg_pool2d", size, stride, padding))
+
+
+def _pool(name: str, size: Pair, stride: Pair | None, padding: Pair) -> dict:
+    two = pair(size, f"{name} size")
+    return {"size": two, "stride": two if stride is None else pair(stride, f"{name} stride"),
+            "padding": pair(padding, f"{name} padding", 0)}
+
+
+def adaptive_avg_pool2d(x: Any, outputs: Pair) -> Tensor:
+    """Mean of outputs[0] x outputs[1] windows that cover the image."""
+    return apply(pooling.AdaptiveAvgPool2d, x, outputs=pair(outputs, "adaptive_avg_pool2d outputs"))
+
+
+def embedding(ids: Any, weight: Any) -> Tensor:
+    """Rows of weight (V, D) by ids (...)."""
+    return apply(embedding_ops.Embedding, ids, weight)
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
+    """Zero elements with probability p and scale the rest by 1 / (1 - p); nothing outside training."""
+    if not 0 <= p <= 1:
+        raise ShapeError(f"dropout: expected p in [0, 1], got {p}")
+    return apply(dropout_ops.Dropout, x, p=p, rng=random.generator()) if training and p > 0 else as_tensor(x)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v for q, k, v (..., T, D); causal: position t sees up to t (Vaswani et al. 2017)."""
+    scores = (q @ k.transpose(-1, -2)) * (1 / math.sqrt(q.shape[-1]))       # (..., T, S)
+    if causal:
+        t, s = scores.shape[-2:]
+        scores = where(np.tri(t, s, s - t, dtype=bool), scores, np.float32(-np.inf))
+    return softmax(scores) @ v
+
+
+def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100, label_smoothing: float = 0.0) -> Tensor:
+    """Mean of -ln softmax(logits)[target]; logits (..., C), targets (...)."""
+    if not 0 <= label_smoothing <= 1:
+        raise ShapeError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
+    return apply(losses.CrossEntropy, logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing)
+
+
+def mse_loss(x: Any, target: Any) -> Tensor:
+    """Mean of (x - target)^2."""
+    return apply(losses.MSELoss, x, target)
+
+
+def concat(tensors: Any, axis: int = 0) -> Tensor:
+    """Tensors one after the other along `axis`."""
+    return apply(shape_ops.Concat, *tensors, axis=axis)
+
+
+def stack(tensors: Any, axis: int = 0) -> Tensor:
+    """Tensors of one shape along a new dimension `axis`."""
+    return concat([as_tensor(t).unsqueeze(axis) for t in tensors], axis)
+
+
+def pad(x: Any, widths: Any, value: float = 0.0) -> Tensor:
+    """A constant around x; widths is (before, after) for each dimension."""
+    return apply(shape_ops.Pad, x, widths=tuple(tuple(int(n) for n in w) for w in widths), value=float(value))
+
+
+def where(condition: Any, a: Any, b: Any) -> Tensor:
+    """a where the condition holds, else b."""
+    return apply(arithmetic.Where, condition, a, b)
+
+
+def maximum(a: Any, b: Any) -> Tensor:
+    """Elementwise larger."""
+    return apply(arithmetic.Maximum, a, b)
+
+
+def minimum(a: Any, b: Any) -> Tensor:
+    """Elementwise smaller."""
+    return apply(arithmetic.Minimum, a, b)

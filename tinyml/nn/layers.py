@@ -1,0 +1,73 @@
+"""Layers with parameters: Linear, Conv2d, Embedding."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ShapeError
+from ..tensor import Tensor
+from . import functional as F
+from . import init
+from .module import Module, Parameter
+
+
+def check_sizes(layer: str, **sizes: int) -> None:
+    """Raise ShapeError unless each size is a whole number of at least 1."""
+    for name, n in sizes.items():
+        if not isinstance(n, int) or n < 1:
+            raise ShapeError(f"{layer}: expected {name} to be a whole number of at least 1, got {n!r}")
+
+
+class Linear(Module):
+    """y (..., N) = x (..., K) @ weight^T + bias; weight (N, K), bias (N)."""
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        check_sizes("Linear", in_features=in_features, out_features=out_features)
+        self.weight = Parameter(init.fan_in_uniform((out_features, in_features)))
+        self.bias = Parameter(init.uniform((out_features,), in_features**-0.5)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        return F.linear(x, self.weight, self.bias)
+
+    def describe(self) -> str:
+        return f"{self.weight.shape[1]}, {self.weight.shape[0]}, bias={self.bias is not None}"
+
+
+class Conv2d(Module):
+    """y (B, N, OH, OW) = x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N)."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: F.Pair, stride: F.Pair = 1, padding: F.Pair = 0,
+                 dilation: F.Pair = 1, groups: int = 1, bias: bool = True):
+        check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
+        if in_channels % groups or out_channels % groups:
+            raise ShapeError(f"Conv2d: groups must divide both channel counts, got {groups} for {in_channels} and "
+                             f"{out_channels}")
+        size = F.pair(kernel_size, "Conv2d kernel_size")
+        self.stride, self.padding = F.pair(stride, "Conv2d stride"), F.pair(padding, "Conv2d padding", 0)
+        self.dilation, self.groups = F.pair(dilation, "Conv2d dilation"), groups
+        fan_in = in_channels // groups * size[0] * size[1]
+        self.weight = Parameter(init.fan_in_uniform((out_channels, in_channels // groups, *size)))
+        self.bias = Parameter(init.uniform((out_channels,), fan_in**-0.5)) if bias else None
+
+    def forward(self, x: Any) -> Tensor:
+        return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def describe(self) -> str:
+        n, c, *size = self.weight.shape
+        return (f"{c * self.groups}, {n}, kernel_size={tuple(size)}, stride={self.stride}, padding={self.padding}"
+                + (f", dilation={self.dilation}" if self.dilation != (1, 1) else "")
+                + (f", groups={self.groups}" if self.groups > 1 else "") + f", bias={self.bias is not None}")
+
+
+class Embedding(Module):
+    """Rows of weight (V, D) by integer ids (...): y (..., D)."""
+
+    def __init__(self, num_embeddings: int, embedding_dim: int, std: float = 1.0):
+        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.weight = Parameter(init.normal((num_embeddings, embedding_dim), std))
+
+    def forward(self, ids: Any) -> Tensor:
+        return F.embedding(ids, self.weight)
+
+    def describe(self) -> str:
+        return f"{self.weight.shape[0]}, {self.weight.shape[1]}"

@@ -1,0 +1,248 @@
+"""Module: a tree of layers with named parameters and buffers, PyTorch's way."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError, TinymlError
+from ..tensor import FLOATS, Tensor, state
+
+# What packages above nn add to every module: Module.to_int8, save, ... look themselves up here, because imports run one
+# way and nn cannot see them.
+conversions: dict[str, Callable] = {}
+
+MODULES: dict[str, type[Module]] = {}       # every Module class by its qualified name, for files that name classes
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module owns and an optimizer trains."""
+
+    __slots__ = ()
+
+    def __init__(self, data: Any, requires_grad: bool = True):
+        super().__init__(data)
+        if isinstance(data, Tensor) and data.quantized is not None:
+            self.quantized = data.quantized
+        self.requires_grad_(requires_grad and self.dtype in FLOATS)
+
+
+def _wrap_quantized(t: Tensor, requires_grad: bool = False) -> Parameter:
+    """A Parameter that shares `t`'s codes."""
+    p = Parameter.__new__(Parameter)
+    p.data, p.quantized = t.data, t.quantized
+    p.grad = p.node = None
+    p.requires_grad = requires_grad and t.dtype in FLOATS
+    return p
+
+
+class Module:
+    """Base of layers and models: assign Parameters, Tensors (buffers) and Modules as attributes, define forward.
+
+    `m(x)` runs forward. Names follow attributes: `m.fc.weight` is "fc.weight" in `state_dict()`.
+    """
+
+    training: bool
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
+        self = super().__new__(cls)
+        object.__setattr__(self, "training", True)
+        object.__setattr__(self, "_name", "")
+        object.__setattr__(self, "_config", (args, kwargs))     # for save(): how to build it again
+        return self
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        MODULES[f"{cls.__module__}.{cls.__qualname__}"] = cls
+
+    def forward(self, *inputs: Any) -> Any:
+        """Compute the result; subclasses define it."""
+        raise TypeError(f"{type(self).__name__} defines no forward(); define one to call it")
+
+    def __call__(self, *inputs: Any) -> Any:
+        state.modules.append(self)
+        try:
+            return self.forward(*inputs)
+        except TinymlError as error:
+            error.passing(f"{self._name}: {type(self).__name__}" if self._name else type(self).__name__)
+            raise
+        finally:
+            state.modules.pop()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if isinstance(value, Module):
+            value._name = name
+        object.__setattr__(self, name, value)
+
+    # -- walking the tree ---------------------------------------------------------------------------------------------
+    def children(self) -> Iterator[tuple[str, Module]]:
+        """Direct submodules with their names."""
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                yield name, value
+
+    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module ("") and all below it; a shared module comes once a name."""
+        yield prefix, self
+        for name, child in self.children():
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+
+    def modules(self) -> Iterator[Module]:
+        """All distinct modules, this one first."""
+        seen: set[int] = set()
+        for _, m in self.named_modules():
+            if id(m) not in seen:
+                seen.add(id(m))
+                yield m
+
+    def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """All parameters and buffers in the order they were assigned; tied ones come once a name."""
+        for prefix, m in self.named_modules():
+            for name, value in vars(m).items():
+                if isinstance(value, Tensor):
+                    yield (f"{prefix}.{name}" if prefix else name), value
+
+    def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
+        """Distinct parameters with their (first) names."""
+        seen: set[int] = set()
+        for name, t in self.named_tensors():
+            if isinstance(t, Parameter) and id(t) not in seen:
+                seen.add(id(t))
+                yield name, t
+
+    def parameters(self) -> list[Parameter]:
+        """Distinct parameters: what an optimizer takes."""
+        return [p for _, p in self.named_parameters()]
+
+    def zero_grad(self) -> None:
+        """Forget all gradients."""
+        for p in self.parameters():
+            p.grad = None
+
+    # -- modes --------------------------------------------------------------------------------------------------------
+    def train(self, mode: bool = True) -> Module:
+        """Training mode (dropout drops, batch norm takes the batch's moments), in the whole tree."""
+        for m in self.modules():
+            m.training = mode
+        return self
+
+    def eval(self) -> Module:
+        """Evaluation mode, in the whole tree."""
+        return self.train(False)
+
+    # -- state --------------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, np.ndarray]:
+        """Copies of all parameters and buffers by name (int8: the codes)."""
+        return {name: t.data.copy() for name, t in self.named_tensors()}
+
+    def load_state_dict(self, values: dict[str, Any], strict: bool = True) -> None:
+        """Copy arrays (or Tensors) into the parameters and buffers of the same names.
+
+        Raises:
+            ShapeError: all missing, unexpected (if strict) and misshapen entries, in one message; nothing is loaded then.
+            DtypeError: an entry that is no array of floats (or integers, for an integer buffer).
+        """
+        own = dict(self.named_tensors())
+        arrays = {k: np.asarray(v.data if isinstance(v, Tensor) else v) for k, v in values.items()}
+        problems = [f"missing {name} {own[name].shape}" for name in own if name not in arrays] if strict else []
+        if strict:
+            problems += [f"unexpected {name} {a.shape}" for name, a in arrays.items() if name not in own]
+        problems += [f"{name} has shape {arrays[name].shape}, expected {t.shape}"
+                     for name, t in own.items() if name in arrays and arrays[name].shape != t.shape]
+        if problems:
+            raise ShapeError(f"load_state_dict of {type(self).__name__}: {len(problems)} problems: " + "; ".join(problems))
+        for name, t in own.items():
+            if name in arrays and (arrays[name].dtype.kind != t.dtype.kind or t.quantized is not None):
+                raise DtypeError(f"load_state_dict: {name} is {arrays[name].dtype}, expected {t.dtype}; int8 models are "
+                                 "read with tinyml.load")
+        for name, t in own.items():
+            if name in arrays:
+                t.data[...] = arrays[name]
+
+    # -- conversion: defined in packages above -------------------------------------------------------------------------
+    def to_int8(self, calibration: Any = None, **options: Any) -> Module:
+        """An int8 copy of the model. Defined in tinyml.precision.convert, which documents it."""
+        return conversions["to_int8"](self, calibration, **options)
+
+    def save(self, path: Any) -> None:
+        """Write the model to a safetensors file that `tinyml.load` reads. Defined in tinyml.io.files."""
+        conversions["save"](self, path)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all distinct parameters and buffers."""
+        distinct = {id(t): t for _, t in self.named_tensors()}
+        return sum(t.nbytes for t in distinct.values())
+
+    def copy(self) -> Module:
+        """A deep copy; tied parameters stay tied."""
+        return copy.deepcopy(self)
+
+    def replace_tensors(self, change: Callable[[str, Tensor], Tensor]) -> None:
+        """Replace each parameter or buffer by change(name, tensor), once for tied ones."""
+        done: dict[int, Tensor] = {}
+        for prefix, m in list(self.named_modules()):
+            for name, t in list(vars(m).items()):
+                if isinstance(t, Tensor):
+                    if id(t) not in done:
+                        new = change(f"{prefix}.{name}" if prefix else name, t)
+                        done[id(t)] = _wrap_quantized(new) if isinstance(t, Parameter) and new is not t else new
+                    object.__setattr__(m, name, done[id(t)])
+
+    # -- printing -----------------------------------------------------------------------------------------------------
+    def describe(self) -> str:
+        """What __repr__ says between the parentheses: the layer's own numbers."""
+        return ""
+
+    def __repr__(self) -> str:
+        kinds = sorted({str(t.dtype) for t in vars(self).values() if isinstance(t, Parameter)})
+        precision = f", {'/'.join(kinds)}" if kinds and kinds != ["float32"] else ""
+        lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
+        body = "\n" + "\n".join(lines) + "\n" if lines else ""
+        return f"{type(self).__name__}({self.describe()}{precision}{body})"
+
+
+class Sequential(Module):
+    """Modules one after the other; names are "0", "1", ..."""
+
+    def __init__(self, *layers: Module):
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise DtypeError(f"Sequential: expected Modules, got {type(layer).__name__} at position {i}")
+            setattr(self, str(i), layer)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self.children())
+
+    def __iter__(self) -> Iterator[Module]:
+        return (child for _, child in self.children())
+
+    def __getitem__(self, i: int) -> Module:
+        return [child for _, child in self.children()][i]
+
+    def forward(self, x: Any) -> Any:
+        for layer in self:
+            x = layer(x)
+        return x
+
+
+class ModuleList(Module):
+    """Modules in a list, called by the module that holds it; names are "0", "1", ..."""
+
+    def __init__(self, layers: Any = ()):
+        for layer in layers:
+            self.append(layer)
+
+    def append(self, layer: Module) -> ModuleList:
+        """Add a module at the end."""
+        if not isinstance(layer, Module):
+            raise DtypeError(f"ModuleList: expected Modules, got {type(layer).__name__}")
+        setattr(self, str(len(self)), layer)
+        return self
+
+    __len__ = Sequential.__len__
+    __iter__ = Sequential.__iter__
+    __getitem__ = Sequential.__getitem__

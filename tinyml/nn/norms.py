@@ -1,0 +1,60 @@
+"""Normalisation layers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..ops import norm
+from ..tensor import Tensor, apply
+from . import functional as F
+from .layers import check_sizes
+from .module import Module, Parameter
+
+
+class BatchNorm2d(Module):
+    """Normalise each channel of x (B, C, H, W) over the batch, then scale and shift (Ioffe & Szegedy 2015).
+
+    Training uses the batch's moments and moves running ones: running = (1 - momentum) running + momentum batch, the
+    variance with n - 1; evaluation uses the running ones.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
+        check_sizes("BatchNorm2d", num_features=num_features)
+        self.eps, self.momentum = eps, momentum
+        self.weight = Parameter(np.ones(num_features, np.float32))
+        self.bias = Parameter(np.zeros(num_features, np.float32))
+        self.running_mean = Tensor(np.zeros(num_features, np.float32))
+        self.running_var = Tensor(np.ones(num_features, np.float32))
+        self.num_batches_tracked = Tensor(np.array(0, np.int64))
+
+    def forward(self, x: Any) -> Tensor:
+        if not self.training:
+            return apply(norm.BatchNormEval, x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
+        moments: list[np.ndarray] = []
+        y = apply(norm.BatchNorm2d, x, self.weight, self.bias, None, None, eps=self.eps, moments=moments)
+        n = y.size // y.shape[1]
+        for running, batch in ((self.running_mean, moments[0]), (self.running_var, moments[1] * (n / (n - 1)))):
+            running.data[...] = (1 - self.momentum) * running.data + self.momentum * batch
+        self.num_batches_tracked.data += 1
+        return y
+
+    def describe(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}, momentum={self.momentum}"
+
+
+class LayerNorm(Module):
+    """Normalise over the last dimension of x (..., C), then scale and shift (Ba et al. 2016)."""
+
+    def __init__(self, dim: int, eps: float = 1e-5):
+        check_sizes("LayerNorm", dim=dim)
+        self.eps = eps
+        self.weight = Parameter(np.ones(dim, np.float32))
+        self.bias = Parameter(np.zeros(dim, np.float32))
+
+    def forward(self, x: Any) -> Tensor:
+        return F.layer_norm(x, self.weight, self.bias, self.eps)
+
+    def describe(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"

@@ -1,0 +1,103 @@
+"""Rewrites of a graph before it is lowered: constants computed once, batch norm folded, activations fused."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Batch, Constant, Graph, Node
+from ..ops.conv import Conv2d
+from ..ops.linear import Linear
+from ..ops.norm import BatchNormEval
+from ..ops.pointwise import Clip, ReLU
+from ..tensor import Tensor, apply, no_grad
+
+
+def fold_constants(graph: Graph) -> None:
+    """Compute every node whose operands are all constants, now."""
+    kept = []
+    for node in graph.nodes:
+        fixed = all(i is None or (i in graph.constants and not graph.constants[i].batch_axes) for i in node.inputs)
+        if not fixed or _has_batch(node.attrs):
+            kept.append(node)
+            continue
+        operands = [None if i is None else graph.constants[i].tensor for i in node.inputs]
+        with no_grad():
+            graph.constants[node.output] = Constant(apply(node.op, *operands, **node.attrs))
+    graph.nodes = kept
+    graph.prune()
+
+
+def _has_batch(value) -> bool:
+    if isinstance(value, dict):
+        value = list(value.values())
+    return isinstance(value, Batch) or (isinstance(value, (tuple, list)) and any(_has_batch(v) for v in value))
+
+
+def _constant(graph: Graph, i: int | None) -> np.ndarray | None:
+    return None if i is None else graph.constants[i].tensor.data
+
+
+def _add_constant(graph: Graph, value: np.ndarray, name: str) -> int:
+    number = max(graph.shapes) + 1
+    graph.constants[number] = Constant(Tensor(value), name)
+    graph.shapes[number], graph.dtypes[number] = value.shape, value.dtype
+    return number
+
+
+def fold_batch_norm(graph: Graph) -> None:
+    """conv2d (or linear) then batch norm as one: weight * g, (bias - mean) * g + beta, g = gamma / sqrt(var + eps).
+
+    In float64, rounded to float32 once. Only where nothing else reads the convolution's result.
+    """
+    users = graph.users()
+    made = {n.output: n for n in graph.nodes}
+    gone = set()
+    for norm in graph.nodes:
+        source = made.get(norm.inputs[0]) if norm.op is BatchNormEval else None
+        if source is None or source.op is not Conv2d or len(users[source.output]) > 1 or source.output in graph.outputs:
+            continue
+        if any(i not in graph.constants for i in [*norm.inputs[1:], *source.inputs[1:]] if i is not None):
+            continue
+        gamma, beta, mean, variance = (_constant(graph, i).astype(np.float64) for i in norm.inputs[1:])
+        weight, bias = _constant(graph, source.inputs[1]), _constant(graph, source.inputs[2])
+        g = gamma / np.sqrt(variance + norm.attrs["eps"])
+        folded = weight.astype(np.float64) * g[:, None, None, None]
+        shift = ((0 if bias is None else bias.astype(np.float64)) - mean) * g + beta
+        source.inputs = [source.inputs[0],
+                         _add_constant(graph, folded.astype(np.float32), f"{source.module}.weight"),
+                         _add_constant(graph, shift.astype(np.float32), f"{source.module}.bias")]
+        source.output = norm.output
+        made[norm.output] = source
+        gone.add(id(norm))
+    graph.nodes = [n for n in graph.nodes if id(n) not in gone]
+    graph.prune()
+
+
+def fuse_activations(graph: Graph) -> dict[int, tuple[float, float]]:
+    """Drop ReLU and clip nodes behind an op that is lowered with a clamp; returns (lo, hi) by the value they made.
+
+    Only where nothing else reads what is clamped: then the clamp costs nothing in the op's own epilogue.
+    """
+    from_op = {n.output: n for n in graph.nodes}
+    users = graph.users()
+    clamps: dict[int, tuple[float, float]] = {}
+    gone = set()
+    for node in graph.nodes:
+        if node.op not in (ReLU, Clip):
+            continue
+        source = from_op.get(node.inputs[0])
+        if source is None or not can_clamp(source) or len(users[source.output]) > 1 or source.output in graph.outputs:
+            continue
+        lo, hi = clamps.pop(source.output, (-np.inf, np.inf))
+        low, high = (0.0, np.inf) if node.op is ReLU else (node.attrs["lo"], node.attrs["hi"])
+        clamps[node.output] = (min(max(lo, low), high), max(min(hi, high), low))
+        source.output = node.output
+        from_op[node.output] = source
+        gone.add(id(node))
+    graph.nodes = [n for n in graph.nodes if id(n) not in gone]
+    return clamps
+
+
+def can_clamp(node: Node) -> bool:
+    """Whether the op's integer step takes a clamp."""
+    return node.op in (Conv2d, Linear) or node.op.name == "add"

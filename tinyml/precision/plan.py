@@ -1,0 +1,100 @@
+"""Plan: a lowered graph, a program on int8 codes that runs, saves and reports itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._kernels import integers
+from ..errors import DtypeError
+from ..graph import Batch, check_inputs
+from ..nn.module import Module
+from ..ops import Codec
+from ..tensor import FLOATS, Tensor, as_tensor
+from .steps import Dequantize, Quantize, Step
+
+
+@dataclass
+class Slot:
+    """A value that enters or leaves a plan: number, shape (with Batch), codec where codes are known for it."""
+
+    value: int
+    shape: tuple
+    codec: Codec | None
+
+
+class Plan(Module):
+    """An int8 model: float32 in and out, codes in between.
+
+    `plan(x)` quantizes its input and dequantizes its output; `plan.codes(x)` takes float32 or int8 and returns int8.
+    """
+
+    def __init__(self, inputs: list[Slot], outputs: list[Slot], steps: list[Step], info: dict[str, Any]):
+        self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, info
+        self._config = None
+        self.eval()
+        last = {i: at for at, step in enumerate(steps) for i in step.inputs}
+        self._release = [[i for i in set(step.inputs) if last[i] == at] for at, step in enumerate(steps)]
+
+    def forward(self, *inputs: Any) -> Any:
+        """Float32 results of float32 inputs."""
+        results = [Tensor(v) for v in self._run(inputs, [o.value for o in self.outputs])]
+        return results[0] if self.info["single_output"] else tuple(results)
+
+    def codes(self, x: Any) -> Tensor:
+        """int8 result of a plan with one integer output; x is float32, or int8 in the input's own scale and zero point.
+
+        Raises:
+            DtypeError: the output is a float island, or the codes of x stand for other numbers.
+        """
+        out = self.outputs[0]
+        if out.codec is None or len(self.outputs) != 1:
+            raise DtypeError("codes: expected a plan with one output in codes; this one ends in float32")
+        source = next(s.inputs[0] for s in self.steps if isinstance(s, Dequantize) and s.output == out.value)
+        u, = self._run((x,), [source])
+        return Tensor(integers.to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
+
+    def _run(self, inputs: tuple, wanted: list[int]) -> list[np.ndarray]:
+        given = [as_tensor(x) for x in inputs]
+        batch = check_inputs([s.shape for s in self.inputs], [x.shape for x in given] if len(given) == len(self.inputs)
+                             else [()] * len(self.inputs))
+        values: dict[int, np.ndarray] = {}
+        entered: dict[int, np.ndarray] = {}
+        for slot, x in zip(self.inputs, given):
+            if x.quantized is not None:
+                if slot.codec is None or x.axis is not None or (x.scale, x.zero_point) != (slot.codec.scale, slot.codec.zero_point):
+                    raise DtypeError(f"plan: expected int8 input with {slot.codec}, got {x.quantized}")
+                entered[slot.value] = integers.to_unsigned(x.data)
+            elif x.dtype in FLOATS:
+                values[slot.value] = x.data.astype(np.float32, copy=False)
+            else:
+                raise DtypeError(f"plan: expected float32 (or int8) input, got {x.dtype}")
+        for at, step in enumerate(self.steps):
+            if isinstance(step, Quantize) and step.inputs[0] in entered:
+                values[step.output] = entered[step.inputs[0]]
+            elif all(i in values for i in step.inputs):
+                values[step.output] = step.run([values[i] for i in step.inputs], batch)
+            for i in self._release[at]:
+                if i not in wanted:
+                    values.pop(i, None)
+        return [values[w] for w in wanted]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all packed weights, biases, scales and tables."""
+        return sum(s.nbytes for s in self.steps)
+
+    @property
+    def islands(self) -> list[str]:
+        """Layers (or ops) that compute in float32."""
+        return [f"{s.attrs['op']}{' in ' + s.name if s.name else ''}" for s in self.steps if s.kind == "island"]
+
+    def __repr__(self) -> str:
+        lines = []
+        for s in self.steps:
+            what = s.attrs.get("op", s.kind)
+            lines.append(f"  {s.kind if what == s.kind else f'{s.kind} {what}'}{' in ' + s.name if s.name else ''}")
+        shapes = ", ".join("(" + ", ".join("B" if n == Batch() else str(n) for n in s.shape) + ")" for s in self.inputs)
+        return f"Plan(input {shapes}, {self.nbytes:,} bytes,\n" + "\n".join(lines) + "\n)"

@@ -1,0 +1,165 @@
+"""The steps of a Plan: each reads values (unsigned codes or floats), computes one, and can be written to a file.
+
+Activations of four dimensions have the shape NCHW and channels-last memory, as everywhere in tinyml.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._kernels import floats, integers
+from .._kernels.windows import Window
+from ..errors import ShapeError
+from ..graph import resolve
+from ..tensor import OPS, Tensor, apply, no_grad
+
+STEPS: dict[str, type[Step]] = {}
+
+
+class Step:
+    """One step: `inputs` and `output` are value numbers, `attrs` plain data, `arrays` what it owns, `name` its layer."""
+
+    kind: ClassVar[str] = ""
+
+    def __init_subclass__(cls) -> None:
+        STEPS[cls.kind] = cls
+
+    def __init__(self, inputs: list[int], output: int, name: str, attrs: dict[str, Any], arrays: dict[str, np.ndarray]):
+        self.inputs, self.output, self.name, self.attrs, self._arrays = inputs, output, name, attrs, arrays
+        self.prepare()
+
+    def prepare(self) -> None:
+        """Make once what every call needs."""
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that a file stores."""
+        return self._arrays
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes the step keeps in memory."""
+        return sum(a.nbytes for a in self._arrays.values())
+
+    def run(self, values: list[np.ndarray], batch: int) -> np.ndarray:
+        """The step's result."""
+        raise NotImplementedError
+
+
+class Quantize(Step):
+    """Float32 to codes; equation (7). A NaN has no code and is an error."""
+
+    kind = "quantize"
+
+    def run(self, values, batch):
+        x = values[0]
+        layout = floats.nhwc(x) if x.ndim == 4 else x
+        u, nans = integers.quantize(layout, self.attrs["scale"], self.attrs["zero_point"])
+        if nans:
+            raise ShapeError(f"plan: {nans} of {x.size} values to quantize{' in ' + self.name if self.name else ''} are "
+                             "NaN, which int8 cannot represent")
+        return floats.nchw(u) if x.ndim == 4 else u
+
+
+class Dequantize(Step):
+    """Codes to float32; equation (1)."""
+
+    kind = "dequantize"
+
+    def run(self, values, batch):
+        x = values[0]
+        layout = floats.nhwc(x) if x.ndim == 4 else x
+        y = integers.dequantize(layout, self.attrs["scale"], self.attrs["zero_point"])
+        return floats.nchw(y) if x.ndim == 4 else y
+
+
+class Product(Step):
+    """A linear layer or convolution; equations (4) and (5). Weights live packed, and are unpacked to be saved."""
+
+    kind = "product"
+
+    def prepare(self):
+        a = self.attrs
+        weight, scale = self._arrays.pop("weight"), self._arrays["scale"]
+        window = Window(tuple(a["size"]), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), a["groups"])
+        real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
+        requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
+        codes = weight if a["spatial"] else weight[:, :, None, None]
+        self.layer = integers.IntegerLayer(codes, self._arrays["bias"].astype(np.int64), a["zero_in"], window, requant)
+
+    @property
+    def arrays(self):
+        weight = self.layer.unpacked()
+        return {**self._arrays, "weight": weight if self.attrs["spatial"] else weight[:, :, 0, 0]}
+
+    @property
+    def nbytes(self):
+        return super().nbytes + self.layer.nbytes
+
+    def run(self, values, batch):
+        x = values[0]
+        if self.attrs["spatial"]:
+            return floats.nchw(self.layer.codes(floats.nhwc(x)))
+        rows = np.ascontiguousarray(x).reshape(int(np.prod(x.shape[:-1])), 1, 1, x.shape[-1])
+        return self.layer.codes(rows).reshape(*x.shape[:-1], -1)
+
+
+class Add(Step):
+    """Sum of two activations; equation (8)."""
+
+    kind = "add"
+
+    def run(self, values, batch):
+        a, b = (floats.nhwc(v) if v.ndim == 4 else v for v in values)
+        p = self.attrs
+        y = integers.add(a, b, tuple(p["zero_points"]), tuple(p["multipliers"]), p["shift"], p["zero_point"], p["lo"], p["hi"])
+        return floats.nchw(y) if y.ndim == 4 else y
+
+
+class AvgPool(Step):
+    """Means of windows; equation (8)."""
+
+    kind = "avg_pool"
+
+    def prepare(self):
+        self.rows, self.columns = (np.ascontiguousarray(self._arrays[k], np.intp) for k in ("rows", "columns"))
+
+    def run(self, values, batch):
+        return floats.nchw(integers.avg_pool(floats.nhwc(values[0]), self.rows, self.columns, self._arrays["multiplier"],
+                                             self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"]))
+
+
+class Table(Step):
+    """A pointwise function of codes as 256 codes; equation (8)."""
+
+    kind = "table"
+
+    def run(self, values, batch):
+        x = values[0]
+        y = integers.lookup(floats.nhwc(x) if x.ndim == 4 else x, self._arrays["table"])
+        return floats.nchw(y) if x.ndim == 4 else y
+
+
+class Codes(Step):
+    """An op that works on codes as they are: shape ops, max-pool."""
+
+    kind = "codes"
+
+    def run(self, values, batch):
+        return OPS[self.attrs["op"]].codes(values[0], **resolve(self.attrs["attrs"], batch))
+
+
+class Island(Step):
+    """An op in float32, for want of an integer rule; constants are operands of their own."""
+
+    kind = "island"
+
+    def run(self, values, batch):
+        operands: list[Tensor | None] = []
+        given = iter(values)
+        for where in self.attrs["operands"]:
+            operands.append(None if where is None else Tensor(next(given) if where == "value" else self._arrays[where]))
+        with no_grad():
+            return apply(OPS[self.attrs["op"]], *operands, **resolve(self.attrs["attrs"], batch)).data
