@@ -1,0 +1,13 @@
+"""tinyml: a small deep-learning framework with real int8, readable from the Python call to the vector instruction."""
+
+from . import data, errors, graph, io, models, nn, optim, precision, testing
+from ._kernels.dispatch import config, get_num_threads, set_num_threads, show_config
+from .graph import trace
+from .io import load, save
+from .random import manual_seed
+from .tensor import Tensor, no_grad
+from .trainer import Trainer
+
+__version__ = "0.1.0"
+__all__ = ["Tensor", "Trainer", "config", "data", "errors", "get_num_threads", "graph", "io", "load", "manual_seed", "models",
+           "nn", "no_grad", "optim", "precision", "save", "set_num_threads", "show_config", "testing", "trace"]

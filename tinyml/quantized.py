@@ -43,7 +43,8 @@ class Quantized:
 
     @property
     def nbytes(self) -> int:
-        return self.scale.nbytes + self.zero_point.nbytes
+        """Bytes of scales and zero points, and of the packed form once it is made."""
+        return self.scale.nbytes + self.zero_point.nbytes + (self.packed[1].nbytes if self.packed else 0)
 
     def __repr__(self) -> str:
         if self.axis is None:

@@ -79,12 +79,13 @@ class Context:
 
 
 class Node:
-    """One op result on the tape."""
+    """One op result on the tape; `dtype` is what its gradient is computed in, as its forward was (float32 for float16)."""
 
-    __slots__ = ("context", "inputs", "module", "number", "op")
+    __slots__ = ("context", "dtype", "inputs", "module", "number", "op")
 
-    def __init__(self, op, context, inputs, module):
+    def __init__(self, op, context, inputs, module, dtype):
         self.op, self.context, self.inputs, self.module = op, context, inputs, module
+        self.dtype = _F32 if dtype == _F16 else dtype
         self.number = next(_numbers)
 
     def __lt__(self, other: Node) -> bool:
@@ -125,7 +126,7 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
         if not op.any_dtype:
             _check_dtypes(op, arrays)
         floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
-        half = floats == {_F16}
+        half = floats == {_F16} and not op.any_dtype
         if len(floats) > 1 or half:
             wide = _F64 if _F64 in floats else _F32
             arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide else a for a in arrays]
@@ -134,7 +135,7 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
     module = state.modules[-1] if state.modules else None
     if noted and output.data.dtype in FLOATS:
         output.requires_grad = True
-        output.node = Node(op, context, tensors, module)
+        output.node = Node(op, context, tensors, module, output.data.dtype)
     if state.recorder is not None:
         state.recorder.append(Record(op, tensors, attrs, output, module))
     return output
@@ -178,7 +179,7 @@ def run_backward(root: Tensor, grad: np.ndarray, retain_graph: bool) -> None:
         if node.context is None:
             raise GradError(f"backward: the tape below {node.op.name} was already used and released; "
                             "call backward(retain_graph=True) the first time to use it again")
-        grads = node.op.backward(node.context, g)
+        grads = node.op.backward(node.context, g.astype(node.dtype, copy=False))
         for tensor, d in zip(node.inputs, grads):
             if d is None or tensor is None or not tensor.requires_grad:
                 continue

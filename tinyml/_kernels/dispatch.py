@@ -88,3 +88,10 @@ def config() -> dict:
         "openmp": cpu.openmp(),
         "machine": platform.machine(),
     }
+
+
+def show_config() -> None:
+    """Print what the kernels run on."""
+    c = config()
+    print(f"tinyml kernels: {c['isa']} (of {', '.join(c['available'])}) on {c['machine']}, {c['threads']} threads"
+          f"{'' if c['openmp'] else ', built without OpenMP'}")

@@ -52,7 +52,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: W
     xs = nhwc(x)
     shape, out = geometry(xs.shape, window)
     y = np.empty((*out, weight.shape[0]), x.dtype)
-    w = _taps_first(np.ascontiguousarray(weight), window.groups)
+    w = _taps_first(np.asarray(weight, order="C"), window.groups)
     _kernels(x.dtype).conv2d_f32(xs, w, bias, y, shape, threads_for(y.size * weight[0].size))
     return nchw(y)
 
@@ -63,7 +63,7 @@ def conv2d_grad_input(dy: np.ndarray, weight: np.ndarray, hw: tuple[int, int], w
     shape, out = geometry(dys.shape, window, hw)
     k = weight.shape[1]
     dx = np.empty((*out, k * window.groups), dy.dtype)
-    w = _taps_first(np.ascontiguousarray(weight), window.groups).transpose(0, 1, 3, 2)
+    w = _taps_first(np.asarray(weight, order="C"), window.groups).transpose(0, 1, 3, 2)
     _kernels(dy.dtype).conv2d_f32(dys, w, None, dx, shape, threads_for(dys.size * weight[0].size))
     return nchw(dx)
 
@@ -115,7 +115,7 @@ def avg_pool_grad(dy: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor
 
 def _rows(x: np.ndarray) -> np.ndarray:
     """(..., C) as contiguous (P, C)."""
-    return np.ascontiguousarray(x).reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    return np.asarray(x, order="C").reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -174,7 +174,7 @@ def softmax_grad(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 def gelu(x: np.ndarray) -> np.ndarray:
     """x * Phi(x)."""
-    flat = np.ascontiguousarray(x).reshape(-1)
+    flat = np.asarray(x, order="C").reshape(-1)
     y = np.empty(flat.shape, x.dtype)
     _kernels(x.dtype).gelu_f32(flat, y, threads_for(64 * x.size))
     return y.reshape(x.shape)
@@ -182,7 +182,7 @@ def gelu(x: np.ndarray) -> np.ndarray:
 
 def gelu_grad(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """dy * d(x * Phi(x))/dx."""
-    flat, d = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(dy).reshape(-1)
+    flat, d = np.asarray(x, order="C").reshape(-1), np.ascontiguousarray(dy).reshape(-1)
     dx = np.empty(flat.shape, x.dtype)
     _kernels(x.dtype).gelu_grad_f32(flat, d, dx, threads_for(64 * x.size))
     return dx.reshape(x.shape)

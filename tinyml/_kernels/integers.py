@@ -19,7 +19,7 @@ INT32_MAX = 2**31 - 1
 
 def to_unsigned(q: np.ndarray) -> np.ndarray:
     """u = q + 128 (uint8), contiguous."""
-    return np.ascontiguousarray(q).view(np.uint8) ^ np.uint8(128)
+    return np.asarray(q, order="C").view(np.uint8) ^ np.uint8(128)
 
 
 def to_signed(u: np.ndarray) -> np.ndarray:
@@ -150,7 +150,7 @@ class IntegerLayer:
 
 def quantize(x: np.ndarray, scale: float, zero_point: int) -> tuple[np.ndarray, int]:
     """Float32 of any layout to unsigned codes of the same shape, and the number of NaNs; equation (7)."""
-    x = np.ascontiguousarray(x, np.float32)
+    x = np.asarray(x, np.float32, order="C")
     y = np.empty(x.shape, np.uint8)
     nans = active.quantize(x.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * x.size))
     return y, nans
@@ -158,7 +158,7 @@ def quantize(x: np.ndarray, scale: float, zero_point: int) -> tuple[np.ndarray, 
 
 def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Float32 (R, ...) to unsigned codes of the same shape and one symmetric scale a row; equation (9)."""
-    x = np.ascontiguousarray(x, np.float32)
+    x = np.asarray(x, np.float32, order="C")
     rows = x.reshape(x.shape[0], -1) if x.size else np.empty((x.shape[0], 0), np.float32)
     y, scale = np.empty(rows.shape, np.uint8), np.empty(x.shape[0], np.float32)
     active.quantize_rows(rows, scale, y, threads_for(16 * x.size))
@@ -167,7 +167,7 @@ def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def dequantize(u: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
     """Unsigned codes to float32 of the same shape; equation (1)."""
-    u = np.ascontiguousarray(u)
+    u = np.asarray(u, order="C")
     y = np.empty(u.shape, np.float32)
     active.dequantize(u.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * u.size))
     return y
@@ -175,7 +175,7 @@ def dequantize(u: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
 
 def lookup(u: np.ndarray, table: np.ndarray) -> np.ndarray:
     """table[u] for a table of 256 unsigned codes."""
-    u = np.ascontiguousarray(u)
+    u = np.asarray(u, order="C")
     y = np.empty(u.shape, np.uint8)
     active.lookup(u.reshape(-1), table, y.reshape(-1), threads_for(16 * u.size))
     return y
@@ -184,7 +184,7 @@ def lookup(u: np.ndarray, table: np.ndarray) -> np.ndarray:
 def add(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multipliers: tuple[int, int], shift: int,
         zero_point: int, lo: int, hi: int) -> np.ndarray:
     """Sum of two code tensors of one shape, requantized with one rounding; equation (8)."""
-    a, b = np.ascontiguousarray(a), np.ascontiguousarray(b)
+    a, b = np.asarray(a, order="C"), np.ascontiguousarray(b)
     y = np.empty(a.shape, np.uint8)
     active.add_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, *multipliers, shift,
                      zero_point + 128, lo + 128, hi + 128, y.reshape(-1), threads_for(16 * a.size))
@@ -193,7 +193,7 @@ def add(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multipliers:
 
 def max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Largest code of each window, NHWC; windows from `windows.spans`."""
-    u = np.ascontiguousarray(u)
+    u = np.asarray(u, order="C")
     y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8)
     active.max_pool_int8(u, rows, columns, y, threads_for(16 * u.size))
     return y
@@ -202,7 +202,7 @@ def max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray
 def avg_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, m: np.ndarray, shift: np.ndarray, zero_in: int,
              zero_out: int) -> np.ndarray:
     """Mean of each window as codes, NHWC, multipliers m * 2^-shift [OH][OW]; equation (8)."""
-    u = np.ascontiguousarray(u)
+    u = np.asarray(u, order="C")
     y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8)
     active.avg_pool_int8(u, rows, columns, m, shift, zero_in + 128, zero_out + 128, y, threads_for(16 * u.size))
     return y

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -24,19 +25,42 @@ class Parameter(Tensor):
     __slots__ = ()
 
     def __init__(self, data: Any, requires_grad: bool = True):
-        super().__init__(data)
-        if isinstance(data, Tensor) and data.quantized is not None:
-            self.quantized = data.quantized
-        self.requires_grad_(requires_grad and self.dtype in FLOATS)
+        super().__init__(data, requires_grad)
 
 
-def _wrap_quantized(t: Tensor, requires_grad: bool = False) -> Parameter:
-    """A Parameter that shares `t`'s codes."""
+def _as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
+    """A Parameter that shares `t`'s elements (or codes) and scales."""
     p = Parameter.__new__(Parameter)
     p.data, p.quantized = t.data, t.quantized
     p.grad = p.node = None
     p.requires_grad = requires_grad and t.dtype in FLOATS
     return p
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a module was built, for files: its class by name and its constructor's arguments, Modules as recipes."""
+
+    name: str
+    args: tuple
+    kwargs: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Opaque:
+    """A constructor argument that no file can hold."""
+
+    kind: str
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Module):
+        return value._recipe
+    if isinstance(value, (tuple, list)):
+        return type(value)(_plain(v) for v in value)
+    if isinstance(value, dict):
+        return {k: _plain(v) for k, v in value.items()}
+    return value if value is None or isinstance(value, (bool, int, float, str, np.generic)) else Opaque(type(value).__name__)
 
 
 class Module:
@@ -46,12 +70,13 @@ class Module:
     """
 
     training: bool
+    int8_weights: ClassVar[tuple[str, ...]] = ()    # parameters that to_int8() may store as int8, scale per index of axis 0
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Module:
         self = super().__new__(cls)
         object.__setattr__(self, "training", True)
         object.__setattr__(self, "_name", "")
-        object.__setattr__(self, "_config", (args, kwargs))     # for save(): how to build it again
+        object.__setattr__(self, "_recipe", Recipe(f"{cls.__module__}.{cls.__qualname__}", _plain(args), _plain(kwargs)))
         return self
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -181,6 +206,12 @@ class Module:
         """A deep copy; tied parameters stay tied."""
         return copy.deepcopy(self)
 
+    def replace_tensor(self, name: str, new: Tensor, trainable: bool = False) -> None:
+        """Put `new` in the place of the parameter or buffer `name` of this module; a Parameter stays one."""
+        if isinstance(getattr(self, name), Parameter) and not isinstance(new, Parameter):
+            new = _as_parameter(new, trainable)
+        object.__setattr__(self, name, new)
+
     def replace_tensors(self, change: Callable[[str, Tensor], Tensor]) -> None:
         """Replace each parameter or buffer by change(name, tensor), once for tied ones."""
         done: dict[int, Tensor] = {}
@@ -188,8 +219,8 @@ class Module:
             for name, t in list(vars(m).items()):
                 if isinstance(t, Tensor):
                     if id(t) not in done:
-                        new = change(f"{prefix}.{name}" if prefix else name, t)
-                        done[id(t)] = _wrap_quantized(new) if isinstance(t, Parameter) and new is not t else new
+                        m.replace_tensor(name, change(f"{prefix}.{name}" if prefix else name, t))
+                        done[id(t)] = getattr(m, name)
                     object.__setattr__(m, name, done[id(t)])
 
     # -- printing -----------------------------------------------------------------------------------------------------
@@ -202,7 +233,8 @@ class Module:
         precision = f", {'/'.join(kinds)}" if kinds and kinds != ["float32"] else ""
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
         body = "\n" + "\n".join(lines) + "\n" if lines else ""
-        return f"{type(self).__name__}({self.describe()}{precision}{body})"
+        about = f"{self.describe()}{precision}".removeprefix(", ")
+        return f"{type(self).__name__}({about}{',' if about and body else ''}{body})"
 
 
 class Sequential(Module):

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
-from ._checks import checked_number, checked_parameters
+from ._checks import checked_number, checked_parameters, checked_steps
 
 # An update reads and writes the same few arrays some fifteen times; in pieces that stay in the cache an AdamW step over
 # 10.7 million parameters takes 46 ms instead of 93.
@@ -100,8 +100,10 @@ class Optimizer:
                      for key, shape in expected.items() if key in values and np.shape(values[key]) != shape]
         if problems:
             raise ShapeError(f"load_state_dict of {name}: {len(problems)} problems: " + "; ".join(problems))
-        self.lr = checked_number(f"load_state_dict of {name}: lr", values["lr"])
-        self.updates = [int(values.get(f"updates.{i}", 0)) for i in range(len(self.parameters))]
+        lr = checked_number(f"load_state_dict of {name}: lr", values["lr"])
+        self.updates = [checked_steps(f"load_state_dict of {name}: updates.{i}", values.get(f"updates.{i}", 0), 0)
+                        for i in range(len(self.parameters))]
+        self.lr = lr
         for i in updated:
             self.buffers[i] = {s: np.array(values[f"{s}.{i}"], self.parameters[i].dtype) for s in self.slots}
 

@@ -33,7 +33,6 @@ class Plan(Module):
 
     def __init__(self, inputs: list[Slot], outputs: list[Slot], steps: list[Step], info: dict[str, Any]):
         self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, info
-        self._config = None
         self.eval()
         last = {i: at for at, step in enumerate(steps) for i in step.inputs}
         self._release = [[i for i in set(step.inputs) if last[i] == at] for at, step in enumerate(steps)]

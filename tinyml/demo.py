@@ -1,0 +1,72 @@
+"""The demo: train on data that ships with tinyml, quantize, show what it cost and what it gained."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from . import data, optim
+from ._kernels.dispatch import config
+from .models import CifarCNN, TinyGPT
+from .precision import compare
+from .random import manual_seed
+from .trainer import Trainer
+
+CNN = {"seed": 0, "batch": 64, "epochs": 6, "width": 16, "lr": 4e-3, "calibration": 512}
+GPT = {"seed": 0, "batch": 12, "steps": 1000, "layers": 4, "heads": 4, "dim": 128, "context": 64, "lr": 2e-3}
+
+
+def say_setup(what: str, settings: dict[str, Any]) -> None:
+    """One line on the settings, one on the machine."""
+    c = config()
+    print(f"{what}: " + ", ".join(f"{k} {v}" for k, v in settings.items()))
+    print(f"kernels: {c['isa']} on {c['threads']} threads\n")
+
+
+def cnn(settings: dict[str, Any] = CNN) -> dict[str, Any]:
+    """Fashion-MNIST (12,000 + 2,000 images): train CifarCNN, quantize it statically, compare on the test images."""
+    s = settings
+    say_setup("CNN on the shipped Fashion-MNIST images", s)
+    manual_seed(s["seed"])
+    train, test = data.fashion_mnist_small("train"), data.fashion_mnist_small("test")
+    augment = data.Compose([data.RandomFlip(), data.RandomShift(2, "zero")])
+    loader = data.DataLoader(train, s["batch"], shuffle=True, drop_last=True, seed=s["seed"], transform=augment)
+    tests = data.DataLoader(test, 100)
+    model = CifarCNN(in_channels=1, classes=10, width=s["width"])
+    optimizer = optim.AdamW(model.parameters(), lr=s["lr"], weight_decay=0.05)
+    schedule = optim.OneCycleLR(optimizer, s["lr"], s["epochs"] * len(loader))
+    start = time.perf_counter()
+    Trainer(model, optimizer, schedule=schedule).fit(loader, s["epochs"], validation=tests)
+    seconds = time.perf_counter() - start
+    x, _ = train[list(range(s["calibration"]))]
+    int8 = model.to_int8(calibration=[x[i : i + 64] for i in range(0, len(x), 64)])
+    print(f"\ntrained in {seconds:.0f} s; to_int8(calibration={s['calibration']} training images):\n")
+    result = compare(model, int8, tests)
+    return {"model": "cnn", "settings": s, "train_seconds": seconds, **result.as_dict()}
+
+
+def gpt(settings: dict[str, Any] = GPT) -> dict[str, Any]:
+    """King James Bible (Genesis to Ruth): train a character TinyGPT, store its weights as int8, compare, sample."""
+    s = settings
+    say_setup("TinyGPT on the shipped text", s)
+    manual_seed(s["seed"])
+    text = data.bible()
+    tokenizer = data.CharTokenizer(text)
+    ids = tokenizer.encode(text)
+    split = len(ids) * 9 // 10
+    model = TinyGPT(tokenizer.vocab_size, s["context"], s["layers"], s["heads"], s["dim"])
+    optimizer = optim.AdamW(model.parameters(), lr=s["lr"], betas=(0.9, 0.99), weight_decay=0.1)
+    schedule = optim.CosineAnnealingLR(optimizer, s["steps"], s["lr"] / 10, warmup_steps=100)
+    batches = data.RandomBatches(data.TextDataset(ids[:split], s["context"], 1), s["batch"], s["steps"], s["seed"])
+    tests = data.DataLoader(data.TextDataset(ids[split:], s["context"]), 64)
+    start = time.perf_counter()
+    Trainer(model, optimizer, schedule=schedule, clip_norm=1.0).fit(batches, 1, validation=tests)
+    seconds = time.perf_counter() - start
+    int8 = model.to_int8()
+    print(f"\ntrained in {seconds:.0f} s; to_int8():\n")
+    result = compare(model, int8, tests)
+    prompt = "And God said"
+    written = tokenizer.decode(int8.generate(tokenizer.encode(prompt), 200, temperature=0.8, top_k=20, seed=s["seed"]))
+    print(f"\nthe int8 model writes:\n{written}")
+    return {"model": "gpt", "settings": s, "train_seconds": seconds, "sample": written, **result.as_dict()}
+

@@ -1,0 +1,123 @@
+"""A Module in a file: the constructor calls that build it, its tensors, their scales and their ties."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import FileError
+from ..nn.module import Module, Opaque, Recipe
+from ..precision.encoding import decode, encode
+from ..tensor import INT8, Tensor
+
+
+def write_recipe(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as JSON.
+
+    Raises:
+        FileError: an argument that is neither plain data nor a Module.
+    """
+    def one(value: Any) -> Any:
+        if isinstance(value, Recipe):
+            return {"module": write_recipe(value)}
+        if isinstance(value, (tuple, list)):
+            return {"tuple": [one(v) for v in value]}
+        if isinstance(value, (Opaque, dict)):
+            kind = value.kind if isinstance(value, Opaque) else "dict"
+            raise FileError(f"save: {recipe.name} was built with an argument of type {kind}, which a file cannot hold; "
+                            "save its state_dict() instead")
+        return encode(value, {})
+
+    return {"class": recipe.name, "args": [one(a) for a in recipe.args],
+            "kwargs": {k: one(v) for k, v in recipe.kwargs.items()}}
+
+
+def build(about: dict[str, Any], classes: dict[str, type[Module]]) -> Module:
+    """The module that a recipe describes, with fresh parameters."""
+    def one(value: Any) -> Any:
+        if isinstance(value, dict) and "module" in value:
+            return build(value["module"], classes)
+        if isinstance(value, dict) and "tuple" in value:
+            return tuple(one(v) for v in value["tuple"])
+        return decode(value, {})
+
+    name = about["class"]
+    if name not in classes:
+        raise FileError(f"class {name} is not known here; import the module that defines it first, or pass an instance: "
+                        "load(path, model=...)")
+    return classes[name](*[one(a) for a in about["args"]], **{k: one(v) for k, v in about["kwargs"].items()})
+
+
+def _layout(module: Module) -> list[list[str]]:
+    return [[name, type(m).__name__] for name, m in module.named_modules()]
+
+
+def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Description and arrays; tied tensors are stored once, int8 ones with their scales."""
+    arrays: dict[str, np.ndarray] = {}
+    first: dict[int, str] = {}
+    ties, axes = {}, {}
+    for name, t in model.named_tensors():
+        if id(t) in first:
+            ties[name] = first[id(t)]
+            continue
+        first[id(t)] = name
+        arrays[name] = t.data
+        if t.quantized is not None:
+            axes[name] = t.axis
+            arrays[f"{name}.scale"] = t.scale
+            if t.zero_point.any():
+                arrays[f"{name}.zero_point"] = t.zero_point
+    about = {"kind": "module", "recipe": write_recipe(model._recipe), "layout": _layout(model), "ties": ties, "axes": axes}
+    return about, arrays
+
+
+def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
+    """Put the file's tensors in the place of the model's own.
+
+    Raises:
+        FileError: a model of another layout, or tensors that are missing, misshapen or left over.
+    """
+    if _layout(model) != about["layout"]:
+        raise FileError(f"expected a model with the layers {_brief(about['layout'])}, got {_brief(_layout(model))}: it was "
+                        "changed after it was built; pass the same model to load(path, model=...)")
+    axes, ties = about["axes"], about["ties"]
+    own = dict(model.named_tensors())
+    left = set(arrays)
+    loaded: dict[str, Tensor] = {}
+    for name, t in own.items():
+        if name in ties:
+            continue
+        if name not in arrays or arrays[name].shape != t.shape:
+            raise FileError(f"expected tensor {name} {t.shape}, got "
+                            f"{arrays[name].shape if name in arrays else 'none'}")
+        used = {name, f"{name}.scale", f"{name}.zero_point"} if name in axes else {name}
+        left -= used
+        if name in axes:
+            if f"{name}.scale" not in arrays or arrays[name].dtype != INT8:
+                raise FileError(f"expected int8 codes and a scale for {name}, got {arrays[name].dtype}")
+            codes = arrays[name].copy()
+            codes.flags.writeable = False
+            loaded[name] = Tensor(codes, scale=arrays[f"{name}.scale"], axis=axes[name],
+                                  zero_point=arrays.get(f"{name}.zero_point", np.int8(0)))
+        else:
+            if arrays[name].dtype.kind != t.dtype.kind:
+                raise FileError(f"expected {t.dtype} for {name}, got {arrays[name].dtype}")
+            loaded[name] = Tensor(arrays[name].copy())
+    if left:
+        raise FileError(f"tensors that no layer has: {', '.join(sorted(left)[:5])}")
+    frozen = bool(axes)
+    for prefix, module in list(model.named_modules()):
+        for attribute, t in list(vars(module).items()):
+            if isinstance(t, Tensor):
+                name = f"{prefix}.{attribute}" if prefix else attribute
+                origin = ties.get(name, name)
+                module.replace_tensor(attribute, loaded[origin], trainable=t.requires_grad and not frozen)
+                loaded[origin] = getattr(module, attribute)     # the next tied name gets the same Parameter
+    return model.eval()
+
+
+def _brief(layout: list) -> str:
+    kinds = [kind for _, kind in layout]
+    return ", ".join(kinds[:6]) + (f" and {len(kinds) - 6} more" if len(kinds) > 6 else "")

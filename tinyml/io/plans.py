@@ -1,0 +1,71 @@
+"""A Plan in a file: its steps, inputs and outputs as JSON, its codes, scales and tables as arrays."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..errors import FileError
+from ..ops import Codec
+from ..precision.encoding import decode, encode
+from ..precision.plan import Plan, Slot
+from ..precision.steps import STEPS
+from ..tensor import OPS
+
+
+def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Description and arrays, each array named after its step: "3.weight"."""
+    arrays: dict[str, np.ndarray] = {}
+    steps = []
+    for at, step in enumerate(plan.steps):
+        own = dict(step.arrays)
+        attrs = {k: encode(v, own) for k, v in step.attrs.items() if k != "attrs"}
+        if "attrs" in step.attrs:
+            attrs["attrs"] = {k: encode(v, own) for k, v in step.attrs["attrs"].items()}
+        steps.append({"kind": step.kind, "inputs": step.inputs, "output": step.output, "name": step.name, "attrs": attrs,
+                      "arrays": sorted(own)})
+        arrays.update({f"{at}.{name}": a for name, a in own.items()})
+    about = {"kind": "plan", "steps": steps, "info": plan.info, "inputs": [_slot(s) for s in plan.inputs],
+             "outputs": [_slot(s) for s in plan.outputs]}
+    return about, arrays
+
+
+def _slot(slot: Slot) -> dict[str, Any]:
+    codec = None if slot.codec is None else [float(slot.codec.scale), slot.codec.zero_point]
+    return {"value": slot.value, "shape": encode(tuple(slot.shape), {}), "codec": codec}
+
+
+def _load_slot(about: dict[str, Any]) -> Slot:
+    codec = None if about["codec"] is None else Codec(np.float32(about["codec"][0]), int(about["codec"][1]))
+    return Slot(int(about["value"]), decode(about["shape"], {}), codec)
+
+
+def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
+    """The plan that `describe_plan` described.
+
+    Raises:
+        FileError: unknown steps or ops, missing arrays, values read before they are made.
+    """
+    inputs, outputs = ([_load_slot(s) for s in about[k]] for k in ("inputs", "outputs"))
+    made = {s.value for s in inputs}
+    steps = []
+    for at, s in enumerate(about["steps"]):
+        if s["kind"] not in STEPS:
+            raise FileError(f"step {at} is of unknown kind {s['kind']!r}")
+        missing = [f"{at}.{n}" for n in s["arrays"] if f"{at}.{n}" not in arrays]
+        if missing:
+            raise FileError(f"arrays {', '.join(missing)} are missing")
+        own = {n: arrays[f"{at}.{n}"] for n in s["arrays"]}
+        attrs = {k: decode(v, own) for k, v in s["attrs"].items() if k != "attrs"}
+        if "attrs" in s["attrs"]:
+            attrs["attrs"] = {k: decode(v, own) for k, v in s["attrs"]["attrs"].items()}
+        if s["kind"] in ("codes", "island") and attrs["op"] not in OPS:
+            raise FileError(f"step {at} uses the op {attrs['op']!r}, which is not known here; import its definition first")
+        if not made.issuperset(s["inputs"]):
+            raise FileError(f"step {at} reads values that no step makes before it")
+        made.add(s["output"])
+        steps.append(STEPS[s["kind"]](list(s["inputs"]), s["output"], s["name"], attrs, own))
+    if not made.issuperset(o.value for o in outputs):
+        raise FileError("an output is made by no step")
+    return Plan(inputs, outputs, steps, about["info"])
