@@ -28,7 +28,7 @@ def serialize(model: Module) -> bytes:
     """The bytes that `save` writes."""
     about, tensors = describe_plan(model) if isinstance(model, Plan) else describe_module(model)
     about["version"] = VERSION
-    return to_bytes({k: np.asarray(v, order="C") for k, v in tensors.items()}, {"tinyml": json.dumps(about)})
+    return to_bytes({k: np.asarray(v, order="C") for k, v in tensors.items()}, {"tinyml": json.dumps(about, separators=(",", ":"))})
 
 
 def save(model: Module, path: Any) -> None:

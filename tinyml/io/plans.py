@@ -23,8 +23,7 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         attrs = {k: encode(v, own) for k, v in step.attrs.items() if k != "attrs"}
         if "attrs" in step.attrs:
             attrs["attrs"] = {k: encode(v, own) for k, v in step.attrs["attrs"].items()}
-        steps.append({"kind": step.kind, "inputs": step.inputs, "output": step.output, "name": step.name, "attrs": attrs,
-                      "arrays": sorted(own)})
+        steps.append({"kind": step.kind, "inputs": step.inputs, "output": step.output, "name": step.name, "attrs": attrs})
         arrays.update({f"{at}.{name}": a for name, a in own.items()})
     about = {"kind": "plan", "steps": steps, "info": plan.info, "inputs": [_slot(s) for s in plan.inputs],
              "outputs": [_slot(s) for s in plan.outputs]}
@@ -45,7 +44,7 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
     """The plan that `describe_plan` described.
 
     Raises:
-        FileError: unknown steps or ops, missing arrays, values read before they are made.
+        FileError: unknown steps or ops, values read before they are made.
     """
     inputs, outputs = ([_load_slot(s) for s in about[k]] for k in ("inputs", "outputs"))
     made = {s.value for s in inputs}
@@ -53,10 +52,7 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
     for at, s in enumerate(about["steps"]):
         if s["kind"] not in STEPS:
             raise FileError(f"step {at} is of unknown kind {s['kind']!r}")
-        missing = [f"{at}.{n}" for n in s["arrays"] if f"{at}.{n}" not in arrays]
-        if missing:
-            raise FileError(f"arrays {', '.join(missing)} are missing")
-        own = {n: arrays[f"{at}.{n}"] for n in s["arrays"]}
+        own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.split(".", 1)[0] == str(at)}
         attrs = {k: decode(v, own) for k, v in s["attrs"].items() if k != "attrs"}
         if "attrs" in s["attrs"]:
             attrs["attrs"] = {k: decode(v, own) for k, v in s["attrs"]["attrs"].items()}

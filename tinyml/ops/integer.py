@@ -87,7 +87,7 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
 
 def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> Lowered:
     """A linear layer or convolution as an integer step; equations (2) to (5). weight (N, C/groups[, kh, kw])."""
-    codes, scale, q_bias, bound = fixed_point.quantize_layer(weight, bias, x.codec.scale, x.codec.zero_point,
+    codes, scale, q_bias, _ = fixed_point.quantize_layer(weight, bias, x.codec.scale, x.codec.zero_point,
                                                              target.per_channel)
     real = np.float64(x.codec.scale) * scale.astype(np.float64) / np.float64(target.codec.scale)
     fixed_point.multiplier(real)        # raises here, at conversion, where the output scale cannot be reached
@@ -95,4 +95,4 @@ def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, targe
              "scale_in": float(x.codec.scale), "scale_out": float(target.codec.scale), "rounding": target.rounding,
              "size": list(window.size), "stride": list(window.stride), "padding": list(window.padding),
              "dilation": list(window.dilation), "groups": window.groups, "spatial": weight.ndim == 4}
-    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias, "bound": bound})
+    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias})

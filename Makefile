@@ -1,0 +1,40 @@
+# make demo: train, quantize, compare.  make test: the test suite.  Each makes its own virtual environment in .venv.
+# make parity: compare live with PyTorch (installs it).  make lint: ruff.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOURCES := setup.py pyproject.toml $(wildcard tinyml/_kernels/*.py tinyml/_kernels/*.p* tinyml/_kernels/simd.h)
+
+.PHONY: demo test parity lint clean
+
+demo: $(VENV)/.run
+	$(BIN)/python -m tinyml demo
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+parity: $(VENV)/.parity
+	$(BIN)/python -m pytest -m parity
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+
+# Installed in place ("editable"): the checkout is what runs. Kernels are built again when their sources change.
+$(VENV)/.run: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.dev: $(SOURCES)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $(VENV)/.run $@
+
+$(VENV)/.parity: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet 'torch==2.13.0'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build tinyml.egg-info
+	find tinyml -name '*.so' -delete
