@@ -31,7 +31,8 @@ def run(name: str, inputs: list, wanted: list[bool], attrs: dict, seed: int = 0)
     """The result, then the gradients for a random cotangent."""
     operands = [None if x is None else Tensor(x, requires_grad=w) for x, w in zip(inputs, wanted, strict=True)]
     out = apply(OPS[name], *operands, **attrs)
-    out.backward(np.random.default_rng(seed).standard_normal(out.shape))
+    # numbers that every float dtype holds, so that float16 differs by its own rounding only
+    out.backward(np.random.default_rng(seed).standard_normal(out.shape).astype(np.float16))
     for t, w in zip(operands, wanted, strict=True):
         assert not w or t.grad is not None, f"{name}: an operand got no gradient"
         assert not w or (t.grad.shape == t.shape and t.grad.dtype == t.dtype)
@@ -39,13 +40,11 @@ def run(name: str, inputs: list, wanted: list[bool], attrs: dict, seed: int = 0)
 
 
 def assert_close(got: list, expected: list, tolerance: float, what: str) -> None:
-    """Within `tolerance` of the value, or of the largest of its array (which sums of many terms are off by)."""
+    """Within `tolerance` of the value, or of 1, the size of the operands: differences of terms are off by that."""
     for i, (a, b) in enumerate(zip(got, expected, strict=True)):
         assert a.shape == b.shape, what
-        allowed = tolerance * (np.abs(b) + np.abs(b[np.isfinite(b)]).max(initial=0))
-        with np.errstate(invalid="ignore"):
-            close = (np.abs(a - b) <= allowed) | (a == b) | (np.isnan(a) & np.isnan(b))
-        assert close.all(), f"{what}, {'result' if i == 0 else f'gradient {i}'}: {a[~close][0]}, expected {b[~close][0]}"
+        close = np.isclose(a, b, tolerance, tolerance, equal_nan=True)
+        assert close.all(), f"{what}, output {i} (0 the result): {a[~close][0]}, expected {b[~close][0]}"
 
 
 # ---- gradients and precisions
@@ -67,7 +66,7 @@ def test_float32_agrees_with_float64(name):
 
 @every_op
 def test_float16_is_computed_in_float32(name):
-    for (inputs, wanted, attrs), (halves, *_) in zip(samples(name), samples(name, np.float16), strict=True):
+    for halves, wanted, attrs in samples(name, np.float16):
         rounded = [x.astype(np.float32) if isinstance(x, np.ndarray) and x.dtype == np.float16 else x for x in halves]
         expected = run(name, rounded, wanted, attrs)
         got = run(name, halves, wanted, attrs)
@@ -75,7 +74,7 @@ def test_float16_is_computed_in_float32(name):
             assert got[0].dtype == attrs["dtype"]
         else:
             assert got[0].dtype == np.float16
-        assert_close([a.astype(np.float32) for a in got], expected, 2e-3, f"{name} {attrs}")
+        assert_close([a.astype(np.float32) for a in got], expected, 1e-3, f"{name} {attrs}")
         # one float32 operand among them makes it float32, one float64 makes it float64
         for wide in (np.float32, np.float64):
             positions = [i for i, x in enumerate(halves) if isinstance(x, np.ndarray) and x.dtype == np.float16]
@@ -83,7 +82,7 @@ def test_float16_is_computed_in_float32(name):
                 mixed = [x.astype(wide) if i == positions[-1] else x for i, x in enumerate(halves)]
                 got = run(name, mixed, wanted, attrs)
                 assert got[0].dtype == wide
-                assert_close([a.astype(np.float32) for a in got], expected, 2e-3, f"{name} {attrs} mixed")
+                assert_close([a.astype(np.float32) for a in got], expected, 1e-3, f"{name} {attrs} mixed")
 
 
 # ---- memory layouts
@@ -104,13 +103,14 @@ def spread_memory(x: np.ndarray) -> np.ndarray:
     return view
 
 
-def unaligned_memory(x: np.ndarray) -> np.ndarray:
-    view = np.frombuffer(bytearray(x.nbytes + 1), np.uint8)[1:].view(x.dtype).reshape(x.shape)
+def packed_memory(x: np.ndarray) -> np.ndarray:
+    """A field of packed records: neither addresses nor strides are multiples of the element."""
+    view = np.zeros(x.shape, [("before", np.uint8), ("x", x.dtype)])["x"]
     view[...] = x
     return view
 
 
-@pytest.mark.parametrize("layout", [np.copy, reversed_memory, transposed_memory, spread_memory, unaligned_memory])
+@pytest.mark.parametrize("layout", [np.copy, reversed_memory, transposed_memory, spread_memory, packed_memory])
 @every_op
 def test_memory_layout_does_not_matter_and_is_not_written(name, layout):
     for inputs, wanted, attrs in samples(name):
@@ -167,7 +167,7 @@ def test_wrong_dtypes_are_refused_by_name(name):
                 continue
             wrong = x.astype(np.float32) if i in op.integer_operands else x.astype(np.int64)
             with pytest.raises(DtypeError, match=f"^{name}: operand {i + 1} is {wrong.dtype}, expected"):
-                apply(op, *(None if v is None else Tensor(wrong if j == i else v) for j, v in enumerate(inputs)), **attrs)
+                apply(op, *(wrong if j == i else v for j, v in enumerate(inputs)), **attrs)
 
 
 PRODUCTS = ("linear", "matmul", "conv2d", "embedding")      # have integer forms of their own, see test_tensor.py
@@ -222,6 +222,8 @@ def codes(*shape: int, axis: int | None = None) -> Tensor:
 
 CONV = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
 POOL = {"size": (2, 2), "stride": (2, 2), "padding": (0, 0)}
+POOLS = ("max_pool2d", "avg_pool2d")
+REDUCTIONS = ("sum", "mean", "max", "min")
 ALL = {"axis": None, "keepdims": False}
 OUTSIDE = {"axis": 2, "keepdims": False}
 TWICE = {"axis": (0, -2), "keepdims": False}
@@ -240,9 +242,9 @@ WRONG = [
     ("linear", (ones(2, 4), ones(5, 4), ones(4)), {}, r"bias \(5,\) for weight \(5, 4\), got .*bias \(4,\)"),
     ("linear", (ones(), ones(5, 4), None), {}, r"got input \(\)"),
     ("linear", (ones(2, 4), ones(), None), {}, r"weight \(\)"),
-    ("linear", (ones(2, 3), codes(5, 4), None), {}, r"expected input \(\.\.\., 4\)"),
-    ("linear", (ones(2, 4), codes(5, 4), ones(4)), {}, r"expected bias \(5,\), got \(4,\)"),
-    ("conv2d", (ones(1, 2, 5, 5), ones(4, 3, 3, 3), None), CONV, r"expected input \(B, 3, H, W\).*got input \(1, 2, 5, 5\)"),
+    ("linear", (ones(2, 3), codes(5, 4, axis=0), None), {}, r"expected input \(\.\.\., 4\)"),
+    ("linear", (ones(2, 4), codes(5, 4, axis=0), ones(4)), {}, r"expected bias \(5,\), got \(4,\)"),
+    ("conv2d", (ones(1, 2, 5, 5), ones(4, 3, 3, 3), None), CONV, r"input \(B, 3, H, W\).*got input \(1, 2, 5, 5\)"),
     ("conv2d", (ones(2, 5, 5), ones(4, 2, 3, 3), None), CONV, r"got input \(2, 5, 5\)"),
     ("conv2d", (ones(1, 2, 5, 5), ones(4, 2), None), CONV, r"weight \(4, 2\)"),
     ("conv2d", (ones(1, 2, 5, 5), ones(), None), CONV, r"weight \(\)"),
@@ -252,15 +254,15 @@ WRONG = [
     ("conv2d", (ones(1, 2, 5, 5), ones(4, 2, 3, 3), None), {**CONV, "stride": (0, 1)}, "stride"),
     ("conv2d", (ones(1, 2, 5, 5), ones(4, 2, 3, 3), None), {**CONV, "dilation": (1, 0)}, "dilation"),
     ("conv2d", (ones(1, 2, 5, 5), ones(4, 2, 3, 3), None), {**CONV, "padding": (-1, 0)}, "padding"),
-    ("conv2d", (ones(1, 2, 2, 5), ones(4, 2, 3, 3), None), CONV, r"a window of \(3, 3\).* does not fit input \(1, 2, 2, 5\)"),
-    ("conv2d", (ones(1, 3, 5, 5), codes(4, 2, 3, 3), None), CONV, r"expected 2 input channels.*got \(1, 3, 5, 5\)"),
-    ("conv2d", (ones(1, 2, 2, 5), codes(4, 2, 3, 3), None), CONV, "does not fit input"),
+    ("conv2d", (ones(1, 2, 2, 5), ones(4, 2, 3, 3), None), CONV, r"window of \(3, 3\).* not fit input \(1, 2, 2, 5\)"),
+    ("conv2d", (ones(1, 3, 5, 5), codes(4, 2, 3, 3, axis=0), None), CONV, r"2 input channels.*got \(1, 3, 5, 5\)"),
+    ("conv2d", (ones(1, 2, 2, 5), codes(4, 2, 3, 3, axis=0), None), CONV, "does not fit input"),
     ("conv2d", (ones(1, 2, 5, 5), codes(4, 2), None), CONV, r"got \(4, 2\)"),
-    ("conv2d", (ones(1, 2, 5, 5), codes(4, 2, 3, 3), None), {**CONV, "stride": (0, 1)}, "stride"),
-    *((n, (ones(2, 5, 5),), POOL, r"expected input \(B, C, H, W\), got \(2, 5, 5\)") for n in ("max_pool2d", "avg_pool2d")),
-    *((n, (ones(1, 2, 1, 5),), POOL, "does not fit input") for n in ("max_pool2d", "avg_pool2d")),
-    *((n, (ones(1, 2, 5, 5),), {**POOL, "stride": (0, 1)}, "stride 0") for n in ("max_pool2d", "avg_pool2d")),
-    *((n, (ones(1, 2, 5, 5),), {**POOL, "padding": (2, 0)}, "padding 2") for n in ("max_pool2d", "avg_pool2d")),
+    ("conv2d", (ones(1, 2, 5, 5), codes(4, 2, 3, 3, axis=0), None), {**CONV, "stride": (0, 1)}, "stride"),
+    *((n, (ones(2, 5, 5),), POOL, r"expected input \(B, C, H, W\), got \(2, 5, 5\)") for n in POOLS),
+    *((n, (ones(1, 2, 1, 5),), POOL, "does not fit input") for n in POOLS),
+    *((n, (ones(1, 2, 5, 5),), {**POOL, "stride": (0, 1)}, "stride 0") for n in POOLS),
+    *((n, (ones(1, 2, 5, 5),), {**POOL, "padding": (2, 0)}, "padding 2") for n in POOLS),
     ("max_pool2d", (codes(1, 2, 1, 5),), POOL, "does not fit input"),
     ("adaptive_avg_pool2d", (ones(2, 5, 5),), {"outputs": (1, 1)}, r"got \(2, 5, 5\)"),
     ("adaptive_avg_pool2d", (ones(1, 2, 5, 5),), {"outputs": (0, 1)}, r"\(0, 1\)"),
@@ -282,12 +284,12 @@ WRONG = [
     ("concat", (ones(2, 3), ones(2)), {"axis": 1}, r"\(2, 3\), \(2,\)"),
     ("pad", (ones(2, 3),), {"widths": ((1, 1),), "value": 0.0}, "for each of 2 dimensions"),
     ("pad", (ones(2),), {"widths": ((-1, 1),), "value": 0.0}, ">= 0"),
-    *((n, (ones(2, 3),), OUTSIDE, "axis 2 does not fit a Tensor of 2 dimensions") for n in ("sum", "mean", "max", "min")),
-    *((n, (ones(2, 3),), TWICE, r"axis \(0, -2\)") for n in ("sum", "mean", "max", "min")),
+    *((n, (ones(2, 3),), OUTSIDE, "axis 2 does not fit a Tensor of 2 dimensions") for n in REDUCTIONS),
+    *((n, (ones(2, 3),), TWICE, r"axis \(0, -2\)") for n in REDUCTIONS),
     *((n, (ones(0, 3),), ALL, r"no elements along axis None .*\(0, 3\)") for n in ("mean", "max", "min")),
     *((n, (ones(2, 3),), {"axis": -3}, "axis -3") for n in ("softmax", "log_softmax")),
     ("layer_norm", (ones(), ones(1), ones(1)), {"eps": 1e-5}, "0-dimensional"),
-    ("layer_norm", (ones(2, 3), ones(2), ones(3)), {"eps": 1e-5}, r"of shape \(3,\) for input \(2, 3\), got \(2,\), \(3,\)"),
+    ("layer_norm", (ones(2, 3), ones(2), ones(3)), {"eps": 1e-5}, r"\(3,\) for input \(2, 3\), got \(2,\), \(3,\)"),
     ("batch_norm", (ones(2, 3), ones(3), ones(3), None, None), {"eps": 1e-5}, r"\(B, C, H, W\), got \(2, 3\)"),
     ("batch_norm", (ones(2, 3, 2, 2), ones(2), ones(3), None, None), {"eps": 1e-5}, r"of shape \(3,\)"),
     ("batch_norm", (ones(1, 3, 1, 1), ones(3), ones(3), None, None), {"eps": 1e-5}, "more than one value a channel"),
@@ -312,7 +314,7 @@ SHAPELESS = {"abs", "cast", "clip", "dropout", "exp", "gelu", "log", "neg", "pow
 def test_wrong_shapes_are_refused_by_name(name, inputs, attrs, message):
     with pytest.raises(ShapeError, match=message) as raised:
         apply(OPS[name], *inputs, **attrs)
-    assert str(raised.value).startswith(f"{name}: ")
+    assert str(raised.value).startswith(f"{name.removesuffix('_eval')}: ")
 
 
 def test_every_op_has_wrong_shapes_or_takes_any():
@@ -321,7 +323,7 @@ def test_every_op_has_wrong_shapes_or_takes_any():
 
 
 def test_values_that_ops_refuse():
-    with pytest.raises(QuantizationError, match="cast: 1e\\+06 does not fit float16"):
+    with pytest.raises(QuantizationError, match=r"cast: 1e\+06 does not fit float16"):
         Tensor([1e6]).to_fp16()
     assert np.isinf(Tensor([np.inf]).to_fp16().numpy()).all()
     with pytest.raises(DtypeError, match="cast: NaN or infinity cannot become int64"):
@@ -329,7 +331,7 @@ def test_values_that_ops_refuse():
     for op, x, w, b in (("linear", ones(1, 2), ones(3, 2), None), ("conv2d", ones(1, 1, 1, 1), ones(1, 1, 1, 1), None)):
         with pytest.raises(DtypeError, match=f"^{op}: an output scale goes with int8"):
             apply(OPS[op], x, w, b, scale=1.0, **(CONV if op == "conv2d" else {}))
-    with pytest.raises(DtypeError, match="^matmul: an output scale goes with int8"):
+    with pytest.raises(DtypeError, match=r"^matmul: an output scale goes with int8"):
         apply(OPS["matmul"], ones(1, 2), ones(2, 1), scale=1.0)
 
 
@@ -338,6 +340,27 @@ def test_a_loss_without_targets_is_nan_and_has_no_gradient():
     loss = apply(OPS["cross_entropy"], logits, np.array([-100, -100]))
     loss.backward()
     assert np.isnan(loss.item()) and not logits.grad.numpy().any()
+
+
+@pytest.mark.parametrize("name, attrs", [
+    ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("relu", {}), ("gelu", {"approximate": "none"}),
+    ("gelu", {"approximate": "tanh"}), ("softmax", {"axis": 0}), ("log_softmax", {"axis": 0}), ("cross_entropy", {}),
+])
+def test_large_values_do_not_overflow(name, attrs):
+    x = np.array([-1e4, -100, -88, 0, 88, 100, 1e4], np.float32)
+    inputs, wanted = ([x[None], np.array([2])], [True, False]) if name == "cross_entropy" else ([x], [True])
+    got = run(name, inputs, wanted, attrs)
+    assert all(np.isfinite(a).all() for a in got)
+    assert_close(got, run(name, [inputs[0].astype(np.float64), *inputs[1:]], wanted, attrs), 1e-6, name)
+
+
+def test_masked_logits():
+    """Minus infinity, as attention masks with: no weight, no gradient, and no warning."""
+    x = Tensor([[0.0, -np.inf, 1.0], [-np.inf, -np.inf, 3.0]], requires_grad=True)
+    y = x.softmax()
+    assert (y.numpy()[:, 1] == 0).all() and y.numpy()[1].tolist() == [0, 0, 1]
+    y.backward(np.float32([[1, 2, 3], [4, 5, 6]]))
+    assert np.isfinite(x.grad.numpy()).all() and (x.grad.numpy()[:, 1] == 0).all()
 
 
 @pytest.mark.parametrize("name", ["max", "min", "maximum", "minimum"])

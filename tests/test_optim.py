@@ -238,7 +238,8 @@ def test_one_cycle_is_pytorchs(name):
 
 
 def test_cosine_and_warmup_are_pytorchs():
-    cosine, warmup = rates(lambda o: optim.CosineAnnealingLR(o, 20, 0.01), 20), rates(lambda o: optim.LinearWarmup(o, 5), 8)
+    cosine = rates(lambda o: optim.CosineAnnealingLR(o, 20, 0.01), 20)
+    warmup = rates(lambda o: optim.LinearWarmup(o, 5), 8)
     np.testing.assert_allclose(cosine, EXPECTED["cosine"], rtol=1e-12)
     np.testing.assert_allclose(warmup, EXPECTED["warmup"], rtol=1e-12)
 
@@ -327,6 +328,12 @@ def test_the_norm_after_clipping_is_at_most_max_norm(sizes, max_norm, seed):
     assert np.linalg.norm(after) <= max_norm * (1 + 1e-5)
     if before < max_norm - 1e-5:
         np.testing.assert_array_equal(after, np.concatenate(grads))
+
+
+def test_a_norm_just_at_max_norm_is_scaled_as_pytorch_does():
+    (p,) = with_gradients(parameters([0.0]), [np.array([1e-4], np.float32)])
+    optim.clip_grad_norm_([p], 1e-4)
+    assert p.grad.item() == pytest.approx(1e-4 * 1e-4 / (1e-4 + 1e-6), rel=1e-5)
 
 
 def test_clipping_measures_what_float32_squares_cannot_hold():

@@ -291,17 +291,18 @@ class _Merger:
                 axes = tuple(i for i, (n, m) in enumerate(zip(a.shape, b.shape)) if (n, m) == (2, 3))
                 first = tuple(slice(0, 1) if i in axes else slice(None) for i in range(a.ndim))
                 kept = a.data[first]
-            same = kept.dtype == b.dtype and np.broadcast_shapes(kept.shape, b.shape) == b.shape and all(
+            fits = a.ndim == b.ndim and all(n == m or i in axes for i, (n, m) in enumerate(zip(a.shape, b.shape)))
+            same = fits and kept.dtype == b.dtype and all(
                 np.array_equal(np.broadcast_to(kept, t.shape), t.data, equal_nan=t.dtype.kind == "f") for t in (a, b))
             if not same:
                 raise TraceError(f"trace: {where} reads a constant whose values differ between two runs of the model: it is "
                                  "computed from the input outside the tape (numpy(), detach() or a comparison). Keep the "
                                  "computation in Tensor ops")
-            a = a if not axes else Tensor(kept)
         number = len(self.shapes)
         self.numbers[0][id(a)] = self.numbers[1][id(b)] = number
-        self.constants[number] = Constant(a, self.names.get(id(a), ""), axes)
-        self.shapes[number], self.dtypes[number] = a.shape, a.dtype
+        self.constants[number] = Constant(Tensor(kept) if axes else a, self.names.get(id(a), ""), axes)
+        self.shapes[number] = self.constants[number].tensor.shape
+        self.dtypes[number] = a.dtype
         return number
 
     def graph(self) -> Graph:
@@ -322,8 +323,10 @@ class _Merger:
         if len(self.a) != len(self.b):
             raise TraceError(f"trace: the model ran {len(self.a)} ops on one input and {len(self.b)} on another: its "
                              "forward branches on the data or loops over the batch")
-        single = isinstance(self.out_a, Tensor)
+        single = not isinstance(self.out_a, (tuple, list))
         outs = [(self.out_a, self.out_b)] if single else list(zip(self.out_a, self.out_b))
+        if not outs:
+            raise TraceError("trace: the model returned nothing; expected a Tensor (or a tuple of them)")
         outputs = []
         for a, b in outs:
             if not isinstance(a, Tensor) or id(a) not in self.a.source or id(a) not in self.numbers[0]:

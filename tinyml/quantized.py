@@ -77,7 +77,8 @@ def quantize_array(x: np.ndarray, scale: Any, zero_point: Any, axis: int | None)
         codes = integers.to_signed(u)
     else:
         nans = np.count_nonzero(np.isnan(x))
-        q = np.rint(x / quantized.along(quantized.scale, x.ndim))
+        with np.errstate(over="ignore"):        # an infinite quotient is clamped
+            q = np.rint(x / quantized.along(quantized.scale, x.ndim))
         q = np.nan_to_num(q, nan=0) + quantized.along(quantized.zero_point, x.ndim).astype(np.float32)
         codes = np.clip(q, -128, 127).astype(np.int8)
     if nans:

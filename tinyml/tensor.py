@@ -79,7 +79,7 @@ class Context:
 
 
 class Node:
-    """One op result on the tape; `dtype` is what its gradient is computed in, as its forward was (float32 for float16)."""
+    """One op result on the tape; its gradient is computed in `dtype`, as its forward was (float32 for float16)."""
 
     __slots__ = ("context", "dtype", "inputs", "module", "number", "op")
 
@@ -242,7 +242,7 @@ class Tensor:
     def _of(cls, array: np.ndarray) -> Tensor:
         """Wrap an op's result without the checks of the constructor."""
         t = cls.__new__(Tensor)
-        t.data = array
+        t.data = array if isinstance(array, np.ndarray) else np.asarray(array)     # NumPy makes scalars of 0-d results
         t.grad = t.node = t.quantized = None
         t.requires_grad = False
         return t
@@ -466,6 +466,8 @@ class Tensor:
 
     def argmax(self, axis: int | None = None) -> Tensor:
         """Index of the largest element (no gradient)."""
+        if not (self.size if axis is None else self.shape[dimension("argmax", axis, self.ndim)]):
+            raise ShapeError(f"argmax: no elements along axis {axis} of a Tensor of shape {self.shape}")
         return _off_tape(Tensor._of(np.asarray(self.dequantize().data.argmax(axis))), self)
 
     # -- shapes -------------------------------------------------------------------------------------------------------
@@ -476,7 +478,7 @@ class Tensor:
 
     def flatten(self, start: int = 0, end: int = -1):
         """Dimensions start..end as one."""
-        first, last = start % max(self.ndim, 1), end % max(self.ndim, 1)
+        first, last = (dimension("flatten", d, max(self.ndim, 1)) for d in (start, end))
         merged = math.prod(self.shape[first : last + 1])
         return self.reshape(*self.shape[:first], merged, *self.shape[last + 1 :])
 
@@ -504,7 +506,7 @@ class Tensor:
 
     def unsqueeze(self, axis: int):
         """With a new dimension of 1 before `axis`."""
-        at = axis % (self.ndim + 1)
+        at = dimension("unsqueeze", axis, self.ndim + 1)
         return self.reshape(*self.shape[:at], 1, *self.shape[at:])
 
 
@@ -521,6 +523,17 @@ def as_dtype(dtype: Any) -> np.dtype:
     if found is None or found not in _NAMES.values():
         raise DtypeError(f"dtype: expected one of {', '.join(_NAMES)}, got {dtype!r}")
     return found
+
+
+def dimension(name: str, axis: int, ndim: int) -> int:
+    """`axis` counted from the front.
+
+    Raises:
+        ShapeError: naming the method, where there is no such dimension.
+    """
+    if not -ndim <= axis < ndim:
+        raise ShapeError(f"{name}: dimension {axis} of {ndim}")
+    return axis % ndim
 
 
 def plain_shape(shape: tuple) -> tuple[int, ...]:
@@ -540,7 +553,11 @@ def plain_index(index: Any) -> tuple:
 def compare(function, a: Any, b: Any) -> Tensor:
     """Elementwise comparison as a boolean Tensor (no gradient)."""
     left, right = (v.dequantize().data if isinstance(v, Tensor) else v for v in (a, b))
-    return _off_tape(Tensor._of(np.asarray(function(left, right))), a, b)
+    try:
+        result = np.asarray(function(left, right))
+    except ValueError:
+        raise ShapeError(f"{function.__name__}: shapes {np.shape(left)} and {np.shape(right)} do not broadcast") from None
+    return _off_tape(Tensor._of(result), a, b)
 
 
 def _off_tape(result: Tensor, *sources: Any) -> Tensor:

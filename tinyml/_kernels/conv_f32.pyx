@@ -9,16 +9,16 @@ include "tile_f32.pxi"
 include "geometry.pxi"
 
 cdef enum:
-    BLOCK = 48      # output pixels a thread takes at a time (a multiple of both tile heights)
+    BLOCK = 48      # output pixels a thread takes at a time (a multiple of all tile heights)
     CHUNK = 192     # pixels summed before a tile of the weight gradient goes back to memory
 
 
 cdef int pixels_of_block(const Geometry* g, const float* x, const float* zeros, Py_ssize_t first, Py_ssize_t pixels,
-                         Py_ssize_t K, const float* packed, Py_ssize_t N, bint wide, const float* bias,
+                         Py_ssize_t K, const float* packed, Py_ssize_t N, Py_ssize_t nv, const float* bias,
                          float* y, Py_ssize_t ldy, row_t* table) noexcept nogil:
     """Output pixels first .. first+pixels of one group: K input channels from `x` on, N output channels from `y` on."""
-    cdef float acc[MAX_ROWS * MAX_PANEL]
-    cdef Py_ssize_t panel = (WIDE if wide else NARROW) * LANES, full = ROWS if wide else MAX_ROWS
+    cdef float acc[ROWS * MAX_PANEL]
+    cdef Py_ssize_t panel = nv * LANES, full = tile_rows(nv)
     cdef Py_ssize_t taps = g.kh * g.kw, tiles = (pixels + full - 1) // full, tile_index, part, n, t, i, at
     cdef row_t* rows
     for tile_index in range(tiles):
@@ -31,7 +31,7 @@ cdef int pixels_of_block(const Geometry* g, const float* x, const float* zeros, 
         n = part * panel
         for tile_index in range(tiles):
             at = tile_index * full
-            tile_any(<int>full, wide, table + at * taps, taps, 1, K, packed + n * taps * K, acc)
+            tile_any(full, nv, table + at * taps, taps, 1, K, packed + n * taps * K, acc)
             store_rows(acc, min(full, pixels - at), panel, NULL if bias == NULL else bias + n,
                        y + (first + at) * ldy + n, ldy, min(panel, N - n))
     return 0
@@ -45,9 +45,7 @@ def conv2d_f32(const float[:, :, :, ::1] x, const float[:, :, :, :] weight, cons
     """
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t G = weight.shape[0], taps = weight.shape[1], K = weight.shape[2], N = weight.shape[3]
-    cdef Py_ssize_t full = WIDE * LANES, half = NARROW * LANES
-    cdef bint wide = (N + half - 1) // half * half == (N + full - 1) // full * full
-    cdef Py_ssize_t panel = full if wide else half, panels = (N + panel - 1) // panel
+    cdef Py_ssize_t nv = panel_vectors(N), panel = nv * LANES, panels = (N + panel - 1) // panel
     cdef Py_ssize_t pixels = g.images * g.oh * g.ow, blocks = (pixels + BLOCK - 1) // BLOCK, unit, t, j, group
     cdef Py_ssize_t runs = min(<Py_ssize_t>threads, blocks), entries = (BLOCK + MAX_ROWS) * taps
     cdef Py_ssize_t w0 = weight.strides[0] // 4, w1 = weight.strides[1] // 4
@@ -87,7 +85,7 @@ def conv2d_f32(const float[:, :, :, ::1] x, const float[:, :, :, :] weight, cons
             for j in range(blocks * unit // runs, blocks * (unit + 1) // runs):
                 for group in range(G):
                     pixels_of_block(&g, x_data + group * K, zeros, j * BLOCK, min(<Py_ssize_t>BLOCK, pixels - j * BLOCK),
-                                    K, packed + group * panels * taps * K * panel, N, wide,
+                                    K, packed + group * panels * taps * K * panel, N, nv,
                                     NULL if bias_data == NULL else bias_data + group * N,
                                     y_data + group * N, G * N, tables + unit * entries)
     free(packed)
@@ -118,11 +116,24 @@ cdef inline void grad_tile(int MR, int NV, const row_t* rows, Py_ssize_t k, Py_s
             vfstore(acc_io + (i * NV + j) * LANES, acc[i][j])
 
 
-cdef int grad_of_tap(const Geometry* g, const float* x, const float* zeros, const float* dy, Py_ssize_t N, bint wide,
+cdef inline void grad_rows(Py_ssize_t step, int full, int NV, const row_t* rows, Py_ssize_t k, Py_ssize_t pixels,
+                           const float* dy, float* acc) noexcept nogil:
+    """grad_tile for `step` rows: a full tile, half of one, 3 (the channels of an image) or 1."""
+    if step == full:
+        grad_tile(full, NV, rows, k, pixels, dy, acc)
+    elif step == full // 2:
+        grad_tile(full // 2, NV, rows, k, pixels, dy, acc)
+    elif step == 3:
+        grad_tile(3, NV, rows, k, pixels, dy, acc)
+    else:
+        grad_tile(1, NV, rows, k, pixels, dy, acc)
+
+
+cdef int grad_of_tap(const Geometry* g, const float* x, const float* zeros, const float* dy, Py_ssize_t N, Py_ssize_t nv,
                      Py_ssize_t tap, Py_ssize_t k_first, Py_ssize_t k_count, float* out) noexcept nogil:
     """out[k][N] = sum over output pixels of x[pixel read at tap][k_first + k] * dy[panel][pixel][:], k < k_count."""
-    cdef Py_ssize_t panel = (WIDE if wide else NARROW) * LANES, full = ROWS if wide else MAX_ROWS
-    cdef Py_ssize_t pixels = g.images * g.oh * g.ow, first, count, p, at, part, n, k, step
+    cdef Py_ssize_t panel = nv * LANES, full = tile_rows(nv)
+    cdef Py_ssize_t pixels = g.images * g.oh * g.ow, first, count, p, at, part, n, k, step, left
     cdef row_t rows[CHUNK]
     cdef float* acc = <float*>calloc(((N + panel - 1) // panel) * panel * k_count, sizeof(float))
     cdef float* a
@@ -141,20 +152,14 @@ cdef int grad_of_tap(const Geometry* g, const float* x, const float* zeros, cons
             while k < k_count:
                 a = acc + n * k_count + k * panel
                 d = dy + n * pixels + first * panel
-                step = full if k_count - k >= full else 3 if k_count - k >= 3 else 1
-                if wide:
-                    if step == full:
-                        grad_tile(ROWS, WIDE, rows, k, count, d, a)
-                    elif step == 3:
-                        grad_tile(3, WIDE, rows, k, count, d, a)
-                    else:
-                        grad_tile(1, WIDE, rows, k, count, d, a)
-                elif step == full:
-                    grad_tile(MAX_ROWS, NARROW, rows, k, count, d, a)
-                elif step == 3:
-                    grad_tile(3, NARROW, rows, k, count, d, a)
+                left = k_count - k
+                step = full if left >= full else full // 2 if left >= full // 2 else 3 if left >= 3 else 1
+                if nv == WIDE:
+                    grad_rows(step, ROWS, WIDE, rows, k, count, d, a)
+                elif nv == NARROW:
+                    grad_rows(step, NARROW_ROWS, NARROW, rows, k, count, d, a)
                 else:
-                    grad_tile(1, NARROW, rows, k, count, d, a)
+                    grad_rows(step, MAX_ROWS, 1, rows, k, count, d, a)
                 k += step
         first += count
     for part in range((N + panel - 1) // panel):
@@ -170,9 +175,7 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     """dw[G][taps][K][N] = sum over output pixels p of x[pixel of p at tap][g*K + k] * dy[p][g*N + n]."""
     cdef Geometry g = geometry(shape)
     cdef Py_ssize_t G = dw.shape[0], taps = dw.shape[1], K = dw.shape[2], N = dw.shape[3]
-    cdef Py_ssize_t full = WIDE * LANES, half = NARROW * LANES
-    cdef bint wide = (N + half - 1) // half * half == (N + full - 1) // full * full
-    cdef Py_ssize_t panel = full if wide else half, panels = (N + panel - 1) // panel
+    cdef Py_ssize_t nv = panel_vectors(N), panel = nv * LANES, panels = (N + panel - 1) // panel
     cdef Py_ssize_t pixels = g.images * g.oh * g.ow, unit, at, blocks = (K + BLOCK - 1) // BLOCK
     cdef Py_ssize_t chunks = (pixels + CHUNK - 1) // CHUNK, group, failed = 0
     cdef float* packed
@@ -202,7 +205,7 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
                            packed + (unit // chunks * pixels + at) * panel)
             for unit in prange(taps * blocks, num_threads=threads, schedule="dynamic"):
                 at = unit % blocks * BLOCK
-                failed += grad_of_tap(&g, x_data + group * K, zeros, packed, N, wide, unit // blocks, at,
+                failed += grad_of_tap(&g, x_data + group * K, zeros, packed, N, nv, unit // blocks, at,
                                       min(<Py_ssize_t>BLOCK, K - at),
                                       dw_data + ((group * taps + unit // blocks) * K + at) * N)
     free(packed)

@@ -8,9 +8,11 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 
-from . import cpu, table
+from . import table
 
 
 def available() -> list[str]:
@@ -40,11 +42,33 @@ def load(isa: str) -> SimpleNamespace:
         module = importlib.import_module(f"tinyml._kernels.{isa}.{name}")
         for function in functions:
             setattr(kernels, function, getattr(module, function))
-    kernels.tiles = importlib.import_module(f"tinyml._kernels.{isa}.product_int8").tiles()
+    products = importlib.import_module(f"tinyml._kernels.{isa}.product_int8")
+    kernels.panel_for, kernels.lanes = products.panel_for, products.lanes()
     return kernels
 
 
-active = load(choose())
+@contextmanager
+def _short_spin() -> Iterator[None]:
+    """Load OpenMP with threads that wait for each other by spinning for some 50 us, then sleep.
+
+    libgomp's default spins for milliseconds: on a machine that other processes use too, threads then burn the time that
+    the ones they wait for need (a training step took 20 times as long beside two test suites). The environment is as it
+    was afterwards; a user's own GOMP_SPINCOUNT or OMP_WAIT_POLICY stands.
+    """
+    if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
+        yield
+        return
+    os.environ["GOMP_SPINCOUNT"] = "1000"
+    try:
+        yield
+    finally:
+        del os.environ["GOMP_SPINCOUNT"]
+
+
+with _short_spin():
+    from . import cpu
+
+    active = load(choose())
 
 _SMALL = 200_000    # multiply-adds (or elements x 16) below which starting threads costs more than it gains
 _threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)

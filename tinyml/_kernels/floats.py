@@ -25,6 +25,11 @@ def nchw(y: np.ndarray) -> np.ndarray:
     return y.transpose(0, 3, 1, 2)
 
 
+def _whole(a: np.ndarray) -> np.ndarray:
+    """`a`, copied if a stride is no whole number of elements, as in packed records: kernels count in elements."""
+    return a if all(s % a.itemsize == 0 for s in a.strides) else a.copy()
+
+
 def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """a (..., M, K) @ b (..., K, N) + bias (N): leading dimensions broadcast, any strides, no transposed copy."""
     *lead_a, m, k = a.shape
@@ -32,6 +37,7 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
     if b.ndim == 2 and a.ndim != 2:
         # one matrix for all: rows of all batches are rows of one product
         return matmul(a.reshape(math.prod(lead_a) * m, k), b, bias).reshape(*lead_a, m, n)
+    a, b, bias = _whole(a), _whole(b), None if bias is None else np.ascontiguousarray(bias)
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
     batch = math.prod(lead)
     a3 = np.broadcast_to(a, (*lead, m, k)).reshape(batch, m, k)
@@ -53,6 +59,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: W
     shape, out = geometry(xs.shape, window)
     y = np.empty((*out, weight.shape[0]), x.dtype)
     w = _taps_first(np.asarray(weight, order="C"), window.groups)
+    bias = None if bias is None else np.ascontiguousarray(bias)
     _kernels(x.dtype).conv2d_f32(xs, w, bias, y, shape, threads_for(y.size * weight[0].size))
     return nchw(y)
 

@@ -11,22 +11,22 @@ cdef enum:
 
 
 cdef int rows_of_block(const float* a, Py_ssize_t row_stride, Py_ssize_t k_stride, Py_ssize_t rows, Py_ssize_t K,
-                       const float* packed, Py_ssize_t N, bint wide, const float* bias, float* c) noexcept nogil:
+                       const float* packed, Py_ssize_t N, Py_ssize_t nv, const float* bias, float* c) noexcept nogil:
     """One block of rows of one matrix against all panels of B."""
-    cdef float acc[MAX_ROWS * MAX_PANEL]
+    cdef float acc[ROWS * MAX_PANEL]
     cdef row_t table[MAX_ROWS]
-    cdef Py_ssize_t panel = (WIDE if wide else NARROW) * LANES, full = ROWS if wide else MAX_ROWS
+    cdef Py_ssize_t panel = nv * LANES, full = tile_rows(nv)
     cdef Py_ssize_t first, part, n, i
-    cdef int mr
+    cdef Py_ssize_t mr
     for part in range((N + panel - 1) // panel):
         n = part * panel
         first = 0
         while first < rows:
-            mr = 1 if rows - first == 1 else <int>full
+            mr = 1 if rows - first == 1 else full
             for i in range(mr):
                 table[i] = a + min(first + i, rows - 1) * row_stride
-            tile_any(mr, wide, table, 1, k_stride, K, packed + n * K, acc)
-            store_rows(acc, min(<Py_ssize_t>mr, rows - first), panel, NULL if bias == NULL else bias + n,
+            tile_any(mr, nv, table, 1, k_stride, K, packed + n * K, acc)
+            store_rows(acc, min(mr, rows - first), panel, NULL if bias == NULL else bias + n,
                        c + first * N + n, N, min(panel, N - n))
             first += mr
     return 0
@@ -37,10 +37,7 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     cdef Py_ssize_t S = a.shape[0], M = a.shape[1], K = a.shape[2], N = b.shape[2]
     cdef Py_ssize_t a0 = a.strides[0] // 4, a1 = a.strides[1] // 4, a2 = a.strides[2] // 4
     cdef Py_ssize_t b0 = b.strides[0] // 4, b1 = b.strides[1] // 4, b2 = b.strides[2] // 4
-    # a narrow panel where it pads fewer columns
-    cdef Py_ssize_t full = WIDE * LANES, half = NARROW * LANES
-    cdef bint wide = (N + half - 1) // half * half == (N + full - 1) // full * full
-    cdef Py_ssize_t panel = full if wide else half, panels = (N + panel - 1) // panel
+    cdef Py_ssize_t nv = panel_vectors(N), panel = nv * LANES, panels = (N + panel - 1) // panel
     cdef Py_ssize_t blocks = (M + BLOCK - 1) // BLOCK, unit, s, m
     cdef const float* a_data
     cdef const float* b_data
@@ -69,6 +66,6 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
         for unit in prange(S * blocks, num_threads=threads, schedule="static"):
             rows_of_block(a_data + unit // blocks * a0 + unit % blocks * BLOCK * a1, a1, a2,
                           min(<Py_ssize_t>BLOCK, M - unit % blocks * BLOCK), K,
-                          packed + unit // blocks * panels * panel * K, N, wide, bias_data,
+                          packed + unit // blocks * panels * panel * K, N, nv, bias_data,
                           c_data + (unit // blocks * M + unit % blocks * BLOCK) * N)
     free(packed)

@@ -19,20 +19,19 @@ INT32_MAX = 2**31 - 1
 
 def to_unsigned(q: np.ndarray) -> np.ndarray:
     """u = q + 128 (uint8), contiguous."""
-    return np.asarray(q, order="C").view(np.uint8) ^ np.uint8(128)
+    return np.asarray(np.asarray(q, order="C").view(np.uint8) ^ np.uint8(128))
 
 
 def to_signed(u: np.ndarray) -> np.ndarray:
     """q = u - 128 (int8)."""
-    return (u ^ np.uint8(128)).view(np.int8)
+    return np.asarray(u ^ np.uint8(128)).view(np.int8)
 
 
-def pack_weight(codes: np.ndarray, groups: int, tiles: dict) -> np.ndarray:
+def pack_weight(codes: np.ndarray, groups: int, kernels) -> np.ndarray:
     """Codes [G*N][K][kh][kw] as [G][panels][taps][K4][panel][4], zeros beyond K and N: the order a tile reads them in."""
     total, k, kh, kw = codes.shape
     n, k4 = total // groups, -(-k // 4)
-    wide, narrow = tiles["wide"], tiles["narrow"]
-    panel = wide if -(-n // narrow) * narrow == -(-n // wide) * wide else narrow   # narrow where it pads fewer columns
+    panel = kernels.panel_for(n)
     panels = -(-n // panel)
     padded = np.zeros((groups, panels * panel, 4 * k4, kh * kw), np.int8)
     padded[:, :n, :k] = codes.reshape(groups, n, k, kh * kw)
@@ -87,7 +86,7 @@ class IntegerLayer:
         self.kernels, self.requant, self.zero_point = kernels, requant, zero_point
         groups, (total, k) = self.window.groups, codes.shape[:2]
         self.k, self.n = k, total // groups
-        self.weight = pack_weight(codes, groups, kernels.tiles)
+        self.weight = pack_weight(codes, groups, kernels)
         columns = self.weight.shape[1] * self.weight.shape[4]
         folded = -(128 + zero_point) * codes.sum(axis=(1, 2, 3), dtype=np.int64)
         if bias is not None:
@@ -100,7 +99,7 @@ class IntegerLayer:
             bound = fixed_point.accumulator_bound(codes, plain, zero_point).astype(np.float64)
             self.saturate = bool((bound * self.m / np.exp2(self.s) + 129 >= INT32_MAX).any())
             self.block = requant_block(self.m, self.s, requant.zero_point, requant.lo, requant.hi, groups, columns,
-                                       kernels.tiles["lanes"])
+                                       kernels.lanes)
 
     @property
     def nbytes(self) -> int:

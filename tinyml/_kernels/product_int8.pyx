@@ -15,7 +15,7 @@ include "geometry.pxi"
 ctypedef const uint8_t* row_t
 
 cdef enum:
-    BLOCK = 96      # output pixels a thread takes at a time (a multiple of both tile heights)
+    BLOCK = 96      # output pixels a thread takes at a time (a multiple of all tile heights)
 
 
 cdef inline void tile(int MR, int NV, const row_t* rows, Py_ssize_t taps, Py_ssize_t K4, const int8_t* b,
@@ -51,7 +51,7 @@ cdef struct Product:
     # everything a tile needs beside its pixels
     Geometry g
     Py_ssize_t G, taps, K, N, panel, panels
-    bint wide                   # panel of WIDE vectors (else NARROW)
+    Py_ssize_t nv               # vectors of a panel
     row_t x                     # input codes
     row_t padding               # K codes of the zero point
     Py_ssize_t tail             # first of the last input pixels, which are read from ...
@@ -100,8 +100,8 @@ cdef inline void finish(const Product* p, const int32_t* acc, Py_ssize_t first, 
 
 cdef int pixels_of_block(const Product* p, Py_ssize_t first, Py_ssize_t pixels, row_t* table) noexcept nogil:
     """All groups and output channels of the output pixels first .. first+pixels."""
-    cdef int32_t acc[MAX_ROWS * MAX_PANEL]
-    cdef Py_ssize_t full = ROWS if p.wide else MAX_ROWS, mr = 1 if pixels == 1 else full
+    cdef int32_t acc[ROWS * MAX_PANEL]
+    cdef Py_ssize_t full = tile_rows(p.nv), mr = 1 if pixels == 1 else full
     cdef Py_ssize_t tiles = (pixels + mr - 1) // mr, K4 = (p.K + 3) // 4
     cdef Py_ssize_t index, part, n, t, i, at, group
     cdef const int32_t* bias
@@ -121,15 +121,20 @@ cdef int pixels_of_block(const Product* p, Py_ssize_t first, Py_ssize_t pixels, 
             bias = p.bias + group * p.panels * p.panel + n
             for index in range(tiles):
                 rows = table + index * mr * p.taps
-                if p.wide:
+                if p.nv == WIDE:
                     if mr == 1:
                         tile(1, WIDE, rows, p.taps, K4, w, bias, acc)
                     else:
                         tile(ROWS, WIDE, rows, p.taps, K4, w, bias, acc)
+                elif p.nv == NARROW:
+                    if mr == 1:
+                        tile(1, NARROW, rows, p.taps, K4, w, bias, acc)
+                    else:
+                        tile(NARROW_ROWS, NARROW, rows, p.taps, K4, w, bias, acc)
                 elif mr == 1:
-                    tile(1, NARROW, rows, p.taps, K4, w, bias, acc)
+                    tile(1, 1, rows, p.taps, K4, w, bias, acc)
                 else:
-                    tile(MAX_ROWS, NARROW, rows, p.taps, K4, w, bias, acc)
+                    tile(MAX_ROWS, 1, rows, p.taps, K4, w, bias, acc)
                 finish(p, acc, first + index * mr, min(mr, pixels - index * mr), group, n)
     return 0
 
@@ -144,7 +149,7 @@ cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
     p.panels = weight.shape[1]
     p.taps = weight.shape[2]
     p.panel = weight.shape[4]
-    p.wide = p.panel == WIDE * LANES
+    p.nv = p.panel // LANES
     p.K = K
     p.N = N
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
@@ -233,6 +238,11 @@ def product_int8_i32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
     run(&p, <uint8_t>zero_point, threads)
 
 
-def tiles() -> dict:
-    """Sizes that packing needs: vector lanes, and output channels of a wide and a narrow panel."""
-    return {"lanes": LANES, "wide": WIDE * LANES, "narrow": NARROW * LANES}
+def panel_for(Py_ssize_t n) -> int:
+    """Output channels of one panel when there are `n`."""
+    return panel_vectors(n) * LANES
+
+
+def lanes() -> int:
+    """int32 lanes of a vector."""
+    return LANES

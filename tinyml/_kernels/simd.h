@@ -4,10 +4,12 @@
    dot4   adds to each int32 lane the dot product of 4 unsigned by 4 signed bytes, exactly (no 16-bit saturation)
    fma    one rounding where the instruction exists, two in the baseline
 
-   A tile is ROWS x (WIDE vectors) or, for few output channels, twice the rows by half the vectors: both keep the same
-   number of accumulators, chosen so that accumulators, one row of B and one broadcast fit the registers. */
+   A tile is ROWS x (WIDE vectors) or, for few output channels, twice the rows by half the vectors, or as many more rows by
+   one vector: all keep the same number of accumulators, chosen so that they, one row of B and one broadcast fit the
+   registers. */
 #pragma once
 #include <math.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -20,7 +22,14 @@ enum { LANES = 8, WIDE = 2 };
 #else
 enum { LANES = 4, WIDE = 2 };
 #endif
-enum { ROWS = 6, NARROW = WIDE / 2, MAX_ROWS = 12, MAX_PANEL = WIDE * LANES };
+enum { ROWS = 6, NARROW = WIDE / 2, NARROW_ROWS = 2 * ROWS, MAX_ROWS = WIDE * ROWS, MAX_PANEL = WIDE * LANES };   /* a tile has ROWS * MAX_PANEL values */
+
+/* Vectors of the panel for N output channels: the widest that pads no more columns than one vector would. */
+static inline ptrdiff_t panel_vectors(ptrdiff_t n) {
+  ptrdiff_t least = (n + LANES - 1) / LANES;
+  return least % WIDE == 0 || least > 2 * WIDE ? WIDE : least % NARROW == 0 || least > NARROW ? NARROW : 1;
+}
+static inline ptrdiff_t tile_rows(ptrdiff_t nv) { return nv == WIDE ? ROWS : nv == NARROW ? NARROW_ROWS : MAX_ROWS; }
 
 typedef int32_t vec __attribute__((vector_size(4 * LANES)));
 typedef float vecf __attribute__((vector_size(4 * LANES)));

@@ -10,8 +10,11 @@ cdef extern from "simd.h" nogil:
     enum: WIDE
     enum: NARROW
     enum: ROWS
+    enum: NARROW_ROWS
     enum: MAX_ROWS
     enum: MAX_PANEL
+    Py_ssize_t panel_vectors(Py_ssize_t) noexcept
+    Py_ssize_t tile_rows(Py_ssize_t) noexcept
     vec vload(const void*) noexcept
     void vstore(void*, vec) noexcept
     vec vzero() noexcept

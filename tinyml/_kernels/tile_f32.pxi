@@ -32,18 +32,23 @@ cdef inline void tile(int MR, int NV, const row_t* rows, Py_ssize_t taps, Py_ssi
             vfstore(out + (i * NV + j) * LANES, acc[i][j])
 
 
-cdef inline void tile_any(int mr, bint wide, const row_t* rows, Py_ssize_t taps, Py_ssize_t step, Py_ssize_t K,
-                          const float* b, float* out) noexcept nogil:
-    """The tile for `mr` rows: 1 (a vector times a matrix) or the full tile of a wide or a narrow panel."""
-    if mr == 1:
-        if wide:
+cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, Py_ssize_t taps, Py_ssize_t step,
+                          Py_ssize_t K, const float* b, float* out) noexcept nogil:
+    """The tile for a panel of `nv` vectors: of 1 row (a vector times a matrix) or of tile_rows(nv)."""
+    if nv == WIDE:
+        if mr == 1:
             tile(1, WIDE, rows, taps, step, K, b, out)
         else:
+            tile(ROWS, WIDE, rows, taps, step, K, b, out)
+    elif nv == NARROW:
+        if mr == 1:
             tile(1, NARROW, rows, taps, step, K, b, out)
-    elif wide:
-        tile(ROWS, WIDE, rows, taps, step, K, b, out)
+        else:
+            tile(NARROW_ROWS, NARROW, rows, taps, step, K, b, out)
+    elif mr == 1:
+        tile(1, 1, rows, taps, step, K, b, out)
     else:
-        tile(MAX_ROWS, NARROW, rows, taps, step, K, b, out)
+        tile(MAX_ROWS, 1, rows, taps, step, K, b, out)
 
 
 cdef inline void store_rows(const float* acc, Py_ssize_t valid, Py_ssize_t panel, const float* bias, float* out,
@@ -63,13 +68,15 @@ cdef inline void store_rows(const float* acc, Py_ssize_t valid, Py_ssize_t panel
 cdef inline void pack_panel(const float* b, Py_ssize_t row_stride, Py_ssize_t col_stride, Py_ssize_t K,
                             Py_ssize_t columns, Py_ssize_t panel, float* out) noexcept nogil:
     """out[K][panel] = b[k, 0:columns] by strides, zeros beyond `columns`."""
-    cdef Py_ssize_t k, j
+    cdef Py_ssize_t k, j, k0
     if columns < panel:
         memset(out, 0, K * panel * sizeof(float))
     if col_stride == 1:
         for k in range(K):
             memcpy(out + k * panel, b + k * row_stride, columns * sizeof(float))
     else:
-        for j in range(columns):
-            for k in range(K):
-                out[k * panel + j] = b[k * row_stride + j * col_stride]
+        # by blocks of rows that stay in the first-level cache while the columns write into them
+        for k0 in range(0, K, 16):
+            for j in range(columns):
+                for k in range(k0, min(k0 + 16, K)):
+                    out[k * panel + j] = b[k * row_stride + j * col_stride]

@@ -75,12 +75,12 @@ class TinyGPT(nn.Module):
             DtypeError, ShapeError: ids that are no integers, empty, or outside the vocabulary; options out of range.
         """
         given = np.asarray(ids.data if isinstance(ids, Tensor) else ids)
-        if given.dtype not in INTEGERS or given.dtype == np.bool_:
-            raise DtypeError(f"generate: expected integer ids, got {given.dtype}")
         out = given[None] if given.ndim == 1 else given
         if out.ndim != 2 or out.shape[1] == 0:
             raise ShapeError(f"generate: expected a prompt (T,) or (B, T) of at least one id, got shape {given.shape}")
-        if temperature < 0 or max_new_tokens < 0 or (top_k is not None and top_k < 1):
+        if given.dtype not in INTEGERS or given.dtype == np.bool_:
+            raise DtypeError(f"generate: expected integer ids, got {given.dtype}")
+        if not temperature >= 0 or max_new_tokens < 0 or (top_k is not None and top_k < 1):
             raise ShapeError(f"generate: expected temperature and max_new_tokens of at least 0 and top_k of at least 1, "
                              f"got {temperature}, {max_new_tokens}, {top_k}")
         rng = random.generator() if seed is None else np.random.default_rng(seed)
@@ -105,6 +105,6 @@ def sample(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.ra
         least = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
         logits = np.where(logits < least, -np.inf, logits)
     p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    drawn = (p.cumsum(axis=1) < rng.random((len(p), 1))).sum(axis=1)
-    return np.minimum(drawn, p.shape[1] - 1)
+    up_to = p.cumsum(axis=1)
+    # the last is exactly 1 and a draw is below 1, so an id of probability 0 never comes
+    return (up_to / up_to[:, -1:] <= rng.random((len(p), 1))).sum(axis=1)

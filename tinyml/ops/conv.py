@@ -12,6 +12,9 @@ from .op import Op, normal, sample
 
 
 def _window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
+    if min(*stride, *dilation, groups) < 1 or min(padding) < 0:
+        raise ShapeError(f"conv2d: expected stride, dilation and groups of at least 1 and padding of at least 0, got "
+                         f"stride {stride}, dilation {dilation}, groups {groups}, padding {padding}")
     return Window(tuple(weight_shape[2:]), tuple(stride), tuple(padding), tuple(dilation), groups)
 
 
@@ -29,12 +32,12 @@ class Conv2d(Op):
     def forward(ctx, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
         if scale is not None:
             raise DtypeError("conv2d: an output scale goes with int8 activations and weights, got floats")
+        window = _window(weight.shape, stride, padding, dilation, groups)
         if weight.ndim != 4 or x.ndim != 4 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups or (
                 bias is not None and bias.shape != weight.shape[:1]):
             raise ShapeError(f"conv2d: expected input (B, {weight.shape[1] * groups if weight.ndim > 1 else '?'}, H, W) "
-                             f"and bias ({weight.shape[0]},) for weight {weight.shape} and {groups} groups, got input "
-                             f"{x.shape}, bias {None if bias is None else bias.shape}")
-        window = _window(weight.shape, stride, padding, dilation, groups)
+                             f"and bias ({weight.shape[0] if weight.ndim else '?'},) for weight {weight.shape} and "
+                             f"{groups} groups, got input {x.shape}, bias {None if bias is None else bias.shape}")
         if min(window.output(*x.shape[2:])) < 1:
             raise ShapeError(f"conv2d: a window of {window.size} (dilation {window.dilation}) does not fit input "
                              f"{x.shape} with padding {window.padding}")

@@ -11,19 +11,26 @@ import numpy as np
 from .._kernels import fixed_point, floats, integers
 from .._kernels.windows import Window
 from ..errors import DtypeError, QuantizationError, ShapeError
+from ..quantized import Quantized
 from ..tensor import FLOATS, Tensor
 from .op import Lowered, Operand, Target
 
 
-def _weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integers.IntegerLayer:
-    """The packed form of an int8 weight, made once and kept beside its codes."""
-    q = w.quantized
+def _check_weight(name: str, q: Quantized) -> None:
     if q.axis not in (None, 0):
         raise DtypeError(f"{name}: expected weight scales per tensor or along axis 0 (output channels), got axis {q.axis}")
     if q.zero_point.any():
         raise DtypeError(f"{name}: expected weights with zero point 0 (symmetric, to_int8(axis=0)), got "
                          f"{q.zero_point.ravel()[:3]}")
-    key = (zero_point, window)
+
+
+def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integers.IntegerLayer:
+    """The packed form of an int8 weight, made once and kept beside its codes.
+
+    Raises:
+        QuantizationError: sums can leave int32.
+    """
+    q, key = w.quantized, (zero_point, window)
     if q.packed is None or q.packed[0] != key:
         codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
         reach = fixed_point.accumulator_bound(codes, np.zeros(len(codes), np.int64), zero_point).max(initial=0)
@@ -43,6 +50,7 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
     if w.quantized is None:
         raise DtypeError(f"{name}: int8 activations need int8 weights, got weights of {w.dtype}; quantize them with "
                          "to_int8(axis=0) or dequantize() the activations")
+    _check_weight(name, w.quantized)
     if bias is not None and bias.quantized is not None:
         raise DtypeError(f"{name}: expected a float bias, got int8")
     channels = w.shape[1] * window.groups
@@ -61,25 +69,27 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
             raise DtypeError(f"{name}: expected float or int8 activations, got {x.dtype}")
         if scale is not None:
             raise DtypeError(f"{name}: an output scale goes with int8 activations, got {x.dtype}")
-        layer = _weight_layer(name, w, 0, window)
+        layer = weight_layer(name, w, 0, window)
         u, rows = integers.quantize_rows(floats.nhwc(x.data.astype(np.float32, copy=False)))
         return Tensor._of(floats.nchw(layer.floats(u, rows, w_scale, b)))
     if x.axis is not None:
         raise DtypeError(f"{name}: expected int8 activations with one scale per tensor, got one per index of axis {x.axis}")
     u, z = integers.to_unsigned(floats.nhwc(x.data)), int(x.zero_point)
     if scale is None:
-        layer = _weight_layer(name, w, z, window)
+        layer = weight_layer(name, w, z, window)
         rows = np.full(len(u), x.scale, np.float32)
         return Tensor._of(floats.nchw(layer.floats(u, rows, w_scale, b)))
     s_y, z_y = fixed_point.check_scale(scale, f"{name}: output scale")[()], int(zero_point or 0)
     real = x.scale.astype(np.float64) * w_scale
-    q_bias = np.zeros(len(real), np.int64) if b is None else np.rint(b / real).astype(np.int64)
+    if b is not None and not np.isfinite(b).all():
+        raise QuantizationError(f"{name}: bias: expected finite values, got NaN or infinity")
+    q_bias = np.zeros(len(real)) if b is None else np.clip(np.rint(b / real), -2.0**62, 2.0**62)
+    q_bias = q_bias.astype(np.int64)
     codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
     bound = fixed_point.accumulator_bound(codes, q_bias, z)
     if (bound > integers.INT32_MAX).any():
         raise QuantizationError(f"{name}: accumulators of output channel {int(bound.argmax())} can reach {bound.max()}, "
                                 "past int32; use larger weight or activation scales")
-    _weight_layer(name, w, z, window)       # for its checks
     requant = integers.Requant(real / float(s_y), z_y)
     y = integers.IntegerLayer(codes, q_bias, z, window, requant).codes(u)
     return Tensor(floats.nchw(integers.to_signed(y)), scale=s_y, zero_point=z_y)

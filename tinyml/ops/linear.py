@@ -10,7 +10,7 @@ from .._kernels import floats, integers
 from .._kernels.windows import Window
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
-from .integer import lower_product, product
+from .integer import lower_product, product, weight_layer
 from .op import Op, normal, sample
 
 
@@ -91,8 +91,8 @@ class MatMul(Op):
     def _shifted(rows: Tensor, w: Tensor, b: Tensor) -> np.ndarray:
         """sum (a - z_a)(b - z_b) = sum (a - z_a) b - z_b sum (a - z_a), in float32 at the end."""
         z = int(rows.zero_point)
-        acc = integers.IntegerLayer(w.data[:, :, None, None], None, z).accumulators(
-            integers.to_unsigned(rows.data.transpose(0, 2, 3, 1)))[:, 0, 0].astype(np.int64)
+        layer = weight_layer("matmul", w, z, Window())
+        acc = layer.accumulators(integers.to_unsigned(rows.data.transpose(0, 2, 3, 1)))[:, 0, 0].astype(np.int64)
         sums = (rows.data[:, :, 0, 0].astype(np.int64) - z).sum(axis=1, keepdims=True)
         return (acc - b.zero_point.astype(np.int64) * sums).astype(np.float32) * (rows.scale * b.scale)
 

@@ -27,7 +27,7 @@ class CrossEntropy(Op):
             raise ShapeError(f"cross_entropy: expected targets of shape {logits.shape[:-1]} for logits {logits.shape} "
                              f"(..., classes), got {targets.shape}")
         classes = logits.shape[-1]
-        x, t = logits.reshape(-1, classes), targets.reshape(-1).astype(np.int64)
+        x, t = logits.reshape(targets.size, classes), targets.reshape(-1).astype(np.int64)
         counted = t != ignore_index
         wrong = counted & ((t < 0) | (t >= classes))
         if wrong.any():

@@ -51,7 +51,7 @@ class Permute(Op):
 
     @staticmethod
     def forward(ctx, x, *, order):
-        if sorted(a % max(x.ndim, 1) for a in order) != list(range(x.ndim)):
+        if sorted(a + x.ndim if a < 0 else a for a in order) != list(range(x.ndim)):
             raise ShapeError(f"permute: expected each of {x.ndim} dimensions once, got {tuple(order)}")
         ctx.order = order
         return x.transpose(order)
@@ -150,12 +150,13 @@ class Concat(Op):
         if not xs:
             raise ShapeError("concat: expected at least one Tensor")
         check_axis("concat", axis, xs[0].ndim)
-        ctx.sizes, ctx.axis = [x.shape[axis] if x.ndim else 0 for x in xs], axis
         try:
-            return np.concatenate(xs, axis=axis)
+            y = np.concatenate(xs, axis=axis)
         except ValueError:
             raise ShapeError(f"concat: shapes {', '.join(str(x.shape) for x in xs)} differ in more than dimension "
                              f"{axis}") from None
+        ctx.sizes, ctx.axis = [x.shape[axis] for x in xs], axis
+        return y
 
     @staticmethod
     def backward(ctx, grad):

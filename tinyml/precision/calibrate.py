@@ -40,10 +40,13 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[], Observer] = MinMax
     """
     observers: dict[int, Observer] = {}
     names = {n.output: str(n) for n in graph.nodes}
+    infinite = {i for i, c in graph.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
+    # an attention mask adds infinities on purpose; its op has no integer rule and needs no range
+    masked = {n.output for n in graph.nodes if n.op.int8 is None and infinite.intersection(n.inputs)}
     batch = 0
 
     def observe(value: int, x: np.ndarray) -> None:
-        if x.dtype not in FLOATS:
+        if x.dtype not in FLOATS or value in masked:
             return
         if not np.isfinite(x).all():
             what = names.get(value)

@@ -12,7 +12,7 @@ from ..graph import trace
 from ..nn.module import Module, conversions
 from ..tensor import INT8, Tensor
 from .calibrate import calibrate, inputs_of
-from .lower import lower
+from .lower import check_inputs, lower
 from .plan import Plan
 
 
@@ -48,6 +48,7 @@ def to_int8(model: Module, calibration: Any = None, per_channel: bool = True, ro
     if first.dtype.kind == "f" and not np.isfinite(first).all():
         raise QuantizationError("calibration: NaN or infinite values in the input, batch 0; expected finite data")
     graph = trace(model, first)
+    check_inputs(graph)
     return lower(graph, calibrate(graph, _chain(first, batches), progress=progress), per_channel, rounding)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import fixed_point, integers
-from ..errors import DtypeError, TinymlError
+from ..errors import DtypeError, QuantizationError, TinymlError
 from ..graph import Graph, Node
 from ..ops import Codec, Operand, Target
 from ..tensor import FLOATS, Tensor, apply, no_grad
@@ -17,6 +17,14 @@ from .plan import Plan, Slot
 from .steps import STEPS, Step
 
 ROUNDINGS = ("single", "double")
+
+
+def check_inputs(graph: Graph) -> None:
+    """Raise DtypeError unless all inputs of `graph` are floats: ids have no scale."""
+    for i in graph.inputs:
+        if graph.dtypes[i] not in FLOATS:
+            raise DtypeError(f"lower: static int8 needs float inputs, got {graph.dtypes[i]} ids; use to_int8() "
+                             "without calibration, which quantizes activations as they come")
 
 
 def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single") -> Plan:
@@ -32,6 +40,7 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
     """
     if rounding not in ROUNDINGS:
         raise DtypeError(f"lower: expected rounding {' or '.join(ROUNDINGS)}, got {rounding!r}")
+    check_inputs(graph)
     graph = graph.copy()
     fold_constants(graph)
     fold_batch_norm(graph)
@@ -50,13 +59,11 @@ class _Lowering:
         self.as_codes: dict[int, int] = {}      # graph value -> plan value holding its codes
         self.as_float: dict[int, int] = {}
         self.codecs: dict[int, Codec] = {}
+        self.users = graph.users()
+        self.names = {n.output: f"the result of {n}" for n in graph.nodes}
 
     def plan(self) -> Plan:
-        for i in self.graph.inputs:
-            if self.graph.dtypes[i] not in FLOATS:
-                raise DtypeError(f"lower: static int8 needs float inputs, got {self.graph.dtypes[i]} ids; use to_int8() "
-                                 "without calibration, which quantizes activations as they come")
-            self.as_float[i] = i
+        self.as_float.update((i, i) for i in self.graph.inputs)
         for node in self.graph.nodes:
             try:
                 self.lower_node(node)
@@ -79,6 +86,8 @@ class _Lowering:
     def codec(self, value: int) -> Codec:
         """Scale and zero point of a graph value, from its range."""
         if value not in self.codecs:
+            if value not in self.ranges:
+                raise QuantizationError(f"lower: expected a range for {self.names.get(value, 'the input')}, got none")
             lo, hi = self.ranges[value]
             self.codecs[value] = Codec(*fixed_point.affine_parameters(lo, hi, "activation range"))
         return self.codecs[value]
@@ -99,11 +108,18 @@ class _Lowering:
             self.as_float[value] = self.emit("dequantize", [self.as_codes[value]], name, attrs)
         return self.as_float[value]
 
+    def read_as_codes(self, value: int) -> bool:
+        """Whether an integer step reads the value, at once or behind ops that pass codes through."""
+        return any(n.op.int8 in ("table", "lower") or (n.op.int8 == "codes" and self.read_as_codes(n.output))
+                   for n in self.users.get(value, ()))
+
     def lower_node(self, node: Node) -> None:
         rule = node.op.int8
+        if node.inputs[0] in self.graph.constants:
+            rule = None     # a constant has no codes (this one follows the batch, or is the first of two operands)
         if rule == "codes":
             source = node.inputs[0]
-            if source in self.as_codes or node.output not in self.ranges:
+            if source in self.as_codes or (source in self.ranges and self.read_as_codes(node.output)):
                 # the codes keep their scale and zero point
                 codes = self.codes(source, node.module)
                 self.codecs[node.output] = self.codec(source)
@@ -158,23 +174,23 @@ class _Lowering:
 
     def island(self, node: Node) -> None:
         """The op in float32; its result stays float until somebody asks for codes."""
-        inputs, where, arrays = [], [], {}
+        inputs, where, batch_axes, arrays = [], [], [], {}
         for i in node.inputs:
+            constant = self.graph.constants.get(i)
             if i is None:
                 where.append(None)
-            elif i in self.graph.constants:
-                # a constant that follows the batch has size 1 there, and broadcasts
-                key = f"operand{len(where)}"
-                arrays[key] = self.graph.constants[i].tensor.data
-                where.append(key)
+            elif constant is not None:
+                where.append(f"operand{len(where)}")
+                arrays[where[-1]] = constant.tensor.data
             else:
                 inputs.append(self.floats(i, node.module))
                 where.append("value")
-        value = self.emit("island", inputs, node.module,
-                          {"op": node.op.name, "operands": where, "attrs": node.attrs}, arrays)
+            batch_axes.append([] if constant is None else list(constant.batch_axes))
+        value = self.emit("island", inputs, node.module, {"op": node.op.name, "operands": where,
+                                                          "batch_axes": batch_axes, "attrs": node.attrs}, arrays)
         if node.output in self.clamps:
             lo, hi = self.clamps[node.output]
-            value = self.emit("island", [value], node.module, {"op": "clip", "operands": ["value"],
+            value = self.emit("island", [value], node.module, {"op": "clip", "operands": ["value"], "batch_axes": [[]],
                                                                "attrs": {"lo": float(lo), "hi": float(hi)}})
         self.as_float[node.output] = value
 

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .._kernels import integers
-from ..errors import DtypeError
+from ..errors import DtypeError, TraceError
 from ..graph import Batch, check_inputs
 from ..nn.module import Module
 from ..ops import Codec
-from ..tensor import FLOATS, Tensor, as_tensor
+from ..tensor import FLOATS, Tensor, as_tensor, state
 from .steps import Dequantize, Quantize, Step
 
 
@@ -35,6 +35,7 @@ class Plan(Module):
         self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, info
         self.eval()
         last = {i: at for at, step in enumerate(steps) for i in step.inputs}
+        self._as_float = {i for s in steps if not isinstance(s, Quantize) for i in s.inputs} | {o.value for o in outputs}
         self._release = [[i for i in set(step.inputs) if last[i] == at] for at, step in enumerate(steps)]
 
     def forward(self, *inputs: Any) -> Any:
@@ -56,6 +57,8 @@ class Plan(Module):
         return Tensor(integers.to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
 
     def _run(self, inputs: tuple, wanted: list[int]) -> list[np.ndarray]:
+        if hasattr(state.recorder, "escaped"):
+            raise TraceError("trace: a Plan is already int8; trace the float model")
         given = [as_tensor(x) for x in inputs]
         batch = check_inputs([s.shape for s in self.inputs], [x.shape for x in given] if len(given) == len(self.inputs)
                              else [()] * len(self.inputs))
@@ -66,6 +69,8 @@ class Plan(Module):
                 if slot.codec is None or x.axis is not None or (x.scale, x.zero_point) != (slot.codec.scale, slot.codec.zero_point):
                     raise DtypeError(f"plan: expected int8 input with {slot.codec}, got {x.quantized}")
                 entered[slot.value] = integers.to_unsigned(x.data)
+                if slot.value in self._as_float:
+                    values[slot.value] = x.dequantize().data
             elif x.dtype in FLOATS:
                 values[slot.value] = x.data.astype(np.float32, copy=False)
             else:

@@ -12,7 +12,7 @@ import numpy as np
 from .._kernels import floats, integers
 from .._kernels.windows import Window
 from ..errors import ShapeError
-from ..graph import resolve
+from ..graph import Constant, resolve, resolve_constant
 from ..tensor import OPS, Tensor, apply, no_grad
 
 STEPS: dict[str, type[Step]] = {}
@@ -103,7 +103,7 @@ class Product(Step):
         if self.attrs["spatial"]:
             return floats.nchw(self.layer.codes(floats.nhwc(x)))
         rows = np.ascontiguousarray(x).reshape(int(np.prod(x.shape[:-1])), 1, 1, x.shape[-1])
-        return self.layer.codes(rows).reshape(*x.shape[:-1], -1)
+        return self.layer.codes(rows).reshape(*x.shape[:-1], self.layer.n)
 
 
 class Add(Step):
@@ -152,14 +152,21 @@ class Codes(Step):
 
 
 class Island(Step):
-    """An op in float32, for want of an integer rule; constants are operands of their own."""
+    """An op in float32, for want of an integer rule; constants are operands of their own, stretched to the batch."""
 
     kind = "island"
+
+    def prepare(self):
+        pairs = zip(self.attrs["operands"], self.attrs["batch_axes"])
+        self.constants = {where: Constant(Tensor(self._arrays[where]), batch_axes=tuple(axes))
+                          for where, axes in pairs if where not in (None, "value")}
 
     def run(self, values, batch):
         operands: list[Tensor | None] = []
         given = iter(values)
         for where in self.attrs["operands"]:
-            operands.append(None if where is None else Tensor(next(given) if where == "value" else self._arrays[where]))
+            constant = self.constants.get(where)
+            operands.append(None if where is None else Tensor(next(given)) if constant is None
+                            else resolve_constant(constant, batch))
         with no_grad():
             return apply(OPS[self.attrs["op"]], *operands, **resolve(self.attrs["attrs"], batch)).data

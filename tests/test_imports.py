@@ -1,0 +1,73 @@
+"""Imports run one way: no module of tinyml imports one of a higher layer, not even inside a function."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+import tinyml
+
+ROOT = Path(tinyml.__file__).parent
+# Lowest first; modules of one row do not import each other. testing is for users of ops: nothing is built on it.
+LAYERS = [{"errors"}, {"random"}, {"_kernels"}, {"quantized"}, {"tensor"}, {"ops"}, {"testing"}, {"nn"},
+          {"optim", "data"}, {"graph"}, {"precision"}, {"io"}, {"trainer"}, {"models"}, {"demo"}, {"cli"}]
+RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+ANYTHING = {"__init__.py", "__main__.py"}       # of the package itself
+MODULES = sorted(p for p in ROOT.rglob("*.py") if str(p.relative_to(ROOT)) not in ANYTHING)
+
+
+def imported(path: Path, source: str | None = None) -> set[tuple[int, str]]:
+    """(line, module or name below tinyml) of every import of tinyml in a file, wherever in it."""
+    package = ["tinyml", *path.relative_to(ROOT).parent.parts]
+    found = set()
+    for node in ast.walk(ast.parse(source if source is not None else path.read_text(encoding="utf-8"))):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            base = [*base, *(node.module.split(".") if node.module else [])]
+            # `from .. import tensor` names modules, `from ..tensor import x` names what is in one
+            names = [".".join([*base, alias.name]) for alias in node.names] if base == ["tinyml"] else [".".join(base)]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
+            names = [ast.unparse(node.args[0]).strip("f'\"")]
+        for name in names:
+            if name == "tinyml" or name.startswith("tinyml."):
+                found.add((node.lineno, name.partition(".")[2].partition(".")[0]))
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_go_down(path):
+    layer = path.relative_to(ROOT).parts[0].removesuffix(".py")
+    assert layer in RANK, f"{layer} has no place in the order of layers"
+    for line, name in imported(path):
+        where = f"{path.name}:{line}: {layer} imports {name or 'tinyml itself'}"
+        assert name in RANK, f"{where}, which has no place in the order of layers"
+        assert name == layer or RANK[name] < RANK[layer], f"{where}, which is not below it"
+
+
+def test_the_walk_sees_every_form_of_import():
+    source = """
+import numpy, tinyml.nn.layers
+from .. import tensor as t, random
+from ..ops.op import Op
+from . import floats
+from .windows import Window
+from tinyml import graph
+from tinyml.io.files import save
+def later():
+    import tinyml.cli
+    importlib.import_module(f"tinyml._kernels.{isa}.x")
+"""
+    names = {name for _, name in imported(ROOT / "_kernels" / "made_up.py", source)}
+    assert names == {"nn", "tensor", "random", "ops", "_kernels", "graph", "io", "cli"}
+    assert len(MODULES) > 20
+
+
+def test_kernels_see_arrays_only():
+    for path in MODULES:
+        if path.parent.name == "_kernels":
+            assert {name for _, name in imported(path)} <= {"_kernels", "errors"}, path.name

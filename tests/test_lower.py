@@ -1,0 +1,461 @@
+"""Static int8: every plan, saved, gives the bytes that an independent interpreter of its file computes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import interpreter
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinyml
+from tinyml import Tensor, models, nn, trace
+from tinyml._kernels import dispatch
+from tinyml.errors import DtypeError, QuantizationError, ShapeError
+from tinyml.nn import functional as F
+from tinyml.precision import Plan, calibrate, lower
+from tinyml.tensor import no_grad
+
+
+class Then(nn.Module):
+    """Layers a, b, ..., and a function of x and them."""
+
+    def __init__(self, function, *layers):
+        self.function = function
+        for name, layer in zip("abcdef", layers):
+            setattr(self, name, layer)
+
+    def forward(self, *x):
+        return self.function(self, *x)
+
+
+def conv(i, o, *args, **kwargs):
+    return [nn.Conv2d(i, o, *args, bias=False, **kwargs), nn.BatchNorm2d(o)]
+
+
+def shapes_between(m, x):
+    y = F.max_pool2d(m.a(x), 2)                                     # (B, 6, 4, 3)
+    y = m.b(y.permute(0, 2, 3, 1))[:, ::2, :, 1:]                   # (B, 2, 3, 4)
+    return m.c(y.reshape(len(x) * 2, 3, 4)).reshape(len(x), -1)
+
+
+def pools(m, x):
+    y = F.avg_pool2d(m.a(x), 3, 2, 1)
+    y = F.adaptive_avg_pool2d(F.relu(m.b(y)), (3, 2))
+    return F.avg_pool2d(y, (2, 1), 1)
+
+
+def adds(m, x):
+    y = m.a(x)
+    y = F.relu6(y + m.b(x))
+    y = F.relu(m.c(y) + y)
+    return m.d(y + y) + x
+
+
+def tables(m, x):
+    y = F.tanh(m.b(F.sigmoid(m.a(F.relu(x)))))
+    y = F.silu(m.d(F.gelu(F.gelu(m.c(y)), "tanh")))
+    return (-y).abs() ** 1.5
+
+
+NETS = {    # model, shape of one input
+    "CifarCNN": (lambda: models.CifarCNN(width=4), (3, 8, 8)),
+    "ResNet8": (lambda: models.ResNet8(width=4), (3, 8, 8)),
+    "MLP": (lambda: models.MLP(12, 7, 17, 3), (3, 2, 2)),
+    "odd channels": (lambda: nn.Sequential(*conv(1, 3, 3), nn.ReLU(), *conv(3, 5, 2), nn.ReLU6(), *conv(5, 17, 3, padding=1),
+                                           nn.Conv2d(17, 1, 1)), (1, 7, 6)),
+    "strided": (lambda: nn.Sequential(*conv(3, 5, 3, 2, 1), nn.ReLU(), nn.Conv2d(5, 6, (3, 2), (1, 2), (2, 0))), (3, 9, 8)),
+    "dilated": (lambda: nn.Sequential(*conv(2, 7, 3, dilation=2, padding=(2, 1)), nn.ReLU(),
+                                      nn.Conv2d(7, 3, (2, 3), dilation=(3, 1))), (2, 8, 7)),
+    "grouped": (lambda: nn.Sequential(*conv(6, 9, 3, groups=3, padding=1), nn.ReLU6(), *conv(9, 9, 3, groups=9, padding=1),
+                                      nn.ReLU6(), nn.Conv2d(9, 4, 1)), (6, 6, 5)),
+    "pools": (lambda: Then(pools, nn.Conv2d(3, 5, 3), *[nn.Sequential(*conv(5, 5, 1))]), (3, 9, 12)),
+    "max pool": (lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), *conv(3, 6, 3), nn.ReLU(), nn.MaxPool2d((2, 1), 1)), (3, 9, 9)),
+    "adds": (lambda: Then(adds, *[nn.Conv2d(4, 4, 3, padding=1) for _ in "abcd"]), (4, 5, 6)),
+    "tables": (lambda: Then(tables, *[nn.Linear(6, 6) for _ in "abcd"]), (6,)),
+    "tables of images": (lambda: nn.Sequential(nn.Sigmoid(), nn.Conv2d(3, 5, 3), nn.SiLU(), nn.Conv2d(5, 4, 1), nn.Tanh()),
+                         (3, 5, 4)),
+    "shapes between": (lambda: Then(shapes_between, nn.Conv2d(2, 6, 3), nn.Linear(6, 5), nn.Linear(4, 3)), (2, 10, 8)),
+    "sequences": (lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 3, bias=False)), (4, 5)),
+}
+RNG = 3
+
+
+def images(shape: tuple, batch: int, seed: int) -> np.ndarray:
+    """Normal values with an offset, so that zero points differ from 0."""
+    return (np.random.default_rng([RNG, seed]).standard_normal((batch, *shape)) + 0.4).astype(np.float32)
+
+
+def randomise(model: nn.Module, seed: int = 5) -> nn.Module:
+    """Parameters and running moments as after training: channels of very different sizes, folding that matters."""
+    rng = np.random.default_rng(seed)
+    for name, t in model.named_tensors():
+        if name.endswith("running_var"):
+            t.data[...] = rng.uniform(0.05, 3, t.shape)
+        elif t.dtype == np.float32:
+            t.data[...] += rng.uniform(-0.4, 0.4, t.shape)
+            if t.ndim > 1:
+                t.data[...] *= np.exp2(rng.uniform(-2, 1, (len(t), *[1] * (t.ndim - 1))))
+    return model
+
+
+def assert_interpreted(plan: Plan, path: Path, *xs: np.ndarray) -> None:
+    """The plan, the plan loaded from its file and the interpreter of the file give the same bytes."""
+    plan.save(path)
+    expected = interpreter.run(path, *xs)
+    for p in (plan, tinyml.load(path)):
+        got = p(*xs)
+        for a, b in zip(got if isinstance(got, tuple) else (got,), expected, strict=True):
+            a = a.numpy()
+            assert a.dtype == b.dtype == np.float32 and a.shape == b.shape
+            assert np.array_equal(a, b), f"{np.count_nonzero(a != b)} of {a.size} differ, by up to {np.abs(a - b).max()}"
+
+
+def off_by(plan: Plan, model: nn.Module, x: np.ndarray) -> float:
+    """Root mean square of plan - float model, relative to the float results'."""
+    with no_grad():
+        y = model.eval()(x).numpy()
+    return float(np.sqrt(np.square(plan(x).numpy() - y).mean() / np.square(y).mean()))
+
+
+@pytest.mark.parametrize("rounding", ["single", "double"])
+@pytest.mark.parametrize("per_channel", [True, False])
+@pytest.mark.parametrize("name", NETS)
+def test_plans_equal_the_interpreter_of_their_file(name, per_channel, rounding, tmp_path):
+    make, shape = NETS[name]
+    model = randomise(make())
+    x = images(shape, 16, 0)
+    plan = model.to_int8(calibration=[x[:9], x[9:]], per_channel=per_channel, rounding=rounding)
+    assert plan.islands == []
+    for batch in (1, 5):
+        assert_interpreted(plan, tmp_path / "plan.safetensors", 2 * images(shape, batch, batch))
+    assert off_by(plan, model, x) < (0.05 if per_channel else 0.15)
+
+
+# ---- generated nets
+
+
+@st.composite
+def nets(draw) -> tuple[nn.Module, tuple]:
+    """Up to four layers of any window, group count and activation, then flatten and linear."""
+    c, h, w = draw(st.integers(1, 6)), draw(st.integers(3, 8)), draw(st.integers(3, 8))
+    shape, layers = (c, h, w), []
+    pick = st.integers(1, 3)
+    for _ in range(draw(st.integers(0, 3))):
+        size, stride, dilation = draw(st.tuples(pick, pick)), draw(st.tuples(pick, pick)), draw(st.tuples(pick, pick))
+        padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
+        groups = draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0]))
+        o = groups * draw(st.integers(1, 7))
+        h, w = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip((h, w), padding, dilation, size, stride))
+        if min(h, w) < 1:
+            return draw(nets())
+        layers.append(nn.Conv2d(c, o, size, stride, padding, dilation, groups, bias=draw(st.booleans())))
+        layers += [nn.BatchNorm2d(o)] * draw(st.integers(0, 1))
+        layers += [draw(st.sampled_from([nn.ReLU, nn.ReLU6, nn.Sigmoid, nn.GELU, nn.Tanh]))()] * draw(st.integers(0, 1))
+        c = o
+    layers += [nn.Flatten(), nn.Linear(c * h * w, draw(st.integers(1, 5)), bias=draw(st.booleans()))]
+    return nn.Sequential(*layers), shape
+
+
+@settings(max_examples=60)
+@given(nets(), st.integers(0, 2**31), st.sampled_from(["single", "double"]), st.booleans(), st.integers(-12, 12))
+def test_generated_nets_equal_the_interpreter(tmp_path_factory, net, seed, rounding, per_channel, magnitude):
+    model, shape = net
+    randomise(model, seed)
+    x = images(shape, 7, seed) * np.float32(2.0**magnitude)
+    plan = model.to_int8(calibration=[x[:4]], per_channel=per_channel, rounding=rounding)
+    assert_interpreted(plan, tmp_path_factory.getbasetemp() / "generated.safetensors", x)
+
+
+@pytest.mark.parametrize("per_channel", [True, False])
+def test_weights_scales_and_biases_are_those_of_the_equations(per_channel, tmp_path):
+    """Equations (2), (3) and (6), the batch norm folded in float64, computed here from the float model."""
+    model = randomise(nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU()))
+    x = images((3, 6, 6), 8, 0)
+    model.to_int8(calibration=[x[:5], x[5:]], per_channel=per_channel).save(tmp_path / "plan.safetensors")
+    plan = interpreter.Plan(tmp_path / "plan.safetensors")
+    with no_grad():
+        y = model(x).numpy()
+    first, second, _ = plan.steps
+    (_, product), own = (first, second), plan.own(1)
+
+    scales = []
+    for attrs, prefix, data in ((first["attrs"], "scale", x), (product["attrs"], "scale_out", y)):
+        lo, hi = min(float(data.min()), 0), max(float(data.max()), 0)
+        scales.append(np.float32((hi - lo) / 255))
+        assert attrs[prefix] == scales[-1]
+        assert attrs["zero_point"] == np.rint(-128 - lo / float(scales[-1]))
+    assert product["attrs"]["lo"] == product["attrs"]["zero_point"] == -128 and product["attrs"]["hi"] == 127   # ReLU
+
+    layer, norm = model[0], model[1]
+    wide = {k: t.numpy().astype(np.float64) for k, t in (*layer.named_tensors(), *((f"bn.{k}", t) for k, t in norm.named_tensors()))}
+    g = wide["bn.weight"] / np.sqrt(wide["bn.running_var"] + norm.eps)
+    weight = (wide["weight"] * g[:, None, None, None]).astype(np.float32)
+    bias = ((wide["bias"] - wide["bn.running_mean"]) * g + wide["bn.bias"]).astype(np.float32)
+    largest = np.abs(weight).max(axis=(1, 2, 3)) if per_channel else np.full(5, np.abs(weight).max())
+    scale = (largest.astype(np.float64) / 127).astype(np.float32)
+    assert np.array_equal(own["scale"], scale)
+    assert np.array_equal(own["weight"], np.rint(weight / scale[:, None, None, None]))
+    assert np.array_equal(own["bias"], np.rint(bias / (np.float64(scales[0]) * scale)))
+
+
+# ---- same bytes everywhere
+
+
+def test_threads_do_not_change_a_byte(tmp_path):
+    model = randomise(nn.Sequential(*conv(8, 33, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), *conv(33, 32, 3), nn.Sigmoid(),
+                                    nn.AdaptiveAvgPool2d(3)))
+    x = images((8, 24, 22), 6, 0)
+    plan = model.to_int8(calibration=[x])
+    outputs = []
+    for threads in (1, 2, 3):
+        tinyml.set_num_threads(threads)
+        outputs.append(plan(x).numpy().tobytes())
+    assert outputs[0] == outputs[1] == outputs[2]
+    assert_interpreted(plan, tmp_path / "plan.safetensors", x)
+
+
+def test_instruction_sets_give_the_same_bytes(tmp_path):
+    model = randomise(models.ResNet8(width=5))
+    x = images((3, 9, 9), 4, 0)
+    plan = model.to_int8(calibration=[x])
+    plan.save(tmp_path / "plan.safetensors")
+    np.save(tmp_path / "x.npy", x)
+    code = textwrap.dedent("""
+        import hashlib, sys, numpy, tinyml
+        y = tinyml.load(sys.argv[1])(numpy.load(sys.argv[2])).numpy()
+        print(tinyml.config()["isa"], hashlib.sha256(y.tobytes()).hexdigest())
+    """)
+    paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
+    expected = hashlib.sha256(plan(x).numpy().tobytes()).hexdigest()
+    for isa in dispatch.available():
+        done = subprocess.run([sys.executable, "-c", code, tmp_path / "plan.safetensors", tmp_path / "x.npy"],
+                              env={**os.environ, "PYTHONPATH": paths, "TINYML_ISA": isa}, capture_output=True, text=True,
+                              timeout=300, check=False)
+        assert done.stdout.split() == [isa, expected], done.stderr
+
+
+# ---- plans
+
+
+def test_no_batch_norm_or_activation_is_left_as_a_step():
+    plan = randomise(models.CifarCNN(width=4)).to_int8(calibration=[images((3, 8, 8), 4, 0)])
+    kinds = [s.attrs["op"] if s.kind == "codes" else s.kind for s in plan.steps]
+    assert kinds == ["quantize", "product", "product", "max_pool2d", "product", "product", "max_pool2d", "product",
+                     "product", "avg_pool", "reshape", "product", "dequantize"]
+
+
+def test_codes_in_and_out(tmp_path):
+    for model in (randomise(models.CifarCNN(width=4)), models.MLP(192, 7, 3)):
+        x = images((3, 8, 8), 6, 0)
+        plan = model.to_int8(calibration=[x])
+        y = plan.codes(x)
+        assert y.dtype == np.int8 and y.dequantize().numpy().tobytes() == plan(x).numpy().tobytes()
+
+        codec = plan.inputs[0].codec
+        entered = Tensor(x).to_int8(codec.scale, codec.zero_point)
+        assert plan.codes(entered).numpy().tobytes() == y.numpy().tobytes()
+        assert plan(entered).numpy().tobytes() == plan(x).numpy().tobytes()
+        for scale, zero in ((codec.scale * 2, codec.zero_point), (codec.scale, codec.zero_point + 1)):
+            with pytest.raises(DtypeError, match=r"expected int8 input with Codec\(scale=.*, got scale="):
+                plan.codes(Tensor(x).to_int8(scale, zero))
+
+
+def test_int8_input_reaches_float_steps_too():
+    model = Then(lambda m, x: m.a(x) * x, nn.Linear(4, 4))
+    x = images((4,), 3, 0)
+    plan = model.to_int8(calibration=[x])
+    codec = plan.inputs[0].codec
+    q = Tensor(x).to_int8(codec.scale, codec.zero_point)
+    assert np.array_equal(plan(q).numpy(), plan(q.dequantize()).numpy())
+
+
+def test_what_plans_refuse():
+    model = randomise(models.CifarCNN(width=4))
+    x = images((3, 8, 8), 3, 0)
+    plan = model.to_int8(calibration=[x])
+    bad = x.copy()
+    bad[1, 0, 2, 3] = bad[0, 0, 0, 0] = np.nan
+    with pytest.raises(ShapeError, match="2 of 576 values to quantize in 0 are NaN"):
+        plan(bad)
+    with pytest.raises(DtypeError, match="expected float32 .or int8. input, got int64"):
+        plan(np.zeros((1, 3, 8, 8), np.int64))
+    with pytest.raises(ShapeError, match=r"expected input \(B, 3, 8, 8\), got \(1, 3, 8, 7\)"):
+        plan(x[:1, :, :, 1:])
+    with pytest.raises(ShapeError):
+        plan(x, x)
+    bad[np.isnan(bad)] = np.inf     # beyond the range: the largest code
+    top = x.copy()
+    top[1, 0, 2, 3] = top[0, 0, 0, 0] = 1e9
+    assert np.array_equal(plan(bad).numpy(), plan(top).numpy())
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_an_empty_batch_gives_an_empty_result(name):
+    make, shape = NETS[name]
+    model = make()
+    with no_grad():
+        expected = model.eval()(np.zeros((1, *shape), np.float32)).shape[1:]
+    plan = model.to_int8(calibration=[images(shape, 2, 0)])
+    if name != "shapes between":        # reshape(0, -1) has no answer, in NumPy as in the float model
+        assert plan(np.zeros((0, *shape), np.float32)).shape == (0, *expected)
+
+
+def test_two_inputs_and_two_outputs(tmp_path):
+    model = randomise(Then(lambda m, x, y: (m.a(x) + m.b(y), F.relu(m.a(x))), nn.Linear(4, 3), nn.Linear(2, 3)))
+    x, y = images((4,), 5, 0), images((2,), 5, 1)
+    graph = trace(model, x, y)
+    ranges = {n: (-2.0, 3.0) for n in graph.shapes}
+    plan = lower(graph, ranges)
+    assert isinstance(plan(x, y), tuple)
+    assert_interpreted(plan, tmp_path / "plan.safetensors", x, y)
+    with pytest.raises(DtypeError, match="a plan with one output"):
+        plan.codes(x)
+
+
+# ---- float islands
+
+
+def test_ops_without_a_rule_run_in_float_between_the_codes(tmp_path):
+    def forward(m, x):
+        y = m.a(x)
+        y = F.softmax(m.c(y) * F.sigmoid(y)) @ m.d(y).transpose(-1, -2)
+        return m.b(y.transpose(-1, -2))
+
+    model = randomise(Then(forward, nn.Linear(5, 8), nn.Linear(4, 3), nn.LayerNorm(8), nn.Linear(8, 8)))
+    x = images((4, 5), 6, 0)
+    plan = model.to_int8(calibration=[x])
+    assert plan.islands == ["layer_norm in c", "mul", "softmax", "matmul"]
+    assert "island softmax" in repr(plan) and "product in a" in repr(plan)
+    assert off_by(plan, model, x) < 0.05
+    plan.save(tmp_path / "plan.safetensors")
+    assert tinyml.load(tmp_path / "plan.safetensors")(x).numpy().tobytes() == plan(x).numpy().tobytes()
+
+
+def test_causal_attention_may_mask_with_infinities():
+    model = randomise(nn.Sequential(nn.Linear(3, 8), nn.MultiHeadAttention(8, 2), nn.Linear(8, 3)))
+    x = images((5, 3), 6, 0)
+    plan = model.to_int8(calibration=[x])
+    assert plan.islands == ["matmul in 1", "mul in 1", "where in 1", "softmax in 1", "matmul in 1"]
+    assert off_by(plan, model, x) < 0.05
+
+
+def test_constants_made_for_the_batch_follow_it(tmp_path):
+    def forward(m, x):
+        ones = Tensor(np.ones((len(x), 1, 4), np.float32))
+        y = F.concat([ones, x, F.sigmoid(ones) * 0.5], axis=1)
+        y = m.a(y) + Tensor(np.ones((len(x), 1, 4), np.float32)).reshape(len(x), 4)[:, None]
+        return m.b(y[:, 0])
+
+    model = Then(forward, nn.Linear(4, 4), nn.Linear(4, 3))
+    x = images((2, 4), 6, 0)
+    plan = model.to_int8(calibration=[x])
+    plan.save(tmp_path / "plan.safetensors")
+    for batch in (1, 2, 5):
+        assert off_by(plan, model, x[:batch]) < 0.05
+        assert np.array_equal(tinyml.load(tmp_path / "plan.safetensors")(x[:batch]).numpy(), plan(x[:batch]).numpy())
+
+
+def test_values_read_twice_keep_their_batch_norm_and_activation():
+    """Nothing is folded or fused into a layer whose own result is read elsewhere."""
+    def forward(m, x):
+        y = m.a(x)
+        return m.b(y) + F.relu(y) + y
+
+    model = randomise(Then(forward, nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)))
+    x = images((3, 6, 6), 8, 0)
+    plan = model.to_int8(calibration=[x])
+    assert plan.islands == ["batch_norm_eval in b"]
+    assert off_by(plan, model, x) < 0.05
+
+
+def test_integers_inside_a_plan():
+    """An index computed from the input is an island of its own."""
+    def forward(m, x):
+        ids = m.a(x).clip(0.0, 3.0).to("int64").reshape(len(x), 2, 2)
+        return m.b(F.embedding(ids, m.c.weight))
+
+    model = Then(forward, nn.Linear(3, 4), nn.Linear(5, 2), nn.Embedding(4, 5))
+    x = images((3,), 6, 0)
+    plan = model.to_int8(calibration=[x])
+    assert plan.islands == ["cast", "reshape", "embedding"]
+    assert plan(x).shape == (6, 2, 2, 2)
+
+
+# ---- the certificate
+
+
+def wide_layer(k: int, bias: float) -> tuple[nn.Module, np.ndarray]:
+    """A linear layer of k weights of +-1, and inputs in [0, 1] that drive its sums to both ends, and near the middle."""
+    model = nn.Linear(k, 2)
+    signs = np.where(np.random.default_rng(0).random(k) < 0.9, 1, -1)
+    model.weight.data[...] = np.stack([signs, np.ones(k)])
+    model.bias.data[...] = bias, -bias
+    x = np.stack([signs > 0, signs < 0, np.ones(k), np.arange(k) % 2, np.arange(k) % 3 == 0]).astype(np.float32)
+    return model, x
+
+
+@pytest.mark.parametrize("rounding", ["single", "double"])
+@pytest.mark.parametrize(("k", "bias", "doubled"), [(60_000, 0, 0), (70_000, 0, 1), (35_000, 33_156, 1), (100, 1e9, 0)])
+def test_sums_never_leave_int32(tmp_path, k, bias, doubled, rounding):
+    """Equation (4): the weight scale is doubled where 8 bits a weight would be too many."""
+    model, x = wide_layer(k, bias)
+    plan = model.to_int8(calibration=[x], rounding=rounding)
+    path = tmp_path / "plan.safetensors"
+    assert_interpreted(plan, path, x)       # which checks every accumulator
+    own = interpreter.Plan(path).own(1)
+    least = max(1 / 127, bias / (2**30 / 255))
+    assert np.allclose(own["scale"], least * 2**doubled, rtol=1e-6)
+    reach = np.abs(own["weight"].astype(np.int64)).sum(axis=1) * 255 + np.abs(own["bias"].astype(np.int64))
+    assert (reach <= 2**31 - 1).all() and (reach > 2**29).all()
+    assert off_by(plan, model, x) < 0.02
+
+
+def test_dead_and_huge_channels(tmp_path):
+    """A channel of zeros, one of 1e-30 and one of 1e6 beside normal ones, and a dead layer."""
+    model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1))
+    first = model[0]
+    first.weight.data[...] *= np.float32([0, 1e-30, 1e6, 1, 1])[:, None, None, None]
+    first.bias.data[0] = 0
+    model[2].bias.data[...] = -1e9      # its ReLU never fires: a range of nothing
+    x = images((3, 6, 6), 4, 0)
+    plan = model.to_int8(calibration=[x])
+    assert_interpreted(plan, tmp_path / "plan.safetensors", x)
+    assert np.array_equal(plan(x).numpy()[0, :, 0, 0], plan(x).numpy()[3, :, 2, 2])
+
+
+# ---- what lower refuses
+
+
+def test_integer_inputs_are_refused():
+    gpt = models.TinyGPT(11, 6, 1, 2, 8)
+    ids = np.zeros((1, 6), np.int64)
+    with pytest.raises(DtypeError, match="needs float inputs, got int64 ids; use to_int8.. without calibration"):
+        lower(trace(gpt, ids), {})
+    with pytest.raises(DtypeError, match="needs float inputs, got int64 ids"):
+        gpt.to_int8(calibration=[ids])
+
+
+def test_ranges_that_int8_cannot_represent_are_named():
+    model = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Linear(3, 2))
+    x = images((4,), 5, 0)
+    graph = trace(model, x)
+    ranges = calibrate(graph, [x])
+    first, last = graph.nodes[1].output, graph.nodes[2].output
+    for bad in ((0.0, np.nan), (-np.inf, 1.0)):
+        with pytest.raises(QuantizationError, match=r"activation range: expected finite bounds.*\(in layer linear in 2\)"):
+            lower(graph, {**ranges, last: bad})
+    with pytest.raises(QuantizationError, match=r"the output scale is far too small for its input.*linear in 2"):
+        lower(graph, {**ranges, last: (0.0, 1e-20)})
+    missing = {k: v for k, v in ranges.items() if k != first}
+    with pytest.raises(QuantizationError, match="expected a range for the result of linear in 0, got none"):
+        lower(graph, missing)
+    with pytest.raises(DtypeError, match="expected rounding single or double, got 'up'"):
+        lower(graph, ranges, rounding="up")
