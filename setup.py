@@ -28,7 +28,8 @@ DIRECTIVES = {
     "freethreading_compatible": False,
 }
 # Contraction off: a fused multiply-add is written where it is meant. Signed sums wrap: packed corrections rely on it.
-FLAGS = ["-O3", "-ffp-contract=off", "-fwrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function", "-Wno-discarded-qualifiers"]
+FLAGS = ["-O3", "-ffp-contract=off", "-fwrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function",
+         "-Wno-discarded-qualifiers"]
 SHARED = "tinyml._kernels._shared"      # Cython's memoryview code, compiled once for all kernels
 
 

@@ -1,5 +1,5 @@
-"""A second implementation of static int8, from the equations of the design alone: it reads a saved plan with safetensors
-and runs it in NumPy with int64, sharing no code with tinyml.
+"""A second implementation of static int8, from the equations of the design alone: it reads a saved plan with
+safetensors and runs it in NumPy with int64, sharing no code with tinyml.
 
 Codes are the signed q of the equations, layouts are plain NCHW, weights are what the file holds. What the file states
 twice (scales and zero points at both ends of a value, multipliers beside scales) is checked to agree.
@@ -46,7 +46,7 @@ def single(acc: np.ndarray, m: int, s: int, zero: int) -> np.ndarray:
 
 
 def double(acc: np.ndarray, m: int, s: int, zero: int) -> np.ndarray:
-    """Equation (5), gemmlowp: SaturatingRoundingDoublingHighMul, RoundingDivideByPOT, then the zero point, saturating."""
+    """Equation (5), gemmlowp: SaturatingRoundingDoublingHighMul, RoundingDivideByPOT, the zero point, saturating."""
     acc = clamp(acc << max(31 - s, 0), -INT32 - 1, INT32)
     v = acc * m + np.where(acc * m >= 0, 1 << 30, 1 - (1 << 30))
     v = np.sign(v) * (np.abs(v) // 2**31)

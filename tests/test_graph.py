@@ -1,4 +1,4 @@
-"""trace: the program computes what the model computes, at any batch size, and every other kind of forward is refused."""
+"""trace: the program computes what the model computes at any batch size, and every other forward is refused."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_the_model_is_left_as_it_was():
     assert tinyml.random.get_state() == drawn
 
     wrong = nn.Sequential(nn.Linear(4, 3), nn.Dropout(), nn.Linear(4, 3))
-    with pytest.raises(ShapeError, match="in layer Sequential.2: Linear"):
+    with pytest.raises(ShapeError, match=r"in layer Sequential\.2: Linear"):
         trace(wrong, np.zeros((1, 4), np.float32))
     assert all(m.training for m in wrong.modules())
 
@@ -227,7 +227,7 @@ def test_forwards_that_depend_on_the_data_are_refused(name):
 
 @pytest.mark.parametrize("name", NOT_A_TENSOR)
 def test_results_that_are_no_tensors_are_refused(name):
-    with pytest.raises(TraceError, match="the model returned .*expected a Tensor"):
+    with pytest.raises(TraceError, match=r"the model returned .*expected a Tensor"):
         trace(Forward(NOT_A_TENSOR[name]), np.ones((1, 4), np.float32))
 
 

@@ -29,7 +29,7 @@ class Then(nn.Module):
 
     def __init__(self, function, *layers):
         self.function = function
-        for name, layer in zip("abcdef", layers):
+        for name, layer in zip("abcdef"[: len(layers)], layers, strict=True):
             setattr(self, name, layer)
 
     def forward(self, *x):
@@ -69,28 +69,29 @@ NETS = {    # model, shape of one input
     "CifarCNN": (lambda: models.CifarCNN(width=4), (3, 8, 8)),
     "ResNet8": (lambda: models.ResNet8(width=4), (3, 8, 8)),
     "MLP": (lambda: models.MLP(12, 7, 17, 3), (3, 2, 2)),
-    "odd channels": (lambda: nn.Sequential(*conv(1, 3, 3), nn.ReLU(), *conv(3, 5, 2), nn.ReLU6(), *conv(5, 17, 3, padding=1),
-                                           nn.Conv2d(17, 1, 1)), (1, 7, 6)),
-    "strided": (lambda: nn.Sequential(*conv(3, 5, 3, 2, 1), nn.ReLU(), nn.Conv2d(5, 6, (3, 2), (1, 2), (2, 0))), (3, 9, 8)),
+    "odd channels": (lambda: nn.Sequential(*conv(1, 3, 3), nn.ReLU(), *conv(3, 5, 2), nn.ReLU6(),
+                                           *conv(5, 17, 3, padding=1), nn.Conv2d(17, 1, 1)), (1, 7, 6)),
+    "strided": (lambda: nn.Sequential(*conv(3, 5, 3, 2, 1), nn.ReLU(), nn.Conv2d(5, 6, (3, 2), (1, 2), (2, 0))),
+                (3, 9, 8)),
     "dilated": (lambda: nn.Sequential(*conv(2, 7, 3, dilation=2, padding=(2, 1)), nn.ReLU(),
                                       nn.Conv2d(7, 3, (2, 3), dilation=(3, 1))), (2, 8, 7)),
-    "grouped": (lambda: nn.Sequential(*conv(6, 9, 3, groups=3, padding=1), nn.ReLU6(), *conv(9, 9, 3, groups=9, padding=1),
-                                      nn.ReLU6(), nn.Conv2d(9, 4, 1)), (6, 6, 5)),
-    "pools": (lambda: Then(pools, nn.Conv2d(3, 5, 3), *[nn.Sequential(*conv(5, 5, 1))]), (3, 9, 12)),
-    "max pool": (lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), *conv(3, 6, 3), nn.ReLU(), nn.MaxPool2d((2, 1), 1)), (3, 9, 9)),
+    "grouped": (lambda: nn.Sequential(*conv(6, 9, 3, groups=3, padding=1), nn.ReLU6(),
+                                      *conv(9, 9, 3, groups=9, padding=1), nn.ReLU6(), nn.Conv2d(9, 4, 1)), (6, 6, 5)),
+    "pools": (lambda: Then(pools, nn.Conv2d(3, 5, 3), nn.Sequential(*conv(5, 5, 1))), (3, 9, 12)),
+    "max pool": (lambda: nn.Sequential(nn.MaxPool2d(3, 2, 1), *conv(3, 6, 3), nn.ReLU(), nn.MaxPool2d((2, 1), 1)),
+                 (3, 9, 9)),
     "adds": (lambda: Then(adds, *[nn.Conv2d(4, 4, 3, padding=1) for _ in "abcd"]), (4, 5, 6)),
     "tables": (lambda: Then(tables, *[nn.Linear(6, 6) for _ in "abcd"]), (6,)),
-    "tables of images": (lambda: nn.Sequential(nn.Sigmoid(), nn.Conv2d(3, 5, 3), nn.SiLU(), nn.Conv2d(5, 4, 1), nn.Tanh()),
-                         (3, 5, 4)),
+    "tables of images": (lambda: nn.Sequential(nn.Sigmoid(), nn.Conv2d(3, 5, 3), nn.SiLU(), nn.Conv2d(5, 4, 1),
+                                               nn.Tanh()), (3, 5, 4)),
     "shapes between": (lambda: Then(shapes_between, nn.Conv2d(2, 6, 3), nn.Linear(6, 5), nn.Linear(4, 3)), (2, 10, 8)),
     "sequences": (lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 3, bias=False)), (4, 5)),
 }
-RNG = 3
 
 
 def images(shape: tuple, batch: int, seed: int) -> np.ndarray:
     """Normal values with an offset, so that zero points differ from 0."""
-    return (np.random.default_rng([RNG, seed]).standard_normal((batch, *shape)) + 0.4).astype(np.float32)
+    return (np.random.default_rng(seed).standard_normal((batch, *shape)) + 0.4).astype(np.float32)
 
 
 def randomise(model: nn.Module, seed: int = 5) -> nn.Module:
@@ -115,7 +116,7 @@ def assert_interpreted(plan: Plan, path: Path, *xs: np.ndarray) -> None:
         for a, b in zip(got if isinstance(got, tuple) else (got,), expected, strict=True):
             a = a.numpy()
             assert a.dtype == b.dtype == np.float32 and a.shape == b.shape
-            assert np.array_equal(a, b), f"{np.count_nonzero(a != b)} of {a.size} differ, by up to {np.abs(a - b).max()}"
+            assert np.array_equal(a, b), f"{np.count_nonzero(a != b)} of {a.size} differ, by {np.abs(a - b).max()}"
 
 
 def off_by(plan: Plan, model: nn.Module, x: np.ndarray) -> float:
@@ -136,7 +137,7 @@ def test_plans_equal_the_interpreter_of_their_file(name, per_channel, rounding, 
     assert plan.islands == []
     for batch in (1, 5):
         assert_interpreted(plan, tmp_path / "plan.safetensors", 2 * images(shape, batch, batch))
-    assert off_by(plan, model, x) < (0.05 if per_channel else 0.15)
+    assert off_by(plan, model, x) < 0.05
 
 
 # ---- generated nets
@@ -153,7 +154,7 @@ def nets(draw) -> tuple[nn.Module, tuple]:
         padding = draw(st.tuples(st.integers(0, 3), st.integers(0, 3)))
         groups = draw(st.sampled_from([g for g in range(1, c + 1) if c % g == 0]))
         o = groups * draw(st.integers(1, 7))
-        h, w = ((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, p, d, k, s in zip((h, w), padding, dilation, size, stride))
+        h, w = ((n + 2 * padding[i] - dilation[i] * (size[i] - 1) - 1) // stride[i] + 1 for i, n in enumerate((h, w)))
         if min(h, w) < 1:
             return draw(nets())
         layers.append(nn.Conv2d(c, o, size, stride, padding, dilation, groups, bias=draw(st.booleans())))
@@ -164,7 +165,7 @@ def nets(draw) -> tuple[nn.Module, tuple]:
     return nn.Sequential(*layers), shape
 
 
-@settings(max_examples=60)
+@settings(max_examples=100)
 @given(nets(), st.integers(0, 2**31), st.sampled_from(["single", "double"]), st.booleans(), st.integers(-12, 12))
 def test_generated_nets_equal_the_interpreter(tmp_path_factory, net, seed, rounding, per_channel, magnitude):
     model, shape = net
@@ -182,36 +183,33 @@ def test_weights_scales_and_biases_are_those_of_the_equations(per_channel, tmp_p
     model.to_int8(calibration=[x[:5], x[5:]], per_channel=per_channel).save(tmp_path / "plan.safetensors")
     plan = interpreter.Plan(tmp_path / "plan.safetensors")
     with no_grad():
-        y = model(x).numpy()
-    first, second, _ = plan.steps
-    (_, product), own = (first, second), plan.own(1)
-
-    scales = []
-    for attrs, prefix, data in ((first["attrs"], "scale", x), (product["attrs"], "scale_out", y)):
+        y = model.eval()(x).numpy()
+    assert [s["kind"] for s in plan.steps] == ["quantize", "product", "dequantize"]
+    first, product = plan.steps[0]["attrs"], plan.steps[1]["attrs"]
+    for attrs, name, data in ((first, "scale", x), (product, "scale_out", y)):
         lo, hi = min(float(data.min()), 0), max(float(data.max()), 0)
-        scales.append(np.float32((hi - lo) / 255))
-        assert attrs[prefix] == scales[-1]
-        assert attrs["zero_point"] == np.rint(-128 - lo / float(scales[-1]))
-    assert product["attrs"]["lo"] == product["attrs"]["zero_point"] == -128 and product["attrs"]["hi"] == 127   # ReLU
+        assert attrs[name] == np.float32((hi - lo) / 255)
+        assert attrs["zero_point"] == np.rint(-128 - lo / attrs[name])
+    assert product["lo"] == product["zero_point"] == -128 and product["hi"] == 127      # ReLU
 
-    layer, norm = model[0], model[1]
-    wide = {k: t.numpy().astype(np.float64) for k, t in (*layer.named_tensors(), *((f"bn.{k}", t) for k, t in norm.named_tensors()))}
-    g = wide["bn.weight"] / np.sqrt(wide["bn.running_var"] + norm.eps)
-    weight = (wide["weight"] * g[:, None, None, None]).astype(np.float32)
-    bias = ((wide["bias"] - wide["bn.running_mean"]) * g + wide["bn.bias"]).astype(np.float32)
+    own, (layer, norm) = plan.own(1), (dict(m.named_tensors()) for m in list(model)[:2])
+    layer, norm = ({k: t.numpy().astype(np.float64) for k, t in named.items()} for named in (layer, norm))
+    g = norm["weight"] / np.sqrt(norm["running_var"] + 1e-5)
+    weight = (layer["weight"] * g[:, None, None, None]).astype(np.float32)
+    bias = ((layer["bias"] - norm["running_mean"]) * g + norm["bias"]).astype(np.float32)
     largest = np.abs(weight).max(axis=(1, 2, 3)) if per_channel else np.full(5, np.abs(weight).max())
     scale = (largest.astype(np.float64) / 127).astype(np.float32)
     assert np.array_equal(own["scale"], scale)
     assert np.array_equal(own["weight"], np.rint(weight / scale[:, None, None, None]))
-    assert np.array_equal(own["bias"], np.rint(bias / (np.float64(scales[0]) * scale)))
+    assert np.array_equal(own["bias"], np.rint(bias / (first["scale"] * scale.astype(np.float64))))
 
 
 # ---- same bytes everywhere
 
 
 def test_threads_do_not_change_a_byte(tmp_path):
-    model = randomise(nn.Sequential(*conv(8, 33, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), *conv(33, 32, 3), nn.Sigmoid(),
-                                    nn.AdaptiveAvgPool2d(3)))
+    model = randomise(nn.Sequential(*conv(8, 33, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), *conv(33, 32, 3),
+                                    nn.Sigmoid(), nn.AdaptiveAvgPool2d(3)))
     x = images((8, 24, 22), 6, 0)
     plan = model.to_int8(calibration=[x])
     outputs = []
@@ -236,9 +234,9 @@ def test_instruction_sets_give_the_same_bytes(tmp_path):
     paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
     expected = hashlib.sha256(plan(x).numpy().tobytes()).hexdigest()
     for isa in dispatch.available():
+        environment = {**os.environ, "PYTHONPATH": paths, "TINYML_ISA": isa}
         done = subprocess.run([sys.executable, "-c", code, tmp_path / "plan.safetensors", tmp_path / "x.npy"],
-                              env={**os.environ, "PYTHONPATH": paths, "TINYML_ISA": isa}, capture_output=True, text=True,
-                              timeout=300, check=False)
+                              env=environment, capture_output=True, text=True, timeout=300, check=False)
         assert done.stdout.split() == [isa, expected], done.stderr
 
 
@@ -285,7 +283,7 @@ def test_what_plans_refuse():
     bad[1, 0, 2, 3] = bad[0, 0, 0, 0] = np.nan
     with pytest.raises(ShapeError, match="2 of 576 values to quantize in 0 are NaN"):
         plan(bad)
-    with pytest.raises(DtypeError, match="expected float32 .or int8. input, got int64"):
+    with pytest.raises(DtypeError, match=r"expected float32 \(or int8\) input, got int64"):
         plan(np.zeros((1, 3, 8, 8), np.int64))
     with pytest.raises(ShapeError, match=r"expected input \(B, 3, 8, 8\), got \(1, 3, 8, 7\)"):
         plan(x[:1, :, :, 1:])
@@ -312,7 +310,7 @@ def test_two_inputs_and_two_outputs(tmp_path):
     model = randomise(Then(lambda m, x, y: (m.a(x) + m.b(y), F.relu(m.a(x))), nn.Linear(4, 3), nn.Linear(2, 3)))
     x, y = images((4,), 5, 0), images((2,), 5, 1)
     graph = trace(model, x, y)
-    ranges = {n: (-2.0, 3.0) for n in graph.shapes}
+    ranges = dict.fromkeys(graph.shapes, (-2.0, 3.0))
     plan = lower(graph, ranges)
     assert isinstance(plan(x, y), tuple)
     assert_interpreted(plan, tmp_path / "plan.safetensors", x, y)
@@ -393,7 +391,7 @@ def test_integers_inside_a_plan():
 
 
 def wide_layer(k: int, bias: float) -> tuple[nn.Module, np.ndarray]:
-    """A linear layer of k weights of +-1, and inputs in [0, 1] that drive its sums to both ends, and near the middle."""
+    """A linear layer of k weights of +-1, and inputs in [0, 1] that drive its sums to both ends and between."""
     model = nn.Linear(k, 2)
     signs = np.where(np.random.default_rng(0).random(k) < 0.9, 1, -1)
     model.weight.data[...] = np.stack([signs, np.ones(k)])
@@ -431,13 +429,29 @@ def test_dead_and_huge_channels(tmp_path):
     assert np.array_equal(plan(x).numpy()[0, :, 0, 0], plan(x).numpy()[3, :, 2, 2])
 
 
+@pytest.mark.parametrize("rounding", ["single", "double"])
+def test_multipliers_from_tiny_to_huge(tmp_path, rounding):
+    """Output ranges far wider and far narrower than the results: equation (5) with s from 3 to 55, left shifts too."""
+    model = randomise(nn.Sequential(nn.Linear(6, 5), nn.ReLU6(), nn.Linear(5, 4)))
+    x = images((6,), 9, 0)
+    graph = trace(model, x)
+    ranges, last = calibrate(graph, [x]), graph.nodes[-1].output
+    shifts = set()
+    for exponent in range(-34, 60, 3):
+        lo, hi = (v * 2.0**exponent for v in ranges[last])
+        plan = lower(graph, {**ranges, last: (lo, hi)}, rounding=rounding)
+        assert_interpreted(plan, tmp_path / "plan.safetensors", x)
+        shifts.update(plan.steps[-2].layer.s)
+    assert min(shifts) < 8 and max(shifts) == 55
+
+
 # ---- what lower refuses
 
 
 def test_integer_inputs_are_refused():
     gpt = models.TinyGPT(11, 6, 1, 2, 8)
     ids = np.zeros((1, 6), np.int64)
-    with pytest.raises(DtypeError, match="needs float inputs, got int64 ids; use to_int8.. without calibration"):
+    with pytest.raises(DtypeError, match=r"needs float inputs, got int64 ids; use to_int8\(\) without calibration"):
         lower(trace(gpt, ids), {})
     with pytest.raises(DtypeError, match="needs float inputs, got int64 ids"):
         gpt.to_int8(calibration=[ids])
@@ -450,7 +464,7 @@ def test_ranges_that_int8_cannot_represent_are_named():
     ranges = calibrate(graph, [x])
     first, last = graph.nodes[1].output, graph.nodes[2].output
     for bad in ((0.0, np.nan), (-np.inf, 1.0)):
-        with pytest.raises(QuantizationError, match=r"activation range: expected finite bounds.*\(in layer linear in 2\)"):
+        with pytest.raises(QuantizationError, match=r"expected finite bounds.*\(in layer linear in 2\)"):
             lower(graph, {**ranges, last: bad})
     with pytest.raises(QuantizationError, match=r"the output scale is far too small for its input.*linear in 2"):
         lower(graph, {**ranges, last: (0.0, 1e-20)})

@@ -15,7 +15,7 @@ import numpy as np
 from .errors import ShapeError, TraceError
 from .nn.module import Module
 from .ops import Op
-from .tensor import FLOATS, OPS, Record, Tensor, apply, as_tensor, no_grad, record
+from .tensor import FLOATS, Record, Tensor, apply, as_tensor, no_grad, record
 
 
 @dataclass(frozen=True)
@@ -295,8 +295,8 @@ class _Merger:
             same = fits and kept.dtype == b.dtype and all(
                 np.array_equal(np.broadcast_to(kept, t.shape), t.data, equal_nan=t.dtype.kind == "f") for t in (a, b))
             if not same:
-                raise TraceError(f"trace: {where} reads a constant whose values differ between two runs of the model: it is "
-                                 "computed from the input outside the tape (numpy(), detach() or a comparison). Keep the "
+                raise TraceError(f"trace: {where} reads a constant whose values differ between two runs of the model: it "
+                                 "is computed from the input outside the tape (numpy(), detach() or a comparison). Keep the "
                                  "computation in Tensor ops")
         number = len(self.shapes)
         self.numbers[0][id(a)] = self.numbers[1][id(b)] = number
@@ -330,7 +330,7 @@ class _Merger:
         outputs = []
         for a, b in outs:
             if not isinstance(a, Tensor) or id(a) not in self.a.source or id(a) not in self.numbers[0]:
-                what = f"a {type(a).__name__}" if not isinstance(a, Tensor) else "a Tensor that does not depend on the input"
+                what = "a Tensor that does not depend on the input" if isinstance(a, Tensor) else f"a {type(a).__name__}"
                 raise TraceError(f"trace: the model returned {what}; expected a Tensor (or a tuple of them) computed from "
                                  "the input by ops. A result that went through NumPy is lost to the tape")
             outputs.append(self._operand(a, b, "the output"))

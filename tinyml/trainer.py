@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -85,6 +86,9 @@ class Trainer:
                     row |= {f"validation_{key}": value for key, value in found.items() if key != "count"}
                 row["seconds"] = time.perf_counter() - start
                 self.history.append(row)
+                if self.progress and validation is not None:
+                    tqdm.write("  " + ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in row.items()
+                                                if k.startswith("validation")), file=sys.stderr)
                 if self.checkpoint_dir is not None:
                     self._write_checkpoints(row, metric)
         return self.history

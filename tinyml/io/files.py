@@ -28,7 +28,8 @@ def serialize(model: Module) -> bytes:
     """The bytes that `save` writes."""
     about, tensors = describe_plan(model) if isinstance(model, Plan) else describe_module(model)
     about["version"] = VERSION
-    return to_bytes({k: np.asarray(v, order="C") for k, v in tensors.items()}, {"tinyml": json.dumps(about, separators=(",", ":"))})
+    metadata = {"tinyml": json.dumps(about, separators=(",", ":"))}
+    return to_bytes({k: np.asarray(v, order="C") for k, v in tensors.items()}, metadata)
 
 
 def save(model: Module, path: Any) -> None:
@@ -62,7 +63,7 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     try:
         with safe_open(str(path), "np") as file:
             metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open has no __iter__)
     except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
         raise FileError(f"{path}: not a readable safetensors file: {error}") from error
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .. import nn
+from ..errors import ShapeError
 from ..nn import functional as F
 from ..tensor import Tensor
 
@@ -64,6 +65,8 @@ class MLP(nn.Sequential):
     """Linear layers with ReLU between; images are flattened. sizes = (inputs, hidden..., classes)."""
 
     def __init__(self, *sizes: int):
+        if len(sizes) < 2:
+            raise ShapeError(f"MLP: expected at least two sizes (inputs, classes), got {sizes}")
         layers: list[nn.Module] = [nn.Flatten()]
         for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
             layers += [nn.ReLU()] if i else []

@@ -9,8 +9,11 @@ import numpy as np
 
 from .. import random
 from ..errors import ShapeError
-from ..ops import conv, dropout as dropout_ops, embedding as embedding_ops, linear as linear_ops, losses, norm, pooling
-from ..ops import arithmetic, pointwise, shape as shape_ops
+from ..ops import arithmetic, conv, losses, norm, pointwise, pooling
+from ..ops import dropout as dropout_ops
+from ..ops import embedding as embedding_ops
+from ..ops import linear as linear_ops
+from ..ops import shape as shape_ops
 from ..tensor import Tensor, apply, as_tensor
 
 Pair = int | tuple[int, int]

@@ -57,10 +57,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Module):
         return value._recipe
     if isinstance(value, (tuple, list)):
-        return type(value)(_plain(v) for v in value)
+        return tuple(_plain(v) for v in value) if isinstance(value, tuple) else [_plain(v) for v in value]
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
-    return value if value is None or isinstance(value, (bool, int, float, str, np.generic)) else Opaque(type(value).__name__)
+    plain = value is None or isinstance(value, (bool, int, float, str, np.generic))
+    return value if plain else Opaque(type(value).__name__)
 
 
 class Module:

@@ -56,8 +56,9 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[], Observer] = MinMax
         observers.setdefault(value, observer()).observe(x)
 
     with no_grad():
-        for batch, x in enumerate(tqdm(inputs_of(data), desc="calibrating", unit="batch", disable=not progress)):
-            graph(np.ascontiguousarray(x), observe=observe)
+        for x in tqdm(inputs_of(data), desc="calibrating", unit="batch", disable=not progress):
+            graph(x, observe=observe)
+            batch += 1
     if not observers:
         raise QuantizationError("calibration: expected at least one batch of data, got none")
     return {value: o.range() for value, o in observers.items()}

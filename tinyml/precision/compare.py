@@ -49,7 +49,8 @@ class Comparison:
         a, b = self.a, self.b
         rows = [("", *self.names, "change")]
         if a.accuracy is not None:
-            rows.append(("accuracy", f"{a.accuracy:.2%}", f"{b.accuracy:.2%}", f"{(b.accuracy - a.accuracy) * 100:+.2f} points"))
+            change = f"{(b.accuracy - a.accuracy) * 100:+.2f} points"
+            rows.append(("accuracy", f"{a.accuracy:.2%}", f"{b.accuracy:.2%}", change))
         if a.loss is not None:
             rows.append(("loss", f"{a.loss:.4f}", f"{b.loss:.4f}", f"{b.loss - a.loss:+.4f}"))
         rows += [

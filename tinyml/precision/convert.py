@@ -61,7 +61,8 @@ def _dynamic(model: Module, per_channel: bool) -> Module:
     copy = model.copy().eval()
     declared = {id(getattr(m, name)) for m in copy.modules() for name in m.int8_weights}
     if not declared:
-        raise DtypeError(f"to_int8: {type(model).__name__} has no layer with weights to quantize (linear, conv2d, embedding)")
+        raise DtypeError(f"to_int8: {type(model).__name__} has no layer with weights to quantize (linear, conv2d, "
+                         "embedding)")
 
     def change(name: str, t: Tensor) -> Tensor:
         t.requires_grad, t.grad = False, None       # gradients do not flow through int8

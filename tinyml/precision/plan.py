@@ -35,7 +35,7 @@ class Plan(Module):
         self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, info
         self.eval()
         last = {i: at for at, step in enumerate(steps) for i in step.inputs}
-        self._as_float = {i for s in steps if not isinstance(s, Quantize) for i in s.inputs} | {o.value for o in outputs}
+        self._as_float = {i for s in steps if s.kind != "quantize" for i in s.inputs} | {o.value for o in outputs}
         self._release = [[i for i in set(step.inputs) if last[i] == at] for at, step in enumerate(steps)]
 
     def forward(self, *inputs: Any) -> Any:
@@ -66,7 +66,8 @@ class Plan(Module):
         entered: dict[int, np.ndarray] = {}
         for slot, x in zip(self.inputs, given):
             if x.quantized is not None:
-                if slot.codec is None or x.axis is not None or (x.scale, x.zero_point) != (slot.codec.scale, slot.codec.zero_point):
+                meant = None if x.axis is not None else Codec(x.scale[()], int(x.zero_point))
+                if slot.codec is None or meant != slot.codec:
                     raise DtypeError(f"plan: expected int8 input with {slot.codec}, got {x.quantized}")
                 entered[slot.value] = integers.to_unsigned(x.data)
                 if slot.value in self._as_float:

@@ -114,7 +114,8 @@ class Add(Step):
     def run(self, values, batch):
         a, b = (floats.nhwc(v) if v.ndim == 4 else v for v in values)
         p = self.attrs
-        y = integers.add(a, b, tuple(p["zero_points"]), tuple(p["multipliers"]), p["shift"], p["zero_point"], p["lo"], p["hi"])
+        y = integers.add(a, b, tuple(p["zero_points"]), tuple(p["multipliers"]), p["shift"], p["zero_point"], p["lo"],
+                         p["hi"])
         return floats.nchw(y) if y.ndim == 4 else y
 
 
