@@ -47,7 +47,25 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     result = tinyml.precision.compare(model, int8, tests)
     if args.save:
         int8.save(f"{args.save}-seed{seed}.safetensors")
-    return {"seed": seed, **result.as_dict()}
+    return {"seed": seed, "history": trainer.history, **result.as_dict()}
+
+
+def plot(runs: list[dict[str, Any]], path: str) -> None:
+    """Draw training loss and test accuracy by epoch, a line a seed, with int8's accuracy as a point at the end."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    loss, accuracy = figure.subplots(1, 2)
+    for run in runs:
+        epochs = [row["epoch"] for row in run["history"]]
+        line, = loss.plot(epochs, [row["train_loss"] for row in run["history"]], label=f"seed {run['seed']}")
+        if "validation_accuracy" in run["history"][0]:
+            accuracy.plot(epochs, [row["validation_accuracy"] for row in run["history"]], color=line.get_color())
+        accuracy.plot(epochs[-1], run["b"]["accuracy"], "o", color=line.get_color())
+    loss.set(xlabel="epoch", ylabel="training loss")
+    accuracy.set(xlabel="epoch", ylabel="test accuracy (point: int8)")
+    loss.legend()
+    figure.savefig(path, dpi=120)
 
 
 def main() -> None:
@@ -67,9 +85,12 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true", help="measure the test split after each epoch")
     parser.add_argument("--checkpoints", metavar="FOLDER", help="keep the best and the last weights there")
     parser.add_argument("--save", metavar="PREFIX", help="save each int8 model")
+    parser.add_argument("--plot", metavar="FILE", help="draw loss and accuracy there (needs tinyml[plot])")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     args = parser.parse_args()
     runs = [run(args, seed) for seed in args.seeds]
+    if args.plot:
+        plot(runs, args.plot)
 
     def mean(figure) -> float:
         return statistics.mean(figure(r) for r in runs)

@@ -10,7 +10,7 @@ from tinyml import Tensor, data, models, nn
 from tinyml.errors import DtypeError, GradError, QuantizationError, ShapeError, TraceError
 from tinyml.nn import functional as F
 from tinyml.precision import Plan
-from tinyml.tensor import no_grad
+from tinyml.tape import no_grad
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -152,7 +152,7 @@ def test_dynamic_layers_compute_equation_9_exactly(layer, per_channel):
 
 
 def test_weights_are_stored_as_codes_of_a_quarter_of_the_bytes():
-    model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64))
+    model = nn.Sequential(nn.Linear(256, 512), nn.ReLU(), nn.Linear(512, 256))
     int8 = model.to_int8()
     for i in (0, 2):
         w, q = model[i].weight, int8[i].weight
@@ -163,7 +163,7 @@ def test_weights_are_stored_as_codes_of_a_quarter_of_the_bytes():
         assert int8[i].bias.dtype == np.float32
     assert int8.nbytes < 0.3 * model.nbytes
     assert "int8" in repr(int8) and "int8" not in repr(model)
-    assert model.to_int8(calibration=normal(5, 64)).nbytes < 0.35 * model.nbytes
+    assert model.to_int8(calibration=normal(5, 256)).nbytes < 0.3 * model.nbytes
 
 
 MODELS = {
@@ -246,7 +246,7 @@ def test_gradients_are_refused():
     model = models.MLP(6, 5, 3)
     x = Tensor(normal(2, 6), requires_grad=True)
     int8 = model.to_int8()
-    with pytest.raises(GradError, match="gradients do not flow through int8; .*fake-quantization"):
+    with pytest.raises(GradError, match=r"gradients do not flow through int8; .*fake-quantization"):
         int8(x)
     with no_grad():
         assert int8(x).shape == (2, 3)
@@ -271,7 +271,7 @@ class Own(nn.Module):
 
 
 def test_models_that_cannot_become_int8_are_refused():
-    with pytest.raises(DtypeError, match="Own has no layer with weights to quantize .linear, conv2d, embedding"):
+    with pytest.raises(DtypeError, match=r"Own has no layer with weights to quantize \(linear, conv2d, embedding\)"):
         Own().to_int8()
     model = models.MLP(4, 3)
     for int8 in (model.to_int8(), model.to_int8(calibration=normal(2, 4))):

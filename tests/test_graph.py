@@ -10,7 +10,7 @@ from tinyml import Tensor, models, nn, trace
 from tinyml.errors import ShapeError, TraceError
 from tinyml.graph import Batch
 from tinyml.nn import functional as F
-from tinyml.tensor import no_grad
+from tinyml.tape import no_grad
 
 
 class Windows(nn.Module):

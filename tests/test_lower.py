@@ -21,7 +21,7 @@ from tinyml._kernels import dispatch
 from tinyml.errors import DtypeError, QuantizationError, ShapeError
 from tinyml.nn import functional as F
 from tinyml.precision import Plan, calibrate, lower
-from tinyml.tensor import no_grad
+from tinyml.tape import no_grad
 
 
 class Then(nn.Module):

@@ -15,7 +15,8 @@ from tinyml.errors import DtypeError, ShapeError
 from tinyml.models import MLP, CifarCNN, ResNet8, TinyGPT
 from tinyml.models.gpt import sample
 from tinyml.nn import functional as F
-from tinyml.tensor import Tensor, no_grad
+from tinyml.tape import no_grad
+from tinyml.tensor import Tensor
 
 EXPECTED = dict(np.load(FOLDER / "nn.npz"))
 

@@ -11,7 +11,8 @@ import pytest
 import tinyml.ops
 from tinyml.errors import DtypeError, GradError, QuantizationError, ShapeError
 from tinyml.ops import Op
-from tinyml.tensor import FLOATS, OPS, Tensor, apply, no_grad
+from tinyml.tape import no_grad
+from tinyml.tensor import FLOATS, OPS, Tensor, apply
 from tinyml.testing import check_op, gradcheck
 
 NAMES = sorted(OPS)

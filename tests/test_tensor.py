@@ -16,7 +16,8 @@ from hypothesis.extra import numpy as hnp
 
 import tinyml.ops  # noqa: F401  (registers the ops that Tensor's methods call)
 from tinyml.errors import DtypeError, GradError, QuantizationError, ShapeError
-from tinyml.tensor import OPS, Tensor, apply, call, no_grad, record, unbroadcast
+from tinyml.tape import no_grad, record, unbroadcast
+from tinyml.tensor import OPS, Tensor, apply, call
 from tinyml.testing import gradcheck
 
 

@@ -16,7 +16,8 @@ from tinyml.data import ArrayDataset, DataLoader, TextDataset
 from tinyml.errors import DtypeError, FileError, NonFiniteError, ShapeError
 from tinyml.models import MLP, CifarCNN, TinyGPT
 from tinyml.nn import functional as F
-from tinyml.tensor import Tensor, state
+from tinyml.tape import state
+from tinyml.tensor import Tensor
 from tinyml.trainer import Trainer
 
 

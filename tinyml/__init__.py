@@ -5,7 +5,8 @@ from ._kernels.dispatch import config, get_num_threads, set_num_threads, show_co
 from .graph import trace
 from .io import load, save
 from .random import manual_seed
-from .tensor import Tensor, no_grad
+from .tape import no_grad
+from .tensor import Tensor
 from .trainer import Trainer
 
 __version__ = "0.1.0"

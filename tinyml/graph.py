@@ -15,7 +15,8 @@ import numpy as np
 from .errors import ShapeError, TraceError
 from .nn.module import Module
 from .ops import Op
-from .tensor import FLOATS, Record, Tensor, apply, as_tensor, no_grad, record
+from .tape import Record, no_grad, record
+from .tensor import FLOATS, Tensor, apply, as_tensor
 
 
 @dataclass(frozen=True)
@@ -296,8 +297,8 @@ class _Merger:
                 np.array_equal(np.broadcast_to(kept, t.shape), t.data, equal_nan=t.dtype.kind == "f") for t in (a, b))
             if not same:
                 raise TraceError(f"trace: {where} reads a constant whose values differ between two runs of the model: it "
-                                 "is computed from the input outside the tape (numpy(), detach() or a comparison). Keep the "
-                                 "computation in Tensor ops")
+                                 "is computed from the input outside the tape (numpy(), detach() or a comparison). Keep "
+                                 "the computation in Tensor ops")
         number = len(self.shapes)
         self.numbers[0][id(a)] = self.numbers[1][id(b)] = number
         self.constants[number] = Constant(Tensor(kept) if axes else a, self.names.get(id(a), ""), axes)

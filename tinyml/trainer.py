@@ -22,7 +22,8 @@ from .errors import DtypeError, FileError, NonFiniteError, ShapeError
 from .nn import functional as F
 from .nn.module import Module, Parameter
 from .optim import Optimizer, Schedule, clip_grad_norm_
-from .tensor import FLOATS, Record, Tensor, as_tensor, no_grad, record
+from .tape import Record, no_grad, record
+from .tensor import FLOATS, Tensor, as_tensor
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 

@@ -10,7 +10,8 @@ import numpy as np
 from .. import nn, random
 from ..errors import DtypeError, ShapeError
 from ..nn import functional as F
-from ..tensor import INTEGERS, Tensor, as_tensor, no_grad
+from ..tape import no_grad
+from ..tensor import INTEGERS, Tensor, as_tensor
 
 
 class Block(nn.Module):

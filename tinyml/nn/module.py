@@ -5,17 +5,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
 from ..errors import DtypeError, ShapeError, TinymlError
-from ..tensor import FLOATS, Tensor, state
+from ..tape import state
+from ..tensor import FLOATS, Tensor
 
 # What packages above nn add to every module: Module.to_int8, save, ... look themselves up here, because imports run one
 # way and nn cannot see them.
 conversions: dict[str, Callable] = {}
 
+M = TypeVar("M", bound="Module")
 MODULES: dict[str, type[Module]] = {}       # every Module class by its qualified name, for files that name classes
 
 
@@ -73,7 +75,7 @@ class Module:
     training: bool
     int8_weights: ClassVar[tuple[str, ...]] = ()    # parameters that to_int8() may store as int8, scale per index of axis 0
 
-    def __new__(cls, *args: Any, **kwargs: Any) -> Module:
+    def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
         self = super().__new__(cls)
         object.__setattr__(self, "training", True)
         object.__setattr__(self, "_name", "")
@@ -149,13 +151,13 @@ class Module:
             p.grad = None
 
     # -- modes --------------------------------------------------------------------------------------------------------
-    def train(self, mode: bool = True) -> Module:
+    def train(self: M, mode: bool = True) -> M:
         """Training mode (dropout drops, batch norm takes the batch's moments), in the whole tree."""
         for m in self.modules():
             m.training = mode
         return self
 
-    def eval(self) -> Module:
+    def eval(self: M) -> M:
         """Evaluation mode, in the whole tree."""
         return self.train(False)
 
@@ -203,7 +205,7 @@ class Module:
         distinct = {id(t): t for _, t in self.named_tensors()}
         return sum(t.nbytes for t in distinct.values())
 
-    def copy(self) -> Module:
+    def copy(self: M) -> M:
         """A deep copy; tied parameters stay tied."""
         return copy.deepcopy(self)
 
@@ -238,14 +240,8 @@ class Module:
         return f"{type(self).__name__}({about}{',' if about and body else ''}{body})"
 
 
-class Sequential(Module):
-    """Modules one after the other; names are "0", "1", ..."""
-
-    def __init__(self, *layers: Module):
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise DtypeError(f"Sequential: expected Modules, got {type(layer).__name__} at position {i}")
-            setattr(self, str(i), layer)
+class _Numbered(Module):
+    """Submodules named "0", "1", ..., as a sequence."""
 
     def __len__(self) -> int:
         return sum(1 for _ in self.children())
@@ -256,13 +252,23 @@ class Sequential(Module):
     def __getitem__(self, i: int) -> Module:
         return [child for _, child in self.children()][i]
 
+
+class Sequential(_Numbered):
+    """Modules one after the other; names are "0", "1", ..."""
+
+    def __init__(self, *layers: Module):
+        for i, layer in enumerate(layers):
+            if not isinstance(layer, Module):
+                raise DtypeError(f"Sequential: expected Modules, got {type(layer).__name__} at position {i}")
+            setattr(self, str(i), layer)
+
     def forward(self, x: Any) -> Any:
         for layer in self:
             x = layer(x)
         return x
 
 
-class ModuleList(Module):
+class ModuleList(_Numbered):
     """Modules in a list, called by the module that holds it; names are "0", "1", ..."""
 
     def __init__(self, layers: Any = ()):
@@ -275,7 +281,3 @@ class ModuleList(Module):
             raise DtypeError(f"ModuleList: expected Modules, got {type(layer).__name__}")
         setattr(self, str(len(self)), layer)
         return self
-
-    __len__ = Sequential.__len__
-    __iter__ = Sequential.__iter__
-    __getitem__ = Sequential.__getitem__

@@ -14,7 +14,8 @@ import numpy as np
 
 from .. import tensor
 from ..errors import DtypeError, ShapeError
-from ..tensor import Context, Tensor
+from ..tape import Context
+from ..tensor import Tensor
 
 
 @dataclass

@@ -10,7 +10,8 @@ from tqdm import tqdm
 
 from ..errors import QuantizationError, ShapeError
 from ..graph import Graph
-from ..tensor import FLOATS, Tensor, no_grad
+from ..tape import no_grad
+from ..tensor import FLOATS, Tensor
 from .observers import MinMax, Observer
 
 Ranges = dict[int, tuple[float, float]]
@@ -28,7 +29,8 @@ def inputs_of(data: Any) -> Iterator[np.ndarray]:
                          f"{type(data).__name__}")
     for batch in data:
         x = batch[0] if isinstance(batch, (tuple, list)) else batch
-        yield x.data if isinstance(x, Tensor) else np.asarray(x)
+        x = x.data if isinstance(x, Tensor) else np.asarray(x)
+        yield x.astype(np.float32) if x.dtype == np.float64 else x      # NumPy's default; plans take float32
 
 
 def calibrate(graph: Graph, data: Any, observer: Callable[[], Observer] = MinMax, progress: bool = False) -> Ranges:

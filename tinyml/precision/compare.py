@@ -13,7 +13,8 @@ import numpy as np
 from ..errors import ShapeError
 from ..nn import functional as F
 from ..nn.module import Module, conversions
-from ..tensor import Tensor, as_tensor, no_grad
+from ..tape import no_grad
+from ..tensor import Tensor, as_tensor
 
 
 @dataclass

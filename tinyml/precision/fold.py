@@ -9,7 +9,8 @@ from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval
 from ..ops.pointwise import Clip, ReLU
-from ..tensor import Tensor, apply, no_grad
+from ..tape import no_grad
+from ..tensor import Tensor, apply
 
 
 def fold_constants(graph: Graph) -> None:

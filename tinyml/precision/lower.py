@@ -10,7 +10,8 @@ from .._kernels import fixed_point, integers
 from ..errors import DtypeError, QuantizationError, TinymlError
 from ..graph import Graph, Node
 from ..ops import Codec, Operand, Target
-from ..tensor import FLOATS, Tensor, apply, no_grad
+from ..tape import no_grad
+from ..tensor import FLOATS, Tensor, apply
 from .calibrate import Ranges
 from .fold import fold_batch_norm, fold_constants, fuse_activations
 from .plan import Plan, Slot

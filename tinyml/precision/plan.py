@@ -12,7 +12,8 @@ from ..errors import DtypeError, TraceError
 from ..graph import Batch, check_inputs
 from ..nn.module import Module
 from ..ops import Codec
-from ..tensor import FLOATS, Tensor, as_tensor, state
+from ..tape import state
+from ..tensor import FLOATS, Tensor, as_tensor
 from .steps import Dequantize, Quantize, Step
 
 

@@ -13,7 +13,8 @@ from .._kernels import floats, integers
 from .._kernels.windows import Window
 from ..errors import ShapeError
 from ..graph import Constant, resolve, resolve_constant
-from ..tensor import OPS, Tensor, apply, no_grad
+from ..tape import no_grad
+from ..tensor import OPS, Tensor, apply
 
 STEPS: dict[str, type[Step]] = {}
 
