@@ -35,14 +35,13 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     augment = data.Compose([data.RandomFlip(), data.RandomShift(args.shift, args.mode)])
     loader = data.DataLoader(train, args.batch, shuffle=True, drop_last=True, seed=seed, transform=augment)
     tests = data.DataLoader(test, 100)
-    channels = train[[0]][0].shape[1]
+    channels = train[0][0].shape[0]
     model = getattr(models, args.model)(in_channels=channels, classes=10, width=args.width)
     optimizer = optim.AdamW(model.parameters(), lr=args.lr, weight_decay=args.weight_decay)
     schedule = optim.OneCycleLR(optimizer, args.lr, args.epochs * len(loader))
     trainer = tinyml.Trainer(model, optimizer, schedule=schedule, checkpoint_dir=args.checkpoints)
     trainer.fit(loader, args.epochs, validation=tests if args.validate else None)
-    x, _ = train[list(range(min(args.calibration, len(train))))]
-    int8 = model.to_int8(calibration=[x[i : i + 64] for i in range(0, len(x), 64)])
+    int8 = model.to_int8(calibration=[train[range(min(args.calibration, len(train)))]])
     print(f"\nseed {seed}")
     result = tinyml.precision.compare(model, int8, tests)
     if args.save:
