@@ -77,7 +77,7 @@ WRONG = {
     "another size later": ([X, X[:, :, 1:]], ShapeError, r"expected input \(B, 3, 6, 6\), got \(10, 3, 5, 6\)"),
     "integers": ([(X * 9).astype(np.uint8)], DtypeError, "conv2d: operand 1 is uint8, expected float"),
     "a number": (5, ShapeError, "expected an iterable of batches .*, got int"),
-    "a data set": (data.ArrayDataset(X, np.zeros(10)), ShapeError, "expected an iterable of batches .* got ArrayDataset"),
+    "a data set": (data.ArrayDataset(X, np.zeros(10)), ShapeError, "an iterable of batches .* got ArrayDataset"),
 }
 
 
@@ -130,16 +130,17 @@ def dynamic(x: np.ndarray, layer: nn.Module, per_channel: bool) -> np.ndarray:
     codes, s_w = codes_of(w.reshape(*w.shape[:2], *(w.shape[2:] or (1, 1))), per_channel)
     s_x = np.abs(x).max(axis=(1, 2, 3)) / np.float32(127)
     q = np.rint(x / s_x[:, None, None, None]).astype(np.int64)
-    window = {k: list(getattr(layer, k, v)) for k, v in {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1)}.items()}
-    acc = interpreter.convolve(q, codes, {**window, "groups": getattr(layer, "groups", 1), "size": list(codes.shape[2:])})
+    window = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
+    window = {k: getattr(layer, k, v) for k, v in window.items()}
+    acc = interpreter.convolve(q, codes, {**window, "size": list(codes.shape[2:])})
     y = acc.astype(np.float32) * (s_x[:, None] * s_w)[:, :, None, None]
     return y if layer.bias is None else y + layer.bias.numpy()[:, None, None]
 
 
 @pytest.mark.parametrize("per_channel", [True, False])
-@pytest.mark.parametrize("layer", [nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(4, 6, (2, 3), (2, 1), (0, 2), (1, 2), groups=2),
-                                   nn.Conv2d(5, 17, 1, bias=False), nn.Linear(7, 5), nn.Linear(130, 33, bias=False)],
-                         ids=str)
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 5, 3, padding=1), nn.Conv2d(5, 17, 1, bias=False),
+                                   nn.Conv2d(4, 6, (2, 3), (2, 1), (0, 2), (1, 2), groups=2),
+                                   nn.Linear(7, 5), nn.Linear(130, 33, bias=False)], ids=str)
 def test_dynamic_layers_compute_equation_9_exactly(layer, per_channel):
     int8 = layer.to_int8(per_channel=per_channel)
     if isinstance(layer, nn.Linear):

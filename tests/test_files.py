@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -14,11 +15,10 @@ from safetensors import safe_open
 from safetensors.numpy import save as to_bytes
 
 import tinyml
-from tinyml import Tensor, io, models, nn
+from tinyml import Tensor, io, models, nn, no_grad
 from tinyml.errors import FileError, TinymlError
 from tinyml.nn import functional as F
 from tinyml.nn.module import MODULES
-from tinyml.tensor import no_grad
 
 
 def normal(*shape: int, seed: int = 0) -> np.ndarray:
@@ -175,7 +175,8 @@ def test_an_unknown_class_is_named_with_what_to_do(tmp_path, monkeypatch):
     model.save(tmp_path / "model")
     name = f"{Own.__module__}.Own"
     monkeypatch.delitem(MODULES, name)
-    with pytest.raises(FileError, match=rf"class {re.escape(name)} is not known here; import .*load\(path, model=...\)"):
+    message = rf"class {re.escape(name)} is not known here; import .*load\(path, model=...\)"
+    with pytest.raises(FileError, match=message):
         tinyml.load(tmp_path / "model")
     instance = Own([6, 4], 2.5, nn.Linear(6, 6), nn.Sequential(nn.GELU("tanh"), nn.Dropout(0.25)))
     assert tinyml.load(tmp_path / "model", model=instance) is instance
@@ -202,7 +203,7 @@ def kind_of_layer(model):
 
 
 def size(model):
-    setattr(model, "4", nn.Linear(64, 7))
+    setattr(model, "4", nn.Linear(4, 7))
 
 
 @pytest.mark.parametrize("change", [stride, layer, kind_of_layer, size])
@@ -215,13 +216,8 @@ def test_a_model_that_was_changed_after_it_was_built_is_refused(change, tmp_path
     model = build()
     change(model)
     path = tmp_path / "model"
-    if change is size:
-        model.save(path)
-        with pytest.raises(FileError, match=r"changed after it was built|expected tensor 4.weight \(5, 4\), got \(7, 64\)"):
-            tinyml.load(path)
-        return
     model.save(path)
-    with pytest.raises(FileError, match="changed after it was built; pass the same model to load"):
+    with pytest.raises(FileError, match=r"as layer '.*', got .*: it was changed after it was built; pass the same"):
         tinyml.load(path)
     same = build()
     change(same)
@@ -276,7 +272,7 @@ def test_places_that_cannot_be_written(tmp_path):
 # ---- files that are no model
 
 
-def rewritten(path: Path, about: object | None = None, arrays: dict | None = None, metadata: dict | None = None) -> None:
+def rewritten(path: Path, about: object = None, arrays: dict | None = None, metadata: dict | None = None) -> None:
     """`path` with another description, other arrays, or other metadata altogether."""
     with safe_open(path, "np") as file:
         found = {name: file.get_tensor(name) for name in file.keys()}       # noqa: SIM118
@@ -295,19 +291,21 @@ def test_missing_foreign_and_newer_files(tmp_path):
     for place in (path, tmp_path):
         with pytest.raises(FileError, match="no such file"):
             tinyml.load(place)
-    contents = {b"": "not a readable safetensors file", b"\0" * 4: "not a readable", b"PK\3\4" + b"\0" * 60: "not a readable",
-                struct.pack("<Q", 2**63) + b"{}": "not a readable", struct.pack("<Q", 2) + b"[]": "not a readable",
-                to_bytes({"w": ROWS}): "without tinyml's description; load its arrays with safetensors and load_state_dict",
-                to_bytes({"w": ROWS}, {"format": "pt"}): "without tinyml's description"}
-    for content, message in contents.items():
+    huge, no_header = struct.pack("<Q", 2**63) + b"{}", struct.pack("<Q", 2) + b"[]"
+    for content in (b"", b"\0" * 4, b"PK\3\4" + b"\0" * 60, huge, no_header):
         path.write_bytes(content)
-        with pytest.raises(FileError, match=f"{re.escape(str(path))}: .*{message}"):
+        with pytest.raises(FileError, match=f"{re.escape(str(path))}: not a readable safetensors file"):
+            tinyml.load(path)
+    for content in (to_bytes({"w": ROWS}), to_bytes({"w": ROWS}, {"format": "pt"})):
+        path.write_bytes(content)
+        with pytest.raises(FileError, match=r"without tinyml's description; load its arrays with .* load_state_dict"):
             tinyml.load(path)
 
     models.MLP(6, 5).save(path)
     good = described(path)
     for about, message in {
-        "{": "damaged description", "[" * 100_000: "damaged description", "7": "expected version 1 of the format, got int",
+        "{": "damaged description", "[" * 100_000: "damaged description",
+        "7": "expected version 1 of the format, got int",
         json.dumps({**good, "version": 2}): "expected version 1 of the format, got 2",
         json.dumps({k: v for k, v in good.items() if k != "version"}): "expected version 1 of the format, got None",
         json.dumps({**good, "kind": "dataset"}): "expected a module or a plan, got 'dataset'",
@@ -348,7 +346,7 @@ def test_arrays_must_be_those_of_the_model(tmp_path):
 def test_bfloat16_of_another_framework(tmp_path):
     header = json.dumps({"w": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
     (tmp_path / "model").write_bytes(struct.pack("<Q", len(header)) + header + b"\0" * 4)
-    with pytest.raises(FileError, match="not a readable safetensors file|without tinyml's description"):
+    with pytest.raises(FileError, match=r"not a readable safetensors file|without tinyml's description"):
         tinyml.load(tmp_path / "model")
 
 
@@ -364,13 +362,16 @@ def test_classes_are_looked_up_never_imported(tmp_path):
 
 
 def test_nothing_unpickles():
-    package = Path(tinyml.__file__).parent
-    for source in package.rglob("*.py*"):
-        if source.suffix in (".py", ".pyx"):
-            text = source.read_text()
-            found = re.search(r"^\s*(import|from)\s+(pickle|marshal|shelve|dill)|allow_pickle=True|\b(eval|exec)\(", text, re.M)
-            found = found and found.group() != ".eval(" and found
-            assert not found or text[found.start() - 1] in "._ ", f"{source}: {found.group()}"
+    """No unpickler is imported, nothing evaluates text, and NumPy may not load objects."""
+    for source in Path(tinyml.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(source.read_text())):
+            names = {a.name for a in node.names} if isinstance(node, ast.Import) else set()
+            names |= {node.module} if isinstance(node, ast.ImportFrom) else set()
+            names |= {node.func.id} if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else set()
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert getattr(node.value, "value", True) is False, f"{source}: allow_pickle"
+            forbidden = {"pickle", "marshal", "shelve", "dill", "eval", "exec", "compile", "__import__"}
+            assert not names & forbidden, f"{source}:{getattr(node, 'lineno', '?')}: {names & forbidden}"
 
 
 # ---- damage: FileError at load, or a model that works or says what is wrong
@@ -398,7 +399,8 @@ def test_every_truncation_is_refused(kind, tmp_path):
     content = io.serialize(model)
     header = 8 + struct.unpack("<Q", content[:8])[0]
     rng = np.random.default_rng(0)
-    for n in {*range(12), header - 1, header, header + 1, len(content) - 1, *rng.integers(12, len(content), 12).tolist()}:
+    sizes = [*range(12), header - 1, header, header + 1, len(content) - 1, *rng.integers(12, len(content), 12)]
+    for n in sizes:
         path.write_bytes(content[:n])
         assert check_damaged(path, x), f"cut to {n} of {len(content)} bytes"
     path.write_bytes(content + b"\0")
@@ -435,8 +437,9 @@ def leaves(value: object, at: tuple = ()) -> list[tuple]:
     return [at] * bool(at) + [p for k, v in inner for p in leaves(v, (*at, k))]
 
 
-VALUES = (None, True, False, -1, 0, 1, 2, 3, 7, 200, -200, 2**40, 0.5, -1.5, 1e30, "", "weight", "float32", [], [1], [0, 0],
-          [[1, 2], [3, 4]], {}, {"tuple": []}, {"batch": 1}, {"tuple": [2, 2]}, {"array": "weight"}, {"slice": [1, 0, 0]})
+VALUES = (None, True, False, -1, 0, 1, 2, 3, 7, 200, -200, 2000, 0.5, -1.5, 1e30, "", "weight", "float32", [], [1],
+          [0, 0], [[1, 2], [3, 4]], {}, {"tuple": []}, {"batch": 1}, {"tuple": [2, 2]}, {"array": "weight"},
+          {"slice": [1, 0, 0]})
 
 
 @every_kind
@@ -481,11 +484,12 @@ def test_plans_with_other_arrays(kind, tmp_path):
             arrays = {name: file.get_tensor(name) for name in file.keys()}      # noqa: SIM118
         name = list(arrays)[rng.integers(len(arrays))]
         a = arrays[name]
-        changes = [lambda a: a[:-1] if a.ndim else a[None], lambda a: np.concatenate([a, a]) if a.ndim else a,
-                   lambda a: a.reshape(-1), lambda a: a[None], lambda a: a.astype(np.float32), lambda a: a.astype(np.int64),
-                   lambda a: a.T, lambda a: rng.integers(-128, 127, a.shape).astype(a.dtype), lambda a: -a if a.dtype != bool else a,
-                   lambda a: (a.astype(np.int64) * 1000 + 12345).astype(a.dtype), lambda a: a[:0] if a.ndim else a]
-        arrays[name] = np.ascontiguousarray(changes[rng.integers(len(changes))](a))
+        noise = rng.integers(-128, 127, a.shape).astype(a.dtype)
+        large = (a.astype(np.int64) * 1000 + 12345).astype(a.dtype)
+        flat = a.reshape(-1)
+        changes = [flat, flat[:-1], flat[:0], np.concatenate([a[None], a[None]]), a[None], a.T, a.astype(np.float32),
+                   a.astype(np.int64), noise, large, -a, a[:-1] if a.ndim else a, a[..., :1] if a.ndim else a]
+        arrays[name] = np.ascontiguousarray(changes[rng.integers(len(changes))])
         rewritten(path, arrays=arrays)
         try:
             check_damaged(path, x)

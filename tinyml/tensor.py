@@ -34,7 +34,7 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
     """Run `op` on Tensors (or what becomes one; None for an absent operand) and note it on the tape.
 
     float16 operands are computed in float32 and the result is float16 only if all float operands are; float32 meeting
-    float64 becomes float64. int8 operands run the op's integer rule.
+    float64 becomes float64, except in layers (`one_precision`), where it is an error: there it is always a mistake. int8 operands run the op's integer rule.
 
     Raises:
         DtypeError, ShapeError: from the op, naming it; GradError: a gradient through int8 is asked for.
@@ -57,6 +57,9 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
         floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
         half = floats == {_F16} and not op.any_dtype
         if len(floats) > 1 or half:
+            if op.one_precision and _F64 in floats:
+                raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would take "
+                                 "a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
             wide = _F64 if _F64 in floats else _F32
             arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide else a for a in arrays]
         result = op.forward(context, *arrays, **attrs)

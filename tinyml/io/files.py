@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,20 @@ def save(model: Module, path: Any) -> None:
         FileError: an attribute that cannot be written, or the file cannot.
     """
     path, data = Path(path), serialize(model)
-    temporary = path.with_name(path.name + ".partial")
+    temporary = None
     try:
+        temporary = path.with_name(path.name + ".partial")
         with open(temporary, "wb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise FileError(f"{path}: cannot write: {error.strerror}") from error
+    except (OSError, ValueError) as error:      # ValueError: no name, or one that no file can have
+        raise FileError(f"{path}: cannot write: {getattr(error, 'strerror', None) or error}") from error
+    finally:
+        if temporary is not None:
+            with suppress(OSError, ValueError):
+                temporary.unlink()      # there only if the file did not get its name
 
 
 def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -64,14 +69,14 @@ def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         with safe_open(str(path), "np") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (safe_open has no __iter__)
-    except (SafetensorError, OSError, ValueError, TypeError, KeyError) as error:
+    except (SafetensorError, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise FileError(f"{path}: not a readable safetensors file: {error}") from error
     try:
         about = json.loads(metadata["tinyml"])
     except KeyError:
         raise FileError(f"{path}: a safetensors file without tinyml's description; load its arrays with safetensors and "
                         "load_state_dict") from None
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:
         raise FileError(f"{path}: damaged description: {error}") from error
     if not isinstance(about, dict) or about.get("version") != VERSION:
         found = about.get("version") if isinstance(about, dict) else type(about).__name__
@@ -98,7 +103,7 @@ def load(path: Any, model: Module | None = None) -> Module:
         return load_tensors(build(about["recipe"], MODULES) if model is None else model, about, arrays)
     except TinymlError as error:
         raise FileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
+    except Exception as error:      # constructors and steps raise anything when given anything
         raise FileError(f"{path}: damaged description: {type(error).__name__}: {error}") from error
     finally:
         random.set_state(state)     # building a model draws initial values that the file replaces

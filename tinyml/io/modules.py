@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
 
 from ..errors import FileError
-from ..nn.module import Module, Opaque, Recipe
+from ..nn.module import Module, Opaque, Parameter, Recipe
 from ..precision.encoding import decode, encode
 from ..tensor import INT8, Tensor
 
@@ -21,7 +22,9 @@ def write_recipe(recipe: Recipe) -> dict[str, Any]:
     def one(value: Any) -> Any:
         if isinstance(value, Recipe):
             return {"module": write_recipe(value)}
-        if isinstance(value, (tuple, list)):
+        if isinstance(value, list):
+            return [one(v) for v in value]
+        if isinstance(value, tuple):
             return {"tuple": [one(v) for v in value]}
         if isinstance(value, (Opaque, dict)):
             kind = value.kind if isinstance(value, Opaque) else "dict"
@@ -40,6 +43,8 @@ def build(about: dict[str, Any], classes: dict[str, type[Module]]) -> Module:
             return build(value["module"], classes)
         if isinstance(value, dict) and "tuple" in value:
             return tuple(one(v) for v in value["tuple"])
+        if isinstance(value, list):
+            return [one(v) for v in value]
         return decode(value, {})
 
     name = about["class"]
@@ -50,7 +55,8 @@ def build(about: dict[str, Any], classes: dict[str, type[Module]]) -> Module:
 
 
 def _layout(module: Module) -> list[list[str]]:
-    return [[name, type(m).__name__] for name, m in module.named_modules()]
+    """Name, class and numbers (stride, eps, ...) of every layer: what tensors alone do not tell."""
+    return [[name, f"{type(m).__name__}({m.describe()})"] for name, m in module.named_modules()]
 
 
 def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -80,14 +86,18 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
         FileError: a model of another layout, or tensors that are missing, misshapen or left over.
     """
     if _layout(model) != about["layout"]:
-        raise FileError(f"expected a model with the layers {_brief(about['layout'])}, got {_brief(_layout(model))}: it was "
-                        "changed after it was built; pass the same model to load(path, model=...)")
+        pairs = zip_longest(about["layout"], _layout(model), fillvalue=("", "no layer"))
+        (name, wanted), (_, got) = next(pair for pair in pairs if list(pair[0]) != list(pair[1]))
+        raise FileError(f"expected a model with {wanted} as layer {name!r}, got {got}: it was changed after it was built; "
+                        "pass the same model to load(path, model=...)")
     axes, ties = about["axes"], about["ties"]
     own = dict(model.named_tensors())
     left = set(arrays)
     loaded: dict[str, Tensor] = {}
     for name, t in own.items():
         if name in ties:
+            if ties[name] in ties or own[ties[name]].shape != t.shape:
+                raise FileError(f"{name} cannot share the elements of {ties[name]}")
             continue
         if name not in arrays or arrays[name].shape != t.shape:
             raise FileError(f"expected tensor {name} {t.shape}, got "
@@ -107,7 +117,7 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
             loaded[name] = Tensor(arrays[name].copy())
     if left:
         raise FileError(f"tensors that no layer has: {', '.join(sorted(left)[:5])}")
-    frozen = bool(axes)
+    frozen = any(isinstance(own[name], Parameter) for name in axes)     # int8 weights: nothing is left to train
     for prefix, module in list(model.named_modules()):
         for attribute, t in list(vars(module).items()):
             if isinstance(t, Tensor):
@@ -116,8 +126,3 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
                 module.replace_tensor(attribute, loaded[origin], trainable=t.requires_grad and not frozen)
                 loaded[origin] = getattr(module, attribute)     # the next tied name gets the same Parameter
     return model.eval()
-
-
-def _brief(layout: list) -> str:
-    kinds = [kind for _, kind in layout]
-    return ", ".join(kinds[:6]) + (f" and {len(kinds) - 6} more" if len(kinds) > 6 else "")

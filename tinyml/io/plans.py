@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from .._kernels import fixed_point
 from ..errors import FileError
+from ..graph import Batch, resolve
 from ..ops import Codec
 from ..precision.encoding import decode, encode
 from ..precision.plan import Plan, Slot
@@ -36,17 +38,25 @@ def _slot(slot: Slot) -> dict[str, Any]:
 
 
 def _load_slot(about: dict[str, Any]) -> Slot:
-    codec = None if about["codec"] is None else Codec(np.float32(about["codec"][0]), int(about["codec"][1]))
-    return Slot(int(about["value"]), decode(about["shape"], {}), codec)
+    codec = None
+    if about["codec"] is not None:
+        scale, zero_point = about["codec"]
+        codec = Codec(fixed_point.check_scale(scale, "codec")[()], int(np.int8(zero_point)))
+    shape = decode(about["shape"], {})
+    if not isinstance(shape, tuple) or not all(isinstance(n, (int, Batch)) for n in shape):
+        raise FileError(f"expected the shape of an input or output, got {shape!r}")
+    return Slot(int(about["value"]), shape, codec)
 
 
 def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
     """The plan that `describe_plan` described.
 
     Raises:
-        FileError: unknown steps or ops, values read before they are made.
+        FileError: unknown steps or ops, values read before they are made, steps that do not fit each other.
     """
     inputs, outputs = ([_load_slot(s) for s in about[k]] for k in ("inputs", "outputs"))
+    if not inputs or not outputs or about["info"]["single_output"] is not (len(outputs) == 1):
+        raise FileError(f"expected inputs and outputs, got {len(inputs)} and {len(outputs)}")
     made = {s.value for s in inputs}
     steps = []
     for at, s in enumerate(about["steps"]):
@@ -58,10 +68,24 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
             attrs["attrs"] = {k: decode(v, own) for k, v in s["attrs"]["attrs"].items()}
         if s["kind"] in ("codes", "island") and attrs["op"] not in OPS:
             raise FileError(f"step {at} uses the op {attrs['op']!r}, which is not known here; import its definition first")
-        if not made.issuperset(s["inputs"]):
-            raise FileError(f"step {at} reads values that no step makes before it")
+        if s["kind"] == "codes" and OPS[attrs["op"]].int8 != "codes":
+            raise FileError(f"step {at} runs {attrs['op']} on codes, which has no such rule")
+        if not made.issuperset(s["inputs"]) or s["output"] in made:
+            raise FileError(f"step {at} reads values that no step makes before it, or makes one again")
         made.add(s["output"])
-        steps.append(STEPS[s["kind"]](list(s["inputs"]), s["output"], s["name"], attrs, own))
+        steps.append(STEPS[s["kind"]](list(s["inputs"]), s["output"], str(s["name"]), attrs, own))
     if not made.issuperset(o.value for o in outputs):
         raise FileError("an output is made by no step")
+    _check_flow(inputs, outputs, steps)
     return Plan(inputs, outputs, steps, about["info"])
+
+
+def _check_flow(inputs: list[Slot], outputs: list[Slot], steps: list) -> None:
+    """Run every step once on zeros of the shapes before it: what does not fit is found here and not in use."""
+    batch = 2
+    values = {s.value: np.zeros(resolve(s.shape, batch), np.float32) for s in inputs}
+    for step in steps:
+        values[step.output] = np.zeros_like(step.run([values[i] for i in step.inputs], batch))
+    for slot in outputs:
+        if values[slot.value].shape != resolve(slot.shape, batch):
+            raise FileError(f"expected an output of shape {resolve(slot.shape, batch)}, got {values[slot.value].shape}")

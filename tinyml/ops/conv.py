@@ -26,6 +26,7 @@ class Conv2d(Op):
     """
 
     name = "conv2d"
+    one_precision = True
     int8 = "lower"
 
     @staticmethod

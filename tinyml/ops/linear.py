@@ -26,6 +26,7 @@ class MatMul(Op):
     """
 
     name = "matmul"
+    one_precision = True
 
     @staticmethod
     def forward(ctx, a, b, *, scale=None, zero_point=None):
@@ -121,6 +122,7 @@ class Linear(Op):
     """
 
     name = "linear"
+    one_precision = True
     int8 = "lower"
 
     @staticmethod

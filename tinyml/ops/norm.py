@@ -27,6 +27,7 @@ class BatchNorm2d(Op):
     """
 
     name = "batch_norm"
+    one_precision = True
 
     @staticmethod
     def forward(ctx, x, gamma, beta, mean, variance, *, eps, moments=None):
@@ -66,6 +67,7 @@ class BatchNormEval(Op):
     """BatchNorm2d with given mean and variance (C), which get no gradient: what `eval()` runs."""
 
     name = "batch_norm_eval"
+    one_precision = True
 
     @staticmethod
     def forward(ctx, x, gamma, beta, mean, variance, *, eps):
@@ -87,6 +89,7 @@ class LayerNorm(Op):
     """y = (x - mean) / sqrt(variance + eps) * gamma + beta over the last dimension of x (..., C) (Ba et al. 2016)."""
 
     name = "layer_norm"
+    one_precision = True
 
     @staticmethod
     def forward(ctx, x, gamma, beta, *, eps):

@@ -79,6 +79,7 @@ class Op:
     Class attributes:
         any_dtype: takes any dtype and keeps it (shape ops).
         integer_operands: positions of operands that are integers (ids, targets, masks).
+        one_precision: refuses float64 beside another float dtype.
         int8: the rule in integer plans: "codes" (works on codes as they are: shape ops, max-pool), "table" (pointwise: a
             256-entry table derived from forward), "lower" (has a `lower`), or None (a float island).
     """
@@ -86,6 +87,7 @@ class Op:
     name: ClassVar[str] = ""
     any_dtype: ClassVar[bool] = False
     integer_operands: ClassVar[tuple[int, ...]] = ()
+    one_precision: ClassVar[bool] = False
     int8: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:

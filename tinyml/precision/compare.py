@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -80,6 +81,19 @@ def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: i
     return [median(t) for t in times]
 
 
+@contextmanager
+def _evaluating(models: tuple[Module, Module]) -> Iterator[None]:
+    """Both models in evaluation mode, and every layer back in its own at the end."""
+    modes = [(m, m.training) for model in models for m in model.modules()]
+    for model in models:
+        model.eval()
+    try:
+        yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
 def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True, seconds: float = 1.0) -> Comparison:
     """Run two models over the same data and time them on its first batch; prints the table unless `show` is off.
 
@@ -91,10 +105,10 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     Raises:
         ShapeError: no batch came, or the two models give results of different shapes.
     """
-    models = (model.eval(), int8_model.eval())
+    models = (model, int8_model)
     sums, agreed, count, targets_seen = np.zeros((2, 2)), 0, 0, 0
     first, kind = None, None
-    with no_grad():
+    with _evaluating(models), no_grad():
         for item in [data] if isinstance(data, (np.ndarray, Tensor)) else data:
             x, y = item if isinstance(item, (tuple, list)) else (item, None)
             x, y = as_tensor(x), None if y is None else as_tensor(y)

@@ -37,7 +37,7 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """What `encode` was given.
+    """What `encode` was given; arrays are taken out of `arrays`, where encode would put them again.
 
     Raises:
         FileError: not something that `encode` writes.
@@ -59,5 +59,5 @@ def decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         if kind == "ellipsis":
             return Ellipsis
         if kind == "array" and inner in arrays:
-            return arrays[inner]
+            return arrays.pop(inner)
     raise FileError(f"load: {value!r} is not an attribute that save writes")

@@ -15,9 +15,7 @@ from ..tensor import FLOATS, Tensor, apply
 from .calibrate import Ranges
 from .fold import fold_batch_norm, fold_constants, fuse_activations
 from .plan import Plan, Slot
-from .steps import STEPS, Step
-
-ROUNDINGS = ("single", "double")
+from .steps import ROUNDINGS, STEPS, Step
 
 
 def check_inputs(graph: Graph) -> None:

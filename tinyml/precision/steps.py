@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels import floats, integers
+from .._kernels import fixed_point, floats, integers
 from .._kernels.windows import Window
 from ..errors import ShapeError
 from ..graph import Constant, resolve, resolve_constant
@@ -17,6 +17,26 @@ from ..tape import no_grad
 from ..tensor import OPS, Tensor, apply
 
 STEPS: dict[str, type[Step]] = {}
+
+ROUNDINGS = ("single", "double")
+
+
+def _check(step: Step, **claims: bool) -> None:
+    """Raise ShapeError unless all claims hold: kernels trust sizes, and a file may hold anything."""
+    wrong = [name for name, holds in claims.items() if not holds]
+    if wrong:
+        raise ShapeError(f"{step.kind}{' in ' + step.name if step.name else ''}: {', '.join(wrong)} out of range or of "
+                         "another shape than the step needs")
+
+
+def _codes(*values: Any) -> bool:
+    """Whether all are int8 codes."""
+    return all(isinstance(v, int) and -128 <= v <= 127 for v in values)
+
+
+def _shifts(*values: Any) -> bool:
+    """Whether a product of 31 bits and 8 can be shifted right by them."""
+    return all(isinstance(v, (int, np.integer)) and 1 <= v <= 55 for v in values)
 
 
 class Step:
@@ -83,12 +103,19 @@ class Product(Step):
 
     def prepare(self):
         a = self.attrs
-        weight, scale = self._arrays.pop("weight"), self._arrays["scale"]
+        weight, scale, bias = self._arrays.pop("weight"), self._arrays["scale"], self._arrays["bias"]
+        _check(self, weight=weight.dtype == np.int8 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
+               bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
+               groups=len(weight) % a["groups"] == 0, zero_point=_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
+               size=tuple(a["size"]) == (weight.shape[2:] or (1, 1)), stride=min(*a["stride"], *a["dilation"]) > 0,
+               padding=min(a["padding"]) >= 0, rounding=a["rounding"] in ROUNDINGS)
+        fixed_point.check_scale(scale, "weights")
         window = Window(tuple(a["size"]), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), a["groups"])
         real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
         requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
         codes = weight if a["spatial"] else weight[:, :, None, None]
-        self.layer = integers.IntegerLayer(codes, self._arrays["bias"].astype(np.int64), a["zero_in"], window, requant)
+        self.layer = integers.IntegerLayer(codes, bias.astype(np.int64), a["zero_in"], window, requant)
+        self.channels = weight.shape[1] * window.groups
 
     @property
     def arrays(self):
@@ -102,7 +129,10 @@ class Product(Step):
     def run(self, values, batch):
         x = values[0]
         if self.attrs["spatial"]:
+            fits = x.ndim == 4 and x.shape[1] == self.channels and min(self.layer.window.output(*x.shape[2:])) > 0
+            _check(self, input=fits)
             return floats.nchw(self.layer.codes(floats.nhwc(x)))
+        _check(self, input=x.ndim > 0 and x.shape[-1] == self.channels)
         rows = np.ascontiguousarray(x).reshape(int(np.prod(x.shape[:-1])), 1, 1, x.shape[-1])
         return self.layer.codes(rows).reshape(*x.shape[:-1], self.layer.n)
 
@@ -112,12 +142,23 @@ class Add(Step):
 
     kind = "add"
 
+    def prepare(self):
+        a = self.attrs
+        _check(self, zero_point=_codes(*a["zero_points"], a["zero_point"], a["lo"], a["hi"]), shift=_shifts(a["shift"]),
+               multipliers=all(isinstance(m, int) and 0 <= m < 2**31 for m in a["multipliers"]))
+
     def run(self, values, batch):
         a, b = (floats.nhwc(v) if v.ndim == 4 else v for v in values)
+        _check(self, input=a.shape == b.shape)
         p = self.attrs
         y = integers.add(a, b, tuple(p["zero_points"]), tuple(p["multipliers"]), p["shift"], p["zero_point"], p["lo"],
                          p["hi"])
         return floats.nchw(y) if y.ndim == 4 else y
+
+
+def _is_spans(spans: np.ndarray) -> bool:
+    """Whether each row is first and past-last index of a window."""
+    return spans.ndim == 2 and spans.shape[1] == 2 and bool(((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1])).all())
 
 
 class AvgPool(Step):
@@ -126,10 +167,19 @@ class AvgPool(Step):
     kind = "avg_pool"
 
     def prepare(self):
-        self.rows, self.columns = (np.ascontiguousarray(self._arrays[k], np.intp) for k in ("rows", "columns"))
+        a, own = self.attrs, self._arrays
+        self.rows, self.columns = (np.ascontiguousarray(own[k], np.intp) for k in ("rows", "columns"))
+        self.last = [int(s.max(initial=0)) for s in (self.rows, self.columns)]
+        shape = (len(self.rows), len(self.columns))
+        _check(self, rows=_is_spans(self.rows), columns=_is_spans(self.columns),
+               zero_point=_codes(a["zero_in"], a["zero_point"]), shift=_shifts(*own["shift"].flat),
+               multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
+               and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
 
     def run(self, values, batch):
-        return floats.nchw(integers.avg_pool(floats.nhwc(values[0]), self.rows, self.columns, self._arrays["multiplier"],
+        x = values[0]
+        _check(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
+        return floats.nchw(integers.avg_pool(floats.nhwc(x), self.rows, self.columns, self._arrays["multiplier"],
                                              self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"]))
 
 
@@ -137,6 +187,10 @@ class Table(Step):
     """A pointwise function of codes as 256 codes; equation (8)."""
 
     kind = "table"
+
+    def prepare(self):
+        table = self._arrays["table"]
+        _check(self, table=table.dtype == np.uint8 and table.shape == (256,))
 
     def run(self, values, batch):
         x = values[0]
@@ -159,7 +213,7 @@ class Island(Step):
     kind = "island"
 
     def prepare(self):
-        pairs = zip(self.attrs["operands"], self.attrs["batch_axes"])
+        pairs = zip(self.attrs["operands"], self.attrs["batch_axes"], strict=True)
         self.constants = {where: Constant(Tensor(self._arrays[where]), batch_axes=tuple(axes))
                           for where, axes in pairs if where not in (None, "value")}
 
