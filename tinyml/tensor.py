@@ -101,6 +101,7 @@ class Tensor:
 
     Raises:
         DtypeError: a dtype that has no meaning here (complex, object, int8 without a scale, ...).
+        ShapeError: nested lists of different lengths.
     """
 
     __slots__ = ("__weakref__", "data", "grad", "node", "quantized", "requires_grad")
@@ -110,7 +111,10 @@ class Tensor:
                  zero_point: Any = 0, axis: int | None = None):
         if isinstance(data, Tensor):
             data = data.data
-        array = np.asarray(data)
+        try:
+            array = np.asarray(data)
+        except ValueError:
+            raise ShapeError("Tensor: expected nested lists of equal lengths, got lists of different ones") from None
         if dtype is not None:
             array = array.astype(as_dtype(dtype), copy=False)
         elif not isinstance(data, (np.ndarray, np.generic)):
