@@ -49,11 +49,8 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     return {"seed": seed, "history": trainer.history, **result.as_dict()}
 
 
-def plot(runs: list[dict[str, Any]], path: str) -> None:
-    """Draw training loss and test accuracy by epoch, a line a seed, with int8's accuracy as a point at the end."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
+def plot(runs: list[dict[str, Any]], figure: Any) -> Any:
+    """Draw training loss and test accuracy by epoch into a matplotlib Figure, a line a seed; int8 is a point at the end."""
     loss, accuracy = figure.subplots(1, 2)
     for run in runs:
         epochs = [row["epoch"] for row in run["history"]]
@@ -64,7 +61,7 @@ def plot(runs: list[dict[str, Any]], path: str) -> None:
     loss.set(xlabel="epoch", ylabel="training loss")
     accuracy.set(xlabel="epoch", ylabel="test accuracy (point: int8)")
     loss.legend()
-    figure.savefig(path, dpi=120)
+    return figure
 
 
 def main() -> None:
@@ -87,9 +84,12 @@ def main() -> None:
     parser.add_argument("--plot", metavar="FILE", help="draw loss and accuracy there (needs tinyml[plot])")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     args = parser.parse_args()
+    if args.plot:
+        # now, not to fail once everything is trained
+        from matplotlib.figure import Figure
     runs = [run(args, seed) for seed in args.seeds]
     if args.plot:
-        plot(runs, args.plot)
+        plot(runs, Figure(figsize=(9, 3.5), layout="constrained")).savefig(args.plot, dpi=120)
 
     def mean(figure) -> float:
         return statistics.mean(figure(r) for r in runs)

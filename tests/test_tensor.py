@@ -526,7 +526,8 @@ BIAS = np.random.default_rng(2).standard_normal(6).astype(np.float32)
 def product(name: str, x: Tensor, w: Tensor, bias: bool, **output) -> Tensor:
     if name == "matmul":
         return call("matmul", x, w, **output)
-    return call(name, x, w, Tensor(BIAS) if bias else None, **(CONV if name == "conv2d" else {}), **output)
+    b = Tensor(BIAS.astype(np.float64 if np.float64 in (x.dtype, w.dtype) else np.float32)) if bias else None
+    return call(name, x, w, b, **(CONV if name == "conv2d" else {}), **output)
 
 
 PRODUCTS = [("linear", (2, 5, 9), (6, 9), 0), ("linear", (9,), (6, 9), 0), ("linear", (4, 9), (6, 9), None),

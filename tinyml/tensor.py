@@ -33,8 +33,9 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
 def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
     """Run `op` on Tensors (or what becomes one; None for an absent operand) and note it on the tape.
 
-    float16 operands are computed in float32 and the result is float16 only if all float operands are; float32 meeting
-    float64 becomes float64, except in layers (`one_precision`), where it is an error: there it is always a mistake. int8 operands run the op's integer rule.
+    float16 operands are computed in float32 and the result is float16 only if all float operands are. float32 meeting
+    float64 becomes float64, except in layers (`one_precision`), where it is an error: there it is always a mistake. int8
+    operands run the op's integer rule.
 
     Raises:
         DtypeError, ShapeError: from the op, naming it; GradError: a gradient through int8 is asked for.
@@ -58,8 +59,8 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
         half = floats == {_F16} and not op.any_dtype
         if len(floats) > 1 or half:
             if op.one_precision and _F64 in floats:
-                raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would take "
-                                 "a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
+                raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would "
+                                 "take a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
             wide = _F64 if _F64 in floats else _F32
             arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide else a for a in arrays]
         result = op.forward(context, *arrays, **attrs)
