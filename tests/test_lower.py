@@ -313,9 +313,42 @@ def test_two_inputs_and_two_outputs(tmp_path):
     ranges = dict.fromkeys(graph.shapes, (-2.0, 3.0))
     plan = lower(graph, ranges)
     assert isinstance(plan(x, y), tuple)
+    for got, expected in zip(plan(x, y), model(x, y), strict=True):
+        assert np.abs(got.numpy() - np.clip(expected.numpy(), -2, 3)).max() < 0.1
     assert_interpreted(plan, tmp_path / "plan.safetensors", x, y)
     with pytest.raises(DtypeError, match="a plan with one output"):
         plan.codes(x)
+
+
+def test_fused_activations_clamp_where_the_range_does_not(tmp_path):
+    """Ranges from calibration end where the activation ends; a wider one must not undo it."""
+    def forward(m, x):
+        y = F.relu6(m.a(x))
+        return F.relu(m.b(y).clip(-1.0, 2.5)), F.relu6(F.relu(y + y)), (m.b(x).clip(-9.0, 2.0)).clip(-1.5, 7.0)
+
+    model = randomise(Then(forward, nn.Linear(6, 6), nn.Linear(6, 6)))
+    x = images((6,), 40, 0) * 3
+    graph = trace(model, x)
+    plan = lower(graph, dict.fromkeys(graph.shapes, (-12.0, 16.0)))
+    kinds = [s.kind for s in plan.steps if "quantize" not in s.kind]
+    assert kinds == ["product", "product", "add", "product"]
+    for got, (lo, hi) in zip(plan(x), ((0, 2.5), (0, 6), (-1.5, 2)), strict=True):
+        assert np.abs([got.numpy().min() - lo, got.numpy().max() - hi]).max() < 28 / 255     # a code
+    for got, expected in zip(plan(x), model(x), strict=True):
+        assert np.abs(got.numpy() - expected.numpy()).mean() < 0.15
+    assert_interpreted(plan, tmp_path / "plan.safetensors", x)
+
+
+def test_the_memory_of_the_input_may_be_of_any_order():
+    for name in ("CifarCNN", "sequences"):
+        make, shape = NETS[name]
+        x = images(shape, 6, 0)
+        plan = make().to_int8(calibration=[x])
+        expected = plan(x).numpy().tobytes()
+        gaps = np.zeros((12, *shape, 2), np.float32)
+        gaps[::2, ..., 1] = x
+        for other in (np.asfortranarray(x), x[::-1].copy()[::-1], gaps[::2, ..., 1], x.astype(np.float64), Tensor(x)):
+            assert plan(other).numpy().tobytes() == expected
 
 
 # ---- float islands
@@ -335,6 +368,13 @@ def test_ops_without_a_rule_run_in_float_between_the_codes(tmp_path):
     assert off_by(plan, model, x) < 0.05
     plan.save(tmp_path / "plan.safetensors")
     assert tinyml.load(tmp_path / "plan.safetensors")(x).numpy().tobytes() == plan(x).numpy().tobytes()
+
+
+def test_a_result_in_float_has_no_codes():
+    plan = nn.Sequential(nn.Linear(5, 4), nn.Softmax()).to_int8(calibration=[images((5,), 3, 0)])
+    assert plan.islands == ["softmax in 1"] and np.allclose(plan(images((5,), 2, 1)).numpy().sum(axis=1), 1)
+    with pytest.raises(DtypeError, match="a plan with one output in codes; this one ends in float32"):
+        plan.codes(images((5,), 2, 1))
 
 
 def test_causal_attention_may_mask_with_infinities():

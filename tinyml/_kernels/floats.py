@@ -60,7 +60,7 @@ def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: W
     y = np.empty((*out, weight.shape[0]), x.dtype)
     w = _taps_first(np.asarray(weight, order="C"), window.groups)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    _kernels(x.dtype).conv2d_f32(xs, w, bias, y, shape, threads_for(y.size * weight[0].size))
+    _kernels(x.dtype).conv2d_f32(xs, w, bias, y, shape, threads_for(y.size * math.prod(weight.shape[1:])))
     return nchw(y)
 
 
@@ -71,7 +71,7 @@ def conv2d_grad_input(dy: np.ndarray, weight: np.ndarray, hw: tuple[int, int], w
     k = weight.shape[1]
     dx = np.empty((*out, k * window.groups), dy.dtype)
     w = _taps_first(np.asarray(weight, order="C"), window.groups).transpose(0, 1, 3, 2)
-    _kernels(dy.dtype).conv2d_f32(dys, w, None, dx, shape, threads_for(dys.size * weight[0].size))
+    _kernels(dy.dtype).conv2d_f32(dys, w, None, dx, shape, threads_for(dys.size * math.prod(weight.shape[1:])))
     return nchw(dx)
 
 
