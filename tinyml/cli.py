@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 from . import demo
 from ._kernels.dispatch import config, show_config
@@ -29,13 +30,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors go to stderr in one line."""
     args = parser().parse_args(arguments)
     try:
-        if args.command == "demo":
-            figures = demo.cnn() if args.model == "cnn" else demo.gpt()
-        else:
-            show_config()
-            figures = config()
-        if args.json:
-            with open(args.json, "w") as file:
+        # opened first: a path that cannot be written must not cost a training run
+        with open(args.json, "w") if args.json else nullcontext() as file:
+            if args.command == "demo":
+                figures = demo.cnn() if args.model == "cnn" else demo.gpt()
+            else:
+                show_config()
+                figures = config()
+            if file:
                 json.dump(figures, file, indent=2)
     except (TinymlError, OSError) as error:
         print(f"tinyml {args.command}: {error}", file=sys.stderr)

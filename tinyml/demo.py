@@ -54,7 +54,7 @@ def gpt(settings: dict[str, Any] = GPT) -> dict[str, Any]:
     split = len(ids) * 9 // 10
     model = TinyGPT(tokenizer.vocab_size, s["context"], s["layers"], s["heads"], s["dim"])
     optimizer = optim.AdamW(model.parameters(), lr=s["lr"], betas=(0.9, 0.99), weight_decay=0.1)
-    schedule = optim.CosineAnnealingLR(optimizer, s["steps"], s["lr"] / 10, warmup_steps=100)
+    schedule = optim.CosineAnnealingLR(optimizer, s["steps"], s["lr"] / 10, warmup_steps=s["steps"] // 10)
     batches = data.RandomBatches(data.TextDataset(ids[:split], s["context"], 1), s["batch"], s["steps"], s["seed"])
     tests = data.DataLoader(data.TextDataset(ids[split:], s["context"]), 64)
     start = time.perf_counter()

@@ -49,16 +49,17 @@ def load(isa: str) -> SimpleNamespace:
 
 @contextmanager
 def _short_spin() -> Iterator[None]:
-    """Load OpenMP with threads that wait for each other by spinning for some 50 us, then sleep.
+    """Load OpenMP with threads that wait for each other by spinning for half a millisecond at most, then sleep.
 
-    libgomp's default spins for milliseconds: on a machine that other processes use too, threads then burn the time that
-    the ones they wait for need (a training step took 20 times as long beside two test suites). The environment is as it
-    was afterwards; a user's own GOMP_SPINCOUNT or OMP_WAIT_POLICY stands.
+    libgomp's default spins for some 15 ms: on a machine that other processes use too, threads then burn the time that
+    the ones they wait for need (a training step took 20 times as long beside two test suites). Much shorter, and waking
+    them costs more than small products gain. The environment is as it was afterwards; a user's own GOMP_SPINCOUNT or
+    OMP_WAIT_POLICY stands.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = "1000"
+    os.environ["GOMP_SPINCOUNT"] = "10000"
     try:
         yield
     finally:
@@ -70,7 +71,7 @@ with _short_spin():
 
     active = load(choose())
 
-_SMALL = 200_000    # multiply-adds (or elements x 16) below which starting threads costs more than it gains
+_SMALL = 1_000_000  # multiply-adds (or elements x 16) below which starting threads costs more than it gains
 _threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 _forked = False
 

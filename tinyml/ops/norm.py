@@ -67,7 +67,6 @@ class BatchNormEval(Op):
     """BatchNorm2d with given mean and variance (C), which get no gradient: what `eval()` runs."""
 
     name = "batch_norm_eval"
-    one_precision = True
 
     @staticmethod
     def forward(ctx, x, gamma, beta, mean, variance, *, eps):
