@@ -46,7 +46,7 @@ def _add_constant(graph: Graph, value: np.ndarray, name: str) -> int:
 
 
 def fold_batch_norm(graph: Graph) -> None:
-    """conv2d (or linear) then batch norm as one: weight * g, (bias - mean) * g + beta, g = gamma / sqrt(var + eps).
+    """conv2d then batch norm as one: weight * g, (bias - mean) * g + beta, g = gamma / sqrt(var + eps).
 
     In float64, rounded to float32 once. Only where nothing else reads the convolution's result.
     """
