@@ -235,7 +235,8 @@ def test_modes_are_set_and_every_layers_own_comes_back():
     t.predict(data)
     train, use = (True, True, True), (False, False, False)
     assert t.model.seen == [train, use, train, use, use, use]
-    for wrong in (lambda: t.fit(Raising(data * 2, 1, OSError("disk")), 1), lambda: t.predict([np.zeros((2, 4), np.float32)]),
+    for wrong in (lambda: t.fit(Raising(data * 2, 1, OSError("disk")), 1),
+                  lambda: t.predict([np.zeros((2, 4), np.float32)]),
                   lambda: t.evaluate(Raising(data * 2, 1, OSError("disk")))):
         with pytest.raises((OSError, ShapeError)):
             wrong()
