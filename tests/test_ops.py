@@ -410,3 +410,67 @@ def test_gradcheck_sees_a_wrong_gradient():
     finally:
         OPS.clear()
         OPS.update(before)
+
+
+# ---- ops that a student gets wrong
+
+
+@pytest.fixture
+def registry():
+    """The registry as it was, whatever a test defines."""
+    before = dict(OPS)
+    yield OPS
+    OPS.clear()
+    OPS.update(before)
+
+
+def same(ctx, x):
+    return x
+
+
+@pytest.mark.parametrize("body, message", [
+    ({"name": "half", "forward": staticmethod(same)}, "'half' .*: it defines no backward"),
+    ({"name": "half"}, "it defines no forward and no backward"),
+    ({"name": "half", "forward": same, "backward": same, "int8": "lower"}, "it defines no lower"),
+    ({"name": "half", "forward": same, "backward": same, "int8": "tables"}, "int8 = 'tables' is no rule"),
+    ({"name": "relu", "forward": same, "backward": same}, r"'relu': tinyml\.ops\.pointwise\.ReLU has this name already"),
+])
+def test_a_class_that_is_no_op_is_refused(registry, body, message):
+    before = dict(registry)
+    with pytest.raises(TypeError, match=message):
+        type("Half", (Op,), body)
+    assert registry == before
+
+
+def test_an_op_may_be_defined_again(registry):
+    for factor in (2, 3):
+        class Times(Op):
+            name = "times"
+            factor = 0
+
+            @staticmethod
+            def forward(ctx, x):
+                return x * Times.factor
+
+            @staticmethod
+            def backward(ctx, grad):
+                return (grad * Times.factor,)
+
+        Times.factor = factor
+        assert apply(registry["times"], Tensor([1.0])).item() == factor
+    with pytest.raises(AssertionError, match="times has no samples"):
+        check_op("times")
+
+
+@pytest.mark.parametrize("backward, message", [
+    (lambda ctx, g: g, "half: backward returned a ndarray, expected a tuple of 1"),
+    (lambda ctx, g: (g, None), "half: backward returned a tuple of 2, expected a tuple of 1"),
+    (lambda ctx, g: (g.sum(axis=0),), r"half: got a gradient of shape \(2,\) for an operand of shape \(2, 2\)"),
+    (lambda ctx, g: (g.reshape(4),), r"half: got a gradient of shape \(4,\) for an operand of shape \(2, 2\)"),
+    (lambda ctx, g: (g[None, :, :1],), r"half: got a gradient of shape \(1, 2, 1\) for an operand of shape \(2, 2\)"),
+])
+def test_a_backward_that_returns_something_else_is_named(registry, backward, message):
+    half = type("Half", (Op,), {"name": "half", "forward": staticmethod(same), "backward": staticmethod(backward)})
+    y = apply(half, Tensor(np.ones((2, 2)), requires_grad=True))
+    with pytest.raises(GradError, match=message):
+        y.backward(np.ones((2, 2)))

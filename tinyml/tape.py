@@ -82,11 +82,18 @@ class Node:
         return self.number > other.number       # heapq gives the latest node first
 
 
-def unbroadcast(grad: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Sum `grad` over the dimensions that broadcasting added or stretched."""
+def unbroadcast(grad: np.ndarray, shape: tuple[int, ...], name: str = "unbroadcast") -> np.ndarray:
+    """Sum `grad` over the dimensions that broadcasting added or stretched.
+
+    Raises:
+        GradError: naming the op `name`, if `shape` does not broadcast to that of `grad`.
+    """
     if grad.shape == shape:
         return grad
     extra = grad.ndim - len(shape)
+    if extra < 0 or any(n not in (1, m) for n, m in zip(shape, grad.shape[extra:])):
+        raise GradError(f"{name}: got a gradient of shape {grad.shape} for an operand of shape {shape}; expected that "
+                        "shape, or one that it broadcasts to")
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1)
     return grad.sum(axis=axes, keepdims=True).reshape(shape)
 
@@ -105,10 +112,14 @@ def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
             raise GradError(f"backward: the tape below {node.op.name} was already used and released; "
                             "call backward(retain_graph=True) the first time to use it again")
         grads = node.op.backward(node.context, g.astype(node.dtype, copy=False))
+        if not isinstance(grads, tuple) or len(grads) != len(node.inputs):
+            got = f"a tuple of {len(grads)}" if isinstance(grads, tuple) else f"a {type(grads).__name__}"
+            raise GradError(f"{node.op.name}: backward returned {got}, expected a tuple of {len(node.inputs)} gradients, "
+                            "one an operand, None where there is none")
         for tensor, d in zip(node.inputs, grads):
             if d is None or tensor is None or not tensor.requires_grad:
                 continue
-            d = unbroadcast(d, tensor.data.shape)
+            d = unbroadcast(d, tensor.data.shape, node.op.name)
             if tensor.node is None:
                 tensor._accumulate(d)
             elif tensor.node in pending:

@@ -55,9 +55,15 @@ def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 
 
 
 def check_op(name: str) -> int:
-    """gradcheck an op over all its samples; returns how many there were."""
+    """gradcheck an op over all its samples; returns how many there were.
+
+    Raises:
+        AssertionError: a gradient is wrong, or the op has no samples.
+    """
     op, count = OPS[name], 0
     for s in op.samples(np.random.default_rng(1)):
         gradcheck(lambda *xs, s=s: apply(op, *xs, **s.attrs), list(s.inputs))
         count += 1
+    if not count:
+        raise AssertionError(f"check_op: {name} has no samples; define samples(rng)")
     return count

@@ -92,8 +92,19 @@ class Op:
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
-        if "name" in cls.__dict__:
-            tensor.OPS[cls.name] = cls
+        if "name" not in cls.__dict__:
+            return
+        needed = ("forward", "backward", "lower") if cls.int8 == "lower" else ("forward", "backward")
+        defined = {part for base in cls.__mro__[: cls.__mro__.index(Op)] for part in vars(base)}
+        missing = [part for part in needed if part not in defined]
+        if missing or cls.int8 not in (None, "codes", "table", "lower"):
+            what = f"it defines no {' and no '.join(missing)}" if missing else f"int8 = {cls.int8!r} is no rule"
+            raise TypeError(f"op {cls.name!r} ({cls.__qualname__}): {what}; see tinyml.ops.Op")
+        known = tensor.OPS.setdefault(cls.name, cls)
+        if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise TypeError(f"op {cls.name!r}: {known.__module__}.{known.__qualname__} has this name already; choose "
+                            "another")
+        tensor.OPS[cls.name] = cls      # defined again, as when a notebook's cell runs twice
 
     @staticmethod
     def forward(ctx: Context, *arrays: np.ndarray, **attrs: Any) -> np.ndarray:
@@ -107,8 +118,8 @@ class Op:
 
     @staticmethod
     def samples(rng: np.random.Generator) -> Iterator[Sample]:
-        """Inputs that tests and gradient checks run the op on."""
-        raise NotImplementedError
+        """Inputs that tests and gradient checks run the op on; none by default."""
+        return iter(())
 
     @staticmethod
     def parity(torch: Any, *operands: Any, **attrs: Any) -> Any:
