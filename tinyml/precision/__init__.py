@@ -4,7 +4,8 @@ from .calibrate import calibrate
 from .compare import Comparison, compare
 from .convert import to_int8
 from .lower import lower
-from .observers import MinMax
+from .observers import MSE, OBSERVERS, Histogram, MinMax, MovingAverage, Observer, Percentile
 from .plan import Plan
 
-__all__ = ["Comparison", "MinMax", "Plan", "calibrate", "compare", "lower", "to_int8"]
+__all__ = ["MSE", "OBSERVERS", "Comparison", "Histogram", "MinMax", "MovingAverage", "Observer", "Percentile", "Plan",
+           "calibrate", "compare", "lower", "to_int8"]

@@ -13,11 +13,12 @@ from ..nn.module import Module, conversions
 from ..tensor import INT8, Tensor
 from .calibrate import calibrate, inputs_of
 from .lower import check_inputs, lower
+from .observers import observer_factory
 from .plan import Plan
 
 
-def to_int8(model: Module, calibration: Any = None, per_channel: bool = True, rounding: str = "single",
-            progress: bool = False) -> Module:
+def to_int8(model: Module, calibration: Any = None, observer: Any = "minmax", per_channel: bool = True,
+            rounding: str = "single", progress: bool = False) -> Module:
     """An int8 copy of a float model; the model itself stays as it is.
 
     Without `calibration`, dynamic: weights that layers declare (`int8_weights`: linear, conv2d, embedding) are stored as
@@ -26,6 +27,8 @@ def to_int8(model: Module, calibration: Any = None, per_channel: bool = True, ro
 
     Args:
         calibration: an iterable of arrays, Tensors or (input, target) pairs; some hundred typical samples are enough.
+        observer: how ranges come from the data: "minmax", "moving_average", "percentile", "mse", or what makes an
+            Observer, as a class or a lambda; static only.
         per_channel: one weight scale an output channel, else one a layer.
         rounding: "single" or "double" (gemmlowp's), static only.
 
@@ -36,8 +39,8 @@ def to_int8(model: Module, calibration: Any = None, per_channel: bool = True, ro
     if isinstance(model, Plan) or any(t.dtype == INT8 for _, t in model.named_tensors()):
         raise DtypeError(f"to_int8: {type(model).__name__} is already int8")
     if calibration is None:
-        if rounding != "single":
-            raise DtypeError("to_int8: rounding is an option of static int8, which needs calibration data")
+        if rounding != "single" or observer != "minmax":
+            raise DtypeError("to_int8: observer and rounding are options of static int8, which needs calibration data")
         return _dynamic(model, per_channel)
     if isinstance(calibration, (np.ndarray, Tensor)):
         calibration = [calibration]
@@ -47,9 +50,10 @@ def to_int8(model: Module, calibration: Any = None, per_channel: bool = True, ro
         raise QuantizationError("calibration: expected at least one batch of data, got none")
     if first.dtype.kind == "f" and not np.isfinite(first).all():
         raise QuantizationError("calibration: NaN or infinite values in the input, batch 0; expected finite data")
+    make = observer_factory(observer)
     graph = trace(model, first)
     check_inputs(graph)
-    return lower(graph, calibrate(graph, _chain(first, batches), progress=progress), per_channel, rounding)
+    return lower(graph, calibrate(graph, _chain(first, batches), make, progress), per_channel, rounding)
 
 
 def _chain(first: Any, rest: Any) -> Any:
