@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from . import random
 from .errors import DtypeError, FileError, NonFiniteError, ShapeError
+from .io.atomic import write_whole
 from .nn import functional as F
 from .nn.module import Module, Parameter
 from .optim import Optimizer, Schedule, clip_grad_norm_
@@ -221,11 +222,11 @@ class Trainer:
     def _write_checkpoints(self, row: dict[str, float], metric: str | Metric) -> None:
         kind, score = _score(row, metric)
         weights = save(self.model.state_dict())
-        _replace(self.checkpoint_dir / "last.safetensors", weights)
+        write_whole(self.checkpoint_dir / "last.safetensors", weights)
         if self._best is None or self._best[0] != kind or score > self._best[1]:
-            _replace(self.checkpoint_dir / "best.safetensors", weights)
+            write_whole(self.checkpoint_dir / "best.safetensors", weights)
             self._best = kind, score
-        _replace(self.checkpoint_dir / "history.json", json.dumps(self.history, indent=1).encode())
+        write_whole(self.checkpoint_dir / "history.json", json.dumps(self.history, indent=1).encode())
 
 
 def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:
@@ -234,16 +235,6 @@ def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:
     kind = next(key for key in (wanted, "validation_loss", "train_loss") if key in row)
     value = -row[kind] if kind.endswith("_loss") else row[kind]
     return kind, -math.inf if math.isnan(value) else value
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file under another name beside `path`, then rename it: at any moment `path` is whole, old or new."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -6,8 +6,6 @@ Nothing in a file is executed: a class is looked up among the Module classes tha
 from __future__ import annotations
 
 import json
-import os
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from .. import random
 from ..errors import FileError, TinymlError
 from ..nn.module import MODULES, Module, conversions
 from ..precision.plan import Plan
+from .atomic import write_whole
 from .modules import build, describe_module, load_tensors
 from .plans import describe_plan, load_plan
 
@@ -34,26 +33,12 @@ def serialize(model: Module) -> bytes:
 
 
 def save(model: Module, path: Any) -> None:
-    """Write a float or int8 model; the file is complete or not there (temporary file, then rename).
+    """Write a float or int8 model; the file is complete or not there.
 
     Raises:
         FileError: an attribute that cannot be written, or the file cannot.
     """
-    path, data = Path(path), serialize(model)
-    temporary = None
-    try:
-        temporary = path.with_name(path.name + ".partial")
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except (OSError, ValueError) as error:      # ValueError: no name, or one that no file can have
-        raise FileError(f"{path}: cannot write: {getattr(error, 'strerror', None) or error}") from error
-    finally:
-        if temporary is not None:
-            with suppress(OSError, ValueError):
-                temporary.unlink()      # there only if the file did not get its name
+    write_whole(Path(path), serialize(model))
 
 
 def read(path: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from ..graph import trace
 from ..nn.module import Module, conversions
 from ..tensor import INT8, Tensor
 from .calibrate import calibrate, inputs_of
-from .lower import check_inputs, lower
+from .lower import check_float_inputs, lower
 from .observers import observer_factory
 from .plan import Plan
 
@@ -52,13 +53,8 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = "minmax", pe
         raise QuantizationError("calibration: NaN or infinite values in the input, batch 0; expected finite data")
     make = observer_factory(observer)
     graph = trace(model, first)
-    check_inputs(graph)
-    return lower(graph, calibrate(graph, _chain(first, batches), make, progress), per_channel, rounding)
-
-
-def _chain(first: Any, rest: Any) -> Any:
-    yield first
-    yield from rest
+    check_float_inputs(graph)
+    return lower(graph, calibrate(graph, chain([first], batches), make, progress), per_channel, rounding)
 
 
 def _dynamic(model: Module, per_channel: bool) -> Module:

@@ -18,7 +18,7 @@ from .plan import Plan, Slot
 from .steps import ROUNDINGS, STEPS, Step
 
 
-def check_inputs(graph: Graph) -> None:
+def check_float_inputs(graph: Graph) -> None:
     """Raise DtypeError unless all inputs of `graph` are floats: ids have no scale."""
     for i in graph.inputs:
         if graph.dtypes[i] not in FLOATS:
@@ -39,7 +39,7 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
     """
     if rounding not in ROUNDINGS:
         raise DtypeError(f"lower: expected rounding {' or '.join(ROUNDINGS)}, got {rounding!r}")
-    check_inputs(graph)
+    check_float_inputs(graph)
     graph = graph.copy()
     fold_constants(graph)
     fold_batch_norm(graph)
