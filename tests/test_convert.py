@@ -272,7 +272,7 @@ class Own(nn.Module):
 
 
 def test_models_that_cannot_become_int8_are_refused():
-    with pytest.raises(DtypeError, match=r"Own has no layer with weights to quantize \(linear, conv2d, embedding\)"):
+    with pytest.raises(DtypeError, match=r"Own has no layer with weights to store \(linear, conv2d, embedding\)"):
         Own().to_int8()
     model = models.MLP(4, 3)
     for int8 in (model.to_int8(), model.to_int8(calibration=normal(2, 4))):

@@ -7,7 +7,7 @@ the program. Sizes that follow the batch become symbolic; anything else that dif
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,14 @@ class Batch:
     factor: int = 1
 
 
+@dataclass(frozen=True)
+class BatchNorm:
+    """A batch norm made part of the convolution before it: the values gamma, beta, mean, variance, and eps."""
+
+    inputs: tuple[int, int, int, int]
+    eps: float
+
+
 @dataclass
 class Node:
     """One op of the program: values are numbers, `inputs` has None for an absent operand."""
@@ -35,6 +43,7 @@ class Node:
     attrs: dict[str, Any]
     output: int
     module: str
+    norm: BatchNorm | None = None
 
     def __str__(self) -> str:
         return f"{self.op.name}" + (f" in {self.module}" if self.module else "")
@@ -60,7 +69,6 @@ class Graph:
     shapes: dict[int, tuple]
     dtypes: dict[int, np.dtype]
     single_output: bool = True
-    extra: dict[str, Any] = field(default_factory=dict)
 
     def __call__(self, *inputs: Any, observe: Callable[[int, np.ndarray], None] | None = None) -> Any:
         """Run the program; `observe(value, array)` sees every input and result.
@@ -102,7 +110,7 @@ class Graph:
         """A graph whose nodes may be rewritten; constants are shared."""
         nodes = [replace(n, inputs=list(n.inputs), attrs=dict(n.attrs)) for n in self.nodes]
         return replace(self, nodes=nodes, constants=dict(self.constants), shapes=dict(self.shapes),
-                       dtypes=dict(self.dtypes), outputs=list(self.outputs), extra=dict(self.extra))
+                       dtypes=dict(self.dtypes), outputs=list(self.outputs))
 
     def prune(self) -> None:
         """Drop nodes and constants that no output needs."""
@@ -111,6 +119,7 @@ class Graph:
             if node.output in needed:
                 kept.append(node)
                 needed.update(i for i in node.inputs if i is not None)
+                needed.update(node.norm.inputs if node.norm else ())
         self.nodes = kept[::-1]
         self.constants = {n: c for n, c in self.constants.items() if n in needed}
 

@@ -49,7 +49,7 @@ def load(isa: str) -> SimpleNamespace:
 
 @contextmanager
 def _short_spin() -> Iterator[None]:
-    """Load OpenMP with threads that wait for each other by spinning for half a millisecond at most, then sleep.
+    """Load OpenMP with threads that wait for each other by spinning for a millisecond or two at most, then sleep.
 
     libgomp's default spins for some 15 ms: on a machine that other processes use too, threads then burn the time that
     the ones they wait for need (a training step took 20 times as long beside two test suites). Much shorter, and waking
@@ -59,7 +59,7 @@ def _short_spin() -> Iterator[None]:
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = "10000"
+    os.environ["GOMP_SPINCOUNT"] = "30000"
     try:
         yield
     finally:

@@ -96,26 +96,33 @@ def quantize_weight(weight: np.ndarray, scale: np.ndarray, axis: int | None) -> 
     return np.clip(np.rint(np.asarray(weight, np.float32) / s), -127, 127).astype(np.int8)
 
 
-def quantize_layer(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, zero_point: int,
-                   per_channel: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Codes, scales, int32 bias and accumulator bound of a layer [N][...], with its certificate; equations (2) to (4).
-
-    A scale is doubled until the channel's accumulator cannot leave int32, whatever the input.
+def layer_scales(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, per_channel: bool = True,
+                 chosen: np.ndarray | None = None) -> np.ndarray:
+    """Weight scales of a layer [N][...]; equation (2), with `chosen` in the place of max|w| / 127 where it is given.
 
     Raises:
         QuantizationError: a weight or bias is not finite.
     """
-    n = weight.shape[0]
-    b = np.zeros(n) if bias is None else np.asarray(bias, np.float64)
+    b = np.zeros(len(weight)) if bias is None else np.abs(np.asarray(bias, np.float64))
     if not np.isfinite(b).all():
         raise QuantizationError("bias: expected finite values, got NaN or infinity")
     largest = np.abs(weight.astype(np.float64)).max(axis=tuple(range(1, weight.ndim)), initial=0)
     if not np.isfinite(largest).all():
         raise QuantizationError("weights: expected finite values, got NaN or infinity")
-    least = np.maximum(largest / 127, np.abs(b) / (float(x_scale) * 2**30))
+    least = np.maximum(largest / 127 if chosen is None else np.where(largest == 0, 0, chosen), b / (float(x_scale) * 2**30))
     if not per_channel:
-        least = np.full(n, least.max(initial=0))
-    scale = check_scale(np.where(least == 0, 1, np.maximum(least, _NORMAL)), "weights")
+        least = np.full(len(weight), least.max(initial=0))
+    return check_scale(np.where(least == 0, 1, np.maximum(least, _NORMAL)), "weights")
+
+
+def quantize_layer(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, zero_point: int, per_channel: bool = True,
+                   chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Codes, scales, int32 bias and accumulator bound of a layer [N][...], with its certificate; equations (2) to (4).
+
+    A scale is doubled until the channel's accumulator cannot leave int32, whatever the input. `chosen`: see layer_scales.
+    """
+    b = np.zeros(len(weight)) if bias is None else np.asarray(bias, np.float64)
+    scale = layer_scales(weight, bias, x_scale, per_channel, chosen)
     while True:
         codes = quantize_weight(weight, scale, 0)
         q_bias = np.rint(b / (np.float64(x_scale) * scale.astype(np.float64)))

@@ -34,7 +34,7 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 def _slot(slot: Slot) -> dict[str, Any]:
     codec = None if slot.codec is None else [float(slot.codec.scale), slot.codec.zero_point]
-    return {"value": slot.value, "shape": encode(tuple(slot.shape), {}), "codec": codec}
+    return {"value": slot.value, "shape": encode(tuple(slot.shape), {}), "codec": codec, "floats": slot.floats}
 
 
 def _load_slot(about: dict[str, Any]) -> Slot:
@@ -45,7 +45,7 @@ def _load_slot(about: dict[str, Any]) -> Slot:
     shape = decode(about["shape"], {})
     if not isinstance(shape, tuple) or not all(isinstance(n, (int, Batch)) for n in shape):
         raise FileError(f"expected the shape of an input or output, got {shape!r}")
-    return Slot(int(about["value"]), shape, codec)
+    return Slot(int(about["value"]), shape, codec, bool(about["floats"]))
 
 
 def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
@@ -83,7 +83,7 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
 def _check_flow(inputs: list[Slot], outputs: list[Slot], steps: list) -> None:
     """Run every step once on zeros of the shapes before it: what does not fit is found here and not in use."""
     batch = 2
-    values = {s.value: np.zeros(resolve(s.shape, batch), np.float32) for s in inputs}
+    values = {s.value: np.zeros(resolve(s.shape, batch), np.float32 if s.floats else np.int64) for s in inputs}
     for step in steps:
         values[step.output] = np.zeros_like(step.run([values[i] for i in step.inputs], batch))
     for slot in outputs:

@@ -21,7 +21,7 @@ def check_sizes(layer: str, **sizes: int) -> None:
 class Linear(Module):
     """y (..., N) = x (..., K) @ weight^T + bias; weight (N, K), bias (N)."""
 
-    int8_weights = ("weight",)
+    stored_weights = ("weight",)
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
         check_sizes("Linear", in_features=in_features, out_features=out_features)
@@ -38,7 +38,7 @@ class Linear(Module):
 class Conv2d(Module):
     """y (B, N, OH, OW) = x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N)."""
 
-    int8_weights = ("weight",)
+    stored_weights = ("weight",)
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: F.Pair, stride: F.Pair = 1, padding: F.Pair = 0,
                  dilation: F.Pair = 1, groups: int = 1, bias: bool = True):
@@ -66,7 +66,7 @@ class Conv2d(Module):
 class Embedding(Module):
     """Rows of weight (V, D) by integer ids (...): y (..., D)."""
 
-    int8_weights = ("weight",)
+    stored_weights = ("weight",)
 
     def __init__(self, num_embeddings: int, embedding_dim: int, std: float = 1.0):
         check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)

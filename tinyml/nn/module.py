@@ -39,6 +39,11 @@ def _as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
     return p
 
 
+def is_inside(layer: str, name: str) -> bool:
+    """Whether the layer called `layer` is the one called `name`, or inside it; all are inside ""."""
+    return not name or layer == name or layer.startswith(name + ".")
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How a module was built, for files: its class by name and its constructor's arguments, Modules as recipes."""
@@ -73,7 +78,7 @@ class Module:
     """
 
     training: bool
-    int8_weights: ClassVar[tuple[str, ...]] = ()    # parameters that to_int8() may store as int8, scale per index of axis 0
+    stored_weights: ClassVar[tuple[str, ...]] = ()    # parameters that may be stored as float16, or as int8 by row (axis 0)
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
         self = super().__new__(cls)

@@ -97,12 +97,17 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
 
 def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> Lowered:
     """A linear layer or convolution as an integer step; equations (2) to (5). weight (N, C/groups[, kh, kw])."""
-    codes, scale, q_bias, _ = fixed_point.quantize_layer(weight, bias, x.codec.scale, x.codec.zero_point,
-                                                             target.per_channel)
+    chosen = target.weight_scale
+    if chosen is None and target.weights == "mse":
+        chosen = fixed_point.clipped_weight_scales(weight, 0 if target.per_channel else None)
+    codes, scale, q_bias, bound = fixed_point.quantize_layer(weight, bias, x.codec.scale, x.codec.zero_point,
+                                                             target.per_channel, chosen)
+    doubled = scale > fixed_point.layer_scales(weight, bias, x.codec.scale, target.per_channel, chosen)
     real = np.float64(x.codec.scale) * scale.astype(np.float64) / np.float64(target.codec.scale)
     fixed_point.multiplier(real)        # raises here, at conversion, where the output scale cannot be reached
     attrs = {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point, "lo": target.lo, "hi": target.hi,
              "scale_in": float(x.codec.scale), "scale_out": float(target.codec.scale), "rounding": target.rounding,
              "size": list(window.size), "stride": list(window.stride), "padding": list(window.padding),
-             "dilation": list(window.dilation), "groups": window.groups, "spatial": weight.ndim == 4}
-    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias})
+             "dilation": list(window.dilation), "groups": window.groups, "spatial": weight.ndim == 4,
+             "doubled": int(doubled.sum())}
+    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias, "bound": bound.astype(np.int32)})

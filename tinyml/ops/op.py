@@ -45,7 +45,7 @@ class Codec:
 
 @dataclass
 class Operand:
-    """An operand of a traced op: an activation (shape and codec) or a constant (value)."""
+    """An operand of a traced op: an activation (shape and codec), a constant (value), or integer ids (neither)."""
 
     shape: tuple
     codec: Codec | None = None
@@ -54,7 +54,10 @@ class Operand:
 
 @dataclass
 class Target:
-    """What an op is lowered to: its output's shape and codec, the clamp of a fused activation, the options."""
+    """What an op is lowered to: its output's shape and codec, the clamp of a fused activation, the options.
+
+    weights: "max" or "mse", how weight scales are chosen; `weight_scale` has them where training learned them.
+    """
 
     shape: tuple
     codec: Codec
@@ -62,6 +65,8 @@ class Target:
     hi: int = 127
     per_channel: bool = True
     rounding: str = "single"
+    weights: str = "max"
+    weight_scale: np.ndarray | None = None
 
 
 @dataclass

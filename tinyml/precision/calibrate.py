@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,12 +17,30 @@ from ..tensor import FLOATS, Tensor
 from .observers import MinMax, Observer
 
 Ranges = dict[int, tuple[float, float]]
+Arrays = tuple[np.ndarray, ...]
 
 
-def inputs_of(data: Any) -> Iterator[np.ndarray]:
-    """The inputs of calibration or evaluation data: arrays, Tensors, or (input, target) pairs.
+@dataclass
+class Calibration:
+    """What calibration found: (lo, hi) of every activation by its number in the graph, and from what data.
 
-    One array or Tensor is one batch.
+    digest: SHA-256 of the inputs' shapes and bytes, in their order.
+    """
+
+    ranges: Ranges
+    samples: int
+    digest: str
+
+
+def _array(x: Any) -> np.ndarray:
+    x = x.data if isinstance(x, Tensor) else np.asarray(x)
+    return x.astype(np.float32) if x.dtype == np.float64 else x      # NumPy's default; plans take float32
+
+
+def inputs_of(data: Any) -> Iterator[Arrays]:
+    """The model inputs of each batch of calibration data: arrays, Tensors, or pairs (input, target).
+
+    One array or Tensor is one batch. The input of a model with several is a tuple of them: ((x1, x2), target).
     """
     if isinstance(data, (np.ndarray, Tensor)):
         data = [data]
@@ -29,38 +49,57 @@ def inputs_of(data: Any) -> Iterator[np.ndarray]:
                          f"{type(data).__name__}")
     for batch in data:
         x = batch[0] if isinstance(batch, (tuple, list)) else batch
-        x = x.data if isinstance(x, Tensor) else np.asarray(x)
-        yield x.astype(np.float32) if x.dtype == np.float64 else x      # NumPy's default; plans take float32
+        yield tuple(_array(part) for part in (x if isinstance(x, (tuple, list)) else (x,)))
 
 
-def calibrate(graph: Graph, data: Any, observer: Callable[[], Observer] = MinMax, progress: bool = False) -> Ranges:
-    """Range of every float activation of `graph` over the batches of `data`.
+def may_be_infinite(graph: Graph) -> set[int]:
+    """Values computed from a constant with infinities: an attention mask adds them on purpose."""
+    found = {i for i, c in graph.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
+    for node in graph.nodes:
+        if found.intersection(node.inputs):
+            found.add(node.output)
+    return found
+
+
+def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Observer]] = lambda _: MinMax,
+              progress: bool = False) -> Calibration:
+    """Range of every float activation of `graph` over the batches of `data`; memory does not grow with their number.
+
+    Args:
+        observer: what makes the observer of a layer's activations, by the layer's name ("" for the input).
 
     Raises:
         QuantizationError: no batch came, or a NaN or infinity, naming batch and op.
         ShapeError: a batch that does not fit the graph.
     """
     observers: dict[int, Observer] = {}
-    names = {n.output: str(n) for n in graph.nodes}
-    infinite = {i for i, c in graph.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
-    # an attention mask adds infinities on purpose; its op has no integer rule and needs no range
-    masked = {n.output for n in graph.nodes if n.op.int8 is None and infinite.intersection(n.inputs)}
-    batch = 0
+    made = {n.output: n for n in graph.nodes}
+    masked, infinite = may_be_infinite(graph), set()
+    digest, samples, batch = hashlib.sha256(), 0, 0
 
     def observe(value: int, x: np.ndarray) -> None:
-        if x.dtype not in FLOATS or value in masked:
+        if x.dtype not in FLOATS or value in infinite:
             return
         if not np.isfinite(x).all():
-            what = names.get(value)
-            where = f"the result of {what}" if what else "the input"
+            if value in masked and not np.isnan(x).any():
+                infinite.add(value)     # no range: what makes or reads it stays float
+                return
+            where = f"the result of {made[value]}" if value in made else "the input"
             raise QuantizationError(f"calibration: {np.count_nonzero(~np.isfinite(x))} NaN or infinite values in {where}, "
                                     f"batch {batch}; expected finite data")
-        observers.setdefault(value, observer()).observe(x)
+        if value not in observers:
+            observers[value] = observer(made[value].module if value in made else "")()
+        observers[value].observe(x)
 
     with no_grad():
-        for x in tqdm(inputs_of(data), desc="calibrating", unit="batch", disable=not progress):
-            graph(x, observe=observe)
+        for inputs in tqdm(inputs_of(data), desc="calibrating", unit="batch", disable=not progress):
+            graph(*inputs, observe=observe)
+            for x in inputs:
+                digest.update(f"{x.dtype}{x.shape}".encode())
+                digest.update(np.ascontiguousarray(x))
+            samples += len(inputs[0])
             batch += 1
-    if not observers:
+    if not batch:
         raise QuantizationError("calibration: expected at least one batch of data, got none")
-    return {value: o.range() for value, o in observers.items()}
+    ranges = {value: o.range() for value, o in observers.items() if value not in infinite}
+    return Calibration(ranges, samples, digest.hexdigest())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Batch, Constant, Graph, Node
+from ..graph import Batch, BatchNorm, Constant, Graph, Node
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval
@@ -45,11 +45,8 @@ def _add_constant(graph: Graph, value: np.ndarray, name: str) -> int:
     return number
 
 
-def fold_batch_norm(graph: Graph) -> None:
-    """conv2d then batch norm as one: weight * g, (bias - mean) * g + beta, g = gamma / sqrt(var + eps).
-
-    In float64, rounded to float32 once. Only where nothing else reads the convolution's result.
-    """
+def fuse_batch_norm(graph: Graph) -> None:
+    """Make each batch norm behind a convolution part of its node, `node.norm`, where nothing else reads its result."""
     users = graph.users()
     made = {n.output: n for n in graph.nodes}
     gone = set()
@@ -59,18 +56,30 @@ def fold_batch_norm(graph: Graph) -> None:
             continue
         if any(i not in graph.constants for i in [*norm.inputs[1:], *source.inputs[1:]] if i is not None):
             continue
-        gamma, beta, mean, variance = (_constant(graph, i).astype(np.float64) for i in norm.inputs[1:])
-        weight, bias = _constant(graph, source.inputs[1]), _constant(graph, source.inputs[2])
-        g = gamma / np.sqrt(variance + norm.attrs["eps"])
-        folded = weight.astype(np.float64) * g[:, None, None, None]
-        shift = ((0 if bias is None else bias.astype(np.float64)) - mean) * g + beta
-        source.inputs = [source.inputs[0],
-                         _add_constant(graph, folded.astype(np.float32), f"{source.module}.weight"),
-                         _add_constant(graph, shift.astype(np.float32), f"{source.module}.bias")]
+        source.norm = BatchNorm(tuple(norm.inputs[1:]), norm.attrs["eps"])
         source.output = norm.output
         made[norm.output] = source
         gone.add(id(norm))
     graph.nodes = [n for n in graph.nodes if id(n) not in gone]
+
+
+def fold_batch_norm(graph: Graph) -> None:
+    """Convolution and batch norm as one: weight * g, (bias - mean) * g + beta, g = gamma / sqrt(var + eps).
+
+    In float64, rounded to float32 once.
+    """
+    for node in graph.nodes:
+        if node.norm is None:
+            continue
+        gamma, beta, mean, variance = (_constant(graph, i).astype(np.float64) for i in node.norm.inputs)
+        weight, bias = _constant(graph, node.inputs[1]), _constant(graph, node.inputs[2])
+        g = gamma / np.sqrt(variance + node.norm.eps)
+        folded = weight.astype(np.float64) * g[:, None, None, None]
+        shift = ((0 if bias is None else bias.astype(np.float64)) - mean) * g + beta
+        node.inputs = [node.inputs[0],
+                       _add_constant(graph, folded.astype(np.float32), f"{node.module}.weight"),
+                       _add_constant(graph, shift.astype(np.float32), f"{node.module}.bias")]
+        node.norm = None
     graph.prune()
 
 

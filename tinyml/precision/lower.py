@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,72 +10,79 @@ import numpy as np
 from .._kernels import fixed_point, integers
 from ..errors import DtypeError, QuantizationError, TinymlError
 from ..graph import Graph, Node
+from ..nn.module import is_inside
 from ..ops import Codec, Operand, Target
 from ..tape import no_grad
 from ..tensor import FLOATS, Tensor, apply
-from .calibrate import Ranges
-from .fold import fold_batch_norm, fold_constants, fuse_activations
+from .calibrate import Ranges, may_be_infinite
+from .fold import fold_batch_norm, fold_constants, fuse_activations, fuse_batch_norm
 from .plan import Plan, Slot
 from .steps import ROUNDINGS, STEPS, Step
 
-
-def check_float_inputs(graph: Graph) -> None:
-    """Raise DtypeError unless all inputs of `graph` are floats: ids have no scale."""
-    for i in graph.inputs:
-        if graph.dtypes[i] not in FLOATS:
-            raise DtypeError(f"lower: static int8 needs float inputs, got {graph.dtypes[i]} ids; use to_int8() "
-                             "without calibration, which quantizes activations as they come")
+WEIGHTS = ("max", "mse")
 
 
-def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single") -> Plan:
+def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
+          skip: Sequence[str] = (), weight_scales: Mapping[int, np.ndarray] | None = None) -> Plan:
     """The graph on int8 codes: batch norm folded, activations fused, each op by the rule in its class.
 
     Args:
-        ranges: (lo, hi) of every activation, by its number in `graph` (see calibrate).
+        ranges: (lo, hi) of every activation, by its number in `graph` (see calibrate). What has none stays float.
         per_channel: one weight scale an output channel, else one a layer.
         rounding: "single" or "double", equation (5).
+        weights: "max" or "mse", how weight scales are chosen: equation (2), or clipped for the least squared error.
+        skip: layers, with all inside them, that stay float.
+        weight_scales: learned scales (N) of layers, by the number of their result; the others are computed.
 
     Raises:
-        QuantizationError: a range or scale that int8 cannot represent, naming the op; DtypeError: integer inputs.
+        QuantizationError: a range or scale that int8 cannot represent, naming the op; DtypeError: an unknown option.
     """
     if rounding not in ROUNDINGS:
         raise DtypeError(f"lower: expected rounding {' or '.join(ROUNDINGS)}, got {rounding!r}")
-    check_float_inputs(graph)
+    if weights not in WEIGHTS:
+        raise DtypeError(f"lower: expected weights {' or '.join(WEIGHTS)}, got {weights!r}")
     graph = graph.copy()
     fold_constants(graph)
+    fuse_batch_norm(graph)
     fold_batch_norm(graph)
     clamps = fuse_activations(graph)
-    return _Lowering(graph, ranges, clamps, per_channel, rounding).plan()
+    options = {"per_channel": per_channel, "rounding": rounding, "weights": weights}
+    return _Lowering(graph, ranges, clamps, options, skip, weight_scales or {}).plan()
 
 
 class _Lowering:
-    """Walks the nodes; a value exists as codes, as floats, or as both, each made when somebody asks."""
+    """Walks the nodes; a value exists as codes, as it is (floats, or ids), or as both, each made when somebody asks."""
 
-    def __init__(self, graph: Graph, ranges: Ranges, clamps: dict, per_channel: bool, rounding: str):
+    def __init__(self, graph: Graph, ranges: Ranges, clamps: dict, options: dict, skip: Sequence[str],
+                 weight_scales: Mapping[int, np.ndarray]):
         self.graph, self.ranges, self.clamps = graph, ranges, clamps
-        self.per_channel, self.rounding = per_channel, rounding
+        self.options, self.skip, self.weight_scales = options, skip, weight_scales
         self.steps: list[Step] = []
         self.next = max(graph.shapes) + 1
         self.as_codes: dict[int, int] = {}      # graph value -> plan value holding its codes
-        self.as_float: dict[int, int] = {}
+        self.plain: dict[int, int] = {}         # ... its floats or ids
+        self.rules: dict[int, str] = {}         # graph value -> how it is made: "codes", "integers" or "island"
         self.codecs: dict[int, Codec] = {}
         self.users = graph.users()
+        self.may_be_infinite = may_be_infinite(graph)
         self.names = {n.output: f"the result of {n}" for n in graph.nodes}
 
     def plan(self) -> Plan:
-        self.as_float.update((i, i) for i in self.graph.inputs)
+        self.plain.update((i, i) for i in self.graph.inputs)
         for node in self.graph.nodes:
             try:
                 self.lower_node(node)
             except TinymlError as error:
                 error.passing(str(node))
                 raise
-        inputs = [Slot(i, self.graph.shapes[i], self.codecs.get(i)) for i in self.graph.inputs]
+        inputs = [Slot(i, self.graph.shapes[i], self.codecs.get(i), self.graph.dtypes[i] in FLOATS)
+                  for i in self.graph.inputs]
         outputs = []
         for o in self.graph.outputs:
             codec = self.codecs.get(o) if o in self.as_codes else None
             outputs.append(Slot(self.floats(o, ""), self.graph.shapes[o], codec))
-        return Plan(inputs, outputs, self.steps, {"single_output": self.graph.single_output, "rounding": self.rounding})
+        return Plan(inputs, outputs, self.steps, {"single_output": self.graph.single_output,
+                                                  "rounding": self.options["rounding"]})
 
     def emit(self, kind: str, inputs: list[int], name: str, attrs: dict[str, Any], arrays: dict | None = None) -> int:
         """Append a step; returns the value it makes."""
@@ -85,8 +93,6 @@ class _Lowering:
     def codec(self, value: int) -> Codec:
         """Scale and zero point of a graph value, from its range."""
         if value not in self.codecs:
-            if value not in self.ranges:
-                raise QuantizationError(f"lower: expected a range for {self.names.get(value, 'the input')}, got none")
             lo, hi = self.ranges[value]
             self.codecs[value] = Codec(*fixed_point.affine_parameters(lo, hi, "activation range"))
         return self.codecs[value]
@@ -96,47 +102,64 @@ class _Lowering:
         if value not in self.as_codes:
             codec = self.codec(value)
             attrs = {"scale": float(codec.scale), "zero_point": codec.zero_point}
-            self.as_codes[value] = self.emit("quantize", [self.as_float[value]], name, attrs)
+            self.as_codes[value] = self.emit("quantize", [self.plain[value]], name, attrs)
         return self.as_codes[value]
 
     def floats(self, value: int, name: str) -> int:
         """Plan value with the floats of a graph value, dequantizing its codes if need be."""
-        if value not in self.as_float:
+        if value not in self.plain:
             codec = self.codecs[value]
             attrs = {"scale": float(codec.scale), "zero_point": codec.zero_point}
-            self.as_float[value] = self.emit("dequantize", [self.as_codes[value]], name, attrs)
-        return self.as_float[value]
+            self.plain[value] = self.emit("dequantize", [self.as_codes[value]], name, attrs)
+        return self.plain[value]
+
+    def rule(self, node: Node) -> str | None:
+        """The op's integer rule, None in a layer that is skipped."""
+        return None if any(is_inside(node.module, name) for name in self.skip) else node.op.int8
 
     def read_as_codes(self, value: int) -> bool:
         """Whether an integer step reads the value, at once or behind ops that pass codes through."""
-        return any(n.op.int8 in ("table", "lower") or (n.op.int8 == "codes" and self.read_as_codes(n.output))
+        return any(self.rule(n) in ("table", "lower") or (self.rule(n) == "codes" and self.read_as_codes(n.output))
                    for n in self.users.get(value, ()))
 
     def lower_node(self, node: Node) -> None:
-        rule = node.op.int8
-        if node.inputs[0] in self.graph.constants:
-            rule = None     # a constant has no codes (this one follows the batch, or is the first of two operands)
-        if rule == "codes":
-            source = node.inputs[0]
+        rule, source = self.rule(node), node.inputs[0]
+        if rule == "codes" and source not in self.graph.constants:
             if source in self.as_codes or (source in self.ranges and self.read_as_codes(node.output)):
                 # the codes keep their scale and zero point
                 codes = self.codes(source, node.module)
                 self.codecs[node.output] = self.codec(source)
                 self.as_codes[node.output] = self.emit("codes", [codes], node.module,
                                                        {"op": node.op.name, "attrs": node.attrs})
+                self.rules[node.output] = "codes"
                 return
-        elif rule == "table":
-            self.as_codes[node.output] = self.table(node)
-            return
-        elif rule == "lower":
-            lowered = self.integer_step(node)
-            if lowered is not None:
-                self.as_codes[node.output] = lowered
+        elif rule in ("table", "lower") and self.has_ranges(node):
+            made = self.table(node) if rule == "table" else self.integer_step(node)
+            if made is not None:
+                self.as_codes[node.output] = made
+                self.rules[node.output] = "integers"
                 return
         self.island(node)
+        self.rules[node.output] = "island"
 
-    def table(self, node: Node) -> int:
-        """The op's float forward at all 256 codes, quantized."""
+    def has_ranges(self, node: Node) -> bool:
+        """Whether the float activations that the node reads and makes have ranges: infinite ones, as masks make, have none.
+
+        Raises:
+            QuantizationError: a range is missing for another reason.
+        """
+        for value in (*node.inputs, node.output):
+            floats = value is not None and value not in self.graph.constants and self.graph.dtypes[value] in FLOATS
+            if floats and value not in self.ranges and value not in self.codecs:
+                if value in self.may_be_infinite:
+                    return False
+                raise QuantizationError(f"lower: expected a range for {self.names.get(value, 'the input')}, got none")
+        return True
+
+    def table(self, node: Node) -> int | None:
+        """The op's float forward at all 256 codes, quantized; None where it reads a constant."""
+        if node.inputs[0] in self.graph.constants:
+            return None
         source, target = self.codec(node.inputs[0]), self.codec(node.output)
         u = np.arange(256, dtype=np.uint8)
         x = integers.dequantize(u, source.scale, source.zero_point)
@@ -157,10 +180,12 @@ class _Lowering:
                 constant = self.graph.constants[i]
                 operands.append(Operand(constant.tensor.shape, value=constant.tensor.data))
             else:
-                operands.append(Operand(self.graph.shapes[i], codec=self.codec(i)))
+                ids = self.graph.dtypes[i] not in FLOATS
+                operands.append(Operand(self.graph.shapes[i], codec=None if ids else self.codec(i)))
                 activations.append(i)
         codec = self.codec(node.output)
-        target = Target(self.graph.shapes[node.output], codec, per_channel=self.per_channel, rounding=self.rounding)
+        target = Target(self.graph.shapes[node.output], codec, weight_scale=self.weight_scales.get(node.output),
+                        **self.options)
         if node.output in self.clamps:
             lo, hi = self.clamps[node.output]
             target.lo = -128 if lo == -np.inf else codec.code(lo)
@@ -168,8 +193,8 @@ class _Lowering:
         lowered = node.op.lower(operands, target, node.attrs)
         if lowered is None:
             return None
-        return self.emit(lowered.kind, [self.codes(i, node.module) for i in activations], node.module,
-                         lowered.attrs, lowered.arrays)
+        inputs = [self.codes(i, node.module) if self.graph.dtypes[i] in FLOATS else self.plain[i] for i in activations]
+        return self.emit(lowered.kind, inputs, node.module, lowered.attrs, lowered.arrays)
 
     def island(self, node: Node) -> None:
         """The op in float32; its result stays float until somebody asks for codes."""
@@ -191,5 +216,5 @@ class _Lowering:
             lo, hi = self.clamps[node.output]
             value = self.emit("island", [value], node.module, {"op": "clip", "operands": ["value"], "batch_axes": [[]],
                                                                "attrs": {"lo": float(lo), "hi": float(hi)}})
-        self.as_float[node.output] = value
+        self.plain[node.output] = value
 

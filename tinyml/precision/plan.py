@@ -13,17 +13,18 @@ from ..graph import Batch, check_inputs
 from ..nn.module import Module
 from ..ops import Codec
 from ..tape import state
-from ..tensor import FLOATS, Tensor, as_tensor
+from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
 from .steps import Dequantize, Quantize, Step
 
 
 @dataclass
 class Slot:
-    """A value that enters or leaves a plan: number, shape (with Batch), codec where codes are known for it."""
+    """A value that enters or leaves a plan: number, shape (with Batch), codec where codes are known for it, floats or ids."""
 
     value: int
     shape: tuple
     codec: Codec | None
+    floats: bool = True
 
 
 class Plan(Module):
@@ -73,10 +74,11 @@ class Plan(Module):
                 entered[slot.value] = integers.to_unsigned(x.data)
                 if slot.value in self._as_float:
                     values[slot.value] = x.dequantize().data
-            elif x.dtype in FLOATS:
-                values[slot.value] = x.data.astype(np.float32, copy=False)
+            elif x.dtype in (FLOATS if slot.floats else INTEGERS):
+                values[slot.value] = x.data.astype(np.float32, copy=False) if slot.floats else x.data
             else:
-                raise DtypeError(f"plan: expected float32 (or int8) input, got {x.dtype}")
+                expected = "float32 (or int8) input" if slot.floats else "integer ids"
+                raise DtypeError(f"plan: expected {expected}, got {x.dtype}")
         for at, step in enumerate(self.steps):
             if isinstance(step, Quantize) and step.inputs[0] in entered:
                 values[step.output] = entered[step.inputs[0]]

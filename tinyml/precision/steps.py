@@ -103,13 +103,16 @@ class Product(Step):
 
     def prepare(self):
         a = self.attrs
-        weight, scale, bias = self._arrays.pop("weight"), self._arrays["scale"], self._arrays["bias"]
+        own = self._arrays
+        weight, scale, bias = own.pop("weight"), own["scale"], own["bias"]
         _check(self, weight=weight.dtype == np.int8 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
                bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
                groups=len(weight) % a["groups"] == 0, zero_point=_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
                size=tuple(a["size"]) == (weight.shape[2:] or (1, 1)), stride=min(*a["stride"], *a["dilation"]) > 0,
                padding=min(a["padding"]) >= 0, rounding=a["rounding"] in ROUNDINGS)
         fixed_point.check_scale(scale, "weights")
+        bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
+        _check(self, bound=np.array_equal(own["bound"], bound) and bound.max(initial=0) <= integers.INT32_MAX)
         window = Window(tuple(a["size"]), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), a["groups"])
         real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
         requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
