@@ -1,5 +1,5 @@
 # make demo: train, quantize, compare.  make test: the test suite.  Each makes its own virtual environment in .venv.
-# make parity: compare live with PyTorch (installs it).  make lint: ruff.
+# make parity: compare live with PyTorch and ONNX Runtime (installs them).  make lint: ruff.
 
 PYTHON ?= python3
 VENV := .venv
@@ -32,7 +32,7 @@ $(VENV)/.dev: $(SOURCES)
 	touch $(VENV)/.run $@
 
 $(VENV)/.parity: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet 'torch==2.13.0'
+	$(BIN)/python -m pip install --quiet 'torch==2.13.0' 'onnx==1.23.2' "onnxruntime==1.31.1; python_version >= '3.11'"
 	touch $@
 
 clean:
