@@ -448,6 +448,15 @@ def gelu_grad(rng, kernels):
                    lambda x, dy, dx: [8 * EPS * np.abs(dy)])
 
 
+def fake_quantize(rng, kernels):
+    for rows, n in [(1, n) for n in (0, 1, 63, 5000)] + [(5, 9), (3, 4100), (0, 4)]:
+        x = _around_zero(rng, rows * n).reshape(rows, n)
+        scale = np.float32(rng.choice([1e-3, 0.02, 3], rows))
+        for zero, lo, hi in ((-128, -128, 127), (5, -128, 127), (0, -127, 127), (0, -2**31, 2**31 - 1)):
+            yield Call((rows, n, zero), [x, scale, float(zero), float(lo), float(hi), np.empty((rows, n), np.float32),
+                                         np.empty((rows, n), np.uint8)], (5, 6))
+
+
 # What tries each function of the table: a kernel that is added without its row here fails test_every_kernel_is_tried.
 CASES: dict[str, Callable] = {
     "gemm_f32": gemm, "conv2d_f32": conv2d, "conv2d_grad_weight_f32": conv2d_grad_weight,
@@ -460,6 +469,7 @@ CASES: dict[str, Callable] = {
     "moments_f32": moments, "batch_norm_f32": batch_norm, "batch_norm_grad_f32": batch_norm_grad,
     "layer_norm_f32": layer_norm, "layer_norm_grad_f32": layer_norm_grad,
     "softmax_f32": softmax, "softmax_grad_f32": softmax_grad, "gelu_f32": gelu, "gelu_grad_f32": gelu_grad,
+    "fake_quantize_f32": fake_quantize,
 }
 
 

@@ -96,6 +96,22 @@ def quantize_weight(weight: np.ndarray, scale: np.ndarray, axis: int | None) -> 
     return np.clip(np.rint(np.asarray(weight, np.float32) / s), -127, 127).astype(np.int8)
 
 
+def clipped_weight_scales(weight: np.ndarray, axis: int | None = 0) -> np.ndarray:
+    """Scales like weight_scales, of f max|w| / 127: for each channel the f of 1, 0.99, ... 0.3 with the least error.
+
+    The error is sum (scale q - w)^2, q = clip(rint(w / scale)) in [-127, 127]. Shapes, zero channels and errors as there.
+    """
+    others = tuple(i for i in range(weight.ndim) if i != axis)
+    exact, largest = np.asarray(weight, np.float64), weight_scales(weight, axis)
+    best, least = largest, np.full(largest.shape, np.inf)
+    for fraction in np.linspace(1, 0.3, 71, dtype=np.float32):
+        scale = np.maximum(largest * fraction, _NORMAL)
+        codes = quantize_weight(weight, scale, axis)
+        error = np.square(codes * np.expand_dims(scale.astype(np.float64), others) - exact).sum(axis=others)
+        best, least = np.where(error < least, scale, best), np.minimum(error, least)
+    return best
+
+
 def layer_scales(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, per_channel: bool = True,
                  chosen: np.ndarray | None = None) -> np.ndarray:
     """Weight scales of a layer [N][...]; equation (2), with `chosen` in the place of max|w| / 127 where it is given.

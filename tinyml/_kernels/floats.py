@@ -193,3 +193,13 @@ def gelu_grad(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     dx = np.empty(flat.shape, x.dtype)
     _kernels(x.dtype).gelu_grad_f32(flat, d, dx, threads_for(64 * x.size))
     return dx.reshape(x.shape)
+
+
+def fake_quantize(x: np.ndarray, scale: np.ndarray, zero_point: int, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
+    """What codes of x stand for, one scale () for all or one an index of the first dimension (N); and where none is clamped."""
+    layout = nhwc(x) if x.ndim == 4 and not scale.ndim else np.ascontiguousarray(x)     # rows need their own order
+    rows = layout.reshape(scale.size, -1) if x.size else layout.reshape(scale.size, 0)
+    y, inside = np.empty(layout.shape, x.dtype), np.empty(layout.shape, np.uint8)
+    _kernels(x.dtype).fake_quantize_f32(rows, np.ascontiguousarray(scale, x.dtype).reshape(-1), zero_point, lo, hi,
+                                        y.reshape(rows.shape), inside.reshape(rows.shape), threads_for(16 * x.size))
+    return (nchw(y), nchw(inside)) if x.ndim == 4 and not scale.ndim else (y.reshape(x.shape), inside.reshape(x.shape))

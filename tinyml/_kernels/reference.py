@@ -275,3 +275,13 @@ def gelu_grad_f32(x, dy, dx, threads):
     if x.size:
         density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
         dx[...] = dy * (0.5 * (1 + _erf(x / math.sqrt(2))) + x * density)
+
+
+def fake_quantize_f32(x, scale, zero_point, lo, hi, y, inside, threads):
+    """y = scale * (q - zero_point), q = clamp(rint(x / scale) + zero_point); NaN stays NaN; 1 in `inside` if not clamped."""
+    s, zero_point, lo, hi = scale[:, None], *(x.dtype.type(v) for v in (zero_point, lo, hi))
+    with np.errstate(over="ignore"):
+        q = np.rint(x / s) + zero_point
+    clamped = np.clip(q, lo, hi)
+    y[...] = s * (clamped - zero_point)
+    inside[...] = clamped == q

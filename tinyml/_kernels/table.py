@@ -26,7 +26,7 @@ KERNELS = {
     "pool_f32": ("max_pool_f32", "max_pool_grad_f32", "avg_pool_f32", "avg_pool_grad_f32"),
     "norm_f32": ("moments_f32", "batch_norm_f32", "batch_norm_grad_f32", "layer_norm_f32", "layer_norm_grad_f32",
                  "softmax_f32", "softmax_grad_f32"),
-    "pointwise_f32": ("gelu_f32", "gelu_grad_f32"),
+    "pointwise_f32": ("gelu_f32", "gelu_grad_f32", "fake_quantize_f32"),
 }
 
 

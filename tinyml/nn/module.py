@@ -22,12 +22,13 @@ MODULES: dict[str, type[Module]] = {}       # every Module class by its qualifie
 
 
 class Parameter(Tensor):
-    """A Tensor that a Module owns and an optimizer trains."""
+    """A Tensor that a Module owns and an optimizer trains; `decay` off exempts it from weight decay."""
 
-    __slots__ = ()
+    __slots__ = ("decay",)
 
-    def __init__(self, data: Any, requires_grad: bool = True):
+    def __init__(self, data: Any, requires_grad: bool = True, decay: bool = True):
         super().__init__(data, requires_grad)
+        self.decay = decay
 
 
 def _as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
@@ -35,6 +36,7 @@ def _as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
     p = Parameter.__new__(Parameter)
     p.data, p.quantized = t.data, t.quantized
     p.grad = p.node = None
+    p.decay = getattr(t, "decay", True)
     p.requires_grad = requires_grad and t.dtype in FLOATS
     return p
 

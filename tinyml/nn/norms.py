@@ -34,11 +34,14 @@ class BatchNorm2d(Module):
             return apply(norm.BatchNormEval, x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
         moments: list[np.ndarray] = []
         y = apply(norm.BatchNorm2d, x, self.weight, self.bias, None, None, eps=self.eps, moments=moments)
-        n = y.size // y.shape[1]
-        for running, batch in ((self.running_mean, moments[0]), (self.running_var, moments[1] * (n / (n - 1)))):
+        self.track(*moments, y.size // y.shape[1])
+        return y
+
+    def track(self, mean: np.ndarray, variance: np.ndarray, n: int) -> None:
+        """Move the running moments towards those of a batch of n values a channel (its variance with n)."""
+        for running, batch in ((self.running_mean, mean), (self.running_var, variance * (n / (n - 1)))):
             running.data[...] = (1 - self.momentum) * running.data + self.momentum * batch
         self.num_batches_tracked.data += 1
-        return y
 
     def describe(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}, momentum={self.momentum}"

@@ -85,6 +85,8 @@ class Op:
         any_dtype: takes any dtype and keeps it (shape ops).
         integer_operands: positions of operands that are integers (ids, targets, masks).
         one_precision: refuses float64 beside another float dtype.
+        surrogate: its backward is no derivative, on purpose; gradient checks leave it out.
+        stored: positions of operands that may be weights stored as float16: they do not make the result float16.
         int8: the rule in integer plans: "codes" (works on codes as they are: shape ops, max-pool), "table" (pointwise: a
             256-entry table derived from forward), "lower" (has a `lower`), or None (a float island).
     """
@@ -93,6 +95,8 @@ class Op:
     any_dtype: ClassVar[bool] = False
     integer_operands: ClassVar[tuple[int, ...]] = ()
     one_precision: ClassVar[bool] = False
+    surrogate: ClassVar[bool] = False
+    stored: ClassVar[tuple[int, ...]] = ()
     int8: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:

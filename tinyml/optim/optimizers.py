@@ -30,11 +30,13 @@ def pieces(arrays: list[np.ndarray]) -> Iterator[list[np.ndarray]]:
 class Optimizer:
     """Base of optimizers: define `slots`, the names of the arrays kept for each parameter, and `update`.
 
+    A subclass with weight decay sets `weight_decay`; Parameters made with decay=False are exempt.
     `lr` may be set at any time, and is what the next step uses. A parameter without a gradient is left alone.
     Raises ShapeError for no or repeated parameters and numbers out of range, DtypeError for what is no float Parameter.
     """
 
     slots: tuple[str, ...] = ()
+    weight_decay = 0.0
 
     def __init__(self, parameters: Iterable[Tensor], lr: float):
         self.parameters = checked_parameters(type(self).__name__, parameters)
@@ -42,7 +44,8 @@ class Optimizer:
         self.updates = [0] * len(self.parameters)       # how often each was updated
         self.buffers: list[dict[str, np.ndarray]] = [{} for _ in self.parameters]
 
-    def update(self, t: int, scratch: np.ndarray, p: np.ndarray, grad: np.ndarray, *slots: np.ndarray) -> None:
+    def update(self, t: int, decay: float, scratch: np.ndarray, p: np.ndarray, grad: np.ndarray,
+               *slots: np.ndarray) -> None:
         """Update p and its slots in place by grad, all of one shape; t counts from 1, scratch is (2, *p.shape)."""
         raise TypeError(f"{type(self).__name__} defines no update()")
 
@@ -57,11 +60,12 @@ class Optimizer:
             if not self.updates[i]:
                 self.buffers[i] = {slot: np.zeros(p.shape, p.dtype) for slot in self.slots}
             self.updates[i] += 1
+            decay = self.weight_decay if getattr(p, "decay", True) else 0.0
             scratch = None
             for part in pieces([p.data, p.grad.data, *self.buffers[i].values()]):
                 if scratch is None or scratch.shape[1:] != part[0].shape:
                     scratch = np.empty((2, *part[0].shape), p.dtype)
-                self.update(self.updates[i], scratch, *part)
+                self.update(self.updates[i], decay, scratch, *part)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
@@ -124,10 +128,11 @@ class SGD(Optimizer):
         self.nesterov = nesterov
         self.slots = ("momentum_buffer",) if momentum else ()
 
-    def update(self, t: int, scratch: np.ndarray, p: np.ndarray, grad: np.ndarray, *slots: np.ndarray) -> None:
+    def update(self, t: int, decay: float, scratch: np.ndarray, p: np.ndarray, grad: np.ndarray,
+               *slots: np.ndarray) -> None:
         a, g = scratch
-        if self.weight_decay:
-            np.multiply(p, self.weight_decay, out=g)
+        if decay:
+            np.multiply(p, decay, out=g)
             g += grad
         else:
             g = grad
@@ -188,10 +193,11 @@ class Adam(Optimizer):
         super().__init__(parameters, lr)
         self.betas, self.eps, self.weight_decay = _checked_adam("Adam", betas, eps, weight_decay)
 
-    def update(self, t: int, scratch: np.ndarray, p: np.ndarray, grad: np.ndarray, *slots: np.ndarray) -> None:
+    def update(self, t: int, decay: float, scratch: np.ndarray, p: np.ndarray, grad: np.ndarray,
+               *slots: np.ndarray) -> None:
         a, g = scratch
-        if self.weight_decay:
-            np.multiply(p, self.weight_decay, out=g)
+        if decay:
+            np.multiply(p, decay, out=g)
             g += grad
         else:
             g = grad
@@ -211,6 +217,7 @@ class AdamW(Optimizer):
         super().__init__(parameters, lr)
         self.betas, self.eps, self.weight_decay = _checked_adam("AdamW", betas, eps, weight_decay)
 
-    def update(self, t: int, scratch: np.ndarray, p: np.ndarray, grad: np.ndarray, *slots: np.ndarray) -> None:
-        p *= 1 - self.lr * self.weight_decay
+    def update(self, t: int, decay: float, scratch: np.ndarray, p: np.ndarray, grad: np.ndarray,
+               *slots: np.ndarray) -> None:
+        p *= 1 - self.lr * decay
         adam_update(p, grad, *slots, t, self.lr, self.betas, self.eps, scratch[0])
