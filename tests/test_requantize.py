@@ -275,3 +275,39 @@ def test_weight_scales_reach_the_largest(axis, size):
     assert (np.abs(codes * spread - w) <= 0.5001 * spread).all()
     if size > 1e-30:
         assert (np.abs(codes).max(axis=None if axis is None else 1 - axis) == 127).all()
+
+
+@given(axis=st.sampled_from([None, 0, 1]), size=st.sampled_from([1e-44, 1e-36, 1e-3, 1e30]),
+       tail=st.sampled_from([0, 1, 4]), seed=st.integers(0, 99))
+def test_clipped_weight_scales_have_the_least_error(axis, size, tail, seed):
+    rng = np.random.default_rng(seed)
+    w = (rng.standard_normal((3, 4, 50)) * rng.exponential(size=(3, 4, 50)) ** tail * size).astype(np.float32)
+    w[1] = 0
+    whole, chosen = fixed_point.weight_scales(w, axis), fixed_point.clipped_weight_scales(w, axis)
+    assert chosen.shape == whole.shape and chosen.dtype == np.float32
+
+    channels = [w] if axis is None else np.moveaxis(w, axis, 0)
+    for channel, largest, scale in zip(channels, np.atleast_1d(whole), np.atleast_1d(chosen), strict=True):
+        def error(s, channel=channel):
+            return sum((float(v) - float(s) * min(max(round(float(v / s)), -127), 127)) ** 2 for v in channel.ravel())
+
+        assert largest * 0.299 <= scale <= largest and scale >= np.finfo(np.float32).tiny
+        assert scale == 1 or channel.any()
+        best = error(scale)
+        assert best <= error(largest)
+        for fraction in (0.99, 0.95, 0.9, 0.8, 0.7, 0.5, 0.3):
+            s = max(largest * np.float32(fraction), np.finfo(np.float32).tiny)
+            assert best <= error(s) * (1 + 1e-9) or not channel.any()
+
+
+def test_clipping_one_large_weight_pays():
+    w = np.random.default_rng(2).standard_normal((2, 100_000)).astype(np.float32)
+    w[0, 7] = 9
+    whole, chosen = fixed_point.weight_scales(w), fixed_point.clipped_weight_scales(w)
+    error = [np.square(fixed_point.quantize_weight(w, s, 0) * s[:, None] - w).sum(axis=1) for s in (whole, chosen)]
+    assert chosen[0] < 0.9 * whole[0] and error[1][0] < 0.9 * error[0][0]
+    for axis, shape in ((0, (0, 4)), (1, (0, 4)), (None, (2, 0))):
+        assert fixed_point.clipped_weight_scales(np.zeros(shape), axis).tolist() == (
+            fixed_point.weight_scales(np.zeros(shape), axis).tolist())
+    with pytest.raises(QuantizationError, match="weights: expected finite"):
+        fixed_point.clipped_weight_scales(np.array([[1, np.inf]]))

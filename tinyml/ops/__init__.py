@@ -1,6 +1,19 @@
 """All ops; importing this package registers them."""
 
-from . import arithmetic, conv, dropout, embedding, fake_quantize, linear, losses, norm, pointwise, pooling, reductions, shape
+from . import (
+           arithmetic,
+           conv,
+           dropout,
+           embedding,
+           fake_quantize,
+           linear,
+           losses,
+           norm,
+           pointwise,
+           pooling,
+           reductions,
+           shape,
+)
 from .op import Codec, Lowered, Op, Operand, Sample, Target, sample
 
 __all__ = ["Codec", "Lowered", "Op", "Operand", "Sample", "Target", "arithmetic", "conv", "dropout", "embedding",

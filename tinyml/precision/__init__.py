@@ -6,6 +6,7 @@ from .convert import to_int8
 from .lower import lower
 from .observers import MSE, OBSERVERS, Histogram, MinMax, MovingAverage, Observer, Percentile
 from .plan import Plan
+from .qat import QATModel, prepare_qat
 
 __all__ = ["MSE", "OBSERVERS", "Comparison", "Histogram", "MinMax", "MovingAverage", "Observer", "Percentile", "Plan",
-           "calibrate", "compare", "lower", "to_int8"]
+           "QATModel", "calibrate", "compare", "lower", "prepare_qat", "to_int8"]

@@ -1,7 +1,8 @@
-"""compare(model, int8_model, data): what int8 cost and what it gained, measured."""
+"""compare(model, int8_model, data): what int8 cost and what it gained, measured, and how sure the test data make of it."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -11,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
-from ..nn import functional as F
+from ..errors import DtypeError, ShapeError
 from ..nn.module import Module, conversions
 from ..tape import no_grad
-from ..tensor import Tensor, as_tensor
+from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
+
+Interval = tuple[float, float]
+Z = 1.96            # standard errors on either side that hold 95% of a normal distribution
+IGNORED = -100      # the target that does not count, as for cross_entropy
 
 
 @dataclass
@@ -33,7 +37,10 @@ class Measured:
 class Comparison:
     """Two models on the same data; prints as a table.
 
-    agreement: share of targets (or outputs) for which both models predict the same class.
+    agreement: share of targets (or outputs) for which both models predict the same class; samples: how many there are.
+    accuracy_interval, loss_interval: 95% intervals of the change (b - a), paired by item; None where there is no figure.
+    items: what the intervals resample, one index of the first dimension: a sample, or a sequence with all its targets.
+    tolerance: the loss of accuracy, in points (hundredths), that `verdict` is about.
     """
 
     a: Measured
@@ -42,10 +49,53 @@ class Comparison:
     samples: int
     batch: int
     names: tuple[str, str] = ("float32", "int8")
+    accuracy_interval: Interval | None = None
+    loss_interval: Interval | None = None
+    items: int = 0
+    tolerance: float = 0.5
+
+    @property
+    def verdict(self) -> str | None:
+        """The interval of accuracy lies wholly above -tolerance: "no worse", wholly below: "worse", else: "inconclusive".
+
+        None without accuracy.
+        """
+        if self.accuracy_interval is None:
+            return None
+        lo, hi = self.accuracy_interval
+        limit = -self.tolerance / 100
+        return "no worse" if lo > limit else "worse" if hi < limit else "inconclusive"
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures, for JSON."""
-        return asdict(self)
+        """The figures and the verdict, for JSON."""
+        return {**asdict(self), "verdict": self.verdict}
+
+    def _certainty(self) -> list[str]:
+        """The intervals and the verdict in words."""
+        changes = []
+        if self.accuracy_interval is not None:
+            lo, hi = self.accuracy_interval
+            changes.append(f"accuracy {100 * lo:+.2f} to {100 * hi:+.2f} points")
+        if self.loss_interval is not None:
+            changes.append("loss {:+.4f} to {:+.4f}".format(*self.loss_interval))
+        lines = [f"95% interval of the change: {', '.join(changes)}"] if changes else []
+        points = f"{self.tolerance:g} points"
+        if self.verdict == "inconclusive":
+            lines.append(f"verdict: inconclusive at a tolerance of {points}: {self._shortage()}")
+        elif self.verdict is not None:
+            lines.append(f"verdict: {'no worse' if self.verdict == 'no worse' else 'worse by more'} than {points}")
+        return lines
+
+    def _shortage(self) -> str:
+        """How many samples would tell: an interval shrinks as 1 / sqrt(samples) around a change that stays as it is."""
+        lo, hi = self.accuracy_interval
+        half, distance = (hi - lo) / 2, abs((lo + hi) / 2 + self.tolerance / 100)
+        if math.isinf(half):
+            return "one sample alone shows no spread"
+        if half >= 1000 * distance:
+            return "the change is so close to it that no number of samples of this kind would tell"
+        needed = max(self.items, math.floor(self.items * (half / distance) ** 2)) + 1
+        return f"{self.items:,} samples are too few to tell, about {needed:,} would"
 
     def __str__(self) -> str:
         a, b = self.a, self.b
@@ -56,7 +106,8 @@ class Comparison:
         if a.loss is not None:
             rows.append(("loss", f"{a.loss:.4f}", f"{b.loss:.4f}", f"{b.loss - a.loss:+.4f}"))
         rows += [
-            ("bytes in memory", f"{a.memory_bytes:,}", f"{b.memory_bytes:,}", f"{b.memory_bytes / a.memory_bytes:.1%}"),
+            ("bytes in memory", f"{a.memory_bytes:,}", f"{b.memory_bytes:,}",
+             f"{b.memory_bytes / a.memory_bytes:.1%}" if a.memory_bytes else ""),
             ("bytes on disk", f"{a.file_bytes:,}", f"{b.file_bytes:,}", f"{b.file_bytes / a.file_bytes:.1%}"),
             (f"ms a batch of {self.batch}", f"{a.latency_ms:.2f}", f"{b.latency_ms:.2f}",
              f"{a.latency_ms / b.latency_ms:.2f}x as fast"),
@@ -64,7 +115,86 @@ class Comparison:
         widths = [max(len(r[i]) for r in rows) for i in range(4)]
         lines = ["  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
         lines.insert(1, "-" * len(lines[0]))
-        return "\n".join([*lines, f"same prediction for {self.agreement:.2%} of {self.samples:,}"])
+        return "\n".join([*lines, f"same prediction for {self.agreement:.2%} of {self.samples:,}", *self._certainty()])
+
+
+class Paired:
+    """Scores of two models on the same targets, kept as float64 sums: memory does not grow with the data.
+
+    Item i has n_i targets that count and a difference D_i = sum of b's scores - sum of a's. m items have n_i > 0.
+    """
+
+    def __init__(self) -> None:
+        self.items = 0                      # m
+        self.sums = np.zeros(3)             # of a's scores, b's scores, n_i
+        self.products = np.zeros((2, 2))    # sums of the products of (D_i, n_i) with themselves
+
+    # a model gone bad has infinite or NaN losses: a figure to show, no reason to stop
+    @np.errstate(over="ignore", invalid="ignore")
+    def add(self, a: np.ndarray, b: np.ndarray, counted: np.ndarray) -> None:
+        """Add a batch: scores of each target, and which targets count; all (B, ...)."""
+        a, b, n = (np.where(counted, v, 0).reshape(len(v), -1).sum(axis=1, dtype=np.float64) for v in (a, b, counted))
+        pairs = np.stack([b - a, n])[:, n > 0]
+        self.items += pairs.shape[1]
+        self.sums += a.sum(), b.sum(), n.sum()
+        self.products += pairs @ pairs.T
+
+    def means(self) -> tuple[float, float]:
+        """Mean scores of a and b over all targets that count."""
+        a, b, n = self.sums
+        return float(a / n), float(b / n)
+
+    @np.errstate(over="ignore", invalid="ignore")
+    def interval(self) -> Interval:
+        """d +- 1.96 sqrt(m / (m - 1) sum (D_i - d n_i)^2) / sum n_i around the change of the mean, d = sum D_i / sum n_i.
+
+        With as many targets in every item this is the mean of m differences +- 1.96 sd / sqrt(m). Items are taken as
+        independent, the targets of one item are not. The normal approximation wants some 30 items; one gives no bounds,
+        and differences that are all the same give no width.
+        """
+        if self.items == 1:
+            return -math.inf, math.inf
+        a, b, n = self.sums
+        d = (b - a) / n
+        residual = np.array([1, -d])
+        squares = np.maximum(residual @ self.products @ residual, 0)    # rounding can leave less than 0
+        half = Z * np.sqrt(self.items / (self.items - 1) * squares) / n
+        return float(d - half), float(d + half)
+
+    def matched_interval(self) -> Interval:
+        """The interval for scores 0 or 1 of one target an item: Agresti and Min 2005, Statistics in Medicine 24:729.
+
+        With l the items that only a gets right, g those that only b does, half an item is added to each of the four cells
+        of the table of pairs: n = m + 2, d = (g - l) / n, d +- 1.96 sqrt(l + g + 1 - (g - l)^2 / n) / n. Without these,
+        models that never disagree on a few items would be certain never to.
+        """
+        change, discordant, n = self.sums[1] - self.sums[0], self.products[0, 0], self.items + 2    # g - l, g + l
+        d, half = change / n, Z * np.sqrt(discordant + 1 - change ** 2 / n) / n
+        return float(d - half), float(d + half)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _cross_entropy(logits: np.ndarray, targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
+    """-ln softmax(logits)[target] of each target in float64, anything where it does not count; (B, ..., C), (B, ...)."""
+    if logits.ndim < 2 or logits.shape[:-1] != targets.shape:
+        raise ShapeError(f"compare: cross_entropy: expected targets of shape {logits.shape[:-1]} for logits "
+                         f"{logits.shape} (..., classes), got {targets.shape}")
+    wrong = targets[counted & ((targets < 0) | (targets >= logits.shape[-1]))]
+    if wrong.size:
+        raise ShapeError(f"compare: cross_entropy: expected targets in [0, {logits.shape[-1]}) (or {IGNORED}, which does "
+                         f"not count), got {wrong[0]}")
+    x = logits.astype(np.float64)
+    x -= x.max(axis=-1, keepdims=True)
+    of_target = np.take_along_axis(x, np.where(counted, targets, 0)[..., None], axis=-1)[..., 0]
+    return np.log(np.exp(x).sum(axis=-1)) - of_target
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _squared_error(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """(output - target)^2 of each element, in float64."""
+    if outputs.shape != targets.shape:
+        raise ShapeError(f"compare: mse_loss: expected targets of the outputs' shape {outputs.shape}, got {targets.shape}")
+    return np.square(outputs.astype(np.float64) - targets)
 
 
 def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: int = 5) -> list[float]:
@@ -94,47 +224,92 @@ def _evaluating(models: tuple[Module, Module]) -> Iterator[None]:
             m.training = training
 
 
-def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True, seconds: float = 1.0) -> Comparison:
+def _unpack(batch: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    """The model inputs and the target of a batch: x, (x,), (x, y), ((x1, x2),) or ((x1, x2), y)."""
+    parts = batch if isinstance(batch, (tuple, list)) else (batch,)
+    if not 1 <= len(parts) <= 2:
+        raise ShapeError(f"compare: expected batches of inputs or pairs (input, target), a model's several inputs as "
+                         f"((x1, x2), target); got a {type(batch).__name__} of {len(parts)}")
+    x, y = parts if len(parts) == 2 else (parts[0], None)
+    inputs = x if isinstance(x, (tuple, list)) else (x,)
+    return tuple(as_tensor(v) for v in inputs), None if y is None else as_tensor(y)
+
+
+def _kind(y: Tensor | None) -> str:
+    if y is None:
+        return "no targets"
+    if y.dtype not in (*INTEGERS, *FLOATS):
+        raise DtypeError(f"compare: expected integer or float targets, got {y.dtype}")
+    return "class targets" if y.dtype in INTEGERS else "float targets"
+
+
+def _outputs(models: tuple[Module, Module], inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
+    """Each model's only output."""
+    outs = [m(*inputs) for m in models]
+    for out in outs:
+        if not isinstance(out, Tensor) or not out.ndim:
+            got = f"shape {out.shape}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
+            raise ShapeError(f"compare: expected a single output of shape (batch, ...) from each model, got {got}")
+    if outs[0].shape != outs[1].shape:
+        raise ShapeError(f"compare: the models give results of shapes {outs[0].shape} and {outs[1].shape}")
+    return [out.dequantize().data for out in outs]
+
+
+def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True, seconds: float = 1.0,
+            tolerance: float = 0.5) -> Comparison:
     """Run two models over the same data and time them on its first batch; prints the table unless `show` is off.
 
     Args:
-        data: batches of inputs, or of (input, target); integer targets of the shape of the predicted classes give accuracy
-            and cross entropy, float targets the mean squared error.
+        data: batches of inputs, or of (input, target); a tuple or list as input is several: ((x1, x2), target). Integer
+            targets of the shape of the predicted classes give accuracy and cross entropy, -100 does not count; float
+            targets give the mean squared error.
         seconds: how long to time.
+        tolerance: how many points of accuracy int8 may cost; `Comparison.verdict` says whether it is known not to.
 
     Raises:
-        ShapeError: no batch came, or the two models give results of different shapes.
+        ShapeError: no batch came or no target counts; the models give several outputs, or outputs of different shapes;
+            targets do not fit them; a tolerance below 0. DtypeError: targets that are neither integers nor floats.
     """
+    if not 0 <= tolerance < math.inf:
+        raise ShapeError(f"compare: expected a tolerance of at least 0 accuracy points, got {tolerance}")
     models = (model, int8_model)
-    sums, agreed, count, targets_seen = np.zeros((2, 2)), 0, 0, 0
-    first, kind = None, None
+    loss, right, agreed, count = Paired(), Paired(), 0, 0
+    first, kinds = None, set()
     with _evaluating(models), no_grad():
-        for item in [data] if isinstance(data, (np.ndarray, Tensor)) else data:
-            x, y = item if isinstance(item, (tuple, list)) else (item, None)
-            x, y = as_tensor(x), None if y is None else as_tensor(y)
-            first = x if first is None else first
-            outs = [m(x) for m in models]
-            if outs[0].shape != outs[1].shape:
-                raise ShapeError(f"compare: the models give results of shapes {outs[0].shape} and {outs[1].shape}")
-            classes = [o.data.argmax(axis=-1) for o in outs]
-            agreed += int((classes[0] == classes[1]).sum())
-            count += classes[0].size
-            if y is None:
+        for batch in [data] if isinstance(data, (np.ndarray, Tensor)) else data:
+            inputs, y = _unpack(batch)
+            outs = _outputs(models, inputs)
+            if not outs[0].size:
                 continue
-            kind = "classes" if y.dtype.kind in "iu" else "values"
-            targets_seen += y.size
-            for i, out in enumerate(outs):
-                loss = F.cross_entropy(out, y) if kind == "classes" else F.mse_loss(out, y)
-                sums[i, 0] += loss.item() * y.size
-                if kind == "classes":
-                    sums[i, 1] += (classes[i] == y.data).sum()
-        if first is None or count == 0:
+            first = inputs if first is None else first
+            kinds.add(_kind(y))
+            if len(kinds) > 1:
+                raise ShapeError(f"compare: expected all batches to be alike, got {' and '.join(sorted(kinds))}")
+            classes = [out.argmax(axis=-1) for out in outs]
+            counted = np.ones(classes[0].shape, bool)
+            if kinds == {"class targets"}:
+                targets = y.data.astype(np.int64)
+                counted = targets != IGNORED
+                loss.add(*(_cross_entropy(out, targets, counted) for out in outs), counted)
+                right.add(*(c == targets for c in classes), counted)
+            elif kinds == {"float targets"}:
+                loss.add(*(_squared_error(out, y.data) for out in outs), np.ones(y.shape, bool))
+            agreed += int((classes[0] == classes[1])[counted].sum())
+            count += int(counted.sum())
+        if first is None:
             raise ShapeError("compare: expected at least one batch of data, got none")
-        latency = alternate([lambda m=m: m(first) for m in models], seconds)
-    measured = [Measured(sums[i, 0] / targets_seen if targets_seen else None,
-                         sums[i, 1] / targets_seen if kind == "classes" else None,
-                         m.nbytes, len(conversions["serialize"](m)), latency[i]) for i, m in enumerate(models)]
-    result = Comparison(measured[0], measured[1], agreed / count, count, first.shape[0])
+        if not count:
+            raise ShapeError(f"compare: expected at least one target that counts, all are {IGNORED}")
+        latency = alternate([lambda m=m: m(*first) for m in models], seconds)
+    losses = loss.means() if loss.items else (None, None)
+    accuracies = right.means() if right.items else (None, None)
+    one_each = right.items == right.sums[2]     # as many targets as items
+    measured = [Measured(losses[i], accuracies[i], m.nbytes, len(conversions["serialize"](m)), latency[i])
+                for i, m in enumerate(models)]
+    result = Comparison(
+        *measured, agreed / count, count, first[0].shape[0], items=loss.items, tolerance=tolerance,
+        accuracy_interval=(right.matched_interval() if one_each else right.interval()) if right.items else None,
+        loss_interval=loss.interval() if loss.items else None)
     if show:
         print(result)
     return result

@@ -15,7 +15,7 @@ from ..nn.module import Module, conversions, is_inside
 from ..tensor import INT8, Tensor
 from .calibrate import calibrate, inputs_of
 from .lower import WEIGHTS, lower
-from .observers import observer_factory
+from .observers import observer_for, observer_name, unmatched
 from .plan import Plan
 
 OBSERVER = "minmax"     # the default: docs/accuracy.md has the table that chose it
@@ -60,11 +60,12 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
         raise QuantizationError("calibration: expected at least one batch of data, got none")
     if any(x.dtype.kind == "f" and not np.isfinite(x).all() for x in first):
         raise QuantizationError("calibration: NaN or infinite values in the input, batch 0; expected finite data")
-    factory = observer_factory(observer)
+    choose = observer_for(observer)
+    checked_layers("to_int8: observer", model, unmatched(observer, [name for name, _ in model.named_modules()]))
     graph = trace(model, *first)
-    found = calibrate(graph, chain([(first,)], batches), lambda _: factory, progress)
+    found = calibrate(graph, chain([(first,)], batches), choose, progress)
     plan = lower(graph, found.ranges, per_channel, rounding, weights, skip)
-    plan.info["calibration"] = {"observer": str(observer), "samples": found.samples, "digest": found.digest}
+    plan.info["calibration"] = {"observer": observer_name(observer), "samples": found.samples, "digest": found.digest}
     return plan
 
 

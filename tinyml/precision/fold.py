@@ -13,9 +13,9 @@ from ..tape import no_grad
 from ..tensor import Tensor, apply
 
 
-def fold_constants(graph: Graph) -> None:
-    """Compute every node whose operands are all constants, now."""
-    kept = []
+def fold_constants(graph: Graph) -> list[Node]:
+    """Compute every node whose operands are all constants, now; returns those nodes."""
+    kept, computed = [], []
     for node in graph.nodes:
         fixed = all(i is None or (i in graph.constants and not graph.constants[i].batch_axes) for i in node.inputs)
         if not fixed or _has_batch(node.attrs):
@@ -24,8 +24,10 @@ def fold_constants(graph: Graph) -> None:
         operands = [None if i is None else graph.constants[i].tensor for i in node.inputs]
         with no_grad():
             graph.constants[node.output] = Constant(apply(node.op, *operands, **node.attrs))
+        computed.append(node)
     graph.nodes = kept
     graph.prune()
+    return computed
 
 
 def _has_batch(value) -> bool:

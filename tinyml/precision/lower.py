@@ -41,16 +41,22 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
         raise DtypeError(f"lower: expected rounding {' or '.join(ROUNDINGS)}, got {rounding!r}")
     if weights not in WEIGHTS:
         raise DtypeError(f"lower: expected weights {' or '.join(WEIGHTS)}, got {weights!r}")
-    graph = graph.copy()
-    fold_constants(graph)
-    fuse_batch_norm(graph)
+    graph, clamps, _ = fused(graph)
     fold_batch_norm(graph)
-    clamps = fuse_activations(graph)
     options = {"per_channel": per_channel, "rounding": rounding, "weights": weights}
-    return _Lowering(graph, ranges, clamps, options, skip, weight_scales or {}).plan()
+    return Lowering(graph, ranges, clamps, options, skip, weight_scales or {}).plan()
 
 
-class _Lowering:
+def fused(graph: Graph) -> tuple[Graph, dict[int, tuple[float, float]], list[Node]]:
+    """A copy with one node for what one integer step will do, the clamps (lo, hi) of its nodes by their results, and the
+    nodes that read constants only, which it computed."""
+    graph = graph.copy()
+    early = fold_constants(graph)
+    fuse_batch_norm(graph)
+    return graph, fuse_activations(graph), early
+
+
+class Lowering:
     """Walks the nodes; a value exists as codes, as it is (floats, or ids), or as both, each made when somebody asks."""
 
     def __init__(self, graph: Graph, ranges: Ranges, clamps: dict, options: dict, skip: Sequence[str],

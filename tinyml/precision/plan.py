@@ -19,7 +19,7 @@ from .steps import Dequantize, Quantize, Step
 
 @dataclass
 class Slot:
-    """A value that enters or leaves a plan: number, shape (with Batch), codec where codes are known for it, floats or ids."""
+    """A value that enters or leaves a plan: number, shape (with Batch), codec where codes are known, floats or ids."""
 
     value: int
     shape: tuple

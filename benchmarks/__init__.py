@@ -1,0 +1,1 @@
+"""Measurements of tinyml, each one command away: python -m benchmarks.accuracy."""

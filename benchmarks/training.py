@@ -1,0 +1,85 @@
+"""The float models that accuracy is measured on: data, model, schedule of each, trained once and kept in a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tinyml
+from tinyml import Trainer, data, models, nn, optim
+
+
+@dataclass
+class Task:
+    """One data set with the model trained on it; `batches(seed)` is one epoch of training batches."""
+
+    name: str
+    model: Callable[[], nn.Module]
+    batches: Callable[[int], Iterable]
+    tests: Iterable
+    epochs: int
+    optimizer: Callable[[nn.Module, float], optim.Optimizer]
+    lr: float
+    schedule: Callable[[optim.Optimizer, float, int], optim.Schedule]
+    clip_norm: float | None = None
+    calibration: Any = None
+
+    def fit(self, model: nn.Module, epochs: int, lr: float, seed: int) -> None:
+        """Train `model` in place."""
+        loader = self.batches(seed)
+        optimizer = self.optimizer(model, lr)
+        schedule = self.schedule(optimizer, lr, epochs * len(loader))
+        Trainer(model, optimizer, schedule=schedule, clip_norm=self.clip_norm).fit(loader, epochs)
+
+    def trained(self, seed: int, folder: Path) -> nn.Module:
+        """The model of this seed, from `folder` if it is there, else trained and put there."""
+        path = folder / f"{self.name}-{seed}.safetensors"
+        if not path.exists():
+            print(f"{self.name}, seed {seed}: training {self.epochs} epochs", flush=True)
+            tinyml.manual_seed(seed)
+            model = self.model()
+            self.fit(model, self.epochs, self.lr, seed)
+            folder.mkdir(parents=True, exist_ok=True)
+            model.save(path)
+        return tinyml.load(path)
+
+
+def _adamw(weight_decay: float, **options: Any) -> Callable[[nn.Module, float], optim.Optimizer]:
+    return lambda model, lr: optim.AdamW(model.parameters(), lr, weight_decay=weight_decay, **options)
+
+
+def images(name: str, train: data.ArrayDataset, test: data.ArrayDataset, model: Callable[[], nn.Module], epochs: int,
+           augment: Any) -> Task:
+    """An image classifier: AdamW on a one-cycle schedule."""
+    def batches(seed: int) -> data.DataLoader:
+        return data.DataLoader(train, 64, shuffle=True, drop_last=True, seed=seed, transform=augment)
+
+    return Task(name, model, batches, data.DataLoader(test, 250), epochs, _adamw(0.05), 3e-3, optim.OneCycleLR,
+                calibration=[train[range(512)]])
+
+
+def fashion() -> Task:
+    """CifarCNN of width 16 on all of Fashion-MNIST."""
+    return images("fashion", data.fashion_mnist("train"), data.fashion_mnist("test"),
+                  lambda: models.CifarCNN(in_channels=1, width=16), 4, data.RandomFlip())
+
+
+def cifar(path: str) -> Task:
+    """CifarCNN on a CIFAR-10 file, as examples/train_cnn.py trains it."""
+    augment = data.Compose([data.RandomFlip(), data.RandomShift(3, "roll")])
+    return images("cifar", data.npz_images(path, "train"), data.npz_images(path, "test"), models.CifarCNN, 20, augment)
+
+
+def shakespeare(path: str) -> Task:
+    """nanoGPT's CPU configuration on a text, as examples/train_tinygpt.py trains it."""
+    text = data.read_text(path)
+    tokenizer = data.CharTokenizer(text)
+    ids = tokenizer.encode(text)
+    split = int(0.9 * len(ids))
+    windows = data.TextDataset(ids[:split], 64, stride=1)
+    tests = data.DataLoader(data.TextDataset(ids[split:], 64), 64)
+    return Task("shakespeare", lambda: models.TinyGPT(tokenizer.vocab_size, 64, 4, 4, 128),
+                lambda seed: data.RandomBatches(windows, 12, 2000, seed), tests, 1, _adamw(0.1, betas=(0.9, 0.99)), 1e-3,
+                lambda optimizer, lr, steps: optim.CosineAnnealingLR(optimizer, steps, lr / 10, steps // 20), 1.0)

@@ -1,0 +1,113 @@
+"""Quantizers that train: modules that round as the integers will, and whose ranges follow the data or are learned."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .._kernels import fixed_point
+from ..nn.module import Module, Parameter
+from ..ops import Codec
+from ..ops.fake_quantize import FakeQuantize
+from ..tape import no_grad
+from ..tensor import Tensor, apply
+
+SMALLEST = -30      # log2 of the smallest scale that can be learned
+
+
+class _LearnedScale(Module):
+    """A scale, trained as its logarithm: a step of any optimizer then changes it by a share of itself (Jain et al. 2020).
+
+    The gradient of the scale is LSQ's; weight decay spares it; it stays at 2^-30 or above.
+    """
+
+    def learn(self, scale: np.ndarray) -> None:
+        """Start from `scale`, of any shape."""
+        self.log2_scale = Parameter(np.log2(np.asarray(scale, np.float32)), decay=False)
+
+    @property
+    def learned(self) -> bool:
+        return hasattr(self, "log2_scale")
+
+    def scale(self) -> Tensor:
+        """The scale, on the tape."""
+        np.maximum(self.log2_scale.data, SMALLEST, out=self.log2_scale.data)
+        return (self.log2_scale * np.float32(math.log(2))).exp()
+
+
+class ActivationQuantizer(_LearnedScale):
+    """Fake-quantizes one activation per tensor.
+
+    Its range is a moving average of the batches' smallest and largest values (Jacob et al. 2018, 3.1), or its scale is
+    learned and its zero point fixed.
+    """
+
+    def __init__(self, lo: float, hi: float, learned: bool, momentum: float = 0.05):
+        self.momentum = momentum
+        self.bounds = Tensor(np.array([lo, hi], np.float64))
+        if learned:
+            codec = self.codec()
+            self.zero_point = codec.zero_point
+            self.learn(codec.scale)
+
+    def range(self) -> tuple[float, float]:
+        """(lo, hi) from which lowering makes the same scale and zero point."""
+        if not self.learned:
+            lo, hi = self.bounds.data
+            return float(lo), float(hi)
+        with no_grad():
+            scale = float(self.scale().data)
+        return scale * (fixed_point.QMIN - self.zero_point), scale * (fixed_point.QMAX - self.zero_point)
+
+    def codec(self) -> Codec:
+        """Scale and zero point now; equation (6)."""
+        return Codec(*fixed_point.affine_parameters(*self.range(), "activation range"))
+
+    def observe(self, x: np.ndarray) -> None:
+        """Move the range towards that of x."""
+        if x.size and not self.learned and np.isfinite(x).all():
+            self.bounds.data += self.momentum * (np.array([x.min(), x.max()], np.float64) - self.bounds.data)
+
+    def forward(self, x: Tensor, frozen: bool) -> Tensor:
+        if not frozen:
+            self.observe(x.data)
+        codec = self.codec()
+        scale = self.scale() if self.learned and not frozen else codec.scale
+        return apply(FakeQuantize, x, scale, zero_point=codec.zero_point, lo=fixed_point.QMIN, hi=fixed_point.QMAX)
+
+    def describe(self) -> str:
+        codec = self.codec()
+        return f"scale={codec.scale:.4g}, zero_point={codec.zero_point}" + (", learned" if self.learned else "")
+
+
+class WeightQuantizer(_LearnedScale):
+    """Fake-quantizes a layer's weight [N][...] and bias [N]; equations (2) and (3), or scales that are learned."""
+
+    def __init__(self, per_channel: bool):
+        self.per_channel = per_channel
+
+    def start(self, weight: np.ndarray) -> None:
+        """Learn the scales, from max|w| / 127."""
+        scale = fixed_point.weight_scales(weight, 0 if self.per_channel else None)
+        self.learn(np.broadcast_to(scale, len(weight)))
+
+    def chosen(self) -> np.ndarray | None:
+        """Learned scales [N], None where they follow the weights."""
+        if not self.learned:
+            return None
+        with no_grad():
+            return self.scale().data
+
+    def forward(self, weight: Tensor, bias: Tensor | None, x_scale: np.float32, frozen: bool) -> tuple[Any, Any]:
+        chosen = self.chosen()
+        s = fixed_point.layer_scales(weight.data, None if bias is None else bias.data, x_scale, self.per_channel, chosen)
+        learning = self.learned and not frozen and np.array_equal(s, chosen)
+        w = apply(FakeQuantize, weight, self.scale() if learning else s, zero_point=0, lo=-127, hi=127)
+        if bias is None:
+            return w, None
+        return w, apply(FakeQuantize, bias, x_scale * s, zero_point=0, lo=-2**31, hi=2**31 - 1)
+
+    def describe(self) -> str:
+        return ("per channel" if self.per_channel else "per tensor") + (", learned" if self.learned else "")

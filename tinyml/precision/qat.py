@@ -1,0 +1,259 @@
+"""prepare_qat(model, example): quantization-aware training. What trains in floats is what lowering turns into integers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import DtypeError, ShapeError, TinymlError
+from ..graph import BatchNorm, Graph, Node, resolve, resolve_constant, trace
+from ..nn import functional as F
+from ..nn.module import Module, ModuleList
+from ..nn.norms import BatchNorm2d
+from ..ops import norm
+from ..ops.conv import Conv2d
+from ..ops.embedding import Embedding
+from ..ops.linear import Linear
+from ..ops.pointwise import ReLU
+from ..tape import no_grad
+from ..tensor import FLOATS, INT8, Tensor, apply, as_tensor
+from .calibrate import calibrate, inputs_of
+from .convert import checked_layers
+from .fake_quant import ActivationQuantizer, WeightQuantizer
+from .fold import fold_batch_norm
+from .lower import Lowering, fused, lower
+from .plan import Plan
+
+NEVER = 2**62
+WITH_WEIGHTS = (Conv2d, Linear, Embedding, norm.BatchNormEval)     # their constants are their own to quantize
+TINY = 1e-12        # stands for a gain of 0, by which a convolution's result is divided
+
+
+class QATModel(Module):
+    """A model that trains as it will be deployed; made by `prepare_qat`.
+
+    train(): the traced graph on the tape, every value that the integer plan will hold as codes fake-quantized, weights and
+    biases too, batch norm folded: conv(x, fq(w g)) with g = gamma / sqrt(running variance + eps). Until the freeze the
+    result is divided by g again and normalised by the batch's moments; from then on the running moments are folded, and
+    they and all ranges stay as they are. Dropout does not drop.
+    eval(): the integer plan itself, made again when a parameter has changed; equation (11).
+    """
+
+    def __init__(self, model: Module, graph: Graph, ranges: dict, learn_scales: bool, freeze_after: int | None,
+                 per_channel: bool, skip: Sequence[str], digest: str):
+        self.model, self.graph, self.per_channel, self.skip, self.digest = model, graph, per_channel, skip, digest
+        self.steps = Tensor(np.array(0, np.int64))
+        self.samples = Tensor(np.array(0, np.int64))
+        self.freeze_at = Tensor(np.array(NEVER if freeze_after is None else freeze_after, np.int64))
+        norms = {id(m.running_mean): m for m in model.modules() if isinstance(m, BatchNorm2d)}
+        self._norms = {v: norms[id(c.tensor)] for v, c in graph.constants.items() if id(c.tensor) in norms}
+        self._fused, self._clamps, self._early = fused(graph)
+        folded = self._fused.copy()
+        fold_batch_norm(folded)
+        lowering = Lowering(folded, ranges, self._clamps, {"per_channel": per_channel, "rounding": "single"},
+                            skip, {})
+        lowering.plan()
+        self._rules = lowering.rules
+        own = [v for v in lowering.codecs if lowering.rules.get(v) != "codes"]
+        self._activation = {v: i for i, v in enumerate(own)}
+        self.activations = ModuleList(ActivationQuantizer(*ranges[v], learn_scales) for v in own)
+        products = [n for n in folded.nodes if n.op in (Conv2d, Linear) and self._rules[n.output] == "integers"]
+        self._weight = {n.output: i for i, n in enumerate(products)}
+        self.weights = ModuleList(WeightQuantizer(per_channel) for _ in products)
+        for node, quantizer in zip(products, self.weights):
+            if learn_scales:
+                quantizer.start(folded.constants[node.inputs[1]].tensor.data)
+        self._source = {v: v for v in own}      # whose scale the codes of a value have
+        for node in folded.nodes:
+            if self._rules[node.output] == "codes":
+                self._source[node.output] = self._source[node.inputs[0]]
+        # arrays that integer steps add, multiply or join, and quantize by their own range
+        self._arrays = {i for n in folded.nodes if self._rules[n.output] == "integers" and n.op not in WITH_WEIGHTS
+                        for i in n.inputs if i in folded.constants and folded.constants[i].tensor.size > 1}
+        self._made: tuple[list[np.ndarray], Plan] | None = None
+
+    # -- modes --------------------------------------------------------------------------------------------------------
+    @property
+    def frozen(self) -> bool:
+        """Whether running moments, ranges and learned scales stay as they are."""
+        return int(self.steps.data) >= int(self.freeze_at.data)
+
+    def freeze(self) -> QATModel:
+        """Freeze running moments, ranges and learned scales from now on."""
+        self.freeze_at.data[...] = self.steps.data
+        return self
+
+    def forward(self, *inputs: Any) -> Any:
+        if not self.training:
+            return self.plan()(*inputs)
+        given = [as_tensor(x) for x in inputs]
+        batch = self.graph.batch_size(given)
+        result = _Training(self, given, batch).run()
+        if not self.frozen:
+            self.samples.data += batch
+        self.steps.data += 1
+        return result
+
+    # -- the integers -------------------------------------------------------------------------------------------------
+    def plan(self) -> Plan:
+        """The integer plan of the parameters as they are; the same object while they stay."""
+        now = [t.data for _, t in self.named_tensors()]
+        if self._made is None or not all(np.array_equal(a, b) for a, b in zip(self._made[0], now)):
+            self._made = [a.copy() for a in now], self.to_int8()
+        return self._made[1]
+
+    def to_int8(self, calibration: Any = None, **options: Any) -> Plan:
+        """The int8 model: training has found the ranges, so it takes no calibration.
+
+        Raises:
+            DtypeError: calibration or an option is given; those of prepare_qat hold.
+        """
+        if calibration is not None or options:
+            raise DtypeError("to_int8: a model prepared for quantization-aware training has its ranges and options from "
+                             f"there, got {', '.join(['calibration'] * (calibration is not None) + list(options))}")
+        scales = {v: self.weights[i].chosen() for v, i in self._weight.items()}
+        ranges = {v: self.activations[i].range() for v, i in self._activation.items()}
+        plan = lower(self.graph, ranges, self.per_channel, skip=self.skip,
+                     weight_scales={v: s for v, s in scales.items() if s is not None})
+        plan.info["calibration"] = {"observer": "qat", "samples": int(self.samples.data), "digest": self.digest}
+        return plan
+
+    def quantize(self, value: int, x: Tensor) -> Tensor:
+        """Graph value `value`, fake-quantized."""
+        return self.activations[self._activation[value]](x, self.frozen)
+
+    def describe(self) -> str:
+        at = int(self.freeze_at.data)
+        return f"step {int(self.steps.data)}, " + ("frozen" if self.frozen else "not frozen" if at == NEVER else
+                                                   f"freezes at {at}")
+
+
+class _Training:
+    """One training forward: every value is plain (floats, ids), fake-quantized, or both, as in Lowering."""
+
+    def __init__(self, owner: QATModel, inputs: list[Tensor], batch: int):
+        self.owner, self.batch, self.graph = owner, batch, owner._fused
+        self.plain: dict[int, Tensor] = dict(zip(self.graph.inputs, inputs))
+        self.quantized: dict[int, Tensor] = {}
+        self.constants = {i: resolve_constant(c, batch) for i, c in owner.graph.constants.items()}
+
+    def run(self) -> Any:
+        for node in self.owner._early:      # on the tape: their operands may be parameters
+            operands = [None if i is None else self.constants[i] for i in node.inputs]
+            self.constants[node.output] = apply(node.op, *operands, **node.attrs)
+        for node in self.graph.nodes:
+            try:
+                self.step(node)
+            except TinymlError as error:
+                error.passing(str(node))
+                raise
+        results = [self.floats(o) for o in self.graph.outputs]
+        return results[0] if self.graph.single_output else tuple(results)
+
+    def floats(self, value: int) -> Tensor:
+        return self.plain[value] if value in self.plain else self.quantized[value]
+
+    def codes(self, value: int) -> Tensor:
+        if value not in self.quantized:
+            x = self.plain[value]
+            self.quantized[value] = self.owner.quantize(value, x) if x.dtype in FLOATS else x
+        return self.quantized[value]
+
+    def step(self, node: Node) -> None:
+        rule, out = self.owner._rules[node.output], node.output
+        read = self.floats if rule == "island" else self.codes
+        operands = [None if i is None else self.constant(i) if i in self.constants else read(i) for i in node.inputs]
+        if rule == "codes":
+            self.quantized[out] = apply(node.op, *operands, **resolve(node.attrs, self.batch))
+            return
+        if out in self.owner._weight:
+            y = self.product(node, operands)
+        elif node.norm is not None:
+            y = self.normalise(apply(node.op, *operands, **node.attrs), node.norm)
+        elif node.op is norm.BatchNormEval:
+            y = self.normalise(operands[0], BatchNorm(tuple(node.inputs[1:]), node.attrs["eps"]))
+        else:
+            y = apply(node.op, *operands, **resolve(node.attrs, self.batch))
+        if out in self.owner._clamps:
+            lo, hi = self.owner._clamps[out]
+            y = apply(ReLU, y) if (lo, hi) == (0, np.inf) else y.clip(lo, hi)
+        if rule == "island":
+            self.plain[out] = y
+        else:
+            self.quantized[out] = self.owner.quantize(out, y)
+
+    def constant(self, i: int) -> Tensor:
+        """A constant operand, quantized where the integers will hold its codes."""
+        c = self.constants[i]
+        if i not in self.owner._arrays:
+            return c
+        return ActivationQuantizer(float(c.data.min()), float(c.data.max()), learned=False)(c, True)
+
+    def product(self, node: Node, operands: list[Tensor | None]) -> Tensor:
+        """A convolution or linear layer with fake-quantized weights, its batch norm folded."""
+        owner = self.owner
+        x, weight, bias = operands
+        quantizer = owner.weights[owner._weight[node.output]]
+        s_x = owner.activations[owner._activation[owner._source[node.inputs[0]]]].codec().scale
+        if node.norm is None:
+            w, b = quantizer(weight, bias, s_x, owner.frozen)
+            return apply(node.op, x, w, b, **node.attrs)
+        gamma, beta, mean, variance = (self.constants[i] for i in node.norm.inputs)
+        g = gamma * (1 / np.sqrt(variance.data + np.float32(node.norm.eps)))
+        column = (-1, 1, 1, 1)
+        if owner.frozen:
+            shift = (beta - g * mean) if bias is None else (bias - mean) * g + beta
+            w, b = quantizer(weight * g.reshape(*column), shift, s_x, True)
+            return apply(node.op, x, w, b, **node.attrs)
+        g = F.where(np.abs(g.data) < TINY, np.float32(TINY), g)
+        w, _ = quantizer(weight * g.reshape(*column), None, s_x, False)
+        y = apply(node.op, x, w, None, **node.attrs) / g.reshape(1, -1, 1, 1)
+        return self.normalise(y if bias is None else y + bias.reshape(1, -1, 1, 1), node.norm)
+
+    def normalise(self, y: Tensor, by: BatchNorm) -> Tensor:
+        """Batch norm by the batch's moments, which the running ones follow; by the running ones once frozen."""
+        gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
+        if self.owner.frozen or by.inputs[2] not in self.owner._norms:
+            return apply(norm.BatchNormEval, y, gamma, beta, mean, variance, eps=by.eps)
+        moments: list[np.ndarray] = []
+        out = apply(norm.BatchNorm2d, y, gamma, beta, None, None, eps=by.eps, moments=moments)
+        self.owner._norms[by.inputs[2]].track(*moments, out.size // out.shape[1])
+        return out
+
+
+def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_after: int | None = None,
+                per_channel: bool = True, skip: Sequence[str] = ()) -> QATModel:
+    """A copy of `model` that trains as its int8 form will compute; the Trainer trains it, `.to_int8()` converts it.
+
+    Args:
+        example: typical inputs, as calibration takes them: an array, a batch (input, target), or several. The first ranges
+            are those of their activations.
+        learn_scales: learn scales by gradient (LSQ) instead of following the data; zero points stay.
+        freeze_after: training forwards after which batch norm's running moments, ranges and scales freeze; None: at
+            `freeze()`.
+        per_channel, skip: as in to_int8.
+
+    Raises:
+        DtypeError: the model is int8 already, has nothing that integers compute, or has no such layer to skip;
+        TraceError, QuantizationError: as to_int8.
+    """
+    if any(t.dtype == INT8 for _, t in model.named_tensors()) or isinstance(model, (Plan, QATModel)):
+        raise DtypeError(f"prepare_qat: expected a float model, got {type(model).__name__}: prepared, or int8, already")
+    if freeze_after is not None and (not isinstance(freeze_after, int) or freeze_after < 0):
+        raise ShapeError(f"prepare_qat: expected freeze_after to be a number of steps or None, got {freeze_after!r}")
+    skip = checked_layers("prepare_qat: skip", model, skip)
+    copy = model.copy()
+    batches = list(inputs_of(example))
+    if not batches:
+        raise ShapeError("prepare_qat: expected at least one batch as example, got none")
+    graph = trace(copy, *batches[0])
+    with no_grad():
+        found = calibrate(graph, [(b,) for b in batches])
+    prepared = QATModel(copy, graph, found.ranges, learn_scales, freeze_after, per_channel, skip,
+                        found.digest)
+    if not prepared.weights:
+        raise DtypeError(f"prepare_qat: {type(model).__name__} has no layer that runs in integers"
+                         + (f" outside {', '.join(skip)}" if skip else ""))
+    return prepared
