@@ -63,7 +63,7 @@ def images(name: str, train: data.ArrayDataset, test: data.ArrayDataset, model: 
 def fashion() -> Task:
     """CifarCNN of width 16 on all of Fashion-MNIST."""
     return images("fashion", data.fashion_mnist("train"), data.fashion_mnist("test"),
-                  lambda: models.CifarCNN(in_channels=1, width=16), 4, data.RandomFlip())
+                  lambda: models.CifarCNN(in_channels=1, width=16), 7, data.RandomFlip())
 
 
 def cifar(path: str) -> Task:

@@ -299,3 +299,67 @@ def test_non_finite_weights_are_named(bad):
         model.to_int8()
     with pytest.raises(QuantizationError, match="NaN or infinite values in the result of linear in 3, batch 0"):
         model.to_int8(calibration=normal(2, 4))
+
+
+# ---- options
+
+
+def test_layers_that_are_skipped_stay_float():
+    model = net()
+    int8 = model.to_int8(skip=["0"])
+    assert int8[0].weight.dtype == np.float32 and int8[4].weight.dtype == np.int8
+    gpt = models.TinyGPT(11, 6, 2, 2, 8)
+    assert gpt.to_int8(skip=["head"]).tokens.weight.dtype == np.float32     # tied: what one layer keeps, both keep
+    part = gpt.to_int8(skip=["blocks.1", "positions"])
+    assert {n for n, t in part.named_tensors() if t.dtype == np.int8} == {
+        "tokens.weight", "head.weight",
+        *(f"blocks.0.{n}.weight" for n in ("attention.qkv", "attention.proj", "up", "down"))}
+    plan = model.to_int8(calibration=X, skip="4")
+    assert plan.islands == ["linear in 4"]
+    for options in ({}, {"calibration": X}):
+        with pytest.raises(DtypeError, match=r"to_int8: skip: Sequential has no layer '9'; its layers are 0, 1, 2"):
+            model.to_int8(skip=["9"], **options)
+        with pytest.raises(DtypeError, match="expected weights max or mse, got 'min'"):
+            model.to_int8(weights="min", **options)
+    with pytest.raises(DtypeError, match=r"no layer with weights to store .* outside 0, 4"):
+        model.to_int8(skip=["0", "4"])
+
+
+@pytest.mark.parametrize("static", [False, True], ids=["dynamic", "static"])
+def test_clipped_weights_have_the_smaller_squared_error(static):
+    """One weight far out among N: the best clip is at 1 / (1 + N / (12 127^2)) of it, and leaves that much of the error."""
+    layer = nn.Linear(60_000, 2)
+    layer.weight.data[...] = np.random.default_rng(1).uniform(-0.1, 0.1, layer.weight.shape)
+    layer.weight.data[:, 7] = 1
+    errors, x = {}, normal(2, 60_000)
+    for weights in ("max", "mse"):
+        int8 = layer.to_int8(calibration=x if static else None, weights=weights)
+        own = int8.steps[1].arrays if static else {"weight": int8.weight.numpy(), "scale": int8.weight.scale}
+        w = own["weight"] * own["scale"][:, None]
+        errors[weights] = np.square(w - layer.weight.numpy()).sum(axis=1, dtype=np.float64)
+    share = 1 / (1 + 60_000 / (12 * 127**2))
+    assert np.allclose(errors["mse"] / errors["max"], share, rtol=0.05)
+
+
+def test_observers_are_chosen_layer_by_layer():
+    class Fixed:
+        def observe(self, x):
+            pass
+
+        def range(self):
+            return -7.0, 7.0
+
+    plan = net().to_int8(calibration=X, observer={"4": Fixed, "": "minmax"})
+    ends = {s.name: s.attrs["scale_out"] for s in plan.steps if s.kind == "product"}
+    assert ends["4"] == np.float32(14 / 255) and ends["0"] != ends["4"]
+    assert plan.info["calibration"]["observer"] == '{"4": "Fixed", "": "minmax"}'
+    with pytest.raises(DtypeError, match="to_int8: observer: Sequential has no layer 'head'"):
+        net().to_int8(calibration=X, observer={"head": "mse"})
+
+
+def test_the_data_of_calibration_is_recorded():
+    model = net()
+    info = [model.to_int8(calibration=c, observer="percentile").info["calibration"]
+            for c in (X, [X[:4], X[4:]], [(X[:4], 0), (X[4:], 0)], X + 1)]
+    assert [i["samples"] for i in info] == [10] * 4 and info[0]["observer"] == "percentile"
+    assert info[1] == info[2] and len({i["digest"] for i in info}) == 3 and len(info[0]["digest"]) == 64

@@ -302,7 +302,8 @@ def test_sequential_and_module_list():
 
 def test_repr_shows_the_tree():
     text = repr(nn.Sequential(nn.Conv2d(3, 4, 3, groups=1), nn.Sequential(nn.Dropout(0.25))))
-    assert text == ("Sequential(\n  (0): Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1), padding=(0, 0), bias=True)\n"
+    assert text == ("Sequential(\n"
+                    "  (0): Conv2d(3, 4, kernel_size=(3, 3), stride=(1, 1), padding=(0, 0), bias=True, float32)\n"
                     "  (1): Sequential(\n    (0): Dropout(p=0.25)\n  )\n)")
 
 

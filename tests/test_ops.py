@@ -74,7 +74,8 @@ def test_float16_is_computed_in_float32(name):
         if name == "cast":
             assert got[0].dtype == attrs["dtype"]
         else:
-            assert got[0].dtype == np.float16
+            only_stored = all(i in OPS[name].stored for i, x in enumerate(halves) if x is not None and x.dtype in FLOATS)
+            assert got[0].dtype == (np.float32 if only_stored else np.float16)     # a table of weights, and ids
         assert_close([a.astype(np.float32) for a in got], expected, 1e-3, f"{name} {attrs}")
         # one float32 operand among them makes it float32, one float64 makes it float64, or is refused by layers
         for wide in (np.float32, np.float64):

@@ -33,7 +33,8 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
 def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
     """Run `op` on Tensors (or what becomes one; None for an absent operand) and note it on the tape.
 
-    float16 operands are computed in float32 and the result is float16 only if all float operands are. float32 meeting
+    float16 operands are computed in float32 and the result is float16 only if all float operands are and one is no weight
+    (design (12): weights may be stored as float16, activations are float32). float32 meeting
     float64 becomes float64, except in layers (`one_precision`), where it is an error: there it is always a mistake. int8
     operands run the op's integer rule.
 
@@ -56,7 +57,8 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
         if not op.any_dtype:
             _check_dtypes(op, arrays)
         floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
-        half = floats == {_F16} and not op.any_dtype
+        half = floats == {_F16} and not op.any_dtype and any(
+            a is not None and a.dtype == _F16 for i, a in enumerate(arrays) if i not in op.stored)
         if len(floats) > 1 or half:
             if op.one_precision and _F64 in floats:
                 raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would "

@@ -196,7 +196,7 @@ def gelu_grad(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 
 def fake_quantize(x: np.ndarray, scale: np.ndarray, zero_point: int, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:
-    """What codes of x stand for, one scale () for all or one an index of the first dimension (N); and where none is clamped."""
+    """What codes of x stand for, by one scale () or one a row of the first dimension (N); and where none is clamped."""
     layout = nhwc(x) if x.ndim == 4 and not scale.ndim else np.ascontiguousarray(x)     # rows need their own order
     rows = layout.reshape(scale.size, -1) if x.size else layout.reshape(scale.size, 0)
     y, inside = np.empty(layout.shape, x.dtype), np.empty(layout.shape, np.uint8)

@@ -278,7 +278,7 @@ def gelu_grad_f32(x, dy, dx, threads):
 
 
 def fake_quantize_f32(x, scale, zero_point, lo, hi, y, inside, threads):
-    """y = scale * (q - zero_point), q = clamp(rint(x / scale) + zero_point); NaN stays NaN; 1 in `inside` if not clamped."""
+    """y = scale * (q - zero_point), q = clamp(rint(x / scale) + zero_point); NaN stays NaN; `inside`: not clamped."""
     s, zero_point, lo, hi = scale[:, None], *(x.dtype.type(v) for v in (zero_point, lo, hi))
     with np.errstate(over="ignore"):
         q = np.rint(x / s) + zero_point

@@ -202,6 +202,10 @@ class Module:
         """An int8 copy of the model. Defined in tinyml.precision.convert, which documents it."""
         return conversions["to_int8"](self, calibration, **options)
 
+    def to_fp16(self, **options: Any) -> Module:
+        """A copy with its weights stored as float16. Defined in tinyml.precision.convert, which documents it."""
+        return conversions["to_fp16"](self, **options)
+
     def save(self, path: Any) -> None:
         """Write the model to a safetensors file that `tinyml.load` reads. Defined in tinyml.io.files."""
         conversions["save"](self, path)
@@ -239,8 +243,9 @@ class Module:
         return ""
 
     def __repr__(self) -> str:
-        kinds = sorted({str(t.dtype) for t in vars(self).values() if isinstance(t, Parameter)})
-        precision = f", {'/'.join(kinds)}" if kinds and kinds != ["float32"] else ""
+        stored = [getattr(self, name) for name in self.stored_weights]
+        kinds = sorted({str(t.dtype) for t in stored or vars(self).values() if isinstance(t, Parameter)})
+        precision = f", {'/'.join(kinds)}" if kinds else ""
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
         body = "\n" + "\n".join(lines) + "\n" if lines else ""
         about = f"{self.describe()}{precision}".removeprefix(", ")

@@ -27,6 +27,7 @@ class Conv2d(Op):
 
     name = "conv2d"
     one_precision = True
+    stored = (1,)
     int8 = "lower"
 
     @staticmethod

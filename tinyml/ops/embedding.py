@@ -19,16 +19,19 @@ def _check(ids: np.ndarray, weight: np.ndarray) -> None:
 
 
 class Embedding(Op):
-    """y (..., D) = weight (V, D)[ids (...)]; ids that repeat add their gradients. An int8 table gives float32 rows."""
+    """y (..., D) = weight (V, D)[ids (...)]; ids that repeat add their gradients. A float16 or int8 table
+    gives float32 rows."""
 
     name = "embedding"
     integer_operands = (0,)
+    stored = (1,)
 
     @staticmethod
     def forward(ctx, ids, weight):
         _check(ids, weight)
         ctx.ids, ctx.shape = ids, weight.shape
-        return weight[ids]
+        rows = weight[ids]
+        return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
     @staticmethod
     def backward(ctx, grad):

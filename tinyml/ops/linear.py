@@ -123,6 +123,7 @@ class Linear(Op):
 
     name = "linear"
     one_precision = True
+    stored = (1,)
     int8 = "lower"
 
     @staticmethod

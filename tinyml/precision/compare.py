@@ -15,11 +15,9 @@ import numpy as np
 from ..errors import DtypeError, ShapeError
 from ..nn.module import Module, conversions
 from ..tape import no_grad
-from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
-
-Interval = tuple[float, float]
-Z = 1.96            # standard errors on either side that hold 95% of a normal distribution
-IGNORED = -100      # the target that does not count, as for cross_entropy
+from ..tensor import FLOATS, INT8, INTEGERS, Tensor, as_tensor
+from .paired import IGNORED, Interval, Paired, cross_entropies, squared_errors
+from .plan import Plan
 
 
 @dataclass
@@ -67,8 +65,12 @@ class Comparison:
         return "no worse" if lo > limit else "worse" if hi < limit else "inconclusive"
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures and the verdict, for JSON."""
-        return {**asdict(self), "verdict": self.verdict}
+        """The figures and the verdict, for JSON, which has no infinity: None for an interval without bounds."""
+        figures = {**asdict(self), "verdict": self.verdict}
+        for name in ("accuracy_interval", "loss_interval"):
+            if figures[name] is not None and not np.isfinite(figures[name]).all():
+                figures[name] = None
+        return figures
 
     def _certainty(self) -> list[str]:
         """The intervals and the verdict in words."""
@@ -116,85 +118,6 @@ class Comparison:
         lines = ["  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
         lines.insert(1, "-" * len(lines[0]))
         return "\n".join([*lines, f"same prediction for {self.agreement:.2%} of {self.samples:,}", *self._certainty()])
-
-
-class Paired:
-    """Scores of two models on the same targets, kept as float64 sums: memory does not grow with the data.
-
-    Item i has n_i targets that count and a difference D_i = sum of b's scores - sum of a's. m items have n_i > 0.
-    """
-
-    def __init__(self) -> None:
-        self.items = 0                      # m
-        self.sums = np.zeros(3)             # of a's scores, b's scores, n_i
-        self.products = np.zeros((2, 2))    # sums of the products of (D_i, n_i) with themselves
-
-    # a model gone bad has infinite or NaN losses: a figure to show, no reason to stop
-    @np.errstate(over="ignore", invalid="ignore")
-    def add(self, a: np.ndarray, b: np.ndarray, counted: np.ndarray) -> None:
-        """Add a batch: scores of each target, and which targets count; all (B, ...)."""
-        a, b, n = (np.where(counted, v, 0).reshape(len(v), -1).sum(axis=1, dtype=np.float64) for v in (a, b, counted))
-        pairs = np.stack([b - a, n])[:, n > 0]
-        self.items += pairs.shape[1]
-        self.sums += a.sum(), b.sum(), n.sum()
-        self.products += pairs @ pairs.T
-
-    def means(self) -> tuple[float, float]:
-        """Mean scores of a and b over all targets that count."""
-        a, b, n = self.sums
-        return float(a / n), float(b / n)
-
-    @np.errstate(over="ignore", invalid="ignore")
-    def interval(self) -> Interval:
-        """d +- 1.96 sqrt(m / (m - 1) sum (D_i - d n_i)^2) / sum n_i around the change of the mean, d = sum D_i / sum n_i.
-
-        With as many targets in every item this is the mean of m differences +- 1.96 sd / sqrt(m). Items are taken as
-        independent, the targets of one item are not. The normal approximation wants some 30 items; one gives no bounds,
-        and differences that are all the same give no width.
-        """
-        if self.items == 1:
-            return -math.inf, math.inf
-        a, b, n = self.sums
-        d = (b - a) / n
-        residual = np.array([1, -d])
-        squares = np.maximum(residual @ self.products @ residual, 0)    # rounding can leave less than 0
-        half = Z * np.sqrt(self.items / (self.items - 1) * squares) / n
-        return float(d - half), float(d + half)
-
-    def matched_interval(self) -> Interval:
-        """The interval for scores 0 or 1 of one target an item: Agresti and Min 2005, Statistics in Medicine 24:729.
-
-        With l the items that only a gets right, g those that only b does, half an item is added to each of the four cells
-        of the table of pairs: n = m + 2, d = (g - l) / n, d +- 1.96 sqrt(l + g + 1 - (g - l)^2 / n) / n. Without these,
-        models that never disagree on a few items would be certain never to.
-        """
-        change, discordant, n = self.sums[1] - self.sums[0], self.products[0, 0], self.items + 2    # g - l, g + l
-        d, half = change / n, Z * np.sqrt(discordant + 1 - change ** 2 / n) / n
-        return float(d - half), float(d + half)
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def _cross_entropy(logits: np.ndarray, targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
-    """-ln softmax(logits)[target] of each target in float64, anything where it does not count; (B, ..., C), (B, ...)."""
-    if logits.ndim < 2 or logits.shape[:-1] != targets.shape:
-        raise ShapeError(f"compare: cross_entropy: expected targets of shape {logits.shape[:-1]} for logits "
-                         f"{logits.shape} (..., classes), got {targets.shape}")
-    wrong = targets[counted & ((targets < 0) | (targets >= logits.shape[-1]))]
-    if wrong.size:
-        raise ShapeError(f"compare: cross_entropy: expected targets in [0, {logits.shape[-1]}) (or {IGNORED}, which does "
-                         f"not count), got {wrong[0]}")
-    x = logits.astype(np.float64)
-    x -= x.max(axis=-1, keepdims=True)
-    of_target = np.take_along_axis(x, np.where(counted, targets, 0)[..., None], axis=-1)[..., 0]
-    return np.log(np.exp(x).sum(axis=-1)) - of_target
-
-
-@np.errstate(over="ignore", invalid="ignore")
-def _squared_error(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """(output - target)^2 of each element, in float64."""
-    if outputs.shape != targets.shape:
-        raise ShapeError(f"compare: mse_loss: expected targets of the outputs' shape {outputs.shape}, got {targets.shape}")
-    return np.square(outputs.astype(np.float64) - targets)
 
 
 def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: int = 5) -> list[float]:
@@ -255,6 +178,12 @@ def _outputs(models: tuple[Module, Module], inputs: tuple[Tensor, ...]) -> list[
     return [out.dequantize().data for out in outs]
 
 
+def _precision(model: Module) -> str:
+    """The narrowest type that the model's weights are stored in."""
+    kinds = {t.dtype for _, t in model.named_tensors()}
+    return "int8" if isinstance(model, Plan) or INT8 in kinds else "float16" if np.dtype(np.float16) in kinds else "float32"
+
+
 def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True, seconds: float = 1.0,
             tolerance: float = 0.5) -> Comparison:
     """Run two models over the same data and time them on its first batch; prints the table unless `show` is off.
@@ -290,10 +219,10 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
             if kinds == {"class targets"}:
                 targets = y.data.astype(np.int64)
                 counted = targets != IGNORED
-                loss.add(*(_cross_entropy(out, targets, counted) for out in outs), counted)
+                loss.add(*(cross_entropies(out, targets, counted) for out in outs), counted)
                 right.add(*(c == targets for c in classes), counted)
             elif kinds == {"float targets"}:
-                loss.add(*(_squared_error(out, y.data) for out in outs), np.ones(y.shape, bool))
+                loss.add(*(squared_errors(out, y.data) for out in outs), np.ones(y.shape, bool))
             agreed += int((classes[0] == classes[1])[counted].sum())
             count += int(counted.sum())
         if first is None:
@@ -307,7 +236,8 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     measured = [Measured(losses[i], accuracies[i], m.nbytes, len(conversions["serialize"](m)), latency[i])
                 for i, m in enumerate(models)]
     result = Comparison(
-        *measured, agreed / count, count, first[0].shape[0], items=loss.items, tolerance=tolerance,
+        *measured, agreed / count, count, first[0].shape[0], tuple(_precision(m) for m in models),
+        items=loss.items, tolerance=tolerance,
         accuracy_interval=(right.matched_interval() if one_each else right.interval()) if right.items else None,
         loss_interval=loss.interval() if loss.items else None)
     if show:

@@ -12,7 +12,7 @@ from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module, conversions, is_inside
-from ..tensor import INT8, Tensor
+from ..tensor import FLOATS, INT8, Tensor
 from .calibrate import calibrate, inputs_of
 from .lower import WEIGHTS, lower
 from .observers import observer_for, observer_name, unmatched
@@ -122,4 +122,26 @@ def _dynamic(model: Module, per_channel: bool, weights: str, skip: Sequence[str]
     return change_stored(model, skip, lambda t: t.detach().to_int8(choose(t.data.astype(np.float32), axis), 0, axis=axis))
 
 
-conversions["to_int8"] = to_int8
+def to_fp16(model: Module, skip: Sequence[str] = ()) -> Module:
+    """A copy whose weights (linear, conv2d, embedding) are stored as float16, half the bytes; equation (12).
+
+    Activations, sums, biases and norms stay float32; what is int8 already stays int8, so
+    `model.to_int8(skip=["head"]).to_fp16()` has float16 only in the head.
+
+    Args:
+        skip: names of layers that stay as they are, with all inside them.
+
+    Raises:
+        QuantizationError: a weight above 65504, naming it; DtypeError: a Plan, a model without float32 weights, or an
+        unknown layer.
+    """
+    if isinstance(model, Plan):
+        raise DtypeError("to_fp16: a Plan holds int8 weights; convert the float model, then call to_int8 with skip=...")
+    skip = checked_layers("to_fp16: skip", model, skip)
+    changed = change_stored(model, skip, lambda t: t.detach().to_fp16() if t.dtype in FLOATS else t)
+    if not any(t.dtype == np.float16 for _, t in changed.named_tensors()):
+        raise DtypeError(f"to_fp16: {type(model).__name__} has int8 weights only")
+    return changed
+
+
+conversions.update(to_int8=to_int8, to_fp16=to_fp16)

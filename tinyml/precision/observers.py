@@ -17,7 +17,7 @@ from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError
 from ..nn.module import is_inside
 
-BINS = 8192     # some eight bins a code over the range of the data: with two, the error of rounding is not seen
+BINS = 8192     # eight or more a code over the range of the data: with two, the error of rounding is not seen
 
 
 class Observer(Protocol):

@@ -14,7 +14,26 @@ from ..nn.module import Module
 from ..ops import Codec
 from ..tape import state
 from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
-from .steps import Dequantize, Quantize, Step
+from .steps import Dequantize, Island, Product, Quantize, Step
+
+
+@dataclass
+class Headroom:
+    """The overflow certificate of a layer, equation (4): bound[c] is the largest |accumulator| of output channel c that any
+    input can reach, at most 2^31 - 1; `doubled` channels needed a larger weight scale for it."""
+
+    layer: str
+    bound: np.ndarray
+    doubled: int
+
+    @property
+    def margin(self) -> np.ndarray:
+        """Share of int32 that each channel leaves free."""
+        return 1 - self.bound / integers.INT32_MAX
+
+    def __str__(self) -> str:
+        used = self.bound.max(initial=0) / integers.INT32_MAX
+        return f"sums reach {used:.2%} of int32" + (f", {self.doubled} scales doubled for it" if self.doubled else "")
 
 
 @dataclass
@@ -25,6 +44,10 @@ class Slot:
     shape: tuple
     codec: Codec | None
     floats: bool = True
+
+
+def _headroom(step: Product) -> Headroom:
+    return Headroom(step.name, step.arrays["bound"], step.attrs["doubled"])
 
 
 class Plan(Module):
@@ -99,10 +122,20 @@ class Plan(Module):
         """Layers (or ops) that compute in float32."""
         return [f"{s.attrs['op']}{' in ' + s.name if s.name else ''}" for s in self.steps if s.kind == "island"]
 
+    def certificate(self) -> list[Headroom]:
+        """How far from overflow the accumulators of each layer stay, whatever the input."""
+        return [_headroom(s) for s in self.steps if isinstance(s, Product)]
+
     def __repr__(self) -> str:
         lines = []
         for s in self.steps:
             what = s.attrs.get("op", s.kind)
-            lines.append(f"  {s.kind if what == s.kind else f'{s.kind} {what}'}{' in ' + s.name if s.name else ''}")
+            line = f"  {s.kind if what == s.kind else f'{s.kind} {what}'}{' in ' + s.name if s.name else ''}"
+            if isinstance(s, Product):
+                line += f": int8, {_headroom(s)}"
+            elif isinstance(s, Island):
+                line += ": " + "/".join(sorted({"float32", *(str(a.dtype) for a in s.arrays.values() if a.dtype in FLOATS)},
+                                               reverse=True))
+            lines.append(line)
         shapes = ", ".join("(" + ", ".join("B" if n == Batch() else str(n) for n in s.shape) + ")" for s in self.inputs)
         return f"Plan(input {shapes}, {self.nbytes:,} bytes,\n" + "\n".join(lines) + "\n)"
