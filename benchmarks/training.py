@@ -57,7 +57,7 @@ def images(name: str, train: data.ArrayDataset, test: data.ArrayDataset, model: 
         return data.DataLoader(train, 64, shuffle=True, drop_last=True, seed=seed, transform=augment)
 
     return Task(name, model, batches, data.DataLoader(test, 250), epochs, _adamw(0.05), 3e-3, optim.OneCycleLR,
-                calibration=[train[range(512)]])
+                calibration=[train[range(i, i + 64)] for i in range(0, 512, 64)])
 
 
 def fashion() -> Task:
