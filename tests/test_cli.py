@@ -149,6 +149,23 @@ def test_train_cnn(monkeypatch, untimed, capsys, tmp_path, model, mode):
     assert {"best.safetensors", "last.safetensors"} <= set(os.listdir(tmp_path / "kept"))
 
 
+def test_quantize_cnn(monkeypatch, untimed, capsys, tmp_path):
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 256, (120, 8, 8, 3), np.uint8), rng.integers(0, 10, 120)
+    np.savez(tmp_path / "images.npz", x_train=x[:80], y_train=y[:80], x_test=x[80:], y_test=y[80:])
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    run_example(monkeypatch, "quantize_cnn", data=tmp_path / "images.npz", width=4, train_epochs=1, calibration=70,
+                json=tmp_path / "figures.json")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    lines = capsys.readouterr().out.splitlines()
+    for name, run in figures.items():
+        if name != "float32, trained on":
+            check_figures(run)
+        line, = (text for text in lines if text.startswith(f"{name:28}  ") and "..." not in text)
+        assert f"{run['b']['accuracy']:.2%}" in line and f"{run['b']['file_bytes']:,}" in line
+    assert {"static, minmax", "static, entropy", "dynamic", "float16", "QAT, against that"} <= set(figures)
+
+
 def test_train_tinygpt(monkeypatch, untimed, capsys, tmp_path):
     text = "the quick brown fox jumps over the lazy dog. " * 30
     (tmp_path / "text.txt").write_text(text)
