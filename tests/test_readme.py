@@ -1,4 +1,4 @@
-"""The README's example runs as it is written, on fewer images."""
+"""The README's examples run as they are written, on fewer images."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tinyml import data
 README = Path(__file__).parent.parent / "README.md"
 
 
-def test_the_example_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture):
-    code, = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
+def test_the_examples_of_the_readme_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture):
+    first, second = re.findall(r"```python\n(.*?)```", README.read_text(), flags=re.DOTALL)
     whole = data.fashion_mnist_small
 
     def part(split: str) -> data.ArrayDataset:
@@ -24,7 +24,9 @@ def test_the_example_of_the_readme_runs(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(data, "fashion_mnist_small", part)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(first, "README.md", "exec"), names)
     assert "bytes on disk" in capsys.readouterr().out
     x, _ = names["test"][range(32)]
     assert (tinyml.load("cnn-int8.safetensors")(x).numpy() == names["int8"](x).numpy()).all()
+    exec(compile(second, "README.md", "exec"), names)
+    assert (names["prepared"].eval()(x).numpy() == names["int8"](x).numpy()).all()
