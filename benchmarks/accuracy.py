@@ -43,6 +43,7 @@ class Against:
     rise: list[float] = field(default_factory=list)         # change of the loss
     agreement: list[float] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)        # half the 95% interval of `points`
+    divergence: list[float] = field(default_factory=list)   # mean of sum p ln(p / q), p the baseline's probabilities
 
     def add(self, logits: np.ndarray, baseline: np.ndarray, targets: np.ndarray) -> None:
         """One seed's outputs."""
@@ -58,15 +59,26 @@ class Against:
         self.rise.append(after - before)
         self.agreement.append(float((logits.argmax(-1) == baseline.argmax(-1)).mean()))
         self.noise.append(50 * (hi - lo))
+        p, q = (log_softmax(o) for o in (baseline, logits))
+        self.divergence.append(float((np.exp(p) * (p - q)).sum(-1).mean()))
 
     def row(self) -> list[str]:
         """A line of the table."""
         return [self.form, self.baseline, f"{mean(self.accuracy):.2%}", f"{mean(self.points):+.2f}",
                 f"{mean(self.loss):.4f}", f"{mean(self.rise):+.4f}", f"{mean(self.agreement):.2%}",
+                f"{1000 * mean(self.divergence):.3f}",
                 ", ".join(f"{r:+.4f}" for r in self.rise)]
 
 
-HEAD = ["form", "against", "accuracy", "points", "loss", "change", "same prediction", "change of the loss, by seed"]
+HEAD = ["form", "against", "accuracy", "points", "loss", "change", "same prediction", "divergence (1/1000)",
+        "change of the loss, by seed"]
+
+
+def log_softmax(logits: np.ndarray) -> np.ndarray:
+    """ln softmax over the last axis, in float64."""
+    x = logits.astype(np.float64)
+    x -= x.max(-1, keepdims=True)
+    return x - np.log(np.exp(x).sum(-1, keepdims=True))
 
 
 def outputs(model: nn.Module, task: Task) -> np.ndarray:

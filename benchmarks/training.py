@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file, save_file
+
 import tinyml
 from tinyml import Trainer, data, models, nn, optim
 
@@ -36,14 +38,16 @@ class Task:
     def trained(self, seed: int, folder: Path) -> nn.Module:
         """The model of this seed, from `folder` if it is there, else trained and put there."""
         path = folder / f"{self.name}-{seed}.safetensors"
-        if not path.exists():
-            print(f"{self.name}, seed {seed}: training {self.epochs} epochs", flush=True)
-            tinyml.manual_seed(seed)
-            model = self.model()
-            self.fit(model, self.epochs, self.lr, seed)
-            folder.mkdir(parents=True, exist_ok=True)
-            model.save(path)
-        return tinyml.load(path)
+        tinyml.manual_seed(seed)
+        model = self.model()
+        if path.exists():
+            model.load_state_dict(load_file(path))
+            return model
+        print(f"{self.name}, seed {seed}: training {self.epochs} epochs", flush=True)
+        self.fit(model, self.epochs, self.lr, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(model.state_dict(), path)
+        return model
 
 
 def _adamw(weight_decay: float, **options: Any) -> Callable[[nn.Module, float], optim.Optimizer]:
