@@ -43,7 +43,7 @@ class FakeQuantize(Op):
         if not ctx.needs[1]:
             return dx, None
         per_row = ctx.scale.reshape(-1, *[1] * (ctx.x.ndim - 1)) if ctx.scale_shape else ctx.scale
-        ds = grad * (ctx.y - ctx.x * ctx.inside) / per_row
+        ds = grad * (ctx.y - np.where(ctx.inside, ctx.x, 0)) / per_row
         axes = tuple(range(1, ctx.x.ndim)) if ctx.scale_shape else None
         return dx, np.asarray(ds.sum(axis=axes) * grad.dtype.type(ctx.factor))
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import fixed_point
+from ..nn import functional as F
 from ..nn.module import Module, Parameter
 from ..ops import Codec
 from ..ops.fake_quantize import FakeQuantize
@@ -48,9 +49,12 @@ class ActivationQuantizer(_LearnedScale):
         self.momentum = momentum
         self.bounds = Tensor(np.array([lo, hi], np.float64))
         if learned:
-            codec = self.codec()
-            self.zero_point = codec.zero_point
-            self.learn(codec.scale)
+            self.learn(self.codec().scale)
+
+    @property
+    def zero_point(self) -> int:
+        """That of the moving range, or of the range that the learned scale started from."""
+        return fixed_point.affine_parameters(*self.bounds.data, "activation range")[1]
 
     def range(self) -> tuple[float, float]:
         """(lo, hi) from which lowering makes the same scale and zero point."""
@@ -90,11 +94,10 @@ class WeightQuantizer(_LearnedScale):
 
     def start(self, weight: np.ndarray) -> None:
         """Learn the scales, from max|w| / 127."""
-        scale = fixed_point.weight_scales(weight, 0 if self.per_channel else None)
-        self.learn(np.broadcast_to(scale, len(weight)))
+        self.learn(fixed_point.weight_scales(weight, 0 if self.per_channel else None))
 
     def chosen(self) -> np.ndarray | None:
-        """Learned scales [N], None where they follow the weights."""
+        """Learned scales, [N] or one for all; None where they follow the weights."""
         if not self.learned:
             return None
         with no_grad():
@@ -103,11 +106,14 @@ class WeightQuantizer(_LearnedScale):
     def forward(self, weight: Tensor, bias: Tensor | None, x_scale: np.float32, frozen: bool) -> tuple[Any, Any]:
         chosen = self.chosen()
         s = fixed_point.layer_scales(weight.data, None if bias is None else bias.data, x_scale, self.per_channel, chosen)
-        learning = self.learned and not frozen and np.array_equal(s, chosen)
-        w = apply(FakeQuantize, weight, self.scale() if learning else s, zero_point=0, lo=-127, hi=127)
+        scale = s if self.per_channel else s[0]
+        if self.learned and not frozen:     # the others are as large as the bias needs them, or of weights that are all 0
+            scale = F.where(scale == chosen, self.scale(), scale)
+        w = apply(FakeQuantize, weight, scale, zero_point=0, lo=-127, hi=127)
         if bias is None:
             return w, None
-        return w, apply(FakeQuantize, bias, x_scale * s, zero_point=0, lo=-2**31, hi=2**31 - 1)
+        unit = np.maximum(x_scale * s, np.finfo(np.float32).tiny)
+        return w, apply(FakeQuantize, bias, unit, zero_point=0, lo=-2**31, hi=2**31 - 1)
 
     def describe(self) -> str:
         return ("per channel" if self.per_channel else "per tensor") + (", learned" if self.learned else "")

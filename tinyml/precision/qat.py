@@ -19,7 +19,7 @@ from ..ops.linear import Linear
 from ..ops.pointwise import ReLU
 from ..tape import no_grad
 from ..tensor import FLOATS, INT8, Tensor, apply, as_tensor
-from .calibrate import calibrate, inputs_of
+from .calibrate import Arrays, Calibration, calibrate, inputs_of
 from .convert import checked_layers
 from .fake_quant import ActivationQuantizer, WeightQuantizer
 from .fold import fold_batch_norm
@@ -41,24 +41,24 @@ class QATModel(Module):
     eval(): the integer plan itself, made again when a parameter has changed; equation (11).
     """
 
-    def __init__(self, model: Module, graph: Graph, ranges: dict, learn_scales: bool, freeze_after: int | None,
-                 per_channel: bool, skip: Sequence[str], digest: str):
-        self.model, self.graph, self.per_channel, self.skip, self.digest = model, graph, per_channel, skip, digest
+    def __init__(self, model: Module, graph: Graph, found: Calibration, learn_scales: bool, freeze_after: int | None,
+                 per_channel: bool, skip: Sequence[str]):
+        self.model, self.graph, self.found, self.per_channel, self.skip = model, graph, found, per_channel, skip
         self.steps = Tensor(np.array(0, np.int64))
-        self.samples = Tensor(np.array(0, np.int64))
+        self.samples = Tensor(np.array(found.samples, np.int64))
         self.freeze_at = Tensor(np.array(NEVER if freeze_after is None else freeze_after, np.int64))
         norms = {id(m.running_mean): m for m in model.modules() if isinstance(m, BatchNorm2d)}
         self._norms = {v: norms[id(c.tensor)] for v, c in graph.constants.items() if id(c.tensor) in norms}
         self._fused, self._clamps, self._early = fused(graph)
         folded = self._fused.copy()
         fold_batch_norm(folded)
-        lowering = Lowering(folded, ranges, self._clamps, {"per_channel": per_channel, "rounding": "single"},
+        lowering = Lowering(folded, found.ranges, self._clamps, {"per_channel": per_channel, "rounding": "single"},
                             skip, {})
         lowering.plan()
         self._rules = lowering.rules
-        own = [v for v in lowering.codecs if lowering.rules.get(v) != "codes"]
+        own = [v for v in lowering.as_codes if self._rules.get(v) != "codes"]
         self._activation = {v: i for i, v in enumerate(own)}
-        self.activations = ModuleList(ActivationQuantizer(*ranges[v], learn_scales) for v in own)
+        self.activations = ModuleList(ActivationQuantizer(*found.ranges[v], learn_scales) for v in own)
         products = [n for n in folded.nodes if n.op in (Conv2d, Linear) and self._rules[n.output] == "integers"]
         self._weight = {n.output: i for i, n in enumerate(products)}
         self.weights = ModuleList(WeightQuantizer(per_channel) for _ in products)
@@ -69,9 +69,6 @@ class QATModel(Module):
         for node in folded.nodes:
             if self._rules[node.output] == "codes":
                 self._source[node.output] = self._source[node.inputs[0]]
-        # arrays that integer steps add, multiply or join, and quantize by their own range
-        self._arrays = {i for n in folded.nodes if self._rules[n.output] == "integers" and n.op not in WITH_WEIGHTS
-                        for i in n.inputs if i in folded.constants and folded.constants[i].tensor.size > 1}
         self._made: tuple[list[np.ndarray], Plan] | None = None
 
     # -- modes --------------------------------------------------------------------------------------------------------
@@ -114,11 +111,16 @@ class QATModel(Module):
             raise DtypeError("to_int8: a model prepared for quantization-aware training has its ranges and options from "
                              f"there, got {', '.join(['calibration'] * (calibration is not None) + list(options))}")
         scales = {v: self.weights[i].chosen() for v, i in self._weight.items()}
-        ranges = {v: self.activations[i].range() for v, i in self._activation.items()}
-        plan = lower(self.graph, ranges, self.per_channel, skip=self.skip,
+        own = {v: self.activations[i].range() for v, i in self._activation.items()}
+        plan = lower(self.graph, {**self.found.ranges, **own}, self.per_channel, skip=self.skip,
                      weight_scales={v: s for v, s in scales.items() if s is not None})
-        plan.info["calibration"] = {"observer": "qat", "samples": int(self.samples.data), "digest": self.digest}
+        plan.info["calibration"] = {"observer": "qat", "samples": int(self.samples.data), "digest": self.found.digest}
         return plan
+
+    def to_fp16(self, **options: Any) -> Module:
+        """Raises DtypeError: the model computes in int8."""
+        raise DtypeError("to_fp16: a model prepared for quantization-aware training becomes int8, by to_int8(); the floats "
+                         "that it trains are its attribute `model`")
 
     def quantize(self, value: int, x: Tensor) -> Tensor:
         """Graph value `value`, fake-quantized."""
@@ -161,10 +163,20 @@ class _Training:
             self.quantized[value] = self.owner.quantize(value, x) if x.dtype in FLOATS else x
         return self.quantized[value]
 
+    def operand(self, node: Node, value: int) -> Tensor:
+        """A value as the node's step reads it."""
+        island = self.owner._rules[node.output] == "island"
+        if value not in self.constants:
+            return self.floats(value) if island else self.codes(value)
+        c = self.constants[value]
+        if island or node.op in WITH_WEIGHTS or c.size == 1:
+            return c
+        # an array that integers add, multiply or join has codes of its own range
+        return ActivationQuantizer(float(c.data.min()), float(c.data.max()), learned=False)(c, True)
+
     def step(self, node: Node) -> None:
         rule, out = self.owner._rules[node.output], node.output
-        read = self.floats if rule == "island" else self.codes
-        operands = [None if i is None else self.constant(i) if i in self.constants else read(i) for i in node.inputs]
+        operands = [None if i is None else self.operand(node, i) for i in node.inputs]
         if rule == "codes":
             self.quantized[out] = apply(node.op, *operands, **resolve(node.attrs, self.batch))
             return
@@ -183,13 +195,6 @@ class _Training:
             self.plain[out] = y
         else:
             self.quantized[out] = self.owner.quantize(out, y)
-
-    def constant(self, i: int) -> Tensor:
-        """A constant operand, quantized where the integers will hold its codes."""
-        c = self.constants[i]
-        if i not in self.owner._arrays:
-            return c
-        return ActivationQuantizer(float(c.data.min()), float(c.data.max()), learned=False)(c, True)
 
     def product(self, node: Node, operands: list[Tensor | None]) -> Tensor:
         """A convolution or linear layer with fake-quantized weights, its batch norm folded."""
@@ -223,36 +228,48 @@ class _Training:
         return out
 
 
+def _with_moments_of(model: Module, batches: list[Arrays]) -> Module:
+    """A copy whose batch norms have the moments of these batches, as in training: running ones may be far off them."""
+    copy = model.copy().eval()
+    norms = [m for m in copy.modules() if isinstance(m, BatchNorm2d)]
+    with no_grad():
+        for i, batch in enumerate(batches if norms else []):
+            for m in norms:
+                m.training, m.momentum = True, 1 / (i + 1)
+            copy(*batch)
+    return copy
+
+
 def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_after: int | None = None,
                 per_channel: bool = True, skip: Sequence[str] = ()) -> QATModel:
     """A copy of `model` that trains as its int8 form will compute; the Trainer trains it, `.to_int8()` converts it.
 
     Args:
-        example: typical inputs, as calibration takes them: an array, a batch (input, target), or several. The first ranges
-            are those of their activations.
+        example: typical inputs: an array, a batch as a tuple (input, target), or a list of either; the input of a model
+            with several is a tuple of them. The first ranges are those of their activations, normalised as in training.
         learn_scales: learn scales by gradient (LSQ) instead of following the data; zero points stay.
         freeze_after: training forwards after which batch norm's running moments, ranges and scales freeze; None: at
             `freeze()`.
         per_channel, skip: as in to_int8.
 
     Raises:
-        DtypeError: the model is int8 already, has nothing that integers compute, or has no such layer to skip;
-        TraceError, QuantizationError: as to_int8.
+        DtypeError: the model is prepared, int8 or float16 already, has nothing that integers compute, or has no such layer
+        to skip; ShapeError: freeze_after is no number of steps, or the example has no batch, or one in which batch norm
+        sees a single value a channel; TraceError, QuantizationError: as to_int8.
     """
-    if any(t.dtype == INT8 for _, t in model.named_tensors()) or isinstance(model, (Plan, QATModel)):
-        raise DtypeError(f"prepare_qat: expected a float model, got {type(model).__name__}: prepared, or int8, already")
+    stored = any(t.dtype in (INT8, np.float16) for _, t in model.named_tensors())     # which nothing trains
+    if stored or isinstance(model, (Plan, QATModel)):
+        raise DtypeError(f"prepare_qat: expected a float32 model, got {type(model).__name__}: prepared or converted")
     if freeze_after is not None and (not isinstance(freeze_after, int) or freeze_after < 0):
         raise ShapeError(f"prepare_qat: expected freeze_after to be a number of steps or None, got {freeze_after!r}")
     skip = checked_layers("prepare_qat: skip", model, skip)
     copy = model.copy()
-    batches = list(inputs_of(example))
+    batches = list(inputs_of([example] if isinstance(example, tuple) else example))
     if not batches:
         raise ShapeError("prepare_qat: expected at least one batch as example, got none")
     graph = trace(copy, *batches[0])
-    with no_grad():
-        found = calibrate(graph, [(b,) for b in batches])
-    prepared = QATModel(copy, graph, found.ranges, learn_scales, freeze_after, per_channel, skip,
-                        found.digest)
+    found = calibrate(trace(_with_moments_of(copy, batches), *batches[0]), [(b,) for b in batches])
+    prepared = QATModel(copy, graph, found, learn_scales, freeze_after, per_channel, skip)
     if not prepared.weights:
         raise DtypeError(f"prepare_qat: {type(model).__name__} has no layer that runs in integers"
                          + (f" outside {', '.join(skip)}" if skip else ""))
