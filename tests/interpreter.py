@@ -94,12 +94,17 @@ class Plan:
                         for one, other in ((xs[0], y), (y, xs[0])):
                             if one in into:
                                 note(into, other, into[one])
-                if s["kind"] in ("product", "avg_pool"):
+                elif s["kind"] == "embedding":
+                    note(scales, y, a["scale"])
+                elif "scales" in a:
+                    at = [i for i, where in enumerate(a.get("operands", ("value", "value"))) if where == "value"]
+                    for x, i in zip(xs, at):    # of two operands, the last may be a constant
+                        note(scales, x, a["scales"][i])
+                        note(zeros, x, a["zero_points"][i])
+                    note(scales, y, a["scale_out"])
+                if "zero_in" in a:
                     note(zeros, xs[0], a["zero_in"])
-                if s["kind"] == "add":
-                    for x, z in zip(xs, a["zero_points"], strict=True):
-                        note(zeros, x, z)
-                if s["kind"] in ("product", "avg_pool", "add"):
+                if "zero_point" in a and s["kind"] not in ("quantize", "dequantize"):
                     note(zeros, y, a["zero_point"])
         return scales, zeros
 
@@ -146,16 +151,44 @@ class Plan:
         return y if a["spatial"] else y.reshape(*shape[:-1], len(weight))
 
     def add(self, s, own, xs, batch):
-        """Equation (8)."""
-        a, (x, y) = s["attrs"], xs
-        assert x.shape == y.shape
-        (mx, my), shift = a["multipliers"], a["shift"]
-        known = [self.scales.get(v) for v in (*s["inputs"], s["output"])]
-        if None not in known:
-            reals = [quotient(exact(v), exact(known[2])) for v in known[:2]]
-            assert shift == multiplier(max(reals))[1] and [mx, my] == [round(r * 2**shift) for r in reals]
-        total = (x - a["zero_points"][0]) * mx + (y - a["zero_points"][1]) * my
+        """Equation (8): one shift for both, that of the larger multiplier."""
+        a, operands = s["attrs"], with_constant(xs, own)
+        reals = [quotient(exact(v), exact(a["scale_out"])) for v in a["scales"]]
+        shift = multiplier(max(reals))[1]
+        assert [abs(sign) for sign in a["signs"]] == [1, 1]
+        total = sum(sign * round(real * 2**shift) * (q - zero) for sign, real, q, zero in
+                    zip(a["signs"], reals, operands, a["zero_points"], strict=True))
         return clamp(single(total, 1, shift, a["zero_point"]), a["lo"], a["hi"])
+
+    def mul(self, s, own, xs, batch):
+        """Equation (8)."""
+        a, (x, y), (zx, zy) = s["attrs"], with_constant(xs, own), s["attrs"]["zero_points"]
+        m, shift = multiplier(quotient(exact(a["scales"][0]) * exact(a["scales"][1]), exact(a["scale_out"])))
+        return clamp(single((x - zx) * (y - zy), m, shift, a["zero_point"]), a["lo"], a["hi"])
+
+    def concat(self, s, own, xs, batch):
+        """Equation (8) for each operand that comes in other codes; constants are in the result's."""
+        a, given, parts = s["attrs"], iter(xs), []
+        for where, scale, zero in zip(a["operands"], a["scales"], a["zero_points"], strict=True):
+            if where == "value":
+                parts.append(rescaled(next(given), scale, zero, a))
+            else:
+                assert own[where].dtype == np.int8 and (scale, zero) == (a["scale_out"], a["zero_point"])
+                parts.append(own[where].astype(np.int64))
+        return np.concatenate(parts, a["axis"])
+
+    def pad(self, s, own, xs, batch):
+        """Equation (8), then the code of the constant around it."""
+        a = s["attrs"]
+        x = rescaled(xs[0], a["scales"][0], a["zero_points"][0], a)
+        y = np.full([n + sum(w) for n, w in zip(x.shape, a["widths"], strict=True)], a["code"])
+        y[tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, a["widths"], strict=True))] = x
+        return y
+
+    def embedding(self, s, own, xs, batch):
+        """Rows of codes."""
+        assert own["table"].dtype == np.int8
+        return own["table"].astype(np.int64)[xs[0]]
 
     def avg_pool(self, s, own, xs, batch):
         """Equation (8): one multiplier for each count."""
@@ -174,6 +207,13 @@ class Plan:
             y[:, :, i, j] = clamp(single(total, int(m[i, j]), int(shift[i, j]), a["zero_point"]))
         return y
 
+    def mean(self, s, own, xs, batch):
+        """A pool of one pixel, which is all of the image."""
+        (y0, y1), = own["rows"]
+        (x0, x1), = own["columns"]
+        assert (y0, x0, y1, x1) == (0, 0, *xs[0].shape[2:])
+        return self.avg_pool(s, own, xs, batch)[:, :, 0, 0]
+
     def table(self, s, own, xs, batch):
         """A function of one code; the file's table is of unsigned codes, q + 128."""
         assert own["table"].shape == (256,) and own["table"].dtype == np.uint8
@@ -189,9 +229,25 @@ class Plan:
                 return x.transpose(attrs["order"])
             case "getitem":
                 return x[attrs["index"]]
+            case "broadcast_to":
+                return x + np.zeros(attrs["shape"], np.int64)
             case "max_pool2d":
                 return max_pool(x, **attrs)
         raise AssertionError(f"the interpreter has no {s['attrs']['op']} on codes")
+
+
+def with_constant(xs: list, own: dict) -> list[np.ndarray]:
+    """Two operands, the second of which may be a constant of the file."""
+    if "constant" not in own:
+        return xs
+    assert own["constant"].dtype == np.int8
+    return [*xs, own["constant"].astype(np.int64)]
+
+
+def rescaled(q: np.ndarray, scale: float, zero: int, a: dict) -> np.ndarray:
+    """Codes of one scale and zero point in those of a result; equation (8) for one operand."""
+    m, shift = multiplier(quotient(exact(scale), exact(a["scale_out"])))
+    return clamp(single(q - zero, m, shift, a["zero_point"]))
 
 
 def plain(value: Any, batch: int) -> Any:

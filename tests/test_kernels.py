@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import inspect
+import itertools
 import mmap
 import os
 import subprocess
@@ -255,11 +256,21 @@ def requantize_double(rng, kernels):
 
 
 def add_codes(rng, kernels):
-    for d in design(rng, n=SIZES, za=(0, 128, 255), zb=(128, 0, 255), a=(1e-3, 0.5, 1, 40, 2.0**20),
-                    b=(0.5, 1e-6, 1, 3), zero=(128, 0, 255), clamp=((0, 255), (0, 255), (128, 200))):
+    for d in design(rng, n=SIZES, za=(0, 128, 255), zb=(128, 0, 255), a=(1e-3, 0.5, 1, 40, 2.0**20, 2.0**30 - 1),
+                    b=(0.5, 1e-6, 1, 3, 2.0**30 - 1), signs=((1, 1), (1, -1), (-1, 1), (-1, -1)), zero=(128, 0, 255),
+                    clamp=((0, 255), (0, 255), (128, 200))):
         (ma, mb), shift = fixed_point.shared_multipliers([d.a, d.b])
-        yield Call(d, [codes_of(rng, np.uint8, d.n), codes_of(rng, np.uint8, d.n), d.za, d.zb, ma, mb, shift, d.zero,
-                       *d.clamp, np.empty(d.n, np.uint8)], (10,))
+        yield Call(d, [codes_of(rng, np.uint8, d.n), codes_of(rng, np.uint8, d.n), d.za, d.zb, d.signs[0] * ma,
+                       d.signs[1] * mb, shift, d.zero, *d.clamp, np.empty(d.n, np.uint8)], (10,))
+
+
+def mul_codes(rng, kernels):
+    for d in design(rng, n=SIZES, za=(0, 128, 255), zb=(128, 0, 255), zero=(128, 0, 255),
+                    real=(0, 2.0**-60, 1e-9, 2.0**-16, 0.004, 0.5, 1, 40, 2.0**30 - 1),
+                    clamp=((0, 255), (0, 255), (128, 200))):
+        m, shift = fixed_point.multiplier(d.real)
+        yield Call(d, [codes_of(rng, np.uint8, d.n), codes_of(rng, np.uint8, d.n), d.za, d.zb, int(m), int(shift), d.zero,
+                       *d.clamp, np.empty(d.n, np.uint8)], (9,))
 
 
 # ---- pooling
@@ -462,7 +473,7 @@ CASES: dict[str, Callable] = {
     "gemm_f32": gemm, "conv2d_f32": conv2d, "conv2d_grad_weight_f32": conv2d_grad_weight,
     "product_int8": product_int8, "product_int8_f32": product_int8_f32, "product_int8_i32": product_int8_i32,
     "quantize": quantize, "quantize_rows": quantize_rows, "dequantize": dequantize, "lookup": lookup,
-    "requantize_double": requantize_double, "add_codes": add_codes,
+    "requantize_double": requantize_double, "add_codes": add_codes, "mul_codes": mul_codes,
     "max_pool_int8": max_pool_int8, "avg_pool_int8": avg_pool_int8,
     "max_pool_f32": max_pool_f32, "max_pool_grad_f32": max_pool_grad_f32, "avg_pool_f32": avg_pool_f32,
     "avg_pool_grad_f32": avg_pool_grad_f32,
@@ -551,6 +562,25 @@ def test_integer_layers_sum_what_they_were_given(isa):
         floats = wrapped.astype(np.float32) * (rows[:, None, None, None] * columns)
         assert (layer.floats(x, rows, columns, None) == floats).all(), c
         assert (layer.unpacked() == codes).all(), c
+
+
+@pytest.mark.parametrize("isa", KERNELS)
+def test_sums_and_products_of_codes_are_exact(isa):
+    """What the reference computes in int64 too: all pairs of extreme codes, in Python's integers, at every shift."""
+    grid = np.uint8([0, 1, 127, 128, 254, 255])
+    a, b = (np.ascontiguousarray(v.reshape(-1)) for v in np.meshgrid(grid, grid))
+    largest = 2**31 - 1
+    for shift, zero, za, zb in itertools.product(range(1, 56), (0, 128, 255), (0, 100, 255), (0, 255)):
+        def close(v, shift=shift, zero=zero):
+            return min(max(zero + ((v + 2 ** (shift - 1)) >> shift), 0), 255)
+
+        y = np.empty(a.size, np.uint8)
+        for ma, mb in ((largest, largest), (largest, -largest), (-largest, 3)):
+            KERNELS[isa].add_codes(a, b, za, zb, ma, mb, shift, zero, 0, 255, y, 1)
+            assert y.tolist() == [close((i - za) * ma + (j - zb) * mb) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
+        for m in (largest, 2**30, 1, 0):
+            KERNELS[isa].mul_codes(a, b, za, zb, m, shift, zero, 0, 255, y, 1)
+            assert y.tolist() == [close((i - za) * (j - zb) * m) for i, j in zip(a.tolist(), b.tolist(), strict=True)]
 
 
 # ---- between protected pages

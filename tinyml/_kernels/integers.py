@@ -180,12 +180,28 @@ def lookup(u: np.ndarray, table: np.ndarray) -> np.ndarray:
     return y
 
 
+def _stretched(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both of the shape they broadcast to, contiguous; what has that shape already is not copied."""
+    a, b = np.broadcast_arrays(a, b)
+    return np.asarray(a, order="C"), np.asarray(b, order="C")
+
+
 def add(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multipliers: tuple[int, int], shift: int,
         zero_point: int, lo: int, hi: int) -> np.ndarray:
-    """Sum of two code tensors of one shape, requantized with one rounding; equation (8)."""
-    a, b = np.asarray(a, order="C"), np.ascontiguousarray(b)
+    """Sum of two code tensors that broadcast, requantized with one rounding; multipliers of either sign; equation (8)."""
+    a, b = _stretched(a, b)
     y = np.empty(a.shape, np.uint8)
     active.add_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, *multipliers, shift,
+                     zero_point + 128, lo + 128, hi + 128, y.reshape(-1), threads_for(16 * a.size))
+    return y
+
+
+def mul(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multiplier: int, shift: int, zero_point: int, lo: int,
+        hi: int) -> np.ndarray:
+    """Product of two code tensors that broadcast, requantized with one rounding; equation (8)."""
+    a, b = _stretched(a, b)
+    y = np.empty(a.shape, np.uint8)
+    active.mul_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, multiplier, shift,
                      zero_point + 128, lo + 128, hi + 128, y.reshape(-1), threads_for(16 * a.size))
     return y
 

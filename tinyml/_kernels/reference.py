@@ -153,6 +153,12 @@ def add_codes(a, b, za, zb, ma, mb, shift, zero_point, lo, hi, y, threads):
     y[...] = np.clip(zero_point + ((total + (1 << (shift - 1))) >> shift), lo, hi)
 
 
+def mul_codes(a, b, za, zb, m, shift, zero_point, lo, hi, y, threads):
+    """Equation (8)."""
+    product = (a.astype(np.int64) - za) * (b.astype(np.int64) - zb) * m
+    y[...] = np.clip(zero_point + ((product + (1 << (shift - 1))) >> shift), lo, hi)
+
+
 def _windows(rows, columns):
     for i, (y0, y1) in enumerate(rows):
         for j, (x0, x1) in enumerate(columns):

@@ -1,6 +1,6 @@
 """Models to train, quantize and read."""
 
-from .cnn import MLP, CifarCNN, ResNet8
+from .cnn import MLP, CifarCNN, DepthwiseCNN, ResNet8
 from .gpt import TinyGPT
 
-__all__ = ["MLP", "CifarCNN", "ResNet8", "TinyGPT"]
+__all__ = ["MLP", "CifarCNN", "DepthwiseCNN", "ResNet8", "TinyGPT"]

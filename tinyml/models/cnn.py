@@ -61,6 +61,30 @@ class ResNet8(nn.Module):
         return self.fc(self.flatten(self.pool(x)))
 
 
+class DepthwiseCNN(nn.Sequential):
+    """MobileNet-like (Howard et al. 2017): 3x3 conv, five pairs of a 3x3 depthwise and a 1x1 conv, mean pool, linear.
+
+    Batch norm and ReLU behind every conv; from width to 8 width, and two of the depthwise convs halve the image.
+    33 MFLOP a 3x32x32 image at width 32. Logits (B, classes) from images (B, in_channels, H, W) of any size.
+    """
+
+    def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 32):
+        def conv(i: int, o: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+            return [nn.Conv2d(i, o, size, stride, size // 2, groups=groups, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+
+        def separable(i: int, o: int, stride: int) -> list[nn.Module]:
+            return [*conv(i, i, 3, stride, groups=i), *conv(i, o, 1)]
+
+        w = width
+        super().__init__(
+            *conv(in_channels, w, 3),
+            *separable(w, 2 * w, 1),
+            *separable(2 * w, 4 * w, 2), *separable(4 * w, 4 * w, 1),
+            *separable(4 * w, 8 * w, 2), *separable(8 * w, 8 * w, 1),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * w, classes),
+        )
+
+
 class MLP(nn.Sequential):
     """Linear layers with ReLU between; images are flattened. sizes = (inputs, hidden..., classes)."""
 

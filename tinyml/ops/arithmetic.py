@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import fixed_point
 from ..errors import ShapeError
+from ..tensor import apply
+from .codes import constant_codes, drowns, tabulate
 from .op import Lowered, Op, broadcasting, normal, sample
 
 
@@ -18,11 +19,54 @@ def _pairs(rng):
     yield sample(normal(rng, 0, 3), normal(rng, 1, 3))
 
 
-class Add(Op):
+class _Binary(Op):
+    """Base in integers: with a single number it is a table; subclasses with a `lowered` take two operands."""
+
+    int8 = "lower"
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        x, number = operands if operands[0].codec is not None else operands[::-1]
+        if x.codec is None or number.value is None or number.value.size != 1 or x.shape != target.shape:
+            return cls.lowered(operands, target)
+        c = number.value.reshape(())
+        table = tabulate(x.codec, target.codec, lambda v: apply(cls, *((v, c) if x is operands[0] else (c, v))).data,
+                         target.lo, target.hi)
+        return Lowered("table", {"op": cls.name}, {"table": table})
+
+    @classmethod
+    def lowered(cls, operands, target):
+        """The step for two operands of any shape; a float island where there is none."""
+        return None
+
+
+def _step(kind, operands, target, signs=None):
+    """A step of two activations, or of one and a constant that gets codes of its own: [activation, constant].
+
+    None for a sum in which an operand drowns, as scores do beside the -1e9 of a mask: in float it survives.
+    """
+    codecs, arrays = [o.codec for o in operands], {}
+    for i, o in enumerate(operands):
+        if o.value is not None:
+            found = constant_codes(o.value)
+            if found is None:
+                return None
+            arrays["constant"], codecs[i] = found
+    attrs = {"scales": [float(c.scale) for c in codecs], "zero_points": [c.zero_point for c in codecs]}
+    if signs is not None:
+        if any(drowns(c, target.codec) for c in codecs):
+            return None
+        attrs["signs"] = signs
+    if operands[0].value is not None:
+        attrs = {k: v[::-1] for k, v in attrs.items()}
+    return Lowered(kind, {**attrs, "scale_out": float(target.codec.scale), "zero_point": target.codec.zero_point,
+                          "lo": target.lo, "hi": target.hi}, arrays)
+
+
+class Add(_Binary):
     """y = a + b."""
 
     name = "add"
-    int8 = "lower"
 
     @staticmethod
     def forward(ctx, a, b):
@@ -33,15 +77,8 @@ class Add(Op):
         return grad, grad
 
     @classmethod
-    def lower(cls, operands, target, attrs):
-        """Both operands at one shift, one rounding; equation (8)."""
-        a, b = operands
-        if a.codec is None or b.codec is None or a.shape != b.shape:
-            return None
-        reals = [np.float64(o.codec.scale) / np.float64(target.codec.scale) for o in operands]
-        multipliers, shift = fixed_point.shared_multipliers(reals)
-        return Lowered("add", {"zero_points": [a.codec.zero_point, b.codec.zero_point], "multipliers": multipliers,
-                               "shift": shift, "zero_point": target.codec.zero_point, "lo": target.lo, "hi": target.hi})
+    def lowered(cls, operands, target):
+        return _step("add", operands, target, signs=[1, 1])
 
     samples = staticmethod(_pairs)
 
@@ -50,7 +87,7 @@ class Add(Op):
         return a + b
 
 
-class Sub(Op):
+class Sub(_Binary):
     """y = a - b."""
 
     name = "sub"
@@ -63,6 +100,10 @@ class Sub(Op):
     def backward(ctx, grad):
         return grad, -grad
 
+    @classmethod
+    def lowered(cls, operands, target):
+        return _step("add", operands, target, signs=[1, -1])
+
     samples = staticmethod(_pairs)
 
     @staticmethod
@@ -70,7 +111,7 @@ class Sub(Op):
         return a - b
 
 
-class Mul(Op):
+class Mul(_Binary):
     """y = a * b."""
 
     name = "mul"
@@ -84,6 +125,10 @@ class Mul(Op):
     def backward(ctx, grad):
         return grad * ctx.b if ctx.needs[0] else None, grad * ctx.a if ctx.needs[1] else None
 
+    @classmethod
+    def lowered(cls, operands, target):
+        return _step("mul", operands, target)
+
     samples = staticmethod(_pairs)
 
     @staticmethod
@@ -91,7 +136,7 @@ class Mul(Op):
         return a * b
 
 
-class Div(Op):
+class Div(_Binary):
     """y = a / b; dividing by zero gives infinities, as IEEE says."""
 
     name = "div"
@@ -173,7 +218,7 @@ class Pow(Op):
         return x ** exponent
 
 
-class _Pick(Op):
+class _Pick(_Binary):
     """Shared by maximum and minimum: the gradient goes to the operand picked, half to each of equals."""
 
     @staticmethod

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import DtypeError, ShapeError
+from .._kernels import integers
+from ..errors import DtypeError, QuantizationError, ShapeError
 from ..tensor import INTEGERS, Tensor
-from .op import Op, normal, sample
+from .op import Lowered, Op, normal, sample
 
 
-def _check(ids: np.ndarray, weight: np.ndarray) -> None:
+def check_ids(ids: np.ndarray, weight: np.ndarray) -> None:
+    """Raise DtypeError or ShapeError unless each of `ids` is a row of `weight` (V, D)."""
     if ids.dtype not in INTEGERS or ids.dtype == np.bool_:
         raise DtypeError(f"embedding: expected integer ids, got {ids.dtype}")
     if weight.ndim != 2:
@@ -25,10 +27,11 @@ class Embedding(Op):
     name = "embedding"
     integer_operands = (0,)
     stored = (1,)
+    int8 = "lower"
 
     @staticmethod
     def forward(ctx, ids, weight):
-        _check(ids, weight)
+        check_ids(ids, weight)
         ctx.ids, ctx.shape = ids, weight.shape
         rows = weight[ids]
         return rows.astype(np.float32) if rows.dtype == np.float16 else rows
@@ -43,7 +46,7 @@ class Embedding(Op):
     def quantized(cls, ids, weight):
         if ids.quantized is not None or weight.quantized is None:
             raise DtypeError("embedding: expected integer ids and an int8 table, got int8 ids")
-        _check(ids.data, weight.data)
+        check_ids(ids.data, weight.data)
         if weight.axis == 1:
             raise DtypeError("embedding: expected scales per tensor or per row (axis 0), got axis 1")
         picked = weight.data[ids.data].astype(np.int32)
@@ -51,6 +54,19 @@ class Embedding(Op):
         if weight.axis == 0:
             scale, zero = scale[ids.data][..., None], zero[ids.data][..., None]
         return Tensor._of((picked - zero).astype(np.float32) * scale)
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        """The table in the output's codes, one byte an element: rows beyond the calibrated range are clamped."""
+        ids, weight = operands
+        if ids.value is not None or weight.value is None:
+            return None
+        if not np.isfinite(weight.value).all():
+            raise QuantizationError("embedding: expected a table of finite values, got NaN or infinity")
+        codec = target.codec
+        table, _ = integers.quantize(weight.value, codec.scale, codec.zero_point)
+        return Lowered("embedding", {"scale": float(codec.scale), "zero_point": codec.zero_point},
+                       {"table": integers.to_signed(table)})
 
     @staticmethod
     def samples(rng):

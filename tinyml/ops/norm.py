@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from .._kernels import floats
+from .._kernels.windows import Window
 from ..errors import ShapeError
+from .integer import lower_product
 from .op import Op, check_axis, normal, sample
 
 
@@ -67,12 +69,24 @@ class BatchNormEval(Op):
     """BatchNorm2d with given mean and variance (C), which get no gradient: what `eval()` runs."""
 
     name = "batch_norm_eval"
+    int8 = "lower"
 
     @staticmethod
     def forward(ctx, x, gamma, beta, mean, variance, *, eps):
         return BatchNorm2d.forward(ctx, x, gamma, beta, mean, variance, eps=eps)
 
     backward = staticmethod(BatchNorm2d.backward)
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        """Where no convolution took it in: a 1x1 convolution of each channel by itself, y = x g + (beta - mean g)."""
+        x, *parameters = operands
+        if x.codec is None or any(p.value is None for p in parameters):
+            return None
+        gamma, beta, mean, variance = (p.value.astype(np.float64) for p in parameters)
+        g = gamma / np.sqrt(variance + attrs["eps"])
+        weight, bias = g[:, None, None, None].astype(np.float32), (beta - mean * g).astype(np.float32)
+        return lower_product(weight, bias, x, target, Window(groups=len(g)))
 
     @staticmethod
     def samples(rng):

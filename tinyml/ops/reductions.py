@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from .op import Op, check_axis, normal, sample
+from .pooling import AdaptiveAvgPool2d
 
 
 def _expand(v: np.ndarray, shape: tuple, axis, keepdims: bool) -> np.ndarray:
@@ -65,6 +66,7 @@ class Mean(_Reduction):
     """
 
     name = "mean"
+    int8 = "lower"
 
     @staticmethod
     def forward(ctx, x, *, axis, keepdims):
@@ -78,6 +80,18 @@ class Mean(_Reduction):
     def backward(ctx, grad):
         g = grad / grad.dtype.type(_count(ctx.shape, ctx.axis))
         return (np.broadcast_to(_expand(g, ctx.shape, ctx.axis, ctx.keepdims), ctx.shape),)
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        """Over both dimensions of images (B, C, H, W): pooling into one pixel."""
+        axis, shape = attrs["axis"], operands[0].shape
+        if len(shape) != 4 or not isinstance(axis, tuple) or {a % 4 for a in axis} != {2, 3} or not all(
+                isinstance(n, int) for n in shape[2:]):
+            return None
+        lowered = AdaptiveAvgPool2d.lower(operands, target, {"outputs": (1, 1)})
+        if lowered is not None and not attrs["keepdims"]:
+            lowered.kind = "mean"
+        return lowered
 
     @staticmethod
     def parity(torch, x, axis, keepdims):

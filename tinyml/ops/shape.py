@@ -6,8 +6,10 @@ import math
 
 import numpy as np
 
+from .._kernels import integers
 from ..errors import ShapeError
-from .op import Op, check_axis, normal, sample
+from .codes import drowns
+from .op import Codec, Lowered, Op, check_axis, normal, sample
 
 
 class Reshape(Op):
@@ -140,10 +142,17 @@ class GetItem(Op):
         return x[tuple(torch.from_numpy(i) if isinstance(i, np.ndarray) else i for i in index)]
 
 
+def _codecs(sources: list[Codec], target: Codec) -> dict:
+    """Attributes of a step that brings codes of `sources` to those of `target`."""
+    return {"scales": [float(c.scale) for c in sources], "zero_points": [c.zero_point for c in sources],
+            "scale_out": float(target.scale), "zero_point": target.zero_point}
+
+
 class Concat(Op):
     """The operands one after the other along `axis`."""
 
     name = "concat"
+    int8 = "lower"
 
     @staticmethod
     def forward(ctx, *xs, axis):
@@ -162,6 +171,20 @@ class Concat(Op):
     def backward(ctx, grad):
         return tuple(np.split(grad, np.cumsum(ctx.sizes)[:-1], axis=ctx.axis))
 
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        """Activations are requantized on the way; constants get the output's codes now."""
+        where, arrays = [], {}
+        for i, o in enumerate(operands):
+            where.append("value" if o.value is None else f"operand{i}")
+            if o.value is not None:
+                if not np.isfinite(o.value).all():
+                    return None
+                u, _ = integers.quantize(o.value, target.codec.scale, target.codec.zero_point)
+                arrays[where[-1]] = integers.to_signed(u)
+        codecs = _codecs([o.codec or target.codec for o in operands], target.codec)
+        return Lowered("concat", {**codecs, "operands": where, "axis": attrs["axis"]}, arrays)
+
     @staticmethod
     def samples(rng):
         yield sample(normal(rng, 2, 3), normal(rng, 2, 1), normal(rng, 2, 0), axis=1)
@@ -176,6 +199,7 @@ class Pad(Op):
     """A constant around x: `widths` is (before, after) for each dimension, `value` the constant."""
 
     name = "pad"
+    int8 = "lower"
 
     @staticmethod
     def forward(ctx, x, *, widths, value):
@@ -187,6 +211,14 @@ class Pad(Op):
     @staticmethod
     def backward(ctx, grad):
         return (grad[ctx.inner],)
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        x = operands[0]
+        if x.codec is None or drowns(x.codec, target.codec) or not np.isfinite(attrs["value"]):
+            return None
+        return Lowered("pad", {**_codecs([x.codec], target.codec), "widths": [list(w) for w in attrs["widths"]],
+                               "code": target.codec.code(attrs["value"])})
 
     @staticmethod
     def samples(rng):

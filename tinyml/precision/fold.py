@@ -112,4 +112,4 @@ def fuse_activations(graph: Graph) -> dict[int, tuple[float, float]]:
 
 def can_clamp(node: Node) -> bool:
     """Whether the op's integer step takes a clamp."""
-    return node.op in (Conv2d, Linear) or node.op.name == "add"
+    return node.op in (Conv2d, Linear, BatchNormEval) or node.op.name in ("add", "sub", "mul")

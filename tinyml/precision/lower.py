@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels import fixed_point, integers
+from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError, TinymlError
 from ..graph import Graph, Node
 from ..nn.module import is_inside
 from ..ops import Codec, Operand, Target
-from ..tape import no_grad
-from ..tensor import FLOATS, Tensor, apply
+from ..ops.codes import tabulate
+from ..tensor import FLOATS, apply
+from . import code_steps  # noqa: F401 (defines the steps that ops name)
 from .calibrate import Ranges, may_be_infinite
 from .fold import fold_batch_norm, fold_constants, fuse_activations, fuse_batch_norm
 from .plan import Plan, Slot
@@ -167,12 +168,7 @@ class Lowering:
         if node.inputs[0] in self.graph.constants:
             return None
         source, target = self.codec(node.inputs[0]), self.codec(node.output)
-        u = np.arange(256, dtype=np.uint8)
-        x = integers.dequantize(u, source.scale, source.zero_point)
-        with no_grad():
-            y = apply(node.op, Tensor(x), **node.attrs).data
-        # codes that calibration never saw may lie outside the function's domain: they become zero
-        table, _ = integers.quantize(np.nan_to_num(y, nan=0.0), target.scale, target.zero_point)
+        table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data)
         return self.emit("table", [self.codes(node.inputs[0], node.module)], node.module, {"op": node.op.name},
                          {"table": table})
 
@@ -184,6 +180,8 @@ class Lowering:
                 operands.append(None)
             elif i in self.graph.constants:
                 constant = self.graph.constants[i]
+                if constant.batch_axes:
+                    return None     # steps hold arrays of one size; islands stretch them
                 operands.append(Operand(constant.tensor.shape, value=constant.tensor.data))
             else:
                 ids = self.graph.dtypes[i] not in FLOATS

@@ -1,5 +1,7 @@
 """The steps of a Plan: each reads values (unsigned codes or floats), computes one, and can be written to a file.
 
+Here are those between floats and codes, products by weights, and ops that run as they are; the others are in code_steps.py.
+
 Activations of four dimensions have the shape NCHW and channels-last memory, as everywhere in tinyml.
 """
 
@@ -34,18 +36,14 @@ def _codes(*values: Any) -> bool:
     return all(isinstance(v, int) and -128 <= v <= 127 for v in values)
 
 
-def _shifts(*values: Any) -> bool:
-    """Whether a product of 31 bits and 8 can be shifted right by them."""
-    return all(isinstance(v, (int, np.integer)) and 1 <= v <= 55 for v in values)
-
-
 class Step:
     """One step: `inputs` and `output` are value numbers, `attrs` plain data, `arrays` what it owns, `name` its layer."""
 
     kind: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
-        STEPS[cls.kind] = cls
+        if cls.kind:
+            STEPS[cls.kind] = cls
 
     def __init__(self, inputs: list[int], output: int, name: str, attrs: dict[str, Any], arrays: dict[str, np.ndarray]):
         self.inputs, self.output, self.name, self.attrs, self._arrays = inputs, output, name, attrs, arrays
@@ -69,7 +67,15 @@ class Step:
         raise NotImplementedError
 
 
-class Quantize(Step):
+class _Edge(Step):
+    """Base of the steps between floats and codes."""
+
+    def prepare(self):
+        fixed_point.check_scale(self.attrs["scale"], self.kind)
+        _check(self, zero_point=_codes(self.attrs["zero_point"]))
+
+
+class Quantize(_Edge):
     """Float32 to codes; equation (7). A NaN has no code and is an error."""
 
     kind = "quantize"
@@ -84,7 +90,7 @@ class Quantize(Step):
         return floats.nchw(u) if x.ndim == 4 else u
 
 
-class Dequantize(Step):
+class Dequantize(_Edge):
     """Codes to float32; equation (1)."""
 
     kind = "dequantize"
@@ -138,67 +144,6 @@ class Product(Step):
         _check(self, input=x.ndim > 0 and x.shape[-1] == self.channels)
         rows = np.ascontiguousarray(x).reshape(int(np.prod(x.shape[:-1])), 1, 1, x.shape[-1])
         return self.layer.codes(rows).reshape(*x.shape[:-1], self.layer.n)
-
-
-class Add(Step):
-    """Sum of two activations; equation (8)."""
-
-    kind = "add"
-
-    def prepare(self):
-        a = self.attrs
-        _check(self, zero_point=_codes(*a["zero_points"], a["zero_point"], a["lo"], a["hi"]), shift=_shifts(a["shift"]),
-               multipliers=all(isinstance(m, int) and 0 <= m < 2**31 for m in a["multipliers"]))
-
-    def run(self, values, batch):
-        a, b = (floats.nhwc(v) if v.ndim == 4 else v for v in values)
-        _check(self, input=a.shape == b.shape)
-        p = self.attrs
-        y = integers.add(a, b, tuple(p["zero_points"]), tuple(p["multipliers"]), p["shift"], p["zero_point"], p["lo"],
-                         p["hi"])
-        return floats.nchw(y) if y.ndim == 4 else y
-
-
-def _is_spans(spans: np.ndarray) -> bool:
-    """Whether each row is first and past-last index of a window."""
-    return spans.ndim == 2 and spans.shape[1] == 2 and bool(((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1])).all())
-
-
-class AvgPool(Step):
-    """Means of windows; equation (8)."""
-
-    kind = "avg_pool"
-
-    def prepare(self):
-        a, own = self.attrs, self._arrays
-        self.rows, self.columns = (np.ascontiguousarray(own[k], np.intp) for k in ("rows", "columns"))
-        self.last = [int(s.max(initial=0)) for s in (self.rows, self.columns)]
-        shape = (len(self.rows), len(self.columns))
-        _check(self, rows=_is_spans(self.rows), columns=_is_spans(self.columns),
-               zero_point=_codes(a["zero_in"], a["zero_point"]), shift=_shifts(*own["shift"].flat),
-               multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
-               and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
-
-    def run(self, values, batch):
-        x = values[0]
-        _check(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
-        return floats.nchw(integers.avg_pool(floats.nhwc(x), self.rows, self.columns, self._arrays["multiplier"],
-                                             self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"]))
-
-
-class Table(Step):
-    """A pointwise function of codes as 256 codes; equation (8)."""
-
-    kind = "table"
-
-    def prepare(self):
-        table = self._arrays["table"]
-        _check(self, table=table.dtype == np.uint8 and table.shape == (256,))
-
-    def run(self, values, batch):
-        x = values[0]
-        y = integers.lookup(floats.nhwc(x) if x.ndim == 4 else x, self._arrays["table"])
-        return floats.nchw(y) if x.ndim == 4 else y
 
 
 class Codes(Step):

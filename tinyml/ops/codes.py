@@ -1,0 +1,38 @@
+"""What ops lower to without a product of weights: tables of functions, constants as codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .._kernels import fixed_point, integers
+from ..tape import no_grad
+from .op import Codec
+
+
+def tabulate(source: Codec, target: Codec, function: Callable[[np.ndarray], np.ndarray], lo: int = -128,
+             hi: int = 127) -> np.ndarray:
+    """`function` of the 256 numbers that codes of `source` stand for, as unsigned codes of `target` within [lo, hi].
+
+    Codes that calibration never saw may lie outside the function's domain: a NaN becomes zero.
+    """
+    x = integers.dequantize(np.arange(256, dtype=np.uint8), source.scale, source.zero_point)
+    with no_grad(), np.errstate(all="ignore"):
+        y = np.nan_to_num(function(x), nan=0.0)
+    table, _ = integers.quantize(y, target.scale, target.zero_point)
+    return table.clip(lo + 128, hi + 128)
+
+
+def constant_codes(value: np.ndarray) -> tuple[np.ndarray, Codec] | None:
+    """int8 codes of a constant and what they stand for, from its own range; equations (6) and (7). None if not finite."""
+    if not np.isfinite(value).all():
+        return None
+    codec = Codec(*fixed_point.affine_parameters(value.min(initial=0), value.max(initial=0), "constant"))
+    u, _ = integers.quantize(value, codec.scale, codec.zero_point)
+    return integers.to_signed(u), codec
+
+
+def drowns(source: Codec, target: Codec) -> bool:
+    """Whether all that `source` can represent is less than one step of `target`: its codes would tell nothing."""
+    return 255 * float(source.scale) < float(target.scale)

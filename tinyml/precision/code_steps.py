@@ -1,0 +1,234 @@
+"""Steps from codes to codes without weights: tables, arithmetic, joining, pooling, rows of an embedding.
+
+Arithmetic and joining state scale and zero point of all they read and make; integer multipliers follow, equation (5).
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from .._kernels import fixed_point, floats, integers
+from ..errors import TinymlError
+from ..ops.embedding import check_ids
+from .steps import Step, _check, _codes
+
+LARGEST = 2**28     # codes a sample that one step may make: far beyond any layer, so that no file can ask for all memory
+
+
+def _check_size(step: Step, shape: tuple[int, ...], batch: int) -> None:
+    """Raise ShapeError where a result would be absurdly large."""
+    _check(step, output=prod(shape) <= LARGEST * max(batch, 1))
+
+
+def _scales(step: Step) -> np.ndarray:
+    """Scales of the operands and the result, in float64, once they and the zero points are checked."""
+    a = step.attrs
+    _check(step, scales=len(a["scales"]) == len(a["zero_points"]), zero_point=_codes(*a["zero_points"], a["zero_point"]))
+    return fixed_point.check_scale([*a["scales"], a["scale_out"]], step.kind).astype(np.float64)
+
+
+def _rescaling(step: Step) -> list[np.ndarray | None]:
+    """For each operand the result's codes for its own 256, None where they are the same; equation (8)."""
+    a, q, tables = step.attrs, np.arange(-128, 128), []
+    *scales, scale_out = _scales(step)
+    for scale, zero in zip(scales, a["zero_points"]):
+        m, s = fixed_point.multiplier(scale / scale_out)
+        y = a["zero_point"] + (((q - zero) * m + (np.int64(1) << (s - 1))) >> s)
+        same = scale == scale_out and zero == a["zero_point"]
+        tables.append(None if same else integers.to_unsigned(y.clip(-128, 127).astype(np.int8)))
+    return tables
+
+
+def _lookup(x: np.ndarray, table: np.ndarray | None) -> np.ndarray:
+    """table[x], x itself where there is none, in the memory order of steps."""
+    if table is None:
+        return x
+    y = integers.lookup(floats.nhwc(x) if x.ndim == 4 else x, table)
+    return floats.nchw(y) if x.ndim == 4 else y
+
+
+class Table(Step):
+    """A pointwise function of codes as 256 codes; equation (8)."""
+
+    kind = "table"
+
+    def prepare(self):
+        table = self._arrays["table"]
+        _check(self, table=table.dtype == np.uint8 and table.shape == (256,))
+
+    def run(self, values, batch):
+        return _lookup(values[0], self._arrays["table"])
+
+
+class _Pair(Step):
+    """Base of steps of two operands that broadcast: two activations, or one and a constant with codes of its own."""
+
+    def prepare(self):
+        a, constant = self.attrs, self._arrays.get("constant")
+        _check(self, inputs=len(self.inputs) + (constant is not None) == len(a["scales"]) == 2,
+               constant=constant is None or constant.dtype == np.int8,
+               clamp=_codes(a["lo"], a["hi"]) and a["lo"] <= a["hi"])
+
+    def run(self, values, batch):
+        if "constant" in self._arrays:
+            values = [*values, integers.to_unsigned(self._arrays["constant"])]
+        try:
+            shape = np.broadcast_shapes(*(v.shape for v in values))
+        except ValueError:
+            shape = None
+        _check(self, input=shape is not None)
+        _check_size(self, shape, batch)
+        a, b = (v.reshape((1,) * (len(shape) - v.ndim) + v.shape) for v in values)
+        return floats.nchw(self.combine(floats.nhwc(a), floats.nhwc(b))) if len(shape) == 4 else self.combine(a, b)
+
+    def combine(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        """The result of two operands of equally many dimensions."""
+        raise NotImplementedError
+
+
+class Add(_Pair):
+    """Sum, or difference where a sign is -1; equation (8)."""
+
+    kind = "add"
+
+    def prepare(self):
+        super().prepare()
+        signs = self.attrs["signs"]
+        _check(self, signs=_codes(*signs) and [abs(v) for v in signs] == [1, 1])
+        *scales, scale_out = _scales(self)
+        multipliers, self.shift = fixed_point.shared_multipliers([s / scale_out for s in scales])
+        self.multipliers = tuple(sign * m for sign, m in zip(signs, multipliers))
+
+    def combine(self, a, b):
+        p = self.attrs
+        return integers.add(a, b, tuple(p["zero_points"]), self.multipliers, self.shift, p["zero_point"], p["lo"], p["hi"])
+
+
+class Mul(_Pair):
+    """Product, with the multiplier s_a s_b / s_y; equation (8)."""
+
+    kind = "mul"
+
+    def prepare(self):
+        super().prepare()
+        a, b, y = _scales(self)
+        m, s = fixed_point.multiplier(a * b / y)
+        self.multiplier, self.shift = int(m), int(s)
+
+    def combine(self, a, b):
+        p = self.attrs
+        return integers.mul(a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"], p["lo"], p["hi"])
+
+
+class Concat(Step):
+    """Operands one after the other, each in the result's codes; equation (8) for one. Constants have them already."""
+
+    kind = "concat"
+
+    def prepare(self):
+        a, own = self.attrs, self._arrays
+        self.tables = _rescaling(self)
+        constants = [where for where in a["operands"] if where != "value"]
+        _check(self, operands=len(a["operands"]) == len(constants) + len(self.inputs) == len(self.tables) > 0,
+               constants=sorted(constants) == sorted(own) and all(v.dtype == np.int8 for v in own.values()),
+               axis=_codes(a["axis"]))
+
+    def run(self, values, batch):
+        axis, given, parts = self.attrs["axis"], iter(values), []
+        for where, table in zip(self.attrs["operands"], self.tables):
+            constant = self._arrays.get(where)
+            parts.append(_lookup(next(given), table) if constant is None else integers.to_unsigned(constant))
+        ndim = parts[0].ndim
+        _check(self, axis=-ndim <= axis < ndim)
+        others = {tuple(n for i, n in enumerate(p.shape) if i != axis % ndim) for p in parts}
+        _check(self, input=len(others) == 1 and all(p.ndim == ndim for p in parts))
+        _check_size(self, (*others.pop(), sum(p.shape[axis] for p in parts)), batch)
+        if ndim != 4:
+            return np.concatenate(parts, axis)
+        return floats.nchw(np.concatenate([floats.nhwc(p) for p in parts], (0, 3, 1, 2)[axis]))
+
+
+class Pad(Step):
+    """A constant around an activation, in the result's codes; equation (8) for one operand."""
+
+    kind = "pad"
+
+    def prepare(self):
+        a = self.attrs
+        self.table, = _rescaling(self)
+        _check(self, inputs=len(self.inputs) == 1, code=_codes(a["code"]),
+               widths=all(len(w) == 2 and all(isinstance(n, int) and n >= 0 for n in w) for w in a["widths"]))
+
+    def run(self, values, batch):
+        x, widths = values[0], self.attrs["widths"]
+        _check(self, widths=len(widths) == x.ndim)
+        _check_size(self, tuple(n + before + after for n, (before, after) in zip(x.shape, widths)), batch)
+        x = _lookup(x, self.table)
+        code = self.attrs["code"] + 128
+        if x.ndim != 4:
+            return np.pad(x, widths, constant_values=code)
+        return floats.nchw(np.pad(floats.nhwc(x), [widths[i] for i in (0, 2, 3, 1)], constant_values=code))
+
+
+class Embedding(Step):
+    """Rows of a table of codes, by id; scale and zero point tell what they stand for."""
+
+    kind = "embedding"
+
+    def prepare(self):
+        a, table = self.attrs, self._arrays["table"]
+        fixed_point.check_scale(a["scale"], "embedding")
+        _check(self, table=table.dtype == np.int8 and table.ndim == 2, zero_point=_codes(a["zero_point"]),
+               inputs=len(self.inputs) == 1)
+
+    def run(self, values, batch):
+        ids, table = values[0], self._arrays["table"]
+        try:
+            check_ids(ids, table)
+        except TinymlError as error:
+            error.passing(self.name)
+            raise
+        _check_size(self, (*ids.shape, table.shape[1]), batch)
+        return integers.to_unsigned(table[ids])
+
+
+def _is_spans(spans: np.ndarray) -> bool:
+    """Whether each row is first and past-last index of a window."""
+    return spans.ndim == 2 and spans.shape[1] == 2 and bool(((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1])).all())
+
+
+class AvgPool(Step):
+    """Means of windows; equation (8)."""
+
+    kind = "avg_pool"
+
+    def prepare(self):
+        a, own = self.attrs, self._arrays
+        self.rows, self.columns = (np.ascontiguousarray(own[k], np.intp) for k in ("rows", "columns"))
+        self.last = [int(s.max(initial=0)) for s in (self.rows, self.columns)]
+        shape = (len(self.rows), len(self.columns))
+        _check(self, rows=_is_spans(self.rows), columns=_is_spans(self.columns),
+               zero_point=_codes(a["zero_in"], a["zero_point"]), shift=all(1 <= s <= 55 for s in own["shift"].flat),
+               multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
+               and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
+
+    def run(self, values, batch):
+        x = values[0]
+        _check(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
+        return floats.nchw(integers.avg_pool(floats.nhwc(x), self.rows, self.columns, self._arrays["multiplier"],
+                                             self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"]))
+
+
+class Mean(AvgPool):
+    """Mean of each channel of an image, (B, C, H, W) to (B, C): pooling into one pixel; equation (8)."""
+
+    kind = "mean"
+
+    def prepare(self):
+        super().prepare()
+        _check(self, pixel=len(self.rows) == len(self.columns) == 1)
+
+    def run(self, values, batch):
+        return super().run(values, batch)[:, :, 0, 0]
