@@ -257,7 +257,7 @@ def test_ids_that_are_no_rows_are_named():
 # ---- language models
 
 
-ATTENTION = ["matmul", "where", "softmax", "matmul"]
+ATTENTION = ["matmul", "mul", "where", "softmax", "matmul"]
 
 
 def block_islands(name: str) -> list[str]:
@@ -301,7 +301,7 @@ def test_means_of_images(axis, lowered, keepdims, tmp_path):
     model = randomise(Then(lambda m, x: F.relu(m.a(x).mean(axis, keepdims)), nn.Conv2d(3, 4, 3)))
     x = images((3, 8, 7), 9, 0)
     plan = model.to_int8(calibration=[x])
-    assert plan.islands == ([] if lowered else ["mean"])
+    assert plan.islands == ([] if lowered else ["mean", "relu"])     # a table between floats saves nothing
     assert off_by(plan, model, x) < 0.05
     if lowered:
         assert_interpreted(plan, tmp_path / "plan.safetensors", x)

@@ -507,7 +507,7 @@ def test_causal_attention_may_mask_with_infinities():
     model = randomise(nn.Sequential(nn.Linear(3, 8), nn.MultiHeadAttention(8, 2), nn.Linear(8, 3)))
     x = images((5, 3), 6, 0)
     plan = model.to_int8(calibration=[x])
-    assert plan.islands == ["matmul in 1", "where in 1", "softmax in 1", "matmul in 1"]
+    assert plan.islands == ["matmul in 1", "mul in 1", "where in 1", "softmax in 1", "matmul in 1"]
     assert off_by(plan, model, x) < 0.05
 
 

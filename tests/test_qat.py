@@ -127,7 +127,9 @@ def test_evaluation_is_the_integers(name, learn_scales, per_channel, tmp_path):
             qat.freeze()
         train(qat, *xs, steps=steps)
         int8 = qat.to_int8()
-        assert same(qat.eval()(*xs), int8(*xs)) and same(before, int8(*xs)) == (not steps)
+        assert same(qat.eval()(*xs), int8(*xs))
+        if name != "numbers":       # whose result is clipped to one value
+            assert same(before, int8(*xs)) == (not steps)
         if int8.islands:        # of which the interpreter knows nothing
             int8.save(tmp_path / "plan.safetensors")
             assert same(tinyml.load(tmp_path / "plan.safetensors")(*xs), int8(*xs))

@@ -19,14 +19,19 @@ cdef int pixels_of_block(const Geometry* g, const float* x, const float* zeros, 
     """Output pixels first .. first+pixels of one group: K input channels from `x` on, N output channels from `y` on."""
     cdef float acc[ROWS * MAX_PANEL]
     cdef Py_ssize_t panel = nv * LANES, full = tile_rows(nv)
-    cdef Py_ssize_t taps = g.kh * g.kw, tiles = (pixels + full - 1) // full, tile_index, part, n, t, i, at
+    cdef Py_ssize_t taps = g.kh * g.kw, tiles = (pixels + full - 1) // full, tile_index, part, n, i, at, ky, kx
+    cdef Walk walk = walk_from(g, first)
     cdef row_t* rows
     for tile_index in range(tiles):
-        rows = table + tile_index * full * taps
         for i in range(full):
-            for t in range(taps):
-                at = source(g, first + min(tile_index * full + i, pixels - 1), t)
-                rows[t * full + i] = zeros if at < 0 else x + at * g.c
+            rows = table + tile_index * full * taps + i
+            for ky in range(g.kh):
+                for kx in range(g.kw):
+                    at = source(g, &walk, ky, kx)
+                    rows[0] = zeros if at < 0 else x + at * g.c
+                    rows += full
+            if tile_index * full + i < pixels - 1:
+                walk_on(g, &walk)
     for part in range((N + panel - 1) // panel):
         n = part * panel
         for tile_index in range(tiles):
@@ -135,6 +140,7 @@ cdef int grad_of_tap(const Geometry* g, const float* x, const float* zeros, cons
     cdef Py_ssize_t panel = nv * LANES, full = tile_rows(nv)
     cdef Py_ssize_t pixels = g.images * g.oh * g.ow, first, count, p, at, part, n, k, step, left
     cdef row_t rows[CHUNK]
+    cdef Walk walk = walk_from(g, 0)
     cdef float* acc = <float*>calloc(((N + panel - 1) // panel) * panel * k_count, sizeof(float))
     cdef float* a
     cdef const float* d
@@ -144,8 +150,9 @@ cdef int grad_of_tap(const Geometry* g, const float* x, const float* zeros, cons
     while first < pixels:
         count = min(<Py_ssize_t>CHUNK, pixels - first)
         for p in range(count):
-            at = source(g, first + p, tap)
+            at = source(g, &walk, tap // g.kw, tap % g.kw)
             rows[p] = (zeros if at < 0 else x + at * g.c) + k_first
+            walk_on(g, &walk)
         for part in range((N + panel - 1) // panel):
             n = part * panel
             k = 0

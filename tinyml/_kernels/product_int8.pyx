@@ -103,18 +103,24 @@ cdef int pixels_of_block(const Product* p, Py_ssize_t first, Py_ssize_t pixels, 
     cdef int32_t acc[ROWS * MAX_PANEL]
     cdef Py_ssize_t full = tile_rows(p.nv), mr = 1 if pixels == 1 else full
     cdef Py_ssize_t tiles = (pixels + mr - 1) // mr, K4 = (p.K + 3) // 4
-    cdef Py_ssize_t index, part, n, t, i, at, group
+    cdef Py_ssize_t index, part, n, i, at, ky, kx, group
+    cdef Walk walk
     cdef const int32_t* bias
     cdef const int8_t* w
     cdef row_t* rows
     for group in range(p.G):
+        walk = walk_from(&p.g, first)
         for index in range(tiles):
-            rows = table + index * mr * p.taps
             for i in range(mr):
-                for t in range(p.taps):
-                    at = source(&p.g, first + min(index * mr + i, pixels - 1), t)
-                    rows[t * mr + i] = p.padding if at < 0 else (
-                        (p.last + (at - p.tail) * p.g.c if at >= p.tail else p.x + at * p.g.c) + group * p.K)
+                rows = table + index * mr * p.taps + i
+                for ky in range(p.g.kh):
+                    for kx in range(p.g.kw):
+                        at = source(&p.g, &walk, ky, kx)
+                        rows[0] = p.padding if at < 0 else (
+                            (p.last + (at - p.tail) * p.g.c if at >= p.tail else p.x + at * p.g.c) + group * p.K)
+                        rows += mr
+                if index * mr + i < pixels - 1:
+                    walk_on(&p.g, &walk)
         for part in range(p.panels):
             n = part * p.panel
             w = p.w + (group * p.panels * p.panel + n) * p.taps * K4 * 4

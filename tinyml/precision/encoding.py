@@ -50,7 +50,7 @@ def decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
         (kind, inner), = value.items()
         if kind == "float" and inner in ("inf", "-inf", "nan"):
             return float(inner)
-        if kind == "batch" and isinstance(inner, int):
+        if kind == "batch" and type(inner) is int:
             return Batch(inner)
         if kind == "tuple" and isinstance(inner, list):
             return tuple(decode(v, arrays) for v in inner)
@@ -58,6 +58,6 @@ def decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
             return slice(*(decode(v, arrays) for v in inner))
         if kind == "ellipsis":
             return Ellipsis
-        if kind == "array" and inner in arrays:
+        if kind == "array" and isinstance(inner, str) and inner in arrays:
             return arrays.pop(inner)
-    raise FileError(f"load: {value!r} is not an attribute that save writes")
+    raise FileError(f"load: {value!r:.200} is not an attribute that save writes")

@@ -163,9 +163,13 @@ class Lowering:
                 raise QuantizationError(f"lower: expected a range for {self.names.get(value, 'the input')}, got none")
         return True
 
+    def pays(self, node: Node) -> bool:
+        """Whether a table saves anything: between float islands it would quantize for itself alone."""
+        return self.read_as_codes(node.output) or any(i in self.as_codes or i in self.graph.inputs for i in node.inputs)
+
     def table(self, node: Node) -> int | None:
         """The op's float forward at all 256 codes, quantized; None where it reads a constant."""
-        if node.inputs[0] in self.graph.constants:
+        if node.inputs[0] in self.graph.constants or not self.pays(node):
             return None
         source, target = self.codec(node.inputs[0]), self.codec(node.output)
         table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data)
@@ -195,7 +199,7 @@ class Lowering:
             target.lo = -128 if lo == -np.inf else codec.code(lo)
             target.hi = 127 if hi == np.inf else codec.code(hi)
         lowered = node.op.lower(operands, target, node.attrs)
-        if lowered is None:
+        if lowered is None or (lowered.kind == "table" and not self.pays(node)):
             return None
         inputs = [self.codes(i, node.module) if self.graph.dtypes[i] in FLOATS else self.plain[i] for i in activations]
         return self.emit(lowered.kind, inputs, node.module, lowered.attrs, lowered.arrays)

@@ -17,6 +17,7 @@ from ..ops.conv import Conv2d
 from ..ops.embedding import Embedding
 from ..ops.linear import Linear
 from ..ops.pointwise import ReLU
+from ..ops.shape import Concat
 from ..tape import no_grad
 from ..tensor import FLOATS, INT8, Tensor, apply, as_tensor
 from .calibrate import Arrays, Calibration, calibrate, inputs_of
@@ -27,7 +28,9 @@ from .lower import Lowering, fused, lower
 from .plan import Plan
 
 NEVER = 2**62
-WITH_WEIGHTS = (Conv2d, Linear, Embedding, norm.BatchNormEval)     # their constants are their own to quantize
+PRODUCTS = (Conv2d, Linear, norm.BatchNormEval)
+# whose constants take no codes of their own range: weights, and what takes the codes of the result
+OWN_CODES = (*PRODUCTS, Embedding, Concat)
 TINY = 1e-12        # stands for a gain of 0, by which a convolution's result is divided
 
 
@@ -59,12 +62,14 @@ class QATModel(Module):
         own = [v for v in lowering.as_codes if self._rules.get(v) != "codes"]
         self._activation = {v: i for i, v in enumerate(own)}
         self.activations = ModuleList(ActivationQuantizer(*found.ranges[v], learn_scales) for v in own)
-        products = [n for n in folded.nodes if n.op in (Conv2d, Linear) and self._rules[n.output] == "integers"]
+        products = [n for n in folded.nodes if n.op in PRODUCTS and self._rules[n.output] == "integers"]
         self._weight = {n.output: i for i, n in enumerate(products)}
         self.weights = ModuleList(WeightQuantizer(per_channel) for _ in products)
         for node, quantizer in zip(products, self.weights):
             if learn_scales:
-                quantizer.start(folded.constants[node.inputs[1]].tensor.data)
+                weight, *_, variance = (None if i is None else folded.constants[i].tensor.data for i in node.inputs[1:])
+                alone = node.op is norm.BatchNormEval
+                quantizer.start(weight / np.sqrt(variance + node.attrs["eps"]) if alone else weight)
         self._source = {v: v for v in own}      # whose scale the codes of a value have
         for node in folded.nodes:
             if self._rules[node.output] == "codes":
@@ -169,9 +174,9 @@ class _Training:
         if value not in self.constants:
             return self.floats(value) if island else self.codes(value)
         c = self.constants[value]
-        if island or node.op in WITH_WEIGHTS or c.size == 1:
+        if island or node.op in OWN_CODES or c.size == 1:
             return c
-        # an array that integers add, multiply or join has codes of its own range
+        # an array that integers add or multiply has codes of its own range
         return ActivationQuantizer(float(c.data.min()), float(c.data.max()), learned=False)(c, True)
 
     def step(self, node: Node) -> None:
@@ -198,24 +203,28 @@ class _Training:
 
     def product(self, node: Node, operands: list[Tensor | None]) -> Tensor:
         """A convolution or linear layer with fake-quantized weights, its batch norm folded."""
-        owner = self.owner
-        x, weight, bias = operands
+        owner, op, attrs, by = self.owner, node.op, node.attrs, node.norm
+        x, weight, bias = operands[:3]
+        if op is norm.BatchNormEval:        # alone it is a depthwise convolution by 1
+            by = BatchNorm(tuple(node.inputs[1:]), attrs["eps"])
+            op, weight, bias = Conv2d, Tensor(np.ones((weight.shape[0], 1, 1, 1), np.float32)), None
+            attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": len(weight)}
         quantizer = owner.weights[owner._weight[node.output]]
         s_x = owner.activations[owner._activation[owner._source[node.inputs[0]]]].codec().scale
-        if node.norm is None:
+        if by is None:
             w, b = quantizer(weight, bias, s_x, owner.frozen)
-            return apply(node.op, x, w, b, **node.attrs)
-        gamma, beta, mean, variance = (self.constants[i] for i in node.norm.inputs)
-        g = gamma * (1 / np.sqrt(variance.data + np.float32(node.norm.eps)))
+            return apply(op, x, w, b, **attrs)
+        gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
+        g = gamma * (1 / np.sqrt(variance.data + np.float32(by.eps)))
         column = (-1, 1, 1, 1)
         if owner.frozen:
             shift = (beta - g * mean) if bias is None else (bias - mean) * g + beta
             w, b = quantizer(weight * g.reshape(*column), shift, s_x, True)
-            return apply(node.op, x, w, b, **node.attrs)
+            return apply(op, x, w, b, **attrs)
         g = F.where(np.abs(g.data) < TINY, np.float32(TINY), g)
         w, _ = quantizer(weight * g.reshape(*column), None, s_x, False)
-        y = apply(node.op, x, w, None, **node.attrs) / g.reshape(1, -1, 1, 1)
-        return self.normalise(y if bias is None else y + bias.reshape(1, -1, 1, 1), node.norm)
+        y = apply(op, x, w, None, **attrs) / g.reshape(1, -1, 1, 1)
+        return self.normalise(y if bias is None else y + bias.reshape(1, -1, 1, 1), by)
 
     def normalise(self, y: Tensor, by: BatchNorm) -> Tensor:
         """Batch norm by the batch's moments, which the running ones follow; by the running ones once frozen."""
