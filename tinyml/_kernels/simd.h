@@ -44,7 +44,8 @@ static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return (
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
 static inline void vfstore(void *p, vecf v) { memcpy(p, &v, sizeof v); }
 static inline vecf vfzero(void) { return (vecf){0}; }
-static inline vecf vfsplat(const float *p) { return (vecf){0} + *p; }
+/* x - 0 is x, also for x = -0, and so a broadcast from memory; 0 + x is an addition, which took the FMA's place */
+static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
 
 #if defined(__AVX512VNNI__)
