@@ -180,14 +180,14 @@ def integer_layers(rng: np.random.Generator, kernels: Any, transposed: tuple = (
 
 def product_int8(rng, kernels):
     for c, layer, *_, x in integer_layers(rng, kernels):
-        y = np.empty((*c.written, layer.n * c.window.groups), np.uint8)
+        y = np.empty((*c.written, layer.n * layer.groups), np.uint8)
         yield Call(c, [x, layer.weight, layer.bias, layer.block, y, c.shape, layer.k, layer.n, layer.zero_point + 128,
                        layer.saturate], (4,))
 
 
 def product_int8_f32(rng, kernels):
     for i, (c, layer, *_, x) in enumerate(integer_layers(rng, kernels)):
-        total = layer.n * c.window.groups
+        total = layer.n * layer.groups
         rows = np.exp2(rng.uniform(-9, 3, int(np.prod(c.written)))).astype(np.float32)
         columns = np.exp2(rng.uniform(-9, 3, total)).astype(np.float32)
         rows[rng.random(len(rows)) < 0.1] = np.nan      # the scale of a row that was not finite
@@ -198,7 +198,7 @@ def product_int8_f32(rng, kernels):
 
 def product_int8_i32(rng, kernels):
     for c, layer, *_, x in integer_layers(rng, kernels, transposed=(False, True)):
-        y = np.empty((*c.written, layer.n * c.window.groups), np.int32)
+        y = np.empty((*c.written, layer.n * layer.groups), np.int32)
         yield Call(c, [x, layer.weight, layer.bias, y, c.shape, layer.k, layer.n, layer.zero_point + 128], (3,))
 
 

@@ -7,6 +7,7 @@ from tinyml._kernels.simd cimport *
 
 include "tile_f32.pxi"
 include "geometry.pxi"
+include "depthwise_f32.pxi"
 
 cdef enum:
     BLOCK = 48      # output pixels a thread takes at a time (a multiple of all tile heights)
@@ -75,11 +76,23 @@ def conv2d_f32(const float[:, :, :, ::1] x, const float[:, :, :, :] weight, cons
     x_data = &x[0, 0, 0, 0]
     w_data = &weight[0, 0, 0, 0]
     packed = <float*>malloc(G * panels * taps * K * panel * sizeof(float))
-    zeros = <float*>calloc(K, sizeof(float))
+    zeros = <float*>calloc(G * K, sizeof(float))
     tables = <row_t*>malloc(runs * entries * sizeof(row_t))
     if packed == NULL or zeros == NULL or tables == NULL:
         free(packed); free(zeros); free(tables)
         raise MemoryError(f"conv2d_f32: no memory for packed weights {G} x {taps} x {K} x {N}")
+    if K == 1 and N == 1:
+        # one filter a channel: [G/LANES][taps][LANES], zeros beyond G
+        memset(packed, 0, (G + LANES - 1) // LANES * LANES * taps * sizeof(float))
+        for group in range(G):
+            for t in range(taps):
+                packed[(group // LANES * taps + t) * LANES + group % LANES] = w_data[group * w0 + t * w1]
+        for unit in prange(runs, nogil=True, num_threads=threads, schedule="static", chunksize=1):
+            depthwise_pixels(&g, x_data, zeros, pixels * unit // runs,
+                             pixels * (unit + 1) // runs - pixels * unit // runs, packed, bias_data, y_data,
+                             tables + unit * entries)
+        free(packed); free(zeros); free(tables)
+        return
     with nogil:
         for unit in prange(G * panels, num_threads=threads, schedule="static"):
             for t in range(taps):
@@ -184,7 +197,8 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     cdef Py_ssize_t G = dw.shape[0], taps = dw.shape[1], K = dw.shape[2], N = dw.shape[3]
     cdef Py_ssize_t nv = panel_vectors(N), panel = nv * LANES, panels = (N + panel - 1) // panel
     cdef Py_ssize_t pixels = g.images * g.oh * g.ow, unit, at, blocks = (K + BLOCK - 1) // BLOCK
-    cdef Py_ssize_t chunks = (pixels + CHUNK - 1) // CHUNK, group, failed = 0
+    cdef Py_ssize_t chunks = (pixels + CHUNK - 1) // CHUNK, group, failed = 0, units
+    cdef float* sums
     cdef float* packed
     cdef float* zeros
     cdef const float* x_data
@@ -198,6 +212,15 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
         return
     x_data = &x[0, 0, 0, 0]
     dy_data = &dy[0, 0, 0, 0]
+    if K == 1 and N == 1:
+        units = (G + LANES - 1) // LANES * g.kh
+        sums = <float*>malloc(units * g.kw * LANES * sizeof(float))
+        if sums == NULL:
+            raise MemoryError(f"conv2d_grad_weight_f32: no memory for {units} x {g.kw} sums")
+        for unit in prange(units, nogil=True, num_threads=threads, schedule="static"):
+            depthwise_grad(&g, x_data, dy_data, unit // g.kh * LANES, unit % g.kh, dw_data, sums + unit * g.kw * LANES)
+        free(sums)
+        return
     packed = <float*>malloc(panels * pixels * panel * sizeof(float))
     zeros = <float*>calloc(K, sizeof(float))
     if packed == NULL or zeros == NULL:

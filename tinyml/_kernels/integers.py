@@ -27,10 +27,22 @@ def to_signed(u: np.ndarray) -> np.ndarray:
     return np.asarray(u ^ np.uint8(128)).view(np.int8)
 
 
+def is_depthwise(shape: tuple[int, ...], groups: int) -> bool:
+    """Whether weights [N][K][kh][kw] are one filter a channel."""
+    return groups > 1 and shape[0] == groups and shape[1] == 1
+
+
 def pack_weight(codes: np.ndarray, groups: int, kernels) -> np.ndarray:
-    """Codes [G*N][K][kh][kw] as [G][panels][taps][K4][panel][4], zeros beyond K and N: the order a tile reads them in."""
+    """Codes [G*N][K][kh][kw] as [G][panels][taps][K4][panel][4], zeros beyond K and N: the order a tile reads them in.
+
+    One filter a channel: [1][1][taps][1][channels][1].
+    """
     total, k, kh, kw = codes.shape
     n, k4 = total // groups, -(-k // 4)
+    if is_depthwise(codes.shape, groups):
+        padded = np.zeros((kh * kw, -(-total // kernels.lanes) * kernels.lanes), np.int8)
+        padded[:, :total] = codes.reshape(total, kh * kw).T
+        return padded[None, None, :, None, :, None]
     panel = kernels.panel_for(n)
     panels = -(-n // panel)
     padded = np.zeros((groups, panels * panel, 4 * k4, kh * kw), np.int8)
@@ -86,7 +98,10 @@ class IntegerLayer:
         self.kernels, self.requant, self.zero_point = kernels, requant, zero_point
         groups, (total, k) = self.window.groups, codes.shape[:2]
         self.k, self.n = k, total // groups
-        self.weight = pack_weight(codes, groups, kernels)
+        if is_depthwise(codes.shape, groups):       # as one group, its channels side by side
+            groups, self.k, self.n = 1, 1, total
+        self.groups = groups
+        self.weight = pack_weight(codes, self.window.groups, kernels)
         columns = self.weight.shape[1] * self.weight.shape[4]
         folded = -(128 + zero_point) * codes.sum(axis=(1, 2, 3), dtype=np.int64)
         if bias is not None:
@@ -109,12 +124,14 @@ class IntegerLayer:
     def unpacked(self) -> np.ndarray:
         """The codes [N][K/groups][kh][kw] that were packed."""
         groups, panels, taps, k4, panel, _ = self.weight.shape
+        if self.n > 1 and self.groups < self.window.groups:
+            return self.weight[0, 0, :, 0, : self.n, 0].T.reshape(self.n, 1, *self.window.size)
         flat = self.weight.transpose(0, 1, 4, 3, 5, 2).reshape(groups, panels * panel, 4 * k4, taps)
         return flat[:, : self.n, : self.k].reshape(groups * self.n, self.k, *self.window.size)
 
     def _call(self, x: np.ndarray, dtype) -> tuple[np.ndarray, np.ndarray, int]:
         shape, out = geometry(x.shape, self.window)
-        y = np.empty((*out, self.n * self.window.groups), dtype)
+        y = np.empty((*out, self.n * self.groups), dtype)
         return y, shape, threads_for(y.size * self.k * self.window.taps // 4)
 
     def codes(self, x: np.ndarray) -> np.ndarray:

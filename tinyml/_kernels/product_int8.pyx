@@ -1,7 +1,8 @@
 # Integer products and convolutions: acc = bias + sum u * w over unsigned codes u = q + 128 and signed weights w,
 # exact in int32, then requantized in the tile's epilogue. Memory is NHWC; linear is a 1x1 window over M images.
 #
-# Weights arrive packed as [G][panels][taps][K4][panel][4] (K4 = ceil(K/4), zeros beyond K and N), see integers.py.
+# Weights arrive packed as [G][panels][taps][K4][panel][4] (K4 = ceil(K/4), zeros beyond K and N), see integers.py; depthwise
+# ones, one filter a channel, as [1][1][taps][1][channels][1]: their sums run across channels.
 # Reading 4 codes at a time runs up to 3 bytes past a pixel's channels: the packed zeros there make them harmless, and
 # the pixels that hold the buffer's last 3 bytes are read from a copy with room behind it.
 from cython.parallel cimport prange
@@ -57,6 +58,7 @@ cdef struct Product:
     Py_ssize_t tail             # first of the last input pixels, which are read from ...
     row_t last                  # ... a copy with room behind it
     const int8_t* w
+    bint depthwise              # one filter a channel: N of them, as one group and one panel
     const int32_t* bias         # [G][panels*panel]
     const char* requant         # parameters of the epilogue, `requant_bytes` for LANES channels; or NULL
     Py_ssize_t requant_bytes
@@ -145,6 +147,27 @@ cdef int pixels_of_block(const Product* p, Py_ssize_t first, Py_ssize_t pixels, 
     return 0
 
 
+cdef int depthwise_pixels(const Product* p, Py_ssize_t first, Py_ssize_t pixels, row_t* rows, int32_t* acc) noexcept nogil:
+    """All channels of the output pixels first .. first+pixels, one filter a channel; acc has room for a pixel's channels."""
+    cdef Walk walk = walk_from(&p.g, first)
+    cdef Py_ssize_t index, at, ky, kx, part, c, t
+    cdef vec sums
+    for index in range(first, first + pixels):
+        for ky in range(p.g.kh):
+            for kx in range(p.g.kw):
+                at = source(&p.g, &walk, ky, kx)
+                rows[ky * p.g.kw + kx] = p.padding if at < 0 else p.x + at * p.g.c
+        for part in range(p.panel // LANES):
+            c = part * LANES
+            sums = vload(p.bias + c)
+            for t in range(p.taps):
+                sums = vmac(sums, rows[t] + c, p.w + t * p.panel + c, <int>(p.N - c))
+            vstore(acc + c, sums)
+        finish(p, acc, index, 1, 0, 0)
+        walk_on(&p.g, &walk)
+    return 0
+
+
 cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
                      Py_ssize_t[::1] shape, Py_ssize_t K, Py_ssize_t N):
     """The parts of a Product that do not depend on the epilogue."""
@@ -158,6 +181,7 @@ cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
     p.nv = p.panel // LANES
     p.K = K
     p.N = N
+    p.depthwise = weight.shape[5] == 1
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
         p.x = &x[0, 0, 0, 0]
     if p.G and p.panels and p.taps and weight.shape[3]:
@@ -174,12 +198,14 @@ cdef int run(Product* p, uint8_t zero_point, int threads) except -1:
     cdef Py_ssize_t copied = min(inputs, (p.g.c + 2) // max(p.g.c, <Py_ssize_t>1)), room = p.g.c + 2 + 4
     cdef uint8_t* scratch
     cdef row_t* tables
+    cdef int32_t* sums
     blocks = (pixels + block - 1) // block
     runs = min(<Py_ssize_t>threads, blocks)
     scratch = <uint8_t*>malloc(2 * room)
     tables = <row_t*>malloc(max(runs, 1) * entries * sizeof(row_t))
-    if scratch == NULL or tables == NULL:
-        free(scratch); free(tables)
+    sums = <int32_t*>malloc(max(runs, 1) * p.panel * sizeof(int32_t))
+    if scratch == NULL or tables == NULL or sums == NULL:
+        free(scratch); free(tables); free(sums)
         raise MemoryError(f"product_int8: no memory for {runs} tables of {entries} pointers")
     memset(scratch, zero_point, 2 * room)
     p.tail = inputs - copied
@@ -191,9 +217,13 @@ cdef int run(Product* p, uint8_t zero_point, int threads) except -1:
         for unit in prange(runs, num_threads=threads, schedule="static", chunksize=1):
             for j in range(blocks * unit // runs, blocks * (unit + 1) // runs):
                 at = j * block
-                pixels_of_block(p, at, min(block, pixels - at), tables + unit * entries)
+                if p.depthwise:
+                    depthwise_pixels(p, at, min(block, pixels - at), tables + unit * entries, sums + unit * p.panel)
+                else:
+                    pixels_of_block(p, at, min(block, pixels - at), tables + unit * entries)
     free(scratch)
     free(tables)
+    free(sums)
     return 0
 
 

@@ -67,7 +67,13 @@ def conv2d_grad_weight_f32(x, dy, dw, shape, threads):
 
 def product_int8_i32(x, weight, bias, y, shape, K, N, zero_point, threads):
     """y = bias + sum u * w, exact modulo 2^32; weight packed [G][panels][taps][K4][panel][4]."""
-    groups, panels, taps, k4, panel, _ = weight.shape
+    groups, panels, taps, k4, panel, each = weight.shape
+    if each == 1:       # depthwise: channel n of the input by filter n
+        acc = np.broadcast_to(bias[:N], y.shape).astype(np.int64)
+        for t, (rows, columns) in enumerate(_sources(shape)):
+            acc += _read(x, rows, columns, zero_point).astype(np.int64) * weight[0, 0, t, 0, :N, 0]
+        y[...] = acc.astype(np.int32)
+        return
     w = weight.transpose(0, 2, 3, 5, 1, 4).reshape(groups, taps, 4 * k4, panels * panel)[:, :, :K, :N].astype(np.int64)
     acc = np.broadcast_to(bias.reshape(groups, -1)[:, :N].reshape(-1), y.shape).astype(np.int64)
     for t, (rows, columns) in enumerate(_sources(shape)):

@@ -123,11 +123,31 @@ static inline void requant(const int32_t *acc, const char *p, int wide, uint8_t 
 #endif
 }
 
-/* n float lanes: the tail of a row whose length is no multiple of LANES */
-static inline void vfstore_n(float *p, vecf v, int n) { memcpy(p, &v, (size_t)(n < LANES ? n : LANES) * sizeof(float)); }
+/* acc + u * w for LANES channels, of which n (or more) have bytes to read; w has LANES */
+static inline vec vmac(vec acc, const uint8_t *u, const int8_t *w, int n) {
+  uint8_t tail[LANES];
+  if (n < LANES) { memset(tail, 0, LANES); memcpy(tail, u, (size_t)n); u = tail; }
+#if defined(__AVX512VNNI__)
+  /* u < 2^15 and the upper half of its lane is 0: of the two 16-bit products of a lane one is u * w, the other 0 */
+  __m512i a = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)u)), b = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)w));
+  return acc + (vec)_mm512_madd_epi16(a, b);
+#elif defined(__AVX2__)
+  __m256i a = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)u)), b = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)w));
+  return acc + (vec)_mm256_madd_epi16(a, b);
+#else
+  for (int i = 0; i < LANES; i++) acc[i] += u[i] * w[i];
+  return acc;
+#endif
+}
+
+/* n (or more) float lanes: the tail of a row whose length is no multiple of LANES */
+static inline void vfstore_n(float *p, vecf v, int n) {
+  if (n >= LANES) vfstore(p, v); else memcpy(p, &v, (size_t)n * sizeof(float));
+}
 static inline vecf vfload_n(const float *p, int n) {
   vecf v = (vecf){0};
-  memcpy(&v, p, (size_t)(n < LANES ? n : LANES) * sizeof(float));
+  if (n >= LANES) return vfload(p);
+  memcpy(&v, p, (size_t)n * sizeof(float));
   return v;
 }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
