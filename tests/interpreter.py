@@ -63,7 +63,7 @@ class Plan:
         with safe_open(str(path), "np") as file:
             self.about = json.loads(file.metadata()["tinyml"])
             self.arrays = {name: file.get_tensor(name) for name in file.keys()}      # noqa: SIM118
-        assert self.about["kind"] == "plan" and self.about["version"] == 1
+        assert self.about["kind"] == "plan" and self.about["version"] == 2
         self.steps = self.about["steps"]
         self.scales, self.zeros = self._ends()
 

@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError
-from ..nn.module import Module, Opaque, Parameter, Recipe
+from ..errors import FileError, ShapeError
+from ..nn import init
+from ..nn.module import MODULES, Module, Opaque, Parameter, Recipe
 from ..precision.encoding import decode, encode
 from ..tensor import INT8, Tensor
+
+# How many parameters a constructor may make before those of the file take their place: tied ones are made and dropped, so
+# MOST times what the file has, and SPARE for sizes that are none of parameters (windows of pooling)
+MOST, SPARE = 4, 2**16
 
 
 def write_recipe(recipe: Recipe) -> dict[str, Any]:
@@ -36,22 +41,35 @@ def write_recipe(recipe: Recipe) -> dict[str, Any]:
             "kwargs": {k: one(v) for k, v in recipe.kwargs.items()}}
 
 
-def build(about: dict[str, Any], classes: dict[str, type[Module]]) -> Module:
-    """The module that a recipe describes, with fresh parameters."""
+def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
+    """The module that a recipe describes, with fresh parameters, a few times as many as `arrays` has elements at most.
+
+    Raises:
+        FileError: a class that is not known here, sizes that do not fit. What else constructors raise comes as it is.
+    """
     def one(value: Any) -> Any:
         if isinstance(value, dict) and "module" in value:
-            return build(value["module"], classes)
+            return module(value["module"])
         if isinstance(value, dict) and "tuple" in value:
             return tuple(one(v) for v in value["tuple"])
         if isinstance(value, list):
             return [one(v) for v in value]
         return decode(value, {})
 
-    name = about["class"]
-    if name not in classes:
-        raise FileError(f"class {name} is not known here; import the module that defines it first, or pass an instance: "
-                        "load(path, model=...)")
-    return classes[name](*[one(a) for a in about["args"]], **{k: one(v) for k, v in about["kwargs"].items()})
+    def module(about: dict[str, Any]) -> Module:
+        name = about["class"]
+        if name not in MODULES:
+            raise FileError(f"class {name} is not known here; import the module that defines it first, or pass an "
+                            "instance: load(path, model=...)")
+        return MODULES[name](*[one(a) for a in about["args"]], **{k: one(v) for k, v in about["kwargs"].items()})
+
+    limit = SPARE + MOST * sum(a.size + init.OVERHEAD for a in arrays.values())
+    try:
+        with init.at_most(limit):
+            return module(recipe)
+    except ShapeError as error:
+        raise FileError(f"{error}; the file holds {sum(a.size for a in arrays.values())} elements. If the model is right, "
+                        "pass an instance: load(path, model=...)") from error
 
 
 def _layout(module: Module) -> list[list[str]]:
@@ -96,7 +114,8 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
     loaded: dict[str, Tensor] = {}
     for name, t in own.items():
         if name in ties:
-            if ties[name] in ties or own[ties[name]].shape != t.shape:
+            origin = own.get(ties[name])
+            if origin is None or ties[name] in ties or origin.shape != t.shape:
                 raise FileError(f"{name} cannot share the elements of {ties[name]}")
             continue
         if name not in arrays or arrays[name].shape != t.shape:
@@ -107,17 +126,19 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
         if name in axes:
             if f"{name}.scale" not in arrays or arrays[name].dtype != INT8:
                 raise FileError(f"expected int8 codes and a scale for {name}, got {arrays[name].dtype}")
-            codes = arrays[name].copy()
-            codes.flags.writeable = False
-            loaded[name] = Tensor(codes, scale=arrays[f"{name}.scale"], axis=axes[name],
+            if not (axes[name] is None or type(axes[name]) is int) or (axes[name] and isinstance(t, Parameter)):
+                raise FileError(f"expected one scale, or scales along axis 0, for {name}, got axis {axes[name]!r:.80}")
+            arrays[name].flags.writeable = False
+            loaded[name] = Tensor(arrays[name], scale=arrays[f"{name}.scale"], axis=axes[name],
                                   zero_point=arrays.get(f"{name}.zero_point", np.int8(0)))
         else:
             if arrays[name].dtype.kind != t.dtype.kind:
                 raise FileError(f"expected {t.dtype} for {name}, got {arrays[name].dtype}")
-            loaded[name] = Tensor(arrays[name].copy())
+            loaded[name] = Tensor(arrays[name])
     if left:
         raise FileError(f"tensors that no layer has: {', '.join(sorted(left)[:5])}")
-    frozen = any(isinstance(own[name], Parameter) for name in axes)     # int8 weights: nothing is left to train
+    # weights stored as int8 or float16 by a conversion, which leaves nothing to train
+    frozen = any(isinstance(own[name], Parameter) and own[name].dtype != t.dtype for name, t in loaded.items())
     for prefix, module in list(model.named_modules()):
         for attribute, t in list(vars(module).items()):
             if isinstance(t, Tensor):

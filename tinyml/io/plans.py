@@ -8,12 +8,13 @@ import numpy as np
 
 from .._kernels import fixed_point
 from ..errors import FileError
-from ..graph import Batch, resolve
+from ..graph import Batch
 from ..ops import Codec
 from ..precision.encoding import decode, encode
 from ..precision.plan import Plan, Slot
-from ..precision.steps import STEPS
+from ..precision.steps import ROUNDINGS, STEPS, Step
 from ..tensor import OPS
+from . import trial
 
 
 def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -27,8 +28,10 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             attrs["attrs"] = {k: encode(v, own) for k, v in step.attrs["attrs"].items()}
         steps.append({"kind": step.kind, "inputs": step.inputs, "output": step.output, "name": step.name, "attrs": attrs})
         arrays.update({f"{at}.{name}": a for name, a in own.items()})
-    about = {"kind": "plan", "steps": steps, "info": plan.info, "inputs": [_slot(s) for s in plan.inputs],
-             "outputs": [_slot(s) for s in plan.outputs]}
+    outputs = trial.run(plan, trial.SEED)
+    check = None if outputs is None else {"seed": trial.SEED, "digest": trial.digest(plan, outputs)}
+    about = {"kind": "plan", "info": plan.info, "check": check, "inputs": [_slot(s) for s in plan.inputs],
+             "outputs": [_slot(s) for s in plan.outputs], "steps": steps}
     return about, arrays
 
 
@@ -37,55 +40,95 @@ def _slot(slot: Slot) -> dict[str, Any]:
     return {"value": slot.value, "shape": encode(tuple(slot.shape), {}), "codec": codec, "floats": slot.floats}
 
 
-def _load_slot(about: dict[str, Any]) -> Slot:
-    codec = None
-    if about["codec"] is not None:
-        scale, zero_point = about["codec"]
-        codec = Codec(fixed_point.check_scale(scale, "codec")[()], int(np.int8(zero_point)))
-    shape = decode(about["shape"], {})
-    if not isinstance(shape, tuple) or not all(isinstance(n, (int, Batch)) for n in shape):
-        raise FileError(f"expected the shape of an input or output, got {shape!r}")
-    return Slot(int(about["value"]), shape, codec, bool(about["floats"]))
-
-
 def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
     """The plan that `describe_plan` described.
 
     Raises:
-        FileError: unknown steps or ops, values read before they are made, steps that do not fit each other.
+        FileError: unknown steps or ops, values read before they are made, steps that do not fit each other, or kernels
+            that compute other numbers than those of the machine that wrote the file.
     """
     inputs, outputs = ([_load_slot(s) for s in about[k]] for k in ("inputs", "outputs"))
-    if not inputs or not outputs or about["info"]["single_output"] is not (len(outputs) == 1):
-        raise FileError(f"expected inputs and outputs, got {len(inputs)} and {len(outputs)}")
+    _check_info(about["info"], inputs, outputs)
+    own: dict[str, dict[str, np.ndarray]] = {str(at): {} for at in range(len(about["steps"]))}
+    for name, a in arrays.items():
+        at, _, key = name.partition(".")
+        if at not in own:
+            raise FileError(f"tensor {name} belongs to no step")
+        own[at][key] = a
     made = {s.value for s in inputs}
     steps = []
-    for at, s in enumerate(about["steps"]):
-        if s["kind"] not in STEPS:
-            raise FileError(f"step {at} is of unknown kind {s['kind']!r}")
-        own = {name.split(".", 1)[1]: a for name, a in arrays.items() if name.split(".", 1)[0] == str(at)}
-        attrs = {k: decode(v, own) for k, v in s["attrs"].items() if k != "attrs"}
-        if "attrs" in s["attrs"]:
-            attrs["attrs"] = {k: decode(v, own) for k, v in s["attrs"]["attrs"].items()}
-        if s["kind"] in ("codes", "island") and attrs["op"] not in OPS:
-            raise FileError(f"step {at} uses the op {attrs['op']!r}, which is not known here; import its definition first")
-        if s["kind"] == "codes" and OPS[attrs["op"]].int8 != "codes":
-            raise FileError(f"step {at} runs {attrs['op']} on codes, which has no such rule")
-        if not made.issuperset(s["inputs"]) or s["output"] in made:
+    for at, step in enumerate(about["steps"]):
+        if type(step["output"]) is not int or not made.issuperset(step["inputs"]) or step["output"] in made:
             raise FileError(f"step {at} reads values that no step makes before it, or makes one again")
-        made.add(s["output"])
-        steps.append(STEPS[s["kind"]](list(s["inputs"]), s["output"], str(s["name"]), attrs, own))
-    if not made.issuperset(o.value for o in outputs):
-        raise FileError("an output is made by no step")
-    _check_flow(inputs, outputs, steps)
-    return Plan(inputs, outputs, steps, about["info"])
+        made.add(step["output"])
+        steps.append(_load_step(at, step, own[str(at)]))
+    if len(made) != len(inputs) + len(steps) or not made.issuperset(o.value for o in outputs):
+        raise FileError("two inputs are one value, or an output is made by no step")
+    _check_codecs(inputs, outputs, steps)
+    plan = Plan(inputs, outputs, steps, about["info"])
+    _check_numbers(plan, about["check"])
+    return plan
 
 
-def _check_flow(inputs: list[Slot], outputs: list[Slot], steps: list) -> None:
-    """Run every step once on zeros of the shapes before it: what does not fit is found here and not in use."""
-    batch = 2
-    values = {s.value: np.zeros(resolve(s.shape, batch), np.float32 if s.floats else np.int64) for s in inputs}
-    for step in steps:
-        values[step.output] = np.zeros_like(step.run([values[i] for i in step.inputs], batch))
-    for slot in outputs:
-        if values[slot.value].shape != resolve(slot.shape, batch):
-            raise FileError(f"expected an output of shape {resolve(slot.shape, batch)}, got {values[slot.value].shape}")
+def _check_numbers(plan: Plan, check: dict[str, Any] | None) -> None:
+    """Run the plan; raise FileError where it does not give what it gave when it was saved, if it was run then."""
+    outputs = trial.run(plan, trial.SEED if check is None else check["seed"])
+    if check is None:
+        return      # too large to be run
+    if outputs is None:
+        raise FileError(f"a value of the plan has more than {trial.LARGEST} elements, which none had when it was saved")
+    found = trial.digest(plan, outputs)
+    if found != check["digest"]:
+        raise FileError("this machine computes other numbers than the one that wrote the file, which no supported machine "
+                        f"does: for the input of seed {check['seed']!r:.80} the output's digest is {found}, expected "
+                        f"{check['digest']!r:.80}. Please report it, with the output of tinyml.show_config()")
+
+
+def _load_slot(about: dict[str, Any]) -> Slot:
+    value, shape, codec, floats = (about[k] for k in ("value", "shape", "codec", "floats"))
+    if type(value) is not int or type(floats) is not bool:
+        raise FileError(f"expected the number of a value and whether it is floats, got {value!r:.80} and {floats!r:.80}")
+    shape = decode(shape, {})
+    sizes = [n.factor if isinstance(n, Batch) else n for n in shape] if isinstance(shape, tuple) else [None]
+    if not all(type(n) is int and n >= 0 for n in sizes):
+        raise FileError(f"expected the shape of an input or output, got {shape!r:.80}")
+    if codec is not None:
+        scale, zero_point = codec
+        if type(zero_point) is not int or not -128 <= zero_point <= 127:
+            raise FileError(f"expected a zero point in int8, got {zero_point!r:.80}")
+        codec = Codec(fixed_point.check_scale(scale, "codec")[()], zero_point)
+    return Slot(value, shape, codec, floats)
+
+
+def _check_info(info: dict[str, Any], inputs: list[Slot], outputs: list[Slot]) -> None:
+    """Raise FileError unless `info` is what lowering and calibration note, of a plan with inputs and outputs."""
+    if not inputs or not outputs or info["single_output"] is not (len(outputs) == 1):
+        raise FileError(f"expected inputs and outputs, got {len(inputs)} and {len(outputs)}")
+    found = info.get("calibration", {"observer": "", "samples": 0, "digest": ""})
+    types = {k: type(v) for k, v in found.items()}
+    if info["rounding"] not in ROUNDINGS or types != {"observer": str, "samples": int, "digest": str}:
+        raise FileError(f"expected how the plan was rounded and calibrated, got {info!r:.200}")
+
+
+def _load_step(at: int, about: dict[str, Any], own: dict[str, np.ndarray]) -> Step:
+    if about["kind"] not in STEPS:
+        raise FileError(f"step {at} is of unknown kind {about['kind']!r:.80}")
+    attrs = {k: decode(v, own) for k, v in about["attrs"].items() if k != "attrs"}
+    if "attrs" in about["attrs"]:
+        attrs["attrs"] = {k: decode(v, own) for k, v in about["attrs"]["attrs"].items()}
+    if about["kind"] in ("codes", "island"):
+        if attrs["op"] not in OPS:
+            raise FileError(f"step {at} uses the op {attrs['op']!r:.80}, which is not known here; import its definition "
+                            "first")
+        if about["kind"] == "codes" and OPS[attrs["op"]].int8 != "codes":
+            raise FileError(f"step {at} runs {attrs['op']} on codes, which has no such rule")
+    return STEPS[about["kind"]](list(about["inputs"]), about["output"], str(about["name"]), attrs, own)
+
+
+def _check_codecs(inputs: list[Slot], outputs: list[Slot], steps: list[Step]) -> None:
+    """Raise FileError where a step makes or reads other codes of an input or output than the plan says of it."""
+    entered = {s.inputs[0]: s for s in steps if s.kind == "quantize"}
+    left = {s.output: s for s in steps if s.kind == "dequantize"}
+    for slot, step in [(s, entered.get(s.value)) for s in inputs] + [(s, left.get(s.value)) for s in outputs]:
+        if step is not None and slot.codec != Codec(np.float32(step.attrs["scale"]), step.attrs["zero_point"]):
+            raise FileError(f"expected value {slot.value} in {slot.codec}, its step has {step.attrs}")

@@ -3,19 +3,57 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
 from .. import random
+from ..errors import ShapeError
+
+OVERHEAD = 256      # elements that a Parameter counts for beside its own: the objects around it take memory too
+_left: ContextVar[list[int] | None] = ContextVar("left", default=None)
+
+
+@contextmanager
+def at_most(elements: int) -> Iterator[None]:
+    """Within it, Parameters of at most `elements` in all are made, each counting OVERHEAD more: files may name any size.
+
+    Raises:
+        ShapeError: from what would exceed it, before it allocates.
+    """
+    token = _left.set([elements])
+    try:
+        yield
+    finally:
+        _left.reset(token)
+
+
+def check(size: int, what: str) -> None:
+    """Raise ShapeError if `size` elements are more than may still be made."""
+    left = _left.get()
+    if left is not None and size > left[0]:
+        raise ShapeError(f"{what}: expected a size of at most {left[0]} here, got {size}")
+
+
+def claim(size: int) -> None:
+    """Note that a Parameter of `size` elements is made; raises ShapeError as `check`."""
+    check(size + OVERHEAD, "Parameter")
+    left = _left.get()
+    if left is not None:
+        left[0] -= size + OVERHEAD
 
 
 def uniform(shape: tuple, bound: float) -> np.ndarray:
     """float32 values in [-bound, bound)."""
+    check(math.prod(shape), "init.uniform")
     return random.generator().uniform(-bound, bound, shape).astype(np.float32)
 
 
 def normal(shape: tuple, std: float = 1.0) -> np.ndarray:
     """float32 normal values of standard deviation `std`."""
+    check(math.prod(shape), "init.normal")
     return (random.generator().standard_normal(shape) * std).astype(np.float32)
 
 

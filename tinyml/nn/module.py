@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, TinymlError
 from ..tape import state
 from ..tensor import FLOATS, Tensor
+from . import init
 
 # What packages above nn add to every module: Module.to_int8, save, ... look themselves up here, because imports run one
 # way and nn cannot see them.
@@ -29,6 +30,7 @@ class Parameter(Tensor):
     def __init__(self, data: Any, requires_grad: bool = True, decay: bool = True):
         super().__init__(data, requires_grad)
         self.decay = decay
+        init.claim(self.size)
 
 
 def _as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
@@ -83,6 +85,9 @@ class Module:
     stored_weights: ClassVar[tuple[str, ...]] = ()    # parameters that may be stored as float16, or as int8 by row (axis 0)
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
+        if cls.__module__.startswith("tinyml."):
+            for n in (*args, *kwargs.values()):     # normalisation fills arrays of such a size before a Parameter is made
+                init.check(n if isinstance(n, int) else 0, cls.__name__)
         self = super().__new__(cls)
         object.__setattr__(self, "training", True)
         object.__setattr__(self, "_name", "")
