@@ -76,7 +76,7 @@ def test_arithmetic_of_two_operands(tmp_path_factory, operands, op, clamp, kind)
     take = (lambda v: v[0]) if kind == "row" else (lambda v: v)
     given_y = (Tensor(second),) if fixed else ()
     model = Then(lambda m, *xs: CLAMPS[clamp](BINARY[op](xs[0], take([*xs, *given_y][1]))))
-    plan = model.to_int8(calibration=[(tuple(v[:7] for v in xs), None)])
+    plan = model.to_int8(calibration=[(tuple(v[:7] for v in xs), None)], observer="minmax")
 
     a, b = (codec(v.min(), v.max()) for v in (x[:7], seen))
     floats = CLAMPS[clamp](BINARY[op](x[:7], take(seen)))
@@ -175,7 +175,7 @@ def test_concat_brings_all_to_the_codes_of_the_result(tmp_path_factory, parts, n
     xs, axis = parts
     at = axis - (xs[0].ndim - 1) if negative else axis + 1
     model = Then(lambda m, *xs: F.concat([*xs, xs[0]], axis=at))
-    plan = model.to_int8(calibration=[(tuple(v[:7] for v in xs), None)])
+    plan = model.to_int8(calibration=[(tuple(v[:7] for v in xs), None)], observer="minmax")
     assert plan.islands == []
     sources = [codec(v[:7].min(initial=0), v[:7].max(initial=0)) for v in [*xs, xs[0]]]
     joined = np.concatenate([*xs, xs[0]], axis=at)[:7]
@@ -211,7 +211,7 @@ def test_constants_are_joined_in_the_codes_of_the_result(tmp_path):
 def test_pad_of_codes(tmp_path_factory, dimensions, value, data):
     x = data.draw(batches(tuple(n for n, _, _ in dimensions)))
     widths = [(0, 0), *((before, after) for _, before, after in dimensions)]
-    plan = Then(lambda m, x: F.pad(x, widths, value)).to_int8(calibration=[x[:7]])
+    plan = Then(lambda m, x: F.pad(x, widths, value)).to_int8(calibration=[x[:7]], observer="minmax")
     padded = np.pad(x[:7], widths, constant_values=value)
     source, target = codec(x[:7].min(), x[:7].max()), codec(padded.min(), padded.max())
     if 255 * source.scale < target.scale:

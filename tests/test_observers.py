@@ -218,7 +218,7 @@ def test_what_is_no_observer_is_refused():
     with pytest.raises(DtypeError, match=f"observer: expected one of {', '.join(OBSERVERS)}.*got 'kl'"):
         model.to_int8(calibration=[x], observer="kl")
     with pytest.raises(DtypeError, match="options of static int8"):
-        model.to_int8(observer="mse")
+        model.to_int8(observer="minmax")
     with pytest.raises(QuantizationError, match=r"c in \(0, 1\], got 0"):
         MovingAverage(0)
     with pytest.raises(QuantizationError, match=r"clipped in \[0, 100\) percent, got 100"):

@@ -65,22 +65,22 @@ def fuse_batch_norm(graph: Graph) -> None:
     graph.nodes = [n for n in graph.nodes if id(n) not in gone]
 
 
-def fold_batch_norm(graph: Graph) -> None:
-    """Convolution and batch norm as one: weight * g, (bias - mean) * g + beta, g = gamma / sqrt(var + eps).
+def folded(weight: np.ndarray, bias: np.ndarray | None, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
+           variance: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """weight * g and (bias - mean) * g + beta, g = gamma / sqrt(variance + eps), in float64, rounded to float32 once."""
+    g = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
+    shift = ((0 if bias is None else bias.astype(np.float64)) - mean) * g + beta
+    return (weight.astype(np.float64) * g[:, None, None, None]).astype(np.float32), shift.astype(np.float32)
 
-    In float64, rounded to float32 once.
-    """
+
+def fold_batch_norm(graph: Graph) -> None:
+    """Convolution and batch norm as one convolution."""
     for node in graph.nodes:
         if node.norm is None:
             continue
-        gamma, beta, mean, variance = (_constant(graph, i).astype(np.float64) for i in node.norm.inputs)
-        weight, bias = _constant(graph, node.inputs[1]), _constant(graph, node.inputs[2])
-        g = gamma / np.sqrt(variance + node.norm.eps)
-        folded = weight.astype(np.float64) * g[:, None, None, None]
-        shift = ((0 if bias is None else bias.astype(np.float64)) - mean) * g + beta
-        node.inputs = [node.inputs[0],
-                       _add_constant(graph, folded.astype(np.float32), f"{node.module}.weight"),
-                       _add_constant(graph, shift.astype(np.float32), f"{node.module}.bias")]
+        weight, shift = folded(*(_constant(graph, i) for i in (*node.inputs[1:], *node.norm.inputs)), node.norm.eps)
+        node.inputs = [node.inputs[0], _add_constant(graph, weight, f"{node.module}.weight"),
+                       _add_constant(graph, shift, f"{node.module}.bias")]
         node.norm = None
     graph.prune()
 

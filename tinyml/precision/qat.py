@@ -23,7 +23,7 @@ from ..tensor import FLOATS, INT8, Tensor, apply, as_tensor
 from .calibrate import Arrays, Calibration, calibrate, inputs_of
 from .convert import checked_layers
 from .fake_quant import ActivationQuantizer, WeightQuantizer
-from .fold import fold_batch_norm
+from .fold import fold_batch_norm, folded
 from .lower import Lowering, fused, lower
 from .plan import Plan
 
@@ -53,25 +53,25 @@ class QATModel(Module):
         norms = {id(m.running_mean): m for m in model.modules() if isinstance(m, BatchNorm2d)}
         self._norms = {v: norms[id(c.tensor)] for v, c in graph.constants.items() if id(c.tensor) in norms}
         self._fused, self._clamps, self._early = fused(graph)
-        folded = self._fused.copy()
-        fold_batch_norm(folded)
-        lowering = Lowering(folded, found.ranges, self._clamps, {"per_channel": per_channel, "rounding": "single"},
+        whole = self._fused.copy()
+        fold_batch_norm(whole)
+        lowering = Lowering(whole, found.ranges, self._clamps, {"per_channel": per_channel, "rounding": "single"},
                             skip, {})
         lowering.plan()
         self._rules = lowering.rules
         own = [v for v in lowering.as_codes if self._rules.get(v) != "codes"]
         self._activation = {v: i for i, v in enumerate(own)}
         self.activations = ModuleList(ActivationQuantizer(*found.ranges[v], learn_scales) for v in own)
-        products = [n for n in folded.nodes if n.op in PRODUCTS and self._rules[n.output] == "integers"]
+        products = [n for n in whole.nodes if n.op in PRODUCTS and self._rules[n.output] == "integers"]
         self._weight = {n.output: i for i, n in enumerate(products)}
         self.weights = ModuleList(WeightQuantizer(per_channel) for _ in products)
         for node, quantizer in zip(products, self.weights):
             if learn_scales:
-                weight, *_, variance = (None if i is None else folded.constants[i].tensor.data for i in node.inputs[1:])
+                weight, *_, variance = (None if i is None else whole.constants[i].tensor.data for i in node.inputs[1:])
                 alone = node.op is norm.BatchNormEval
                 quantizer.start(weight / np.sqrt(variance + node.attrs["eps"]) if alone else weight)
         self._source = {v: v for v in own}      # whose scale the codes of a value have
-        for node in folded.nodes:
+        for node in whole.nodes:
             if self._rules[node.output] == "codes":
                 self._source[node.output] = self._source[node.inputs[0]]
         self._made: tuple[list[np.ndarray], Plan] | None = None
@@ -219,21 +219,30 @@ class _Training:
         column = (-1, 1, 1, 1)
         if owner.frozen:
             shift = (beta - g * mean) if bias is None else (bias - mean) * g + beta
-            w, b = quantizer(weight * g.reshape(*column), shift, s_x, True)
-            return apply(op, x, w, b, **attrs)
+            # to the last bit what lowering will fold: a weight at a tie must not round to another code
+            exact = folded(*(None if t is None else t.data for t in (weight, bias, gamma, beta, mean, variance)), by.eps)
+            w, b = (t + (value - t.data) for t, value in zip((weight * g.reshape(*column), shift), exact))
+            return apply(op, x, *quantizer(w, b, s_x, True), **attrs)
         g = F.where(np.abs(g.data) < TINY, np.float32(TINY), g)
         w, _ = quantizer(weight * g.reshape(*column), None, s_x, False)
         y = apply(op, x, w, None, **attrs) / g.reshape(1, -1, 1, 1)
-        return self.normalise(y if bias is None else y + bias.reshape(1, -1, 1, 1), by)
+        return self.normalise(y if bias is None else y + bias.reshape(1, -1, 1, 1), by, w.data.any(axis=(1, 2, 3)))
 
-    def normalise(self, y: Tensor, by: BatchNorm) -> Tensor:
-        """Batch norm by the batch's moments, which the running ones follow; by the running ones once frozen."""
+    def normalise(self, y: Tensor, by: BatchNorm, alive: np.ndarray | None = None) -> Tensor:
+        """Batch norm by the batch's moments, which the running ones follow; by the running ones once frozen.
+
+        The running variance of channels that are not `alive`, whose weights all round to 0, stays: following one of 0 would
+        raise g without end, and with it the one scale of a layer that is quantized per tensor.
+        """
         gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
         if self.owner.frozen or by.inputs[2] not in self.owner._norms:
             return apply(norm.BatchNormEval, y, gamma, beta, mean, variance, eps=by.eps)
         moments: list[np.ndarray] = []
         out = apply(norm.BatchNorm2d, y, gamma, beta, None, None, eps=by.eps, moments=moments)
-        self.owner._norms[by.inputs[2]].track(*moments, out.size // out.shape[1])
+        layer, n = self.owner._norms[by.inputs[2]], out.size // out.shape[1]
+        if alive is not None:
+            moments[1] = np.where(alive, moments[1], layer.running_var.data * np.float32((n - 1) / n))
+        layer.track(*moments, n)
         return out
 
 
