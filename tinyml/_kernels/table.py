@@ -28,6 +28,7 @@ KERNELS = {
     "norm_f32": ("moments_f32", "batch_norm_f32", "batch_norm_grad_f32", "layer_norm_f32", "layer_norm_grad_f32",
                  "softmax_f32", "softmax_grad_f32"),
     "pointwise_f32": ("gelu_f32", "gelu_grad_f32", "fake_quantize_f32"),
+    "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
 
 

@@ -1,0 +1,66 @@
+"""Speed of tinyml beside what a user would pick instead, timed by turns in one process.
+
+    python -m benchmarks gemm|conv|cnn|overhead --vs torch onnxruntime numpy --threads 1 --json FILE
+    python -m benchmarks why            the numbers behind docs/why-int8.md
+    python -m benchmarks.plot FILE      the roofline of what --json wrote
+
+Peers are the extra [bench]. Ratios are the others' medians / tinyml's: above 1x tinyml is faster. The share is of the
+peak that the probe measures at the start: fma (float32), dot4 (int8), or reading as many bytes (read).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+import tinyml
+
+from . import cnn, conv, gemm, overhead, peers, report, why
+from .roofline import Roofline
+from .timing import Run
+
+# each function makes the rows of one table
+SUBJECTS = {"gemm": [gemm.rows], "conv": [conv.rows], "cnn": [cnn.rows],
+            "overhead": [overhead.one_element, overhead.plan_steps, overhead.threads]}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure one subject, print its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("subject", choices=[*SUBJECTS, "why"])
+    parser.add_argument("--vs", nargs="+", choices=peers.NAMES, default=[], metavar="PEER", help=", ".join(peers.NAMES))
+    parser.add_argument("--threads", type=int, default=1, help="of tinyml and of all peers (default 1)")
+    parser.add_argument("--seconds", type=float, default=3, help="a row (default 3)")
+    parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    args = parser.parse_args(arguments)
+    if args.threads < 1:
+        parser.error(f"--threads: expected at least 1, got {args.threads}")
+    if args.subject == "why" and (args.vs or args.json or args.markdown):
+        parser.error("why: prints text on tinyml alone; --vs, --json and --markdown belong to the other subjects")
+    tinyml.set_num_threads(args.threads)
+    try:
+        loaded = peers.load(args.vs, args.threads)
+    except peers.MissingPeer as error:
+        parser.error(str(error))
+    run = Run(args.threads, args.seconds, loaded, Roofline(args.threads, args.seconds / 4))
+    command = " ".join(["python -m benchmarks", args.subject, *(["--vs", *args.vs] if args.vs else []),
+                        f"--threads {args.threads}"])
+    print(report.head(run, command, args.markdown), flush=True)
+    if args.subject == "why":
+        print("\n" + why.explain(run))
+        return 0
+    rows = []
+    for measure in SUBJECTS[args.subject]:
+        measured = measure(run)
+        if measured:
+            print("\n" + report.table(measured, args.markdown), flush=True)
+        rows += measured
+    if args.json:
+        report.write(args.json, run, command, args.subject, rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""What surrounds the kernels: Python around an op, Python around a plan's steps, starting threads."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import tinyml
+from tinyml import Tensor, models
+
+from . import cnn, ours
+from .layers import linear
+from .machine import cores
+from .peers import Prepared
+from .timing import Row, Run
+
+# on arrays of one element, here and in NumPy and torch
+OPS: dict[str, Callable[[Any, Any], Any]] = {
+    "x + y": operator.add,
+    "x * y": operator.mul,
+    "x @ y": operator.matmul,
+    "x.sum()": lambda x, y: x.sum(),
+    "x.reshape(1)": lambda x, y: x.reshape(1),
+}
+SMALL = (1, 8, 8)       # image of a network whose arithmetic is next to nothing
+# around the size from which products are divided among threads, and well above
+THREADED = [(1, 768, 768), (8, 256, 512), (64, 768, 768), (384, 768, 768)]
+
+
+def one_element(run: Run) -> list[Row]:
+    """Ops beyond NumPy's: the difference is tinyml's Python, and its call of a kernel."""
+    x, y = np.full((1, 1), 1.5, np.float32), np.full((1, 1), 0.5, np.float32)
+    found = []
+    for name, op in OPS.items():
+        for grad in (False, True):
+            a, b = Tensor(x, requires_grad=grad), Tensor(y)
+            # bound here: the loop goes on to the next
+            prepared = {"tinyml": Prepared(lambda op=op, a=a, b=b: op(a, b), lambda y: y.numpy()),
+                        "numpy": Prepared(lambda op=op: op(x, y))}
+            for peer in () if grad else run.peers:
+                for form, (c, d) in peer.arrays(x, y).items():
+                    prepared[form] = Prepared(lambda op=op, c=c, d=d: op(c, d))
+            row = run.row(f"{name}{', on the tape' if grad else ''}", "float32", prepared, op(x, y), grad=grad)
+            row.note = f"{1e6 * (row.seconds - row.times['numpy'].median):+.2f} µs to numpy"
+            found.append(row)
+    return found
+
+
+def plan_steps(run: Run) -> list[Row]:
+    """A network of one channel at batch 1: what is left is Python, a plan's per step."""
+    tinyml.manual_seed(0)
+    model = models.CifarCNN(in_channels=SMALL[0], width=1)
+    x = np.random.default_rng(0).standard_normal((1, *SMALL), np.float32)
+    steps = len(model.eval().to_int8(calibration=[x]).steps)
+    found = cnn.network(run, "CifarCNN of width 1, batch 1", model, x, ["float32", "int8"])
+    for row in found:
+        row.operations, row.limit = 0, None     # arithmetic is not what takes the time
+    found[1].note = f"{1e6 * found[1].seconds / steps:.1f} µs a step, {steps} steps"
+    return found
+
+
+def threads(run: Run) -> list[Row]:
+    """One thread and two, on products small and large; nothing where there is one core."""
+    if cores() < 2:
+        return []
+    found = []
+
+    def on(n: int, prepared: Prepared) -> Prepared:
+        def call() -> Any:
+            tinyml.set_num_threads(n)
+            return prepared.call()
+        return Prepared(call, prepared.array)
+
+    for m, k, n in THREADED:
+        layer = linear(m, k, n)
+        for precision, prepared in (("float32", ours.linear_f32(layer)), ("int8", ours.layer_int8(layer))):
+            found.append(run.row(f"{m}x{k}x{n}, 2 threads", precision,
+                                 {"tinyml": on(2, prepared), "tinyml, 1 thread": on(1, prepared)}, layer.y))
+    tinyml.set_num_threads(run.threads)
+    return found
+

@@ -1,0 +1,71 @@
+"""The torch twin of a tinyml model: the same layers with the same parameters."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+import tinyml
+from tinyml import models
+
+
+class Residual(nn.Module):
+    """tinyml.models.cnn.Residual."""
+
+    def __init__(self, block: tinyml.nn.Module):
+        super().__init__()
+        self.conv1, self.bn1, self.conv2, self.bn2 = map(layer, (block.conv1, block.bn1, block.conv2, block.bn2))
+        self.shortcut = None if block.shortcut is None else layer(block.shortcut)
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(x)))))
+        return torch.relu(y + (x if self.shortcut is None else self.shortcut(x)))
+
+
+class ResNet8(nn.Module):
+    """tinyml.models.ResNet8."""
+
+    def __init__(self, model: tinyml.nn.Module):
+        super().__init__()
+        self.conv, self.bn, self.fc = map(layer, (model.conv, model.bn, model.fc))
+        self.block1, self.block2, self.block3 = map(Residual, (model.block1, model.block2, model.block3))
+        self.pool, self.flatten = layer(model.pool), layer(model.flatten)
+
+    def forward(self, x):
+        x = self.block3(self.block2(self.block1(torch.relu(self.bn(self.conv(x))))))
+        return self.fc(self.flatten(self.pool(x)))
+
+
+def layer(m: tinyml.nn.Module) -> nn.Module:
+    """A layer of the same kind and sizes; a Sequential of them.
+
+    Raises:
+        TypeError: a kind that has no twin here.
+    """
+    if isinstance(m, models.ResNet8):
+        return ResNet8(m)
+    if isinstance(m, tinyml.nn.Sequential):
+        return nn.Sequential(*map(layer, m))
+    if isinstance(m, tinyml.nn.Conv2d):
+        n, k, *size = m.weight.shape
+        return nn.Conv2d(k * m.groups, n, size, m.stride, m.padding, m.dilation, m.groups, m.bias is not None)
+    if isinstance(m, tinyml.nn.Linear):
+        return nn.Linear(m.weight.shape[1], m.weight.shape[0], m.bias is not None)
+    if isinstance(m, tinyml.nn.BatchNorm2d):
+        return nn.BatchNorm2d(m.weight.shape[0], m.eps)
+    if type(m) is tinyml.nn.MaxPool2d:      # AvgPool2d is one too
+        return nn.MaxPool2d(m.size, m.stride, m.padding)
+    if isinstance(m, tinyml.nn.AdaptiveAvgPool2d):
+        return nn.AdaptiveAvgPool2d(m.outputs)
+    if isinstance(m, tinyml.nn.ReLU):
+        return nn.ReLU()
+    if isinstance(m, tinyml.nn.Flatten):
+        return nn.Flatten(m.start)
+    raise TypeError(f"twin: {type(m).__name__} has no torch twin in {__name__}")
+
+
+def twin(model: tinyml.nn.Module) -> nn.Module:
+    """The model in torch, in evaluation mode, with the same parameters and statistics."""
+    copy = layer(model)
+    copy.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in model.state_dict().items()})
+    return copy.eval()

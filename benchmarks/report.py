@@ -1,0 +1,84 @@
+"""What a run prints and writes: the head, the table, the JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from . import machine
+from .roofline import Peaks
+from .timing import Row, Run
+
+
+def duration(seconds: float) -> str:
+    """Three digits, in ms or µs."""
+    value, unit = (1e3 * seconds, "ms") if seconds >= 1e-4 else (1e6 * seconds, "µs")
+    return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f} {unit}"
+
+
+def _cells(row: Row, forms: list[str], notes: bool) -> list[str]:
+    own = row.times["tinyml"]
+    cells = [row.work, row.precision, duration(own.median), f"±{50 * (own.high - own.low) / own.median:.1f}%",
+             f"{row.rate / 1e9:.1f}" if row.operations else "",
+             f"{row.share:.0%} of {row.bound}" if row.share is not None else ""]
+    cells += [f"{duration(row.times[f].median)}, {row.ratios[f]:.2f}x" if f in row.times else "" for f in forms]
+    cells.append("" if row.faster_peer is None else f"{row.faster_peer:.2f}x")
+    return cells + [row.note] * notes
+
+
+def table(rows: list[Row], markdown: bool = False) -> str:
+    """One line a row: tinyml's median, half the distance of its quartiles, rate, share of the peak; then the others'
+    medians and how many times tinyml's they are; then that of the fastest peer."""
+    forms = list(dict.fromkeys(f for row in rows for f in row.times if f != "tinyml"))
+    notes = any(row.note for row in rows)
+    head = ["work", "precision", "tinyml", "spread", "Gop/s", "share", *forms, "fastest peer"] + ["note"] * notes
+    lines = [head, *(_cells(row, forms, notes) for row in rows)]
+    kept = [i for i in range(len(head)) if i < 4 or any(line[i] for line in lines[1:])]
+    lines = [[line[i] for i in kept] for line in lines]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
+    left = [i for i, k in enumerate(kept) if k < 2 or head[k] == "note"]
+    text = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))] for line in lines]
+    if not markdown:
+        return "\n".join("  ".join(line).rstrip() for line in text)
+    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+    return "\n".join("| " + " | ".join(line) + " |" for line in [text[0], rule, *text[1:]])
+
+
+def _peaks(p: Peaks) -> str:
+    return (f"{p.threads} thread{'s' if p.threads > 1 else ''}: fma {p.fma / 1e9:.0f} Gop/s (float32), dot4 "
+            f"{p.dot4 / 1e9:.0f} Gop/s (int8), read {p.read / 1e9:.1f} GB/s (memory), clock {p.clock / 1e9:.2f} GHz")
+
+
+def head(run: Run, command: str, markdown: bool = False) -> str:
+    """The command, the machine, the versions, the peaks."""
+    m = machine.describe()
+    lines = [f"`{command}`" if markdown else command, f"{m['cpu']}, {m['cores']} cores; tinyml's kernels: {m['isa']}",
+             ", ".join(f"{name} {v}" for name, v in all_versions(run).items()),
+             *(f"peaks, {_peaks(p)}" for p in run.roofline.peaks)]
+    return "\n".join(f"- {line}" if markdown else line for line in lines)
+
+
+def all_versions(run: Run) -> dict[str, str]:
+    """Of tinyml and the peers."""
+    found = machine.versions()
+    for peer in run.peers:
+        found |= peer.versions()
+    return found
+
+
+def as_dict(rows: list[Row]) -> list[dict[str, Any]]:
+    """The rows with what follows from them."""
+    return [{**asdict(row), "rate": row.rate, "share": row.share, "ratios": row.ratios, "faster_peer": row.faster_peer}
+            for row in rows]
+
+
+def write(path: str, run: Run, command: str, subject: str, rows: list[Row]) -> None:
+    """All figures as JSON; times in seconds, rates a second."""
+    found = {"subject": subject, "command": command, "date": date.today().isoformat(), "threads": run.threads,
+             "machine": machine.describe(), "versions": all_versions(run),
+             "peaks": [asdict(p) for p in run.roofline.peaks], "rows": as_dict(rows)}
+    Path(path).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

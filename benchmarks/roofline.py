@@ -1,0 +1,93 @@
+"""The limits of this machine, measured by the probe kernels: multiply-adds, dot products of bytes, reading, the clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from tinyml._kernels.dispatch import active
+
+from .machine import cache_bytes
+
+ROUNDS = 2000
+ROWS, COLUMNS = 96, 64      # whole tiles of every instruction set, 16 of the tallest: enough for some threads
+LEAST = 2**28               # bytes of the buffer that stands for memory, unless the cache is larger than half of it
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """Peaks on `threads` threads: operations a second (two a multiply-add), bytes a second, clock of one core in Hz."""
+
+    threads: int
+    fma: float
+    dot4: float
+    read: float
+    clock: float
+
+
+def best(function: Callable[[], Any], seconds: float) -> float:
+    """Shortest time of a call within `seconds`, of three calls at least: a peak is what nothing has disturbed."""
+    times: list[float] = []
+    end = time.perf_counter() + seconds
+    while len(times) < 3 or time.perf_counter() < end:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def fma_peak(threads: int, seconds: float, kernels: Any = active) -> float:
+    """float32 operations a second."""
+    rows = ROWS * threads
+    start, w, y = (np.zeros(s, np.float32) for s in ((rows, COLUMNS), COLUMNS, (rows, COLUMNS)))
+    w += np.float32(0.5)
+    return 2 * rows * COLUMNS * ROUNDS / best(lambda: kernels.probe_fma_f32(start, 0.5, w, y, ROUNDS, threads), seconds)
+
+
+def dot4_peak(threads: int, seconds: float, kernels: Any = active) -> float:
+    """Operations a second on unsigned by signed bytes, summed in int32."""
+    rows = ROWS * threads
+    start, y = np.zeros((rows, COLUMNS), np.int32), np.empty((rows, COLUMNS), np.int32)
+    x, w = np.array([1, 2, 3, 4], np.uint8), np.ones((COLUMNS, 4), np.int8)
+    return 8 * rows * COLUMNS * ROUNDS / best(lambda: kernels.probe_dot4_int8(start, x, w, y, ROUNDS, threads), seconds)
+
+
+def read_rate(nbytes: int, threads: int, seconds: float, kernels: Any = active) -> float:
+    """Bytes a second of reading a buffer of `nbytes` again and again: from the cache that holds it, or from memory."""
+    x = np.ones(max(nbytes // 4, 1024), np.int32)       # ones: untouched zeros would all be one page
+    return x.nbytes / best(lambda: kernels.probe_read(x, threads), seconds)
+
+
+def clock(threads: int, seconds: float, kernels: Any = active) -> float:
+    """Cycles a second of each of `threads` cores: additions that wait for each other take one cycle each."""
+    start, y = np.zeros(threads, np.int64), np.empty(threads, np.int64)
+    return 100 * ROUNDS / best(lambda: kernels.probe_cycles(start, 1, y, 100 * ROUNDS, threads), seconds)
+
+
+def beyond_cache() -> int:
+    """Bytes of a buffer that the last cache does not hold."""
+    return max(LEAST, 2 * cache_bytes("L3"))
+
+
+def measure(threads: int, seconds: float) -> Peaks:
+    """All peaks, each within `seconds`."""
+    return Peaks(threads, fma_peak(threads, seconds), dot4_peak(threads, seconds),
+                 read_rate(beyond_cache(), threads, seconds), clock(threads, seconds))
+
+
+class Roofline:
+    """The peaks on one core and on `threads`, and how fast working sets of any size are read."""
+
+    def __init__(self, threads: int, seconds: float):
+        self.seconds = seconds
+        self.peaks = [measure(n, seconds) for n in sorted({1, threads})]
+        self.read_rate = cache(lambda nbytes: read_rate(nbytes, threads, seconds))
+
+    def limit(self, bound: str, nbytes: int) -> float:
+        """The peak "fma" or "dot4" on all threads; for "read", the rate of reading `nbytes` from where they fit."""
+        return self.read_rate(nbytes) if bound == "read" else getattr(self.peaks[-1], bound)

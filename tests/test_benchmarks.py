@@ -1,0 +1,225 @@
+"""The speed benchmarks on next to nothing: what they call, check, print and write. No figure is judged."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+sys.path.append(str(Path(__file__).parent.parent))     # benchmarks is no part of what is installed
+
+import benchmarks.__main__ as command
+from benchmarks import cnn, conv, gemm, layers, machine, overhead, peers, report, roofline, timing, why
+from benchmarks.peers import Prepared
+from benchmarks.timing import Row, Timing
+from tinyml import models
+from tinyml._kernels.windows import Window
+
+CONVOLUTIONS = {"3x3": (2, 4, 6, 8, Window((3, 3), (1, 1), (1, 1))),
+                "depthwise": (2, 4, 6, 4, Window((3, 3), (2, 2), (1, 1), groups=4))}
+SMALL = [(gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), (conv, "SHAPES", CONVOLUTIONS),
+         (cnn, "IMAGE", (3, 8, 8)), (overhead, "THREADED", [(4, 8, 8)]), (roofline, "ROUNDS", 20), (timing, "SAMPLE", 0),
+         (roofline, "beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
+         (why, "ONE_ROW", (1, 8, 16))]
+
+
+def small_models() -> dict:
+    """CifarCNN at two batch sizes, and a network with branches."""
+    return {"CifarCNN": (lambda: models.CifarCNN(width=4), [2, 1], ["float32", "int8"]),
+            "ResNet8": (lambda: models.ResNet8(width=4), [2], ["int8"]),
+            "DepthwiseCNN": (lambda: models.DepthwiseCNN(width=4), [2], ["int8"])}
+
+
+def shrink(set_attribute=setattr) -> None:
+    """Work that takes no time."""
+    for module, name, value in [*SMALL, (cnn, "MODELS", small_models())]:
+        set_attribute(module, name, value)
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch.setattr)
+
+
+# each subject's rows of int8 have tinyml's float32 beside them where the whole network runs
+WORK = {"gemm": {"3x8x5", "1x8x70"}, "conv": {"3x3, batch 2", "depthwise, batch 2"},
+        "cnn": {"CifarCNN, batch 2", "CifarCNN, batch 1", "ResNet8, batch 2", "DepthwiseCNN, batch 2"},
+        "overhead": {*overhead.OPS, *(f"{name}, on the tape" for name in overhead.OPS), "CifarCNN of width 1, batch 1"}}
+ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "overhead": 12}
+
+
+def check_file(path: Path, subject: str, forms: set[str]) -> list[dict]:
+    """The rows of a JSON file that is well-formed, where all of `forms` took part."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    assert (found["subject"], found["threads"]) == (subject, 1) and found["command"].startswith("python -m benchmarks")
+    assert found["versions"].keys() >= {"tinyml", "python", "numpy"} and found["machine"]["isa"]
+    assert found["peaks"][-1].keys() == {"threads", "fma", "dot4", "read", "clock"}
+    rows = [r for r in found["rows"] if "2 threads" not in r["work"]]      # only where there are two cores
+    assert {r["work"] for r in rows} == WORK[subject] and len(rows) == ROWS[subject]
+    assert set().union(*(r["times"] for r in rows)) == forms
+    for r in rows:
+        assert next(iter(r["times"])) == "tinyml"
+        assert all(0 < t["low"] <= t["median"] <= t["high"] and t["samples"] >= timing.SAMPLES for t in r["times"].values())
+        own = r["times"]["tinyml"]["median"]
+        assert r["ratios"] == {name: t["median"] / own for name, t in r["times"].items() if name != "tinyml"}
+        assert r["faster_peer"] == min((v for k, v in r["ratios"].items() if not k.startswith("tinyml")), default=None)
+        if subject != "overhead":
+            moved = r["nbytes"] if r["bound"] == "read" else r["operations"]
+            assert r["share"] == pytest.approx(moved / own / r["limit"]) and r["rate"] == r["operations"] / own
+            assert (r["bound"] == "read") == r["work"].startswith("1x")
+    return rows
+
+
+@pytest.mark.parametrize("subject", ROWS)
+def test_a_subject_prints_and_writes(subject, small, tmp_path, capsys):
+    forms = {"gemm": {"tinyml", "tinyml float32"}, "conv": {"tinyml"}, "cnn": {"tinyml", "tinyml float32"},
+             "overhead": {"tinyml", "tinyml float32", "numpy"}}
+    path = tmp_path / "found.json"
+    assert command.main([subject, "--seconds", "0", "--json", str(path), "--markdown"]) == 0
+    rows = check_file(path, subject, forms[subject])
+    out = capsys.readouterr().out
+    head, *tables = out.split("\n\n")
+    assert f"`python -m benchmarks {subject} --threads 1`" in head and "1 thread: fma " in head
+    lines = [line for table in tables for line in table.splitlines()]
+    for table in tables:
+        assert len({line.count("|") for line in table.splitlines()}) == 1
+    for r in rows:
+        shown = [line for line in lines if line.startswith(f"| {r['work']} ") and f"| {r['precision']} " in line]
+        assert len(shown) == 1 and report.duration(r["times"]["tinyml"]["median"]) in shown[0]
+
+
+def test_operations_are_those_of_the_layers():
+    """CifarCNN's 77 MFLOP, by hand; and one convolution."""
+    c, images, x = [(3, 32, 32), (32, 32, 32), (32, 64, 16), (64, 64, 16), (64, 128, 8), (128, 128, 8)], 2, (2, 3, 32, 32)
+    expected = images * (sum(2 * 9 * i * o * size**2 for i, o, size in c) + 2 * 128 * 10)
+    assert cnn.ours.operations(models.CifarCNN().eval(), np.zeros(x, np.float32)) == expected
+    layer = layers.make((2, 6, 5, 5), (4, 3, 3, 3), Window((3, 3), (2, 2), (1, 1), groups=2))
+    assert layer.y.shape == (2, 4, 3, 3) and layer.operations == 2 * layer.y.size * 27
+    assert layer.nbytes(4, 1) == 4 * (300 + 72) + 108
+
+
+def test_why_explains_in_numbers(small, capsys):
+    assert command.main(["why", "--seconds", "0"]) == 0
+    out = capsys.readouterr().out
+    for heading in ("Lanes", "Instructions a cycle", "Bytes", "What is left of it"):
+        assert f"\n\n{heading}" in out
+    shares = [float(line.split()[-1 if "product" not in line else -3].rstrip("%"))
+              for line in out.splitlines() if line.startswith(("  quantize ", "  product ", "  max_pool2d ", "  avg_pool ",
+                                                               "  reshape ", "  dequantize "))]
+    assert len(shares) == 13 and sum(shares) == pytest.approx(100, abs=1)
+    with pytest.raises(SystemExit):
+        command.main(["why", "--json", "x.json"])
+
+
+# ---- timing
+
+
+def test_functions_take_turns(monkeypatch):
+    called = []
+    functions = {name: lambda name=name: called.append(name) for name in "abc"}
+    monkeypatch.setattr(timing, "SAMPLE", 0)
+    found = timing.alternate(functions, 0)
+    assert called == ["a", "a", "b", "b", "c", "c"] + ["a", "b", "c"] * timing.SAMPLES     # warm-up, then turns
+    assert list(found) == ["a", "b", "c"] and {t.samples for t in found.values()} == {timing.SAMPLES}
+    called.clear()
+    timing.alternate(functions, 0, settle=1e-9)
+    assert called[6:] == ["a", "a", "b", "b", "c", "c"] * timing.SAMPLES       # each once untimed, to wake its threads
+    monkeypatch.setattr(timing, "SAMPLE", 1e-3)
+    assert timing.alternate({"a": lambda: None}, 0)["a"].calls > 1
+
+
+def timed(**medians: float) -> dict[str, Timing]:
+    return {name.replace("_", " "): Timing(m, m, m, 5, 1) for name, m in medians.items()}
+
+
+def test_ratios_and_shares():
+    times = timed(tinyml=2e-3, tinyml_float32=8e-3, torch=3e-3, onnxruntime=4e-3)
+    row = Row("w", "int8", times, 6_000_000, 3000, "dot4", 6e9)
+    assert row.ratios == {"tinyml float32": 4, "torch": 1.5, "onnxruntime": 2}
+    assert (row.faster_peer, row.rate, row.share) == (1.5, 3e9, 0.5)
+    row.bound, row.limit = "read", 3e6
+    assert row.share == 0.5
+    assert Row("w", "float32", timed(tinyml=1.0, tinyml_float32=2.0)).faster_peer is None
+
+
+def test_what_computes_something_else_is_not_timed(small):
+    run = timing.Run(1, 0, [], roofline.Roofline(1, 0))
+    ours, expected = Prepared(lambda: np.ones(3)), np.ones(3)
+    assert run.row("w", "float32", {"tinyml": ours}, expected).share is None
+    for wrong in (np.array([1, 1, 1.01]), np.ones((3, 1)), np.array([1, 1, np.nan])):
+        with pytest.raises(ValueError, match="w, float32, other: expected the outputs"):
+            run.row("w", "float32", {"tinyml": ours, "other": Prepared(lambda y=wrong: y)}, expected)
+
+
+def test_durations_have_three_digits():
+    seconds = (1.2345, 0.12345, 0.012345, 1.2345e-4, 9.9e-5, 1.2e-7)
+    assert [report.duration(s) for s in seconds] == ["1234 ms", "123 ms", "12.3 ms", "0.123 ms", "99.0 µs", "0.120 µs"]
+
+
+# ---- the limits of the machine
+
+
+def test_peaks_are_measured_for_one_thread_and_for_all(small):
+    found = roofline.Roofline(2, 0)
+    assert [p.threads for p in found.peaks] == [1, 2]
+    assert all(0 < v < np.inf for p in found.peaks for v in (p.fma, p.dot4, p.read, p.clock))
+    assert found.limit("fma", 0) == found.peaks[1].fma and found.limit("dot4", 9) == found.peaks[1].dot4
+    assert found.limit("read", 2**14) == found.limit("read", 2**14)     # measured once a size
+    assert machine.cache_bytes("L3") >= 0 and machine.cores() >= 1
+
+
+def test_a_best_time_is_the_shortest(monkeypatch):
+    ticks = iter([0, 10, 15, 20, 22, 30, 37, 50])       # the end, then start and end of each call
+    monkeypatch.setattr(roofline, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    assert roofline.best(lambda: None, 0) == 2
+
+
+# ---- peers
+
+
+def test_a_missing_peer_names_the_extra(small, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "threadpoolctl", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.peers.with_numpy", raising=False)
+    with pytest.raises(SystemExit):
+        command.main(["gemm", "--vs", "numpy"])
+    assert "--vs numpy: threadpoolctl is not installed; pip install 'tinyml[bench]'" in capsys.readouterr().err
+
+
+@pytest.mark.parity
+@pytest.mark.parametrize("subject, forms", {
+    "gemm": {"torch", "torch packed", "onnxruntime", "numpy"},
+    "conv": {"torch", "torch channels_last", "torch packed", "onnxruntime"},
+    "cnn": {"torch", "torch channels_last", "onnxruntime"},
+    "overhead": {"torch", "torch channels_last", "onnxruntime", "numpy"}}.items())
+def test_all_peers_compute_the_same(subject, forms, tmp_path):
+    """As a process of its own: the peers turn gradients off and set threads for good."""
+    for name in (*peers.NAMES, "onnx", "threadpoolctl"):
+        pytest.importorskip(name, reason="compares speed with PyTorch and ONNX Runtime: install tinyml[bench]")
+    path = tmp_path / "found.json"
+    paths = os.pathsep.join(p or os.getcwd() for p in (*sys.path, str(Path(__file__).parent)))
+    program = "import sys, test_benchmarks as t; t.shrink(); sys.exit(t.command.main(sys.argv[1:]))"
+    options = ("--seconds", "0", "--vs", *peers.NAMES, "--json", str(path))
+    done = subprocess.run([sys.executable, "-W", "error", "-c", program, subject, *options], capture_output=True, text=True,
+                          env={**os.environ, "PYTHONPATH": paths}, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    own = {"tinyml"} if subject == "conv" else {"tinyml", "tinyml float32"}
+    check_file(path, subject, own | forms)
+
+
+def test_the_roofline_is_drawn(small, tmp_path):
+    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
+    from benchmarks import plot
+    path, pictures = tmp_path / "gemm.json", [tmp_path / "a.svg", tmp_path / "b.svg"]
+    assert command.main(["gemm", "--seconds", "0", "--json", str(path)]) == 0
+    for picture in pictures:
+        plot.main([str(path), str(path), "-o", str(picture)])
+    first, second = (p.read_text() for p in pictures)
+    assert first == second and all(text in first for text in ("3x8x5", "1x8x70", "float16 weights", "dot4: ", "memory: "))
+    with pytest.raises(ValueError, match="expected rows with operations"):
+        plot.figure([json.loads(path.read_text()) | {"rows": []}])
