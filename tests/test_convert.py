@@ -363,3 +363,34 @@ def test_the_data_of_calibration_is_recorded():
             for c in (X, [X[:4], X[4:]], [(X[:4], 0), (X[4:], 0)], X + 1)]
     assert [i["samples"] for i in info] == [10] * 4 and info[0]["observer"] == "percentile"
     assert info[1] == info[2] and len({i["digest"] for i in info}) == 3 and len(info[0]["digest"]) == 64
+
+
+def test_padding_with_infinity_before_a_max_pool_stays_float():
+    """The result of the padding has no range; what comes of it has one."""
+    class Padded(nn.Module):
+        def __init__(self):
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x):
+            return self.conv(F.max_pool2d(F.pad(x, ((0, 0), (0, 0), (1, 0), (0, 1)), -np.inf), 2))
+
+    model = Padded().eval()
+    plan = model.to_int8(calibration=X, observer="minmax")
+    assert plan.islands[0] == "pad" and "conv2d in conv" not in plan.islands
+    with no_grad():
+        assert off_by(plan(X), model(X)) < 0.03
+
+
+def test_codes_of_a_plan_that_ends_in_a_float_island():
+    """The result has codes too, for the branch that reads it, but they are not what the plan ends in."""
+    class Branch(nn.Module):
+        def __init__(self):
+            self.norm, self.branch = nn.LayerNorm(6), nn.Linear(6, 6)
+
+        def forward(self, x):
+            y = self.norm(x)
+            return y, self.branch(y)
+
+    for model in (Branch(), nn.LayerNorm(6)):
+        with pytest.raises(DtypeError, match="expected a plan with one output in codes; this one ends in float32"):
+            model.to_int8(calibration=normal(4, 6)).codes(normal(4, 6))

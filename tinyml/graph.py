@@ -238,7 +238,9 @@ def _vary(x: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     """`size` images of the example's elements in random order: other values of the same kind."""
     data = rng.choice(x.data.reshape(-1), (size, *x.shape[1:]))
     if x.dtype in FLOATS:
-        data = data + (rng.standard_normal(data.shape) * (0.01 * np.abs(data).max(initial=0) + 0.01)).astype(x.dtype)
+        limits = np.finfo(x.dtype)      # a mask may hold the least float there is
+        noise = rng.standard_normal(data.shape) * (0.01 * np.abs(data).max(initial=0) + 0.01)
+        data = np.clip(data + noise, limits.min, limits.max)
     return Tensor(data.astype(x.dtype))
 
 

@@ -15,6 +15,7 @@ from .dispatch import active, threads_for
 from .windows import Window, geometry
 
 INT32_MAX = 2**31 - 1
+MOST_PIXELS = 2**23 - 1      # of a window whose codes are summed in int32
 
 
 def to_unsigned(q: np.ndarray) -> np.ndarray:

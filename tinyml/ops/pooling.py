@@ -60,7 +60,7 @@ class MaxPool2d(Op):
 def _lower_mean(operands, target, rows, columns, divisor):
     """Multiplier scale_in / (scale_out * count) for each output pixel; equation (8)."""
     x = operands[0]
-    if x.codec is None or (target.lo, target.hi) != (-128, 127):
+    if x.codec is None or (target.lo, target.hi) != (-128, 127) or divisor.max(initial=1) > integers.MOST_PIXELS:
         return None
     real = np.float64(x.codec.scale) / (np.float64(target.codec.scale) * divisor)
     m, shift = fixed_point.multiplier(real)

@@ -53,10 +53,10 @@ def inputs_of(data: Any) -> Iterator[Arrays]:
 
 
 def may_be_infinite(graph: Graph) -> set[int]:
-    """Values computed from a constant with infinities: an attention mask adds them on purpose."""
+    """Values computed from infinities: an attention mask adds them on purpose, padding before a max-pool may."""
     found = {i for i, c in graph.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
     for node in graph.nodes:
-        if found.intersection(node.inputs):
+        if found.intersection(node.inputs) or np.isinf(node.attrs.get("value", 0)):
             found.add(node.output)
     return found
 

@@ -209,7 +209,9 @@ class AvgPool(Step):
         self.rows, self.columns = (np.ascontiguousarray(own[k], np.intp) for k in ("rows", "columns"))
         self.last = [int(s.max(initial=0)) for s in (self.rows, self.columns)]
         shape = (len(self.rows), len(self.columns))
-        _check(self, rows=_is_spans(self.rows), columns=_is_spans(self.columns),
+        spans = [s for s in (self.rows, self.columns) if _is_spans(s)]
+        most = prod(int((s[:, 1] - s[:, 0]).max(initial=0)) for s in spans)
+        _check(self, spans=len(spans) == 2, window=most <= integers.MOST_PIXELS,
                zero_point=_codes(a["zero_in"], a["zero_point"]), shift=all(1 <= s <= 55 for s in own["shift"].flat),
                multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
                and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)

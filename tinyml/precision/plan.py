@@ -75,9 +75,9 @@ class Plan(Module):
             DtypeError: the output is a float island, or the codes of x stand for other numbers.
         """
         out = self.outputs[0]
-        if out.codec is None or len(self.outputs) != 1:
+        source = next((s.inputs[0] for s in self.steps if isinstance(s, Dequantize) and s.output == out.value), None)
+        if source is None or len(self.outputs) != 1:
             raise DtypeError("codes: expected a plan with one output in codes; this one ends in float32")
-        source = next(s.inputs[0] for s in self.steps if isinstance(s, Dequantize) and s.output == out.value)
         u, = self._run((x,), [source])
         return Tensor(integers.to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
 
