@@ -81,7 +81,7 @@ def elements(step: Step, shapes: list[tuple[int, ...]]) -> int:
     match attrs.get("op", step.kind):
         case "product":
             pixels = step.layer.window.output(*x[2:]) if attrs["spatial"] else x[1:-1]
-            return prod(x[:1]) * prod(pixels) * step.layer.n * step.layer.window.groups
+            return prod(x[:1]) * prod(pixels) * step.layer.n * step.layer.groups
         case "conv2d":
             window = Window(others[0][2:], attrs["stride"], attrs["padding"], attrs["dilation"])
             return prod(x[:1]) * prod(window.output(*x[2:])) * others[0][0]
