@@ -14,6 +14,7 @@ from .. import random
 from ..errors import FileError, TinymlError
 from ..nn.module import Module, conversions
 from ..precision.plan import Plan
+from ..precision.qat import QATModel
 from .atomic import write_whole
 from .container import pack, unpack
 from .modules import build, describe_module, load_tensors
@@ -22,6 +23,9 @@ from .plans import describe_plan, load_plan
 
 def serialize(model: Module) -> bytes:
     """The bytes that `save` writes."""
+    if isinstance(model, QATModel):
+        raise FileError("save: a model prepared for quantization-aware training has no file of its own; save its to_int8(), "
+                        "or its state_dict() to train on")
     return pack(*(describe_plan(model) if isinstance(model, Plan) else describe_module(model)))
 
 
