@@ -54,8 +54,8 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     return rng.standard_normal(shape).astype(np.float32)
 
 
-# Remainders around the tile heights (6, 12), blocks (48, 96), vectors (4, 8, 16) and panels (up to 64) of all builds.
-ROWS = (1, 0, 2, 5, 6, 7, 11, 12, 13, 47, 48, 49, 97, 200)
+# Remainders around the tile heights (6, 12, 16), blocks (48, 96), vectors (4, 8, 16) and panels (up to 64) of all builds.
+ROWS = (1, 0, 2, 5, 6, 7, 11, 12, 13, 15, 16, 17, 47, 48, 49, 97, 200)
 DEPTHS = (1, 0, 2, 3, 4, 5, 7, 8, 31, 70)
 COLUMNS = (1, 0, 3, 4, 5, 8, 9, 15, 16, 17, 31, 32, 33, 63, 64, 65, 130)
 

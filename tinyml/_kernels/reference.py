@@ -21,7 +21,7 @@ def gemm_f32(a, b, bias, c, threads):
 
 def _sources(shape):
     """Input row and column that each tap reads at each output row and column, -1 for padding; see geometry.pxi."""
-    _, h, w, _, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, transposed = (int(v) for v in shape)
+    _, h, w, _, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, transposed = (int(v) for v in shape[:15])
 
     def along(size, outputs, taps, stride, padding, dilation):
         o, t = np.arange(outputs)[None, :], np.arange(taps)[:, None]

@@ -24,8 +24,8 @@ from .plans import describe_plan, load_plan
 def serialize(model: Module) -> bytes:
     """The bytes that `save` writes."""
     if isinstance(model, QATModel):
-        raise FileError("save: a model prepared for quantization-aware training has no file of its own; save its to_int8(), "
-                        "or its state_dict() to train on")
+        raise FileError("save: a model prepared for quantization-aware training has no file of its own; save its "
+                        "to_int8(), or its state_dict() to train on")
     return pack(*(describe_plan(model) if isinstance(model, Plan) else describe_module(model)))
 
 
