@@ -142,6 +142,9 @@ class Plan:
             x, weight = x.reshape(-1, shape[-1], 1, 1), weight[:, :, None, None]
         acc = convolve(x - a["zero_in"], weight.astype(np.int64), a)
         acc += own["bias"].astype(np.int64)[:, None, None]
+        reach = max(abs(-128 - a["zero_in"]), abs(127 - a["zero_in"]))
+        sums = np.abs(weight.astype(np.int64)).sum(axis=(1, 2, 3)) * reach + np.abs(own["bias"].astype(np.int64))
+        assert a["bound"] == sums.max() <= INT32, "the bound in the file is not that of equation (4)"
         assert np.abs(acc).max(initial=0) <= INT32, "the certificate of equation (4) does not hold"
         y = np.empty_like(acc)
         for n, scale in enumerate(own["scale"]):

@@ -109,5 +109,5 @@ def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, targe
              "scale_in": float(x.codec.scale), "scale_out": float(target.codec.scale), "rounding": target.rounding,
              "size": list(window.size), "stride": list(window.stride), "padding": list(window.padding),
              "dilation": list(window.dilation), "groups": window.groups, "spatial": weight.ndim == 4,
-             "doubled": int(doubled.sum())}
-    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias, "bound": bound.astype(np.int32)})
+             "bound": int(bound.max(initial=0)), "doubled": int(doubled.sum())}
+    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias})

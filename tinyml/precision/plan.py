@@ -47,7 +47,7 @@ class Slot:
 
 
 def _headroom(step: Product) -> Headroom:
-    return Headroom(step.name, step.arrays["bound"], step.attrs["doubled"])
+    return Headroom(step.name, step.bound, step.attrs["doubled"])
 
 
 class Plan(Module):

@@ -117,8 +117,9 @@ class Product(Step):
                size=tuple(a["size"]) == (weight.shape[2:] or (1, 1)), stride=min(*a["stride"], *a["dilation"]) > 0,
                padding=min(a["padding"]) >= 0, rounding=a["rounding"] in ROUNDINGS)
         fixed_point.check_scale(scale, "weights")
-        bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
-        _check(self, bound=np.array_equal(own["bound"], bound) and bound.max(initial=0) <= integers.INT32_MAX)
+        # the certificate of equation (4), a bound a channel: what the file says of it must hold
+        self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
+        _check(self, bound=a["bound"] == self.bound.max(initial=0) <= integers.INT32_MAX)
         window = Window(tuple(a["size"]), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), a["groups"])
         real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
         requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
