@@ -32,7 +32,8 @@ $(VENV)/.dev: $(SOURCES)
 	touch $(VENV)/.run $@
 
 $(VENV)/.parity: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet 'torch==2.13.0' 'onnx==1.23.2' "onnxruntime==1.31.1; python_version >= '3.11'"
+	$(BIN)/python -m pip install --quiet 'torch==2.13.0' 'onnx==1.23.2' "onnxruntime==1.31.1; python_version >= '3.11'" \
+		'threadpoolctl==3.8.0' 'matplotlib>=3.7'
 	touch $@
 
 clean:
