@@ -45,6 +45,12 @@ def claim(size: int) -> None:
         left[0] -= size + OVERHEAD
 
 
+def full(shape: tuple, value: float) -> np.ndarray:
+    """float32 values, all `value`."""
+    check(math.prod(shape), "init.full")
+    return np.full(shape, value, np.float32)
+
+
 def uniform(shape: tuple, bound: float) -> np.ndarray:
     """float32 values in [-bound, bound)."""
     check(math.prod(shape), "init.uniform")

@@ -85,9 +85,6 @@ class Module:
     stored_weights: ClassVar[tuple[str, ...]] = ()    # parameters that may be stored as float16, or as int8 by row (axis 0)
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
-        if cls.__module__.startswith("tinyml."):
-            for n in (*args, *kwargs.values()):     # normalisation fills arrays of such a size before a Parameter is made
-                init.check(n if isinstance(n, int) else 0, cls.__name__)
         self = super().__new__(cls)
         object.__setattr__(self, "training", True)
         object.__setattr__(self, "_name", "")

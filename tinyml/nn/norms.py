@@ -9,6 +9,7 @@ import numpy as np
 from ..ops import norm
 from ..tensor import Tensor, apply
 from . import functional as F
+from . import init
 from .layers import check_sizes
 from .module import Module, Parameter
 
@@ -23,10 +24,10 @@ class BatchNorm2d(Module):
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
         check_sizes("BatchNorm2d", num_features=num_features)
         self.eps, self.momentum = eps, momentum
-        self.weight = Parameter(np.ones(num_features, np.float32))
-        self.bias = Parameter(np.zeros(num_features, np.float32))
-        self.running_mean = Tensor(np.zeros(num_features, np.float32))
-        self.running_var = Tensor(np.ones(num_features, np.float32))
+        self.weight = Parameter(init.full((num_features,), 1))
+        self.bias = Parameter(init.full((num_features,), 0))
+        self.running_mean = Tensor(init.full((num_features,), 0))
+        self.running_var = Tensor(init.full((num_features,), 1))
         self.num_batches_tracked = Tensor(np.array(0, np.int64))
 
     def forward(self, x: Any) -> Tensor:
@@ -53,8 +54,8 @@ class LayerNorm(Module):
     def __init__(self, dim: int, eps: float = 1e-5):
         check_sizes("LayerNorm", dim=dim)
         self.eps = eps
-        self.weight = Parameter(np.ones(dim, np.float32))
-        self.bias = Parameter(np.zeros(dim, np.float32))
+        self.weight = Parameter(init.full((dim,), 1))
+        self.bias = Parameter(init.full((dim,), 0))
 
     def forward(self, x: Any) -> Tensor:
         return F.layer_norm(x, self.weight, self.bias, self.eps)
