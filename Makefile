@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard tinyml/_kernels/*.py tinyml/_kernels/*.p* tinyml/_kernels/simd.h)
+SOURCES := setup.py pyproject.toml $(wildcard tinyml/_kernels/*.py tinyml/_kernels/*.p* tinyml/_kernels/*.h tinyml/_kernels/*/*.h)
 
 .PHONY: demo test parity lint clean
 

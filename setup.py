@@ -18,6 +18,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("tinyml/_kernels")
+HEADERS = sorted(str(path) for path in KERNELS.rglob("*.h"))
 DEBUG = os.environ.get("TINYML_DEBUG") == "1"
 DIRECTIVES = {
     "language_level": 3,
@@ -64,7 +65,7 @@ def extensions() -> list[Extension]:
 
     def extension(name: str, source: Path, flags: list[str]) -> Extension:
         return Extension(name, [str(source)], include_dirs=[str(KERNELS)], extra_compile_args=FLAGS + openmp + flags,
-                         extra_link_args=openmp, depends=[str(KERNELS / "simd.h")])
+                         extra_link_args=openmp, depends=HEADERS)
 
     found = [extension(SHARED, shared, []), extension("tinyml._kernels.cpu", generated / KERNELS / "cpu.c", [])]
     for isa in table["isas_for"](platform.machine()):

@@ -161,7 +161,7 @@ cdef int depthwise_pixels(const Product* p, Py_ssize_t first, Py_ssize_t pixels,
             c = part * LANES
             sums = vload(p.bias + c)
             for t in range(p.taps):
-                sums = vmac(sums, rows[t] + c, p.w + t * p.panel + c, <int>(p.N - c))
+                sums = vmac_n(sums, rows[t] + c, p.w + t * p.panel + c, <int>(p.N - c))
             vstore(acc + c, sums)
         finish(p, acc, index, 1, 0, 0)
         walk_on(&p.g, &walk)

@@ -20,7 +20,7 @@ cdef extern from "simd.h" nogil:
     vec vzero() noexcept
     vec vsplat4(const void*) noexcept
     vec vdot4(vec, vec, vec) noexcept
-    vec vmac(vec, const uint8_t*, const int8_t*, int) noexcept
+    vec vmac_n(vec, const uint8_t*, const int8_t*, int) noexcept
     vecf vfload(const void*) noexcept
     void vfstore(void*, vecf) noexcept
     vecf vfzero() noexcept
