@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from . import reference
+from . import memory, reference
 from .dispatch import active, threads_for
-from .windows import Window, geometry
+from .windows import Window, geometry, sweep
 
 
 def _kernels(dtype: np.dtype):
@@ -53,26 +53,47 @@ def _taps_first(weight: np.ndarray, groups: int) -> np.ndarray:
     return weight.reshape(groups, total // groups, k, kh * kw).transpose(0, 3, 2, 1)
 
 
+def pack(weight: np.ndarray, kernels=active, threads: int = 1) -> np.ndarray:
+    """Weights [G][taps][K][N] of any strides as product_f32 reads them, [G][panels][taps*K][panel], zeros beyond N.
+
+    One filter a channel is packed as one group, [1][channels/lanes][taps][lanes].
+    """
+    groups, taps, k, n = weight.shape
+    if groups > 1 and k == n == 1:
+        weight, groups, k, n = weight.transpose(2, 1, 3, 0).reshape(1, taps, 1, groups), 1, 1, groups
+        panel = kernels.lanes
+    else:
+        panel = kernels.panel_for(n)
+    packed = memory.empty((groups, -(-n // panel), taps * k, panel), np.float32)
+    kernels.pack_f32(weight, packed, threads)
+    return packed
+
+
+def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window,
+              transposed: tuple[int, int] | None = None) -> np.ndarray:
+    """x NHWC by weights [G][taps][K][N] -> NHWC."""
+    groups, taps, k, n = weight.shape
+    depthwise = groups > 1 and k == n == 1
+    shape, out = sweep(x.shape, window, transposed, depthwise)
+    y = np.empty((*out, groups * n), x.dtype)
+    if x.dtype != np.float32:
+        reference.conv2d(x, weight, bias, y, shape)
+        return y
+    threads = threads_for(y.size * taps * k)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    active.product_f32(x, pack(weight, threads=threads), bias, -math.inf, math.inf, y, shape, threads)
+    return y
+
+
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window) -> np.ndarray:
     """x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N) -> (B, N, OH, OW), memory channels-last."""
-    xs = nhwc(x)
-    shape, out = geometry(xs.shape, window)
-    y = np.empty((*out, weight.shape[0]), x.dtype)
-    w = _taps_first(np.asarray(weight, order="C"), window.groups)
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    _kernels(x.dtype).conv2d_f32(xs, w, bias, y, shape, threads_for(y.size * math.prod(weight.shape[1:])))
-    return nchw(y)
+    return nchw(_convolve(nhwc(x), _taps_first(np.asarray(weight, order="C"), window.groups), bias, window))
 
 
 def conv2d_grad_input(dy: np.ndarray, weight: np.ndarray, hw: tuple[int, int], window: Window) -> np.ndarray:
     """Gradient of conv2d to its input of height and width `hw`."""
-    dys = nhwc(dy)
-    shape, out = geometry(dys.shape, window, hw)
-    k = weight.shape[1]
-    dx = np.empty((*out, k * window.groups), dy.dtype)
     w = _taps_first(np.asarray(weight, order="C"), window.groups).transpose(0, 1, 3, 2)
-    _kernels(dy.dtype).conv2d_f32(dys, w, None, dx, shape, threads_for(dys.size * math.prod(weight.shape[1:])))
-    return nchw(dx)
+    return nchw(_convolve(nhwc(dy), w, None, window, hw))
 
 
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, ...], window: Window) -> np.ndarray:
