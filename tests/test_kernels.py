@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from tinyml._kernels import cpu, dispatch, fixed_point, floats, integers, reference, table
-from tinyml._kernels.windows import Window, adaptive_spans, geometry, spans, sweep
+from tinyml._kernels.windows import Window, adaptive_spans, spans, sweep
 
 KERNELS = {isa: dispatch.load(isa) for isa in dispatch.available()}
 FUNCTIONS = [function for functions in table.KERNELS.values() for function in functions]
@@ -170,7 +170,7 @@ def conv2d_grad_weight(rng, kernels):
 
         yield Call(c, [normal(rng, *c.read, g * c.k), normal(rng, *c.written, g * c.n),
                        np.empty((g, c.window.taps, c.k, c.n), np.float32),
-                       geometry((*c.read, c.channels), c.window)[0]], (2,), bound)
+                       c.shape()], (2,), bound)
 
 
 # ---- integer products

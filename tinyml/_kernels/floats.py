@@ -8,7 +8,7 @@ import numpy as np
 
 from . import memory, reference
 from .dispatch import active, threads_for
-from .windows import Window, geometry, sweep
+from .windows import Window, sweep
 
 
 def _kernels(dtype: np.dtype):
@@ -138,9 +138,9 @@ class FloatLayer:
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, ...], window: Window) -> np.ndarray:
     """Gradient of conv2d to its weight."""
     xs, dys = nhwc(x), nhwc(dy)
-    shape, _ = geometry(xs.shape, window)
     total, k, kh, kw = weight_shape
     g, n = window.groups, total // window.groups
+    shape, _ = sweep(xs.shape, window, None, g > 1 and k == n == 1)
     dw = np.empty((g, kh * kw, k, n), x.dtype)
     _kernels(x.dtype).conv2d_grad_weight_f32(xs, dys, dw, shape, threads_for(dys.size * k * kh * kw))
     return dw.transpose(0, 3, 2, 1).reshape(weight_shape)

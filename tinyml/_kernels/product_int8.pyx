@@ -38,6 +38,7 @@ cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offse
         for k in range(K4):
             for j in range(NV):
                 y[j] = vload(b + 4 * j * LANES)
+                prefetch_weights(b + 4 * j * LANES)
             for i in range(MR):
                 x = vsplat4(rows[i] + at)
                 for j in range(NV):

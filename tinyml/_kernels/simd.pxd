@@ -15,6 +15,7 @@ cdef extern from "simd.h" nogil:
     enum: MAX_PANEL
     Py_ssize_t panel_vectors(Py_ssize_t) noexcept
     Py_ssize_t tile_rows(Py_ssize_t) noexcept
+    void prefetch_weights(const void*) noexcept
     vec vload(const void*) noexcept
     void vstore(void*, vec) noexcept
     vec vzero() noexcept

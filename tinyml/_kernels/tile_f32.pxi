@@ -23,6 +23,7 @@ cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offse
         for k in range(K):
             for j in range(NV):
                 y[j] = vfload(b + j * LANES)
+                prefetch_weights(b + j * LANES)
             for i in range(MR):
                 x = vfsplat(rows[i] + at)
                 for j in range(NV):
