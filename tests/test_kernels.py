@@ -617,6 +617,21 @@ def test_integer_layers_sum_what_they_were_given(isa):
 
 
 @pytest.mark.parametrize("isa", KERNELS)
+def test_float_layers_keep_what_they_were_given(isa):
+    """Packing, which the reference shares: against a convolution by the weights themselves, in float64."""
+    rng = np.random.default_rng(4)
+    for c in convolutions(rng):
+        weight, bias = normal(rng, c.window.groups * c.n, c.k, *c.window.size), normal(rng, c.window.groups * c.n)
+        layer = floats.FloatLayer(weight, bias, c.window, 0, 2, KERNELS[isa])
+        x = normal(rng, *c.read, c.channels)
+        exact, size = (floats.nhwc(floats.conv2d(floats.nchw(part(x).astype(float)), part(weight).astype(float),
+                                                 part(bias).astype(float), c.window)) for part in (np.array, np.abs))
+        bound = (c.window.taps * c.k + 2) * EPS * size
+        assert (np.abs(layer.run(x) - exact.clip(0, 2)) <= bound).all(), c
+        assert (layer.unpacked() == weight).all(), c
+
+
+@pytest.mark.parametrize("isa", KERNELS)
 def test_sums_and_products_of_codes_are_exact(isa):
     """What the reference computes in int64 too: all pairs of extreme codes, in Python's integers, at every shift."""
     grid = np.uint8([0, 1, 127, 128, 254, 255])

@@ -96,6 +96,45 @@ def conv2d_grad_input(dy: np.ndarray, weight: np.ndarray, hw: tuple[int, int], w
     return nchw(_convolve(nhwc(dy), w, None, window, hw))
 
 
+class FloatLayer:
+    """A linear layer or convolution in float32: weights (N, K/groups, kh, kw) packed once, then called many times.
+
+    A linear layer is a 1x1 window; `x` is always (images, height, width, channels). Results are clamped to lo .. hi, which
+    is how a ReLU after the layer is computed.
+    """
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray | None, window: Window | None = None, lo: float = -math.inf,
+                 hi: float = math.inf, kernels=active):
+        self.window, self.lo, self.hi, self.kernels = window or Window(), lo, hi, kernels
+        self.shape = weight.shape
+        taps = _taps_first(np.asarray(weight, np.float32, order="C"), self.window.groups)
+        groups, _, k, n = taps.shape
+        self.depthwise = groups > 1 and k == n == 1
+        self.weight = pack(taps, kernels)
+        self.bias = None if bias is None else memory.aligned(bias.astype(np.float32))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed weights and the bias."""
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def unpacked(self) -> np.ndarray:
+        """The weights (N, K/groups, kh, kw) that were packed."""
+        total, _, kh, kw = self.shape
+        groups, panels, rows, panel = self.weight.shape
+        columns = self.weight.transpose(0, 2, 1, 3).reshape(groups, rows, panels * panel)
+        taken = columns[:, :, : total // groups].reshape(groups, kh * kw, rows // (kh * kw), total // groups)
+        return np.ascontiguousarray(taken.transpose(0, 3, 2, 1)).reshape(self.shape)
+
+    def run(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """x NHWC by the weights, + bias, clamped -> NHWC; into `out` where given."""
+        shape, written = sweep(x.shape, self.window, None, self.depthwise)
+        y = np.empty((*written, self.shape[0]), np.float32) if out is None else out
+        self.kernels.product_f32(x, self.weight, self.bias, self.lo, self.hi, y, shape,
+                                 threads_for(y.size * math.prod(self.shape[1:])))
+        return y
+
+
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, ...], window: Window) -> np.ndarray:
     """Gradient of conv2d to its weight."""
     xs, dys = nhwc(x), nhwc(dy)
