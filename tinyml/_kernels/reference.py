@@ -19,6 +19,17 @@ def gemm_f32(a, b, bias, c, threads):
         c += bias
 
 
+def rows_f32(x, w, bias, y, threads):
+    """y = x @ w^T + bias, w [S][N][K]."""
+    gemm_f32(x, w.swapaxes(1, 2), bias, y, threads)
+
+
+def rows_f16(x, w, bias, y, threads):
+    """The same by float16 weights, which arrive as their bits."""
+    with np.errstate(invalid="ignore"):     # signalling NaNs
+        rows_f32(x, w.view(np.float16).astype(x.dtype), bias, y, threads)
+
+
 def _sources(shape):
     """Input row and column that each tap reads at each output row and column, -1 for padding; see geometry.pxi."""
     _, h, w, _, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, transposed = (int(v) for v in shape[:15])

@@ -11,6 +11,7 @@
    vmac(acc, u, w)              acc + u * w of LANES unsigned by LANES signed bytes in memory
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
+   vfload_half(p)               LANES float16 values as floats, exactly
    vstore_codes(out, y, lo, hi, n)   stores clamp(y, lo, hi) + 128 as n (or, where n is larger, LANES) bytes */
 #pragma once
 #include <math.h>
@@ -52,6 +53,7 @@ static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return 
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }
 static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return (vec){0} + x; }
+static inline void vfetch(const void *p) { __builtin_prefetch(p); }    /* into the caches; p may be anywhere */
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
 static inline void vfstore(void *p, vecf v) { memcpy(p, &v, sizeof v); }
@@ -59,6 +61,15 @@ static inline vecf vfzero(void) { return (vecf){0}; }
 /* x - 0 is x, also for x = -0, and so a broadcast from memory; 0 + x is an addition, which took the FMA's place */
 static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
+/* sum of the lanes: the halves of the vector added, then the halves of that, ... */
+static inline float vfsum(vecf v) {
+  typedef float quarter __attribute__((vector_size(16)));
+  quarter q[LANES / 4];
+  memcpy(q, &v, sizeof v);
+  for (int half = LANES / 8; half; half /= 2)
+    for (int i = 0; i < half; i++) q[i] += q[i + half];
+  return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
+}
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
 
 /* n (or more) float lanes: the tail of a row whose length is no multiple of LANES */
@@ -91,6 +102,13 @@ static inline vec vmac_n(vec acc, const uint8_t *u, const int8_t *w, int n) {
   uint8_t tail[LANES];
   if (n < LANES) { memset(tail, 0, LANES); memcpy(tail, u, (size_t)n); u = tail; }
   return vmac(acc, u, w);
+}
+
+/* vfload_half where n (or more) values may be read, zeros for the rest */
+static inline vecf vfload_half_n(const uint16_t *p, int n) {
+  uint16_t tail[LANES] = {0};
+  if (n < LANES) { memcpy(tail, p, (size_t)n * sizeof *p); p = tail; }
+  return vfload_half(p);
 }
 
 static inline vec64 saturate32(vec64 x) {

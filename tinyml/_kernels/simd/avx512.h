@@ -14,6 +14,8 @@ static inline vec64 vmul_even(vec a, vec b) { return (vec64)_mm512_mul_epi32((__
 
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return (vec64)_mm512_srav_epi64((__m512i)x, (__m512i)s); }
 
+static inline vecf vfload_half(const uint16_t *p) { return (vecf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
+
 static inline void vstore_codes(uint8_t *out, vec y, vec lo, vec hi, int n) {
   y = (vec)_mm512_min_epi32(_mm512_max_epi32((__m512i)y, (__m512i)lo), (__m512i)hi) + 128;
   __m128i bytes = _mm512_cvtepi32_epi8((__m512i)y);

@@ -23,4 +23,15 @@ static inline vec64 vmul_even(vec a, vec b) {
 
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return shift64_unsigned(x, s, back); }
 
+static inline vecf vfload_half(const uint16_t *p) {
+  /* exponent and fraction in their places are the value times 2^-112, subnormals too; the largest exponent is infinity or NaN */
+  vec h, bits;
+  vecf value;
+  for (int i = 0; i < LANES; i++) h[i] = p[i];
+  bits = (h & 0x7fff) << 13;
+  value = (vecf)bits * 0x1p112f;
+  bits = (vec)value | ((h & 0x8000) << 16) | (((h & 0x7c00) == 0x7c00) & 0x7f800000);
+  return (vecf)bits;
+}
+
 static inline void vstore_codes(uint8_t *out, vec y, vec lo, vec hi, int n) { store_codes_by_lane(out, y, lo, hi, n); }
