@@ -4,6 +4,9 @@ import os
 cdef extern from *:
     """
     #if defined(__x86_64__) || defined(_M_X64)
+    #include <cpuid.h>
+    /* older compilers do not know this one by name; that the system saves wide registers, "avx2" has asked */
+    static int has_f16c(void) { unsigned a, b, c, d; return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C); }
     static int cpu_has(int which) {
       __builtin_cpu_init();
       switch (which) {
@@ -14,6 +17,7 @@ cdef extern from *:
         case 4: return __builtin_cpu_supports("avx512vl") != 0;
         case 5: return __builtin_cpu_supports("avx512dq") != 0;
         case 6: return __builtin_cpu_supports("avx512vnni") != 0;
+        case 7: return has_f16c();
       }
       return 0;
     }
@@ -29,7 +33,7 @@ cdef extern from *:
     bint cpu_has(int)
     bint HAVE_OPENMP
 
-NAMES = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni")
+NAMES = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c")
 
 
 def features() -> set:

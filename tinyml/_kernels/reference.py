@@ -19,6 +19,17 @@ def gemm_f32(a, b, bias, c, threads):
         c += bias
 
 
+def rows_f32(x, w, bias, y, threads):
+    """y = x @ w^T + bias, w [S][N][K]."""
+    gemm_f32(x, w.swapaxes(1, 2), bias, y, threads)
+
+
+def rows_f16(x, w, bias, y, threads):
+    """The same by float16 weights, which arrive as their bits."""
+    with np.errstate(invalid="ignore"):     # signalling NaNs
+        rows_f32(x, w.view(np.float16).astype(x.dtype), bias, y, threads)
+
+
 def _reads(x, shape, fill, values):
     """What each tap reads at each output pixel, [taps][B][OH][OW][values]: `shape` as windows.sweep lays it out."""
     b, h, w, c, oh, ow, sy, sx, py, px, fy, fx, reach, width, direct, _ = (int(v) for v in shape[:16])

@@ -12,13 +12,15 @@ ISAS = {
                   "-mprefer-vector-width=512"],
         "features": ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
     },
-    "avx2": {"machines": ("x86_64", "amd64"), "flags": ["-mavx2", "-mfma"], "features": ("avx2", "fma")},
+    "avx2": {"machines": ("x86_64", "amd64"), "flags": ["-mavx2", "-mfma", "-mf16c"],
+             "features": ("avx2", "fma", "f16c")},
     "baseline": {"machines": (), "flags": [], "features": ()},
 }
 
 # One row a kernel file: its functions. Each has a twin of the same name and signature in reference.py.
 KERNELS = {
     "gemm_f32": ("gemm_f32",),
+    "rows_f32": ("rows_f32", "rows_f16"),
     "product_f32": ("pack_f32", "product_f32"),
     "conv_grad_f32": ("conv2d_grad_weight_f32",),
     "product_int8": ("product_int8", "product_int8_f32", "product_int8_i32"),
