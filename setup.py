@@ -75,7 +75,10 @@ def extensions() -> list[Extension]:
             source = generated / isa / f"{name}.c"
             source.parent.mkdir(exist_ok=True)
             shutil.copy2(generated / KERNELS / f"{name}.c", source)
-            found.append(extension(f"tinyml._kernels.{isa}.{name}", source, table["ISAS"][isa]["flags"]))
+            flags = table["ISAS"][isa]["flags"]
+            if isa == "avx512_vnni" and name in table["INTERLEAVED"]:
+                flags = [*flags, "-fschedule-insns"]
+            found.append(extension(f"tinyml._kernels.{isa}.{name}", source, flags))
     return found
 
 

@@ -11,7 +11,13 @@
    vmac(acc, u, w)              acc + u * w of LANES unsigned by LANES signed bytes in memory
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
-   vstore_codes(out, y, lo, hi, n)   stores clamp(y, lo, hi) + 128 as n (or, where n is larger, LANES) bytes */
+   vstore_codes(out, y, lo, hi, n)   stores clamp(y, lo, hi) + 128 as n (or, where n is larger, LANES) bytes
+   vfload_or(p, n, fill), vfstore_n(p, v, n)   the first n lanes (all where n is larger); a lane not loaded is that of fill
+   vfmin(a, b), vfmax(a, b)     a < b ? a : b and a > b ? a : b, so b where either is NaN
+   vfround(x)                   the nearest whole number, ties to even
+   vfscale(x, n)                x * 2^n for |x| in [0.5, 2] and whole n in [-200, 200], rounded once: subnormal, 0 or inf too
+   vfinverse(x)                 1 / x for x in [1, 2^60], off by at most one ulp
+   vwiden(x)                    the lanes as doubles */
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -47,6 +53,8 @@ typedef int32_t vec __attribute__((vector_size(4 * LANES)));
 typedef float vecf __attribute__((vector_size(4 * LANES)));
 typedef int64_t vec64 __attribute__((vector_size(4 * LANES)));
 typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
+typedef double vecd __attribute__((vector_size(4 * LANES)));
+typedef struct { vecd low, high; } vecdd;       /* LANES doubles */
 
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
@@ -59,18 +67,8 @@ static inline vecf vfzero(void) { return (vecf){0}; }
 /* x - 0 is x, also for x = -0, and so a broadcast from memory; 0 + x is an addition, which took the FMA's place */
 static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
+static inline vecf vfset(float x) { return x - (vecf){0}; }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
-
-/* n (or more) float lanes: the tail of a row whose length is no multiple of LANES */
-static inline void vfstore_n(float *p, vecf v, int n) {
-  if (n >= LANES) vfstore(p, v); else memcpy(p, &v, (size_t)n * sizeof(float));
-}
-static inline vecf vfload_n(const float *p, int n) {
-  vecf v = (vecf){0};
-  if (n >= LANES) return vfload(p);
-  memcpy(&v, p, (size_t)n * sizeof(float));
-  return v;
-}
 
 /* For instruction sets without a 64-bit arithmetic shift: x + 2^63 shifted logically, 2^(63-s) taken off again */
 static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
@@ -84,7 +82,15 @@ static inline void store_codes_by_lane(uint8_t *out, vec y, vec lo, vec hi, int 
   for (int i = 0; i < (n < LANES ? n : LANES); i++) out[i] = (uint8_t)y[i];
 }
 
+/* For instruction sets without a scaling instruction: by two powers of two, of which the first is exact */
+static inline vecf scale_twice(vecf x, vecf n) {
+  vec whole = __builtin_convertvector(n, vec), half = whole >> 1;
+  return x * (vecf)((half + 127) << 23) * (vecf)((whole - half + 127) << 23);
+}
+
 #include WORDS
+
+static inline vecf vfload_n(const float *p, ptrdiff_t n) { return vfload_or(p, n, vfzero()); }
 
 /* vmac where n (or more) of the bytes u may be read; w has LANES */
 static inline vec vmac_n(vec acc, const uint8_t *u, const int8_t *w, int n) {

@@ -27,6 +27,11 @@ cdef extern from "simd.h" nogil:
     vecf vfsplat(const float*) noexcept
     vecf vfadd(vecf, vecf) noexcept
     vecf vfma(vecf, vecf, vecf) noexcept
-    vecf vfload_n(const float*, int) noexcept
-    void vfstore_n(float*, vecf, int) noexcept
+    vecf vfload_n(const float*, Py_ssize_t) noexcept
+    void vfstore_n(float*, vecf, Py_ssize_t) noexcept
     void requant(const int32_t*, const char*, int, uint8_t*, int) noexcept
+    vecf vfset(float) noexcept
+    vecf vfload_or(const float*, Py_ssize_t, vecf) noexcept
+    vecf vfmin(vecf, vecf) noexcept
+    vecf vfmax(vecf, vecf) noexcept
+    vecf vfround(vecf) noexcept
