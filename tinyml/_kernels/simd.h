@@ -8,10 +8,14 @@
    vfma(acc, a, b)              acc + a * b: one rounding where the instruction exists, two in plain C
    vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 unsigned by 4 signed bytes, exactly (no 16-bit
                                 saturation)
-   vmac(acc, u, w)              acc + u * w of LANES unsigned by LANES signed bytes in memory
+   interleave4(p0, p1, p2, p3, u)    4*LANES bytes at each pointer to u[4], the 4 bytes of a channel in one lane. Lane i of
+                                u[q] has channel 16 * (i / 4) + 4 * q + i % 4: bytes never leave their 128 bits
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
-   vstore_codes(out, y, lo, hi, n)   stores clamp(y, lo, hi) + 128 as n (or, where n is larger, LANES) bytes */
+   vmerge(even, odd)            int32 lanes from the low halves of 64-bit lanes
+   vcodes(a, b, c, d, lo, hi)   4*LANES bytes clamp(x + 128, lo, hi), 0 <= lo <= hi <= 255, in the order of interleave4
+   vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
+   vfclamp(v, lo, hi)           NaN stays NaN */
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -59,6 +63,7 @@ static inline vecf vfzero(void) { return (vecf){0}; }
 /* x - 0 is x, also for x = -0, and so a broadcast from memory; 0 + x is an addition, which took the FMA's place */
 static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
+static inline vec vodd(vec v) { return (vec)((vecu64)v >> 32); }    /* lanes 1, 3, ... in the places of 0, 2, ... */
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
 
 /* n (or more) float lanes: the tail of a row whose length is no multiple of LANES */
@@ -76,22 +81,7 @@ static inline vecf vfload_n(const float *p, int n) {
 static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
   return (vec64)(((vecu64)x ^ ((vecu64){0} + (1ULL << 63))) >> (vecu64)s) - back;
 }
-/* For instruction sets without a narrowing store of part of a vector */
-static inline void store_codes_by_lane(uint8_t *out, vec y, vec lo, vec hi, int n) {
-  vec below = y < lo, above = y > hi;
-  y = (y & ~below) | (lo & below);
-  y = ((y & ~above) | (hi & above)) + 128;
-  for (int i = 0; i < (n < LANES ? n : LANES); i++) out[i] = (uint8_t)y[i];
-}
-
 #include WORDS
-
-/* vmac where n (or more) of the bytes u may be read; w has LANES */
-static inline vec vmac_n(vec acc, const uint8_t *u, const int8_t *w, int n) {
-  uint8_t tail[LANES];
-  if (n < LANES) { memset(tail, 0, LANES); memcpy(tail, u, (size_t)n); u = tail; }
-  return vmac(acc, u, w);
-}
 
 static inline vec64 saturate32(vec64 x) {
   const vec64 top = (vec64){0} + INT32_MAX, bottom = (vec64){0} + INT32_MIN;
@@ -100,18 +90,35 @@ static inline vec64 saturate32(vec64 x) {
   return (x & ~under) | (bottom & under);
 }
 
-/* Requantization of one vector of accumulators, design (5): y = clamp((acc * m + addend) >> s, lo, hi) + 128 as bytes.
-   `p` points to the parameters of these LANES channels, as `requant_block` in integers.py lays them out:
-   m int32[LANES], lo int32[LANES], hi int32[LANES], then for even and for odd lanes addend int64, s int64, 2^(63-s) int64.
-   The 64-bit result is saturated to int32 before the clamp only where `wide` says that it can leave int32. */
-static inline void requant(const int32_t *acc, const char *p, int wide, uint8_t *out, int n) {
+/* Requantization of one vector of accumulators, design (5): (acc * m + addend) >> s, not yet clamped. `p` points to the
+   parameters of these LANES channels, as `requant_block` in integers.py lays them out: m int32[LANES], then for even and for
+   odd lanes addend int64, s int64, 2^(63-s) int64. The 64-bit result is saturated to int32 only where `wide` says that it
+   can leave int32. */
+static inline vec requant(const int32_t *acc, const char *p, int wide) {
   enum { SIZE = sizeof(vec64) };
-  const vec low32 = (vec)((vec64){0} + 0xffffffffLL);
-  const char *q = p + 3 * SIZE, *r = q + 3 * SIZE;
-  vec a = vload(acc), m = vload(p);
-  vec64 even = vmul_even(a, m) + vload64(q), odd = vmul_even((vec)((vecu64)a >> 32), (vec)((vecu64)m >> 32)) + vload64(r);
+  const char *q = p + SIZE, *r = q + 3 * SIZE;
+  vec a = vload(acc);
+  /* a load 4 bytes on has the odd lanes of m in the even ones */
+  vec64 even = vmul_even(a, vload(p)) + vload64(q), odd = vmul_even(vodd(a), vload(p + 4)) + vload64(r);
   even = vshift64(even, vload64(q + SIZE), vload64(q + 2 * SIZE));
   odd = vshift64(odd, vload64(r + SIZE), vload64(r + 2 * SIZE));
   if (wide) { even = saturate32(even); odd = saturate32(odd); }
-  vstore_codes(out, ((vec)even & low32) | (vec)((vecu64)odd << 32), vload(p + SIZE), vload(p + 2 * SIZE), n);
+  return vmerge(even, odd);
+}
+/* Codes of four vectors of accumulators, whose parameters repeat after nv (1, 2 or 4) of `bytes` each; laced: the
+   accumulators, and so the parameters, have the order of interleave4. */
+static inline void requant4(const int32_t *acc, const char *p, ptrdiff_t nv, ptrdiff_t bytes, int wide, int lo, int hi,
+                            int laced, uint8_t *out) {
+  ptrdiff_t one = nv > 1 ? bytes : 0, two = nv > 2 ? 2 * bytes : 0;
+  vec a = requant(acc, p, wide), b = requant(acc + LANES, p + one, wide);
+  vec c = requant(acc + 2 * LANES, p + two, wide), d = requant(acc + 3 * LANES, p + one + two, wide);
+  vec y = vcodes(a, b, c, d, lo, hi);
+  vstore(out, laced ? y : vunlace(y));
+}
+/* 4*LANES accumulators from the order of interleave4 to that of channels */
+static inline void unlace(int32_t *acc) {
+  int32_t in[4 * LANES];
+  memcpy(in, acc, sizeof in);
+  for (int q = 0; q < 4; q++)
+    for (int i = 0; i < LANES; i++) acc[16 * (i / 4) + 4 * q + i % 4] = in[q * LANES + i];
 }

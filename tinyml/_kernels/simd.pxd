@@ -20,7 +20,6 @@ cdef extern from "simd.h" nogil:
     vec vzero() noexcept
     vec vsplat4(const void*) noexcept
     vec vdot4(vec, vec, vec) noexcept
-    vec vmac_n(vec, const uint8_t*, const int8_t*, int) noexcept
     vecf vfload(const void*) noexcept
     void vfstore(void*, vecf) noexcept
     vecf vfzero() noexcept
@@ -29,4 +28,7 @@ cdef extern from "simd.h" nogil:
     vecf vfma(vecf, vecf, vecf) noexcept
     vecf vfload_n(const float*, int) noexcept
     void vfstore_n(float*, vecf, int) noexcept
-    void requant(const int32_t*, const char*, int, uint8_t*, int) noexcept
+    void interleave4(const uint8_t*, const uint8_t*, const uint8_t*, const uint8_t*, vec*) noexcept
+    void requant4(const int32_t*, const char*, Py_ssize_t, Py_ssize_t, int, int, int, int, uint8_t*) noexcept
+    void unlace(int32_t*) noexcept
+    vecf vfclamp(vecf, float, float) noexcept
