@@ -38,6 +38,8 @@ class Call:
     args: list
     outputs: tuple[int, ...]
     bound: Callable[..., list] | None = None    # float64 arguments with results -> allowed error of each output
+    codes: tuple[int, ...] = ()     # arguments that the reference sees less ...
+    offset: int = 0                 # ... what this instruction set takes off codes
 
 
 def design(rng: np.random.Generator, **values: tuple) -> Iterator[SimpleNamespace]:
@@ -205,7 +207,8 @@ def product_int8(rng, kernels):
     for c, layer, *_, x in integer_layers(rng, kernels):
         y = np.empty((*c.written, layer.n * layer.groups), np.uint8)
         yield Call(c, [x, layer.weight, layer.bias, layer.block, y, c.shape(4), layer.n, layer.zero_point + 128,
-                       layer.saturate, layer.requant.lo + 128, layer.requant.hi + 128], (4,))
+                       layer.saturate, layer.requant.lo + 128, layer.requant.hi + 128], (4,), codes=(0, 7),
+                   offset=kernels.offset)
 
 
 def product_int8_f32(rng, kernels):
@@ -216,13 +219,14 @@ def product_int8_f32(rng, kernels):
         rows[rng.random(len(rows)) < 0.1] = np.nan      # the scale of a row that was not finite
         y = np.empty((*c.written, total), np.float32)
         yield Call(c, [x, layer.weight, layer.bias, rows, columns, normal(rng, total) if i % 2 else None, y,
-                       c.shape(4), layer.n, layer.zero_point + 128], (6,))
+                       c.shape(4), layer.n, layer.zero_point + 128], (6,), codes=(0, 9), offset=kernels.offset)
 
 
 def product_int8_i32(rng, kernels):
     for c, layer, *_, x in integer_layers(rng, kernels):
         y = np.empty((*c.written, layer.n * layer.groups), np.int32)
-        yield Call(c, [x, layer.weight, layer.bias, y, c.shape(4), layer.n, layer.zero_point + 128], (3,))
+        yield Call(c, [x, layer.weight, layer.bias, y, c.shape(4), layer.n, layer.zero_point + 128], (3,), codes=(0, 6),
+                   offset=kernels.offset)
 
 
 # ---- codes
@@ -506,7 +510,7 @@ def probe_fma(rng, kernels):
 def probe_dot4(rng, kernels):
     for d in design(rng, m=ROWS, n=COLUMNS, rounds=(0, 1, 2, 70000)):      # the last wraps
         yield Call(d, [accumulators(rng, d.m, d.n), codes_of(rng, np.uint8, 4), codes_of(rng, np.int8, d.n, 4),
-                       np.empty((d.m, d.n), np.int32), d.rounds], (3,))
+                       np.empty((d.m, d.n), np.int32), d.rounds], (3,), codes=(1,), offset=kernels.offset)
 
 
 def probe_read(rng, kernels):
@@ -554,6 +558,8 @@ def as_given(call: Call) -> list:
 def as_reference(call: Call) -> list:
     """The same for the reference: floats in float64, where the kernel is a float kernel."""
     args = as_given(call)
+    for i in call.codes:
+        args[i] = np.int64(args[i]) - call.offset
     if call.bound is None:
         return args
     return [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in args]

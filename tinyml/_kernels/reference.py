@@ -109,7 +109,7 @@ def conv2d_grad_weight_f32(x, dy, dw, shape, threads):
 
 
 def product_int8_i32(x, weight, bias, y, shape, N, zero_point, threads):
-    """y = bias + sum u * w, exact modulo 2^32; weight packed [G][panels][taps][K4][panel][4]."""
+    """y = bias + sum x * w modulo 2^32; x and zero_point less OFFSET, weight packed [G][panels][taps][K4][panel][4]."""
     groups, panels, slices, k4, panel, _ = weight.shape
     lanes = panel // 4
     if shape[15]:       # depthwise: 4 taps in the place of K, channels in the order of interleave4
@@ -355,7 +355,7 @@ def probe_fma_f32(start, x, w, y, rounds, threads):
 
 
 def probe_dot4_int8(start, x, w, y, rounds, threads):
-    """y = start + rounds * (w . x), modulo 2^32."""
+    """y = start + rounds * (w . x), modulo 2^32; x less OFFSET."""
     y[...] = (start + rounds * (w.astype(np.int64) @ x.astype(np.int64))).astype(np.int32)
 
 

@@ -6,16 +6,20 @@
    simd/, one short file an instruction set, and each file has all of these:
 
    vfma(acc, a, b)              acc + a * b: one rounding where the instruction exists, two in plain C
-   vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 unsigned by 4 signed bytes, exactly (no 16-bit
-                                saturation)
-   interleave4(p0, p1, p2, p3, u)    4*LANES bytes at each pointer to u[4], the 4 bytes of a channel in one lane. Lane i of
+   vless_offset(u)              4*LANES codes less OFFSET
+   vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 codes less OFFSET by 4 signed bytes, exactly (no
+                                16-bit saturation); u comes from vsplat4 or interleave4, which take OFFSET off
+   interleave4(p0, p1, p2, p3, u)    4*LANES codes at each pointer to u[4], the 4 codes of a channel in one lane. Lane i of
                                 u[q] has channel 16 * (i / 4) + 4 * q + i % 4: bytes never leave their 128 bits
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
    vmerge(even, odd)            int32 lanes from the low halves of 64-bit lanes
    vcodes(a, b, c, d, lo, hi)   4*LANES bytes clamp(x + 128, lo, hi), 0 <= lo <= hi <= 255, in the order of interleave4
    vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
-   vfclamp(v, lo, hi)           NaN stays NaN */
+   vfclamp(v, lo, hi)           NaN stays NaN
+
+   OFFSET is 0 where the instructions multiply unsigned by signed bytes, and 128 where signed by signed. It is constant for
+   an instruction set, so integers.py takes it back when it folds the bias. */
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -25,17 +29,21 @@
 /* A tile is ROWS x (WIDE vectors) or, for few output channels, twice the rows by half the vectors: as many accumulators as
    fit the registers beside one row of B and one broadcast. By one vector it is 16 rows: compilers unroll no loop of more,
    and with the accumulators in memory (24 rows) 16 channels ran at a third of the speed. */
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #define WORDS "simd/avx512.h"
-enum { LANES = 16, ROWS = 6, WIDE = 4 };
+enum { LANES = 16, ROWS = 6, WIDE = 4, OFFSET = 0 };
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define WORDS "simd/avx2.h"
-enum { LANES = 8, ROWS = 6, WIDE = 2 };
+enum { LANES = 8, ROWS = 6, WIDE = 2, OFFSET = 0 };
+#elif defined(SIMD_NEON)        /* of table.py: the compiler's own __ARM_NEON is set for the baseline too */
+#include <arm_neon.h>
+#define WORDS "simd/neon.h"
+enum { LANES = 4, ROWS = 6, WIDE = 4, OFFSET = 128 };
 #else
 #define WORDS "simd/c.h"
-enum { LANES = 4, ROWS = 6, WIDE = 2 };
+enum { LANES = 4, ROWS = 6, WIDE = 2, OFFSET = 0 };
 #endif
 enum { NARROW = WIDE / 2, NARROW_ROWS = 2 * ROWS, MAX_PANEL = WIDE * LANES };   /* a tile has up to ROWS * MAX_PANEL values */
 enum { MAX_ROWS = WIDE == 4 ? 16 : NARROW_ROWS };
@@ -55,7 +63,6 @@ typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }
-static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return (vec){0} + x; }
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
 static inline void vfstore(void *p, vecf v) { memcpy(p, &v, sizeof v); }
@@ -82,6 +89,9 @@ static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
   return (vec64)(((vecu64)x ^ ((vecu64){0} + (1ULL << 63))) >> (vecu64)s) - back;
 }
 #include WORDS
+
+/* the 4 codes at p in each lane, less OFFSET */
+static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }
 
 static inline vec64 saturate32(vec64 x) {
   const vec64 top = (vec64){0} + INT32_MAX, bottom = (vec64){0} + INT32_MIN;

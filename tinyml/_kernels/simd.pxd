@@ -8,6 +8,7 @@ cdef extern from "simd.h" nogil:
         pass
     enum: LANES
     enum: WIDE
+    enum: OFFSET
     enum: NARROW
     enum: ROWS
     enum: NARROW_ROWS

@@ -1,11 +1,17 @@
-/* The words of AVX2 with FMA: 8 lanes. simd.h says what each means. */
+/* The words of AVX2 with FMA: 8 lanes, with AVX-VNNI or without. simd.h says what each means. */
 static inline vecf vfma(vecf acc, vecf a, vecf b) { return (vecf)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)acc); }
 
+static inline vec vless_offset(vec u) { return u; }
+
 static inline vec vdot4(vec acc, vec u, vec s) {
+#if defined(__AVXVNNI__)
+  return (vec)_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)u, (__m256i)s);
+#else
   /* vpmaddubsw saturates at 16 bits: widen the even and the odd bytes instead, products and sums then fit int32 */
   __m256i ue = _mm256_and_si256((__m256i)u, _mm256_set1_epi16(255)), uo = _mm256_srli_epi16((__m256i)u, 8);
   __m256i se = _mm256_srai_epi16(_mm256_slli_epi16((__m256i)s, 8), 8), so = _mm256_srai_epi16((__m256i)s, 8);
   return acc + (vec)_mm256_madd_epi16(ue, se) + (vec)_mm256_madd_epi16(uo, so);
+#endif
 }
 
 static inline void interleave4(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3, vec *u) {

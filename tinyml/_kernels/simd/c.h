@@ -1,6 +1,8 @@
 /* The words in plain C with vectors of 4 lanes, for any machine. simd.h says what each means. */
 static inline vecf vfma(vecf acc, vecf a, vecf b) { return acc + a * b; }
 
+static inline vec vless_offset(vec u) { return u; }
+
 static inline vec vdot4(vec acc, vec u, vec s) {
   /* bytes picked by shifts, so that the order within a word is the same on any byte order of the vector unit */
   typedef uint32_t vecu __attribute__((vector_size(4 * LANES)));
