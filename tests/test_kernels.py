@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from tinyml._kernels import cpu, dispatch, fixed_point, floats, integers, reference, table
-from tinyml._kernels.windows import Window, adaptive_spans, geometry, spans, sweep
+from tinyml._kernels.windows import Window, adaptive_spans, spans, sweep
 
 KERNELS = {isa: dispatch.load(isa) for isa in dispatch.available()}
 FUNCTIONS = [function for functions in table.KERNELS.values() for function in functions]
@@ -89,6 +89,31 @@ def gemm(rng, kernels):
 
         yield Call(d, [layout(rng, d.a, d.s, d.m, d.k), layout(rng, d.b, d.s, d.k, d.n),
                        normal(rng, d.n) if d.bias else None, np.empty((d.s, d.m, d.n), np.float32)], (3,), bound)
+
+
+def few_rows(rng, kernels, half=False):
+    for d in design(rng, s=(1, 2, 0, 3), m=(1, 0, 2, 3, 4, 5, 8, 9), k=DEPTHS, n=COLUMNS, bias=(True, False),
+                    gaps=(True, False)):
+        # rows of x and w with something between them, or none
+        x, w = (normal(rng, d.s, r * (1 + d.gaps), d.k + 3 * d.gaps)[:, :: 1 + d.gaps, : d.k] for r in (d.m, d.n))
+        if half:
+            w = w.astype(np.float16)
+            w[rng.random(w.shape) < 0.1] = rng.choice(np.float16([0, -0.0, 2**-24, -1e-5, 2**-14, 65504, -65504]))
+
+        def bound(x, w, bias, y, k=d.k):
+            w = np.abs(w.view(np.float16).astype(np.float64) if half else w)
+            return [(k + 2) * EPS * (np.abs(x) @ w.swapaxes(1, 2) + (0 if bias is None else np.abs(bias)))]
+
+        yield Call(d, [x, w.view(np.uint16) if half else w, normal(rng, d.n) if d.bias else None,
+                       np.empty((d.s, d.m, d.n), np.float32)], (3,), bound)
+    if half:    # every float16 there is, each an output of its own
+        w = np.arange(2**16, dtype=np.uint16).reshape(1, -1, 1)
+        yield Call("all", [np.ones((1, 1, 1), np.float32), w, None, np.empty((1, 1, 2**16), np.float32)], (3,),
+                   lambda x, w, bias, y: [0])
+
+
+def few_rows_f16(rng, kernels):
+    yield from few_rows(rng, kernels, half=True)
 
 
 @dataclass
@@ -172,7 +197,7 @@ def conv2d_grad_weight(rng, kernels):
 
         yield Call(c, [normal(rng, *c.read, g * c.k), normal(rng, *c.written, g * c.n),
                        np.empty((g, c.window.taps, c.k, c.n), np.float32),
-                       geometry((*c.read, c.channels), c.window)[0]], (2,), bound)
+                       c.shape()], (2,), bound)
 
 
 # ---- integer products
@@ -525,7 +550,8 @@ def probe_cycles(rng, kernels):
 
 # What tries each function of the table: a kernel that is added without its row here fails test_every_kernel_is_tried.
 CASES: dict[str, Callable] = {
-    "gemm_f32": gemm, "pack_f32": pack, "product_f32": product_f32, "conv2d_grad_weight_f32": conv2d_grad_weight,
+    "gemm_f32": gemm, "rows_f32": few_rows, "rows_f16": few_rows_f16, "pack_f32": pack, "product_f32": product_f32,
+    "conv2d_grad_weight_f32": conv2d_grad_weight,
     "product_int8": product_int8, "product_int8_f32": product_int8_f32, "product_int8_i32": product_int8_i32,
     "quantize": quantize, "quantize_rows": quantize_rows, "dequantize": dequantize, "lookup": lookup,
     "requantize_double": requantize_double, "add_codes": add_codes, "mul_codes": mul_codes,
@@ -604,6 +630,24 @@ def test_every_kernel_is_tried():
 def test_equals_the_reference(name, isa):
     for call in CASES[name](np.random.default_rng(7), KERNELS[isa]):
         check(name, KERNELS[isa], call)
+
+
+def test_matmul_takes_any_layout_and_float16():
+    """Few rows and many, the kernels that read weights as they lie and the one that packs them, leading dimensions."""
+    rng = np.random.default_rng(5)
+    leads = (((), ()), ((2,), ()), ((), (3,)), ((2, 1), (1, 3)), ((2,), (2,)))
+    for d in design(rng, m=(1, 2, floats.FEW, floats.FEW + 1), k=(1, 0, 5, 40), n=(1, 7, 33), a=LAYOUTS, b=LAYOUTS,
+                    lead=leads, half=(True, False), bias=(True, False)):
+        a, b = (layout(rng, how, int(np.prod(lead)), *size).reshape(*lead, *size) for how, lead, size in (
+            (d.a, d.lead[0], (d.m, d.k)), (d.b, d.lead[1], (d.k, d.n))))
+        bias = normal(rng, d.n) if d.bias else None
+        b = b.astype(np.float16) if d.half else b
+        y = floats.matmul(a, b, bias)
+        wide = [0 if v is None else v.astype(np.float64) for v in (a, b, bias)]
+        allowed = (d.k + 2) * EPS * (np.abs(wide[0]) @ np.abs(wide[1]) + np.abs(wide[2]))
+        assert y.dtype == np.float32 and (np.abs(y - (wide[0] @ wide[1] + wide[2])) <= allowed).all(), d
+        if d.half:      # the sums of the values as float32, to the bit
+            assert y.tobytes() == floats.matmul(a, b.astype(np.float32), bias).tobytes(), d
 
 
 @pytest.mark.parametrize("isa", KERNELS)

@@ -1,167 +1,210 @@
-# Gradient of a convolution to its weight, over NHWC memory: products of two tables of pixels, tiles in registers.
+# Gradient of a convolution to its weight, over NHWC memory: dw = sum over pixels of (what a tap reads) times dy, tiles of dw
+# in registers. Each element is one chain of sums in the order of pixels, so results do not depend on threads or blocks.
 from cython.parallel cimport prange
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from tinyml._kernels.simd cimport *
 
-include "tile_f32.pxi"
-include "geometry.pxi"
+ctypedef float element
+ctypedef const float* row_t
+
+include "window.pxi"
 
 cdef enum:
-    BLOCK = 48      # input channels a thread takes at a time (a multiple of all tile heights)
-    CHUNK = 192     # pixels summed before a tile goes back to memory
+    CHUNK = 128     # pixels whose gradients (of a panel) stay in the first-level cache while the tiles of dw pass
+    TILES = 8       # tiles of a task: dy is read once for all of them
+    TAPS = 3        # taps of a depthwise tile
 
 
-cdef inline void grad_tile(int MR, int NV, const row_t* rows, Py_ssize_t k, Py_ssize_t pixels, const float* dy,
-                           float* acc_io) noexcept nogil:
-    """acc_io[MR][NV*LANES] += sum over pixels p of rows[p][k + i] * dy[p][NV*LANES]; MR, NV constants at every call."""
+cdef inline void grad_tile(int MR, int NV, const row_t* rows, Py_ssize_t at, Py_ssize_t pixels, const float* dy,
+                           Py_ssize_t ldy, Py_ssize_t columns, float* dw, Py_ssize_t ldw) noexcept nogil:
+    """dw[i][columns] += sum over pixels p of rows[p][at + i] * dy[p][columns], i < MR; MR, NV constants at every call."""
     cdef vecf acc[MAX_ROWS][WIDE]
     cdef vecf d[WIDE]
     cdef vecf x
     cdef Py_ssize_t p
-    cdef int i, j
+    cdef int i, j, n
     for i in range(MR):
         for j in range(NV):
-            acc[i][j] = vfload(acc_io + (i * NV + j) * LANES)
+            n = <int>columns - j * LANES
+            acc[i][j] = vfload_n(dw + i * ldw + j * LANES, n) if n > 0 else vfzero()
     for p in range(pixels):
         for j in range(NV):
-            d[j] = vfload(dy + (p * NV + j) * LANES)
+            d[j] = vfload(dy + j * LANES)
         for i in range(MR):
-            x = vfsplat(rows[p] + k + i)
+            x = vfsplat(rows[p] + at + i)
             for j in range(NV):
                 acc[i][j] = vfma(acc[i][j], x, d[j])
+        dy += ldy
     for i in range(MR):
         for j in range(NV):
-            vfstore(acc_io + (i * NV + j) * LANES, acc[i][j])
+            n = <int>columns - j * LANES
+            if n > 0:
+                vfstore_n(dw + i * ldw + j * LANES, acc[i][j], n)
 
 
-cdef inline void grad_rows(Py_ssize_t step, int full, int NV, const row_t* rows, Py_ssize_t k, Py_ssize_t pixels,
-                           const float* dy, float* acc) noexcept nogil:
-    """grad_tile for `step` rows: a full tile, half of one, 3 (the channels of an image) or 1."""
-    if step == full:
-        grad_tile(full, NV, rows, k, pixels, dy, acc)
-    elif step == full // 2:
-        grad_tile(full // 2, NV, rows, k, pixels, dy, acc)
-    elif step == 3:
-        grad_tile(3, NV, rows, k, pixels, dy, acc)
+cdef inline void grad_tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, Py_ssize_t at, Py_ssize_t pixels,
+                               const float* dy, Py_ssize_t ldy, Py_ssize_t columns, float* dw, Py_ssize_t ldw) noexcept nogil:
+    """grad_tile of a full tile for `nv` vectors, of 3 rows (the channels of an image) or of 1."""
+    if nv == WIDE:
+        if mr == ROWS:
+            grad_tile(ROWS, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        elif mr == 3:
+            grad_tile(3, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        else:
+            grad_tile(1, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+    elif nv == NARROW:
+        if mr == NARROW_ROWS:
+            grad_tile(NARROW_ROWS, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        elif mr == 3:
+            grad_tile(3, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        else:
+            grad_tile(1, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+    elif mr == MAX_ROWS:
+        grad_tile(MAX_ROWS, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
+    elif mr == 3:
+        grad_tile(3, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
     else:
-        grad_tile(1, NV, rows, k, pixels, dy, acc)
+        grad_tile(1, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
 
 
-cdef int grad_of_tap(const Geometry* g, const float* x, const float* zeros, const float* dy, Py_ssize_t N, Py_ssize_t nv,
-                     Py_ssize_t tap, Py_ssize_t k_first, Py_ssize_t k_count, float* out) noexcept nogil:
-    """out[k][N] = sum over output pixels of x[pixel read at tap][k_first + k] * dy[panel][pixel][:], k < k_count."""
-    cdef Py_ssize_t panel = nv * LANES, full = tile_rows(nv)
-    cdef Py_ssize_t pixels = g.images * g.oh * g.ow, first, count, p, at, part, n, k, step, left
-    cdef row_t rows[CHUNK]
-    cdef Walk walk = walk_from(g, 0)
-    cdef float* acc = <float*>calloc(((N + panel - 1) // panel) * panel * k_count, sizeof(float))
-    cdef float* a
+cdef struct Grad:
+    # everything a task needs beside its pixels
+    Sweep g
+    Py_ssize_t G, K, N              # K: input values of a tap
+    Py_ssize_t nv, panel, panels, blocks
+    const float* dy                 # [pixels][G*N]
+    float* dw                       # [G][taps][K][N]
+
+
+cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
+              Py_ssize_t index) noexcept nogil:
+    """One block of K of one tap, group and panel of N: adds the pixels first .. first+count. `tail` has the gradients of
+    the last panel, zeros behind N."""
+    cdef Py_ssize_t full = tile_rows(q.nv), block = index % q.blocks, tap, group, part, n, at, p, k, k1, ldy, offset
+    cdef Py_ssize_t columns, step, size = CHUNK, pixels
     cdef const float* d
-    if acc == NULL:
-        return 1
-    first = 0
-    while first < pixels:
-        count = min(<Py_ssize_t>CHUNK, pixels - first)
-        for p in range(count):
-            at = source(g, &walk, tap // g.kw, tap % g.kw)
-            rows[p] = (zeros if at < 0 else x + at * g.c) + k_first
-            walk_on(g, &walk)
-        for part in range((N + panel - 1) // panel):
-            n = part * panel
-            k = 0
-            while k < k_count:
-                a = acc + n * k_count + k * panel
-                d = dy + n * pixels + first * panel
-                left = k_count - k
-                step = full if left >= full else full // 2 if left >= full // 2 else 3 if left >= 3 else 1
-                if nv == WIDE:
-                    grad_rows(step, ROWS, WIDE, rows, k, count, d, a)
-                elif nv == NARROW:
-                    grad_rows(step, NARROW_ROWS, NARROW, rows, k, count, d, a)
-                else:
-                    grad_rows(step, MAX_ROWS, 1, rows, k, count, d, a)
-                k += step
-        first += count
-    for part in range((N + panel - 1) // panel):
-        n = part * panel
-        for k in range(k_count):
-            memcpy(out + k * N + n, acc + n * k_count + k * panel, min(panel, N - n) * sizeof(float))
-    free(acc)
+    index //= q.blocks
+    part = index % q.panels
+    index //= q.panels
+    tap = index % q.g.taps
+    group = index // q.g.taps
+    n = part * q.panel
+    columns = min(q.panel, q.N - n)
+    offset = q.g.offsets[tap] + group * q.K
+    for p in range((count + size - 1) // size):
+        at = p * size
+        pixels = min(size, count - at)
+        if columns == q.panel:
+            d = q.dy + (first + at) * q.G * q.N + group * q.N + n
+            ldy = q.G * q.N
+        else:
+            d = tail + (group * count + at) * q.panel
+            ldy = q.panel
+        k = block * TILES * full
+        k1 = min(k + TILES * full, q.K)
+        while k < k1:
+            step = full if k1 - k >= full else 3 if k1 - k >= 3 else 1
+            grad_tile_any(step, q.nv, rows + at, offset + k, pixels, d, ldy, columns,
+                          q.dw + ((group * q.g.taps + tap) * q.K + k) * q.N + n, q.N)
+            k += step
     return 0
 
 
-cdef int depthwise_grad(const Geometry* g, const float* x, const float* dy, Py_ssize_t c, Py_ssize_t ky, float* out,
-                        float* acc) noexcept nogil:
-    """One filter a channel: out[channel * taps + kx], LANES channels from c on: sums over pixels of x at tap (ky, kx) times dy; acc: kw vectors."""
-    cdef Walk walk = walk_from(g, 0)
-    cdef Py_ssize_t p, at, kx, i
-    cdef int n = <int>min(g.c - c, <Py_ssize_t>LANES)
+cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t c, Py_ssize_t pixels,
+                                const float* dy, Py_ssize_t C, float* dw, Py_ssize_t taps) noexcept nogil:
+    """dw[channel][i] += sum over pixels p of rows[p][offsets[i] + channel] * dy[p][channel], LANES channels, i < MR."""
+    cdef vecf acc[TAPS]
+    cdef float lanes[LANES]
     cdef vecf d
-    for kx in range(g.kw):
-        vfstore(acc + kx * LANES, vfzero())
-    for p in range(g.images * g.oh * g.ow):
-        d = vfload_n(dy + p * g.c + c, n)
-        for kx in range(g.kw):
-            at = source(g, &walk, ky, kx)
-            if at >= 0:
-                vfstore(acc + kx * LANES, vfma(vfload(acc + kx * LANES), vfload_n(x + at * g.c + c, n), d))
-        walk_on(g, &walk)
-    for kx in range(g.kw):
-        for i in range(n):
-            out[(c + i) * g.kh * g.kw + ky * g.kw + kx] = acc[kx * LANES + i]
+    cdef Py_ssize_t p, j
+    cdef int i, n = <int>min(C - c, <Py_ssize_t>LANES)
+    for i in range(MR):
+        for j in range(n):
+            lanes[j] = dw[j * taps + i]
+        acc[i] = vfload_n(lanes, n)
+    for p in range(pixels):
+        d = vfload_n(dy + p * C, n)
+        for i in range(MR):
+            acc[i] = vfma(acc[i], vfload(rows[p] + offsets[i] + c), d)
+    for i in range(MR):
+        vfstore(lanes, acc[i])
+        for j in range(n):
+            dw[j * taps + i] = lanes[j]
+
+
+cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c) noexcept nogil:
+    """A vector of channels from c on: all taps, pixels first .. first+count."""
+    cdef Py_ssize_t t = 0, C = q.g.c
+    cdef float* dw = q.dw + c * q.g.taps
+    while t < q.g.taps:
+        if q.g.taps - t >= TAPS:
+            depthwise_tile(TAPS, rows, q.g.offsets + t, c, count, q.dy + first * C + c, C, dw + t, q.g.taps)
+            t += TAPS
+        else:
+            depthwise_tile(1, rows, q.g.offsets + t, c, count, q.dy + first * C + c, C, dw + t, q.g.taps)
+            t += 1
     return 0
 
 
 def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] dy, float[:, :, :, ::1] dw,
-                           Py_ssize_t[::1] shape, int threads):
-    """dw[G][taps][K][N] = sum over output pixels p of x[pixel of p at tap][g*K + k] * dy[p][g*N + n]."""
-    cdef Geometry g = geometry(shape)
-    cdef Py_ssize_t G = dw.shape[0], taps = dw.shape[1], K = dw.shape[2], N = dw.shape[3]
-    cdef Py_ssize_t nv = panel_vectors(N), panel = nv * LANES, panels = (N + panel - 1) // panel
-    cdef Py_ssize_t pixels = g.images * g.oh * g.ow, unit, at, blocks = (K + BLOCK - 1) // BLOCK
-    cdef Py_ssize_t chunks = (pixels + CHUNK - 1) // CHUNK, group, failed = 0, units
-    cdef float* sums
-    cdef float* packed
-    cdef float* zeros
-    cdef const float* x_data
-    cdef const float* dy_data
-    cdef float* dw_data
-    if G * taps * K * N == 0:
+                           const Py_ssize_t[::1] shape, int threads):
+    """dw[G][taps][K][N] = sum over output pixels p of x[pixel of p at tap][g*K + k] * dy[p][g*N + n].
+
+    `shape` is the geometry (windows.sweep), in which taps side by side may count as one with more input values.
+    """
+    cdef Grad q
+    cdef Py_ssize_t step, room, entries, unit, units, first, count, at, tasks, tail_room, group, n, rest
+    cdef const float* x_data = NULL
+    cdef float* scratch
+    cdef float* tail
+    cdef row_t* rows
+    if dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] == 0:
         return
-    dw_data = &dw[0, 0, 0, 0]
-    if pixels == 0 or x.shape[1] == 0 or x.shape[2] == 0:
-        memset(dw_data, 0, G * taps * K * N * sizeof(float))
+    memset(&dw[0, 0, 0, 0], 0, dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] * sizeof(float))
+    if dy.shape[0] * dy.shape[1] * dy.shape[2] == 0:
         return
-    x_data = &x[0, 0, 0, 0]
-    dy_data = &dy[0, 0, 0, 0]
-    if K == 1 and N == 1:
-        units = (G + LANES - 1) // LANES * g.kh
-        sums = <float*>malloc(units * g.kw * LANES * sizeof(float))
-        if sums == NULL:
-            raise MemoryError(f"conv2d_grad_weight_f32: no memory for {units} x {g.kw} sums")
-        for unit in prange(units, nogil=True, num_threads=threads, schedule="static"):
-            depthwise_grad(&g, x_data, dy_data, unit // g.kh * LANES, unit % g.kh, dw_data, sums + unit * g.kw * LANES)
-        free(sums)
-        return
-    packed = <float*>malloc(panels * pixels * panel * sizeof(float))
-    zeros = <float*>calloc(K, sizeof(float))
-    if packed == NULL or zeros == NULL:
-        free(packed); free(zeros)
-        raise MemoryError(f"conv2d_grad_weight_f32: no memory for {pixels} x {N} packed gradients")
+    q.g = sweep_of(shape)
+    q.G = dw.shape[0]
+    q.K = dw.shape[1] * dw.shape[2] // q.g.taps
+    q.N = dw.shape[3]
+    q.nv = panel_vectors(q.N)
+    q.panel = q.nv * LANES
+    q.panels = (q.N + q.panel - 1) // q.panel
+    q.blocks = (q.K + TILES * tile_rows(q.nv) - 1) // (TILES * tile_rows(q.nv))
+    q.dy = &dy[0, 0, 0, 0]
+    q.dw = &dw[0, 0, 0, 0]
+    if x.shape[1] and x.shape[2] and x.shape[0]:
+        x_data = &x[0, 0, 0, 0]
+    step = rows_of_unit(&q.g, 1)
+    entries = step * q.g.ow + MAX_ROWS
+    room = scratch_of_unit(&q.g, step)
+    rest = (q.panels - 1) * q.panel         # columns in full panels where the last one is none
+    tail_room = 0 if q.g.depthwise or q.panels * q.panel == q.N else q.G * entries * q.panel
+    scratch = <float*>malloc((room + 1) * sizeof(float))
+    tail = <float*>malloc((tail_room + 1) * sizeof(float))
+    rows = <row_t*>malloc(entries * sizeof(row_t))
+    if scratch == NULL or tail == NULL or rows == NULL:
+        free(scratch); free(tail); free(rows)
+        raise MemoryError(f"conv2d_grad_weight_f32: no memory for {room} padded values and {tail_room} gradients")
+    units = (q.g.images * q.g.oh + step - 1) // step
     with nogil:
-        for group in range(G):
-            for unit in prange(panels * chunks, num_threads=threads, schedule="static"):
-                at = unit % chunks * CHUNK
-                pack_panel(dy_data + at * G * N + group * N + unit // chunks * panel, G * N, 1,
-                           min(<Py_ssize_t>CHUNK, pixels - at), min(panel, N - unit // chunks * panel), panel,
-                           packed + (unit // chunks * pixels + at) * panel)
-            for unit in prange(taps * blocks, num_threads=threads, schedule="dynamic"):
-                at = unit % blocks * BLOCK
-                failed += grad_of_tap(&g, x_data + group * K, zeros, packed, N, nv, unit // blocks, at,
-                                      min(<Py_ssize_t>BLOCK, K - at),
-                                      dw_data + ((group * taps + unit // blocks) * K + at) * N)
-    free(packed)
-    free(zeros)
-    if failed:
-        raise MemoryError(f"conv2d_grad_weight_f32: no memory for a tile of {K} x {N}")
+        for unit in range(units):
+            first = unit * step * q.g.ow
+            count = place(&q.g, x_data, 0, unit * step, min((unit + 1) * step, q.g.images * q.g.oh), scratch, rows)
+            if tail_room:
+                memset(tail, 0, q.G * count * q.panel * sizeof(float))
+                for group in range(q.G):
+                    for at in range(count):
+                        memcpy(tail + (group * count + at) * q.panel, q.dy + ((first + at) * q.G + group) * q.N + rest,
+                               (q.N - rest) * sizeof(float))
+            if q.g.depthwise:
+                for at in prange((q.g.c + LANES - 1) // LANES, num_threads=threads, schedule="static"):
+                    depthwise_task(&q, rows, first, count, at * LANES)
+            else:
+                tasks = q.G * q.g.taps * q.panels * q.blocks
+                for at in prange(tasks, num_threads=threads, schedule="static"):
+                    task(&q, rows, first, count, tail, at)
+    free(scratch)
+    free(tail)
+    free(rows)

@@ -150,21 +150,21 @@ class IntegerLayer:
         taken = flat[:, : self.n, :, : kh * kw // taps * self.k]
         return np.ascontiguousarray(taken.reshape(groups * self.n, kh, kw, self.k).transpose(0, 3, 1, 2))
 
-    def _call(self, x: np.ndarray, dtype) -> tuple[np.ndarray, np.ndarray, int]:
-        shape, out = sweep(x.shape, self.window, None, self.depthwise, 4)
-        y = np.empty((*out, self.n * self.groups), dtype)
+    def _call(self, x: np.ndarray, dtype, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+        shape, size = sweep(x.shape, self.window, None, self.depthwise, 4)
+        y = np.empty((*size, self.n * self.groups), dtype) if out is None else out
         return y, shape, threads_for(y.size * self.k * self.window.taps // 4)
 
-    def codes(self, x: np.ndarray) -> np.ndarray:
+    def codes(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Unsigned codes to unsigned codes; equations (4) and (5)."""
         if self.requant.rounding == "double":
             acc = self.accumulators(x)
-            y = np.empty(acc.shape, np.uint8)
+            y = np.empty(acc.shape, np.uint8) if out is None else out
             r = self.requant
             self.kernels.requantize_double(acc.reshape(-1, acc.shape[-1]), self.m, self.s, r.zero_point + 128,
                                            r.lo + 128, r.hi + 128, y.reshape(-1, acc.shape[-1]), threads_for(y.size))
             return y
-        y, shape, threads = self._call(x, np.uint8)
+        y, shape, threads = self._call(x, np.uint8, out)
         r = self.requant
         self.kernels.product_int8(x, self.weight, self.bias, self.block, y, shape, self.n, self.zero_point + 128,
                                   self.saturate, r.lo + 128, r.hi + 128, threads)
@@ -186,10 +186,13 @@ class IntegerLayer:
         return y
 
 
-def quantize(x: np.ndarray, scale: float, zero_point: int) -> tuple[np.ndarray, int]:
+# Where a function takes `out`, the result is written there: contiguous, of the result's shape and dtype.
+
+
+def quantize(x: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int]:
     """Float32 of any layout to unsigned codes of the same shape, and the number of NaNs; equation (7)."""
     x = np.asarray(x, np.float32, order="C")
-    y = np.empty(x.shape, np.uint8)
+    y = np.empty(x.shape, np.uint8) if out is None else out
     nans = active.quantize(x.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * x.size))
     return y, nans
 
@@ -203,60 +206,61 @@ def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return y.reshape(x.shape), scale
 
 
-def dequantize(u: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+def dequantize(u: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> np.ndarray:
     """Unsigned codes to float32 of the same shape; equation (1)."""
     u = np.asarray(u, order="C")
-    y = np.empty(u.shape, np.float32)
+    y = np.empty(u.shape, np.float32) if out is None else out
     active.dequantize(u.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * u.size))
     return y
 
 
-def lookup(u: np.ndarray, table: np.ndarray) -> np.ndarray:
+def lookup(u: np.ndarray, table: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """table[u] for a table of 256 unsigned codes."""
     u = np.asarray(u, order="C")
-    y = np.empty(u.shape, np.uint8)
+    y = np.empty(u.shape, np.uint8) if out is None else out
     active.lookup(u.reshape(-1), table, y.reshape(-1), threads_for(16 * u.size))
     return y
 
 
 def _stretched(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both of the shape they broadcast to, contiguous; what has that shape already is not copied."""
-    a, b = np.broadcast_arrays(a, b)
+    if a.shape != b.shape:
+        a, b = np.broadcast_arrays(a, b)
     return np.asarray(a, order="C"), np.asarray(b, order="C")
 
 
 def add(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multipliers: tuple[int, int], shift: int,
-        zero_point: int, lo: int, hi: int) -> np.ndarray:
+        zero_point: int, lo: int, hi: int, out: np.ndarray | None = None) -> np.ndarray:
     """Sum of two code tensors that broadcast, requantized with one rounding; multipliers of either sign; equation (8)."""
     a, b = _stretched(a, b)
-    y = np.empty(a.shape, np.uint8)
+    y = np.empty(a.shape, np.uint8) if out is None else out
     active.add_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, *multipliers, shift,
                      zero_point + 128, lo + 128, hi + 128, y.reshape(-1), threads_for(16 * a.size))
     return y
 
 
 def mul(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multiplier: int, shift: int, zero_point: int, lo: int,
-        hi: int) -> np.ndarray:
+        hi: int, out: np.ndarray | None = None) -> np.ndarray:
     """Product of two code tensors that broadcast, requantized with one rounding; equation (8)."""
     a, b = _stretched(a, b)
-    y = np.empty(a.shape, np.uint8)
+    y = np.empty(a.shape, np.uint8) if out is None else out
     active.mul_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, multiplier, shift,
                      zero_point + 128, lo + 128, hi + 128, y.reshape(-1), threads_for(16 * a.size))
     return y
 
 
-def max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Largest code of each window, NHWC; windows from `windows.spans`."""
     u = np.asarray(u, order="C")
-    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8)
+    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8) if out is None else out
     active.max_pool_int8(u, rows, columns, y, threads_for(16 * u.size))
     return y
 
 
 def avg_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, m: np.ndarray, shift: np.ndarray, zero_in: int,
-             zero_out: int) -> np.ndarray:
+             zero_out: int, out: np.ndarray | None = None) -> np.ndarray:
     """Mean of each window as codes, NHWC, multipliers m * 2^-shift [OH][OW]; equation (8)."""
     u = np.asarray(u, order="C")
-    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8)
+    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8) if out is None else out
     active.avg_pool_int8(u, rows, columns, m, shift, zero_in + 128, zero_out + 128, y, threads_for(16 * u.size))
     return y

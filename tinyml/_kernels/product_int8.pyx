@@ -18,6 +18,9 @@ include "window.pxi"
 
 cdef enum:
     QUAD = 4 * LANES        # codes that one narrowing makes
+    # Weights stream from the second-level cache while a tile runs: asking for them 1 KB ahead made tiles of 6 x 4 vectors
+    # 5% faster (512 bytes and 2 KB: less)
+    AHEAD = 1024
 
 
 cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t K4,
@@ -39,6 +42,7 @@ cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offse
         for k in range(K4):
             for j in range(NV):
                 y[j] = vload(b + 4 * j * LANES)
+                vfetch(b + 4 * j * LANES + AHEAD)
             for i in range(MR):
                 x = vsplat4(rows[i] + at)
                 for j in range(NV):

@@ -19,31 +19,15 @@ def gemm_f32(a, b, bias, c, threads):
         c += bias
 
 
-def _sources(shape):
-    """Input row and column that each tap reads at each output row and column, -1 for padding; see geometry.pxi."""
-    _, h, w, _, oh, ow, kh, kw, sh, sw, ph, pw, dh, dw, transposed = (int(v) for v in shape[:15])
-
-    def along(size, outputs, taps, stride, padding, dilation):
-        o, t = np.arange(outputs)[None, :], np.arange(taps)[:, None]
-        if transposed:
-            i = o + padding - t * dilation
-            i = np.where((i >= 0) & (i % stride == 0), i // stride, -1)
-        else:
-            i = o * stride - padding + t * dilation
-        return np.where((i >= 0) & (i < size), i, -1)
-
-    rows, columns = along(h, oh, kh, sh, ph, dh), along(w, ow, kw, sw, pw, dw)
-    return [(rows[t // kw], columns[t % kw]) for t in range(kh * kw)]
+def rows_f32(x, w, bias, y, threads):
+    """y = x @ w^T + bias, w [S][N][K]."""
+    gemm_f32(x, w.swapaxes(1, 2), bias, y, threads)
 
 
-def _read(x, rows, columns, padding):
-    """x [B][H][W][C] at rows x columns, `padding` where either is -1."""
-    if x.shape[1] == 0 or x.shape[2] == 0:
-        return np.full((x.shape[0], len(rows), len(columns), x.shape[3]), padding, x.dtype)
-    picked = x[:, rows[:, None], columns[None, :]]
-    outside = (rows < 0)[:, None] | (columns < 0)[None, :]
-    picked[:, outside] = padding
-    return picked
+def rows_f16(x, w, bias, y, threads):
+    """The same by float16 weights, which arrive as their bits."""
+    with np.errstate(invalid="ignore"):     # signalling NaNs
+        rows_f32(x, w.view(np.float16).astype(x.dtype), bias, y, threads)
 
 
 def _reads(x, shape, fill, values):
@@ -100,12 +84,14 @@ def product_f32(x, packed, bias, lo, hi, y, shape, threads):
 
 
 def conv2d_grad_weight_f32(x, dy, dw, shape, threads):
-    """dw[group][tap] = sum over output pixels of outer(x at the tap, dy)."""
-    groups, _, k, n = dw.shape
-    for t, (rows, columns) in enumerate(_sources(shape)):
-        picked = _read(x, rows, columns, 0)
+    """dw[group][tap] = sum over output pixels of outer(what the tap reads, dy)."""
+    groups, taps, k, n = dw.shape
+    values = taps * k // (len(shape) - 16)      # taps side by side may be read as one
+    parts = dw.reshape(groups, len(shape) - 16, values, n)
+    for t, read in enumerate(_reads(x, shape, 0, (groups - 1) * k + values)):
         for g in range(groups):
-            dw[g, t] = np.tensordot(picked[..., g * k : (g + 1) * k], dy[..., g * n : (g + 1) * n], ([0, 1, 2], [0, 1, 2]))
+            parts[g, t] = np.tensordot(read[..., g * k : g * k + values], dy[..., g * n : (g + 1) * n],
+                                       ([0, 1, 2], [0, 1, 2]))
 
 
 def product_int8_i32(x, weight, bias, y, shape, N, zero_point, threads):

@@ -17,6 +17,7 @@
    vcodes(a, b, c, d, lo, hi)   4*LANES bytes clamp(x + 128, lo, hi), 0 <= lo <= hi <= 255, in the order of interleave4
    vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
    vfclamp(v, lo, hi)           NaN stays NaN
+   vfload_half(p)               LANES float16 values as floats, exactly
 
    OFFSET is 0 where the instructions multiply unsigned by signed bytes, and 128 where signed by signed. It is constant for
    an instruction set, so integers.py takes it back when it folds the bias. */
@@ -63,6 +64,7 @@ typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }
+static inline void vfetch(const void *p) { __builtin_prefetch(p); }    /* into the caches; p may be anywhere */
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
 static inline void vfstore(void *p, vecf v) { memcpy(p, &v, sizeof v); }
@@ -71,6 +73,15 @@ static inline vecf vfzero(void) { return (vecf){0}; }
 static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
 static inline vec vodd(vec v) { return (vec)((vecu64)v >> 32); }    /* lanes 1, 3, ... in the places of 0, 2, ... */
+/* sum of the lanes: the halves of the vector added, then the halves of that, ... */
+static inline float vfsum(vecf v) {
+  typedef float quarter __attribute__((vector_size(16)));
+  quarter q[LANES / 4];
+  memcpy(q, &v, sizeof v);
+  for (int half = LANES / 8; half; half /= 2)
+    for (int i = 0; i < half; i++) q[i] += q[i + half];
+  return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
+}
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
 
 /* n (or more) float lanes: the tail of a row whose length is no multiple of LANES */
@@ -92,6 +103,13 @@ static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
 
 /* the 4 codes at p in each lane, less OFFSET */
 static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }
+
+/* vfload_half where n (or more) values may be read, zeros for the rest */
+static inline vecf vfload_half_n(const uint16_t *p, int n) {
+  uint16_t tail[LANES] = {0};
+  if (n < LANES) { memcpy(tail, p, (size_t)n * sizeof *p); p = tail; }
+  return vfload_half(p);
+}
 
 static inline vec64 saturate32(vec64 x) {
   const vec64 top = (vec64){0} + INT32_MAX, bottom = (vec64){0} + INT32_MIN;

@@ -1,5 +1,5 @@
 # The vector words of simd.h, as Cython sees them.
-from libc.stdint cimport int32_t, int8_t, uint8_t
+from libc.stdint cimport int32_t, int8_t, uint16_t, uint8_t
 
 cdef extern from "simd.h" nogil:
     ctypedef struct vec:
@@ -18,6 +18,7 @@ cdef extern from "simd.h" nogil:
     Py_ssize_t tile_rows(Py_ssize_t) noexcept
     vec vload(const void*) noexcept
     void vstore(void*, vec) noexcept
+    void vfetch(const void*) noexcept
     vec vzero() noexcept
     vec vsplat4(const void*) noexcept
     vec vdot4(vec, vec, vec) noexcept
@@ -28,6 +29,8 @@ cdef extern from "simd.h" nogil:
     vecf vfadd(vecf, vecf) noexcept
     vecf vfma(vecf, vecf, vecf) noexcept
     vecf vfload_n(const float*, int) noexcept
+    vecf vfload_half_n(const uint16_t*, int) noexcept
+    float vfsum(vecf) noexcept
     void vfstore_n(float*, vecf, int) noexcept
     void interleave4(const uint8_t*, const uint8_t*, const uint8_t*, const uint8_t*, vec*) noexcept
     void requant4(const int32_t*, const char*, Py_ssize_t, Py_ssize_t, int, int, int, int, uint8_t*) noexcept

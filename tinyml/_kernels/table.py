@@ -29,6 +29,7 @@ ISAS = {
 # One row a kernel file: its functions. Each has a twin of the same name and signature in reference.py.
 KERNELS = {
     "gemm_f32": ("gemm_f32",),
+    "rows_f32": ("rows_f32", "rows_f16"),
     "product_f32": ("pack_f32", "product_f32"),
     "conv_grad_f32": ("conv2d_grad_weight_f32",),
     "product_int8": ("product_int8", "product_int8_f32", "product_int8_i32"),

@@ -31,34 +31,6 @@ class Window:
                      for n, k, s, p, d in zip((h, w), self.size, self.stride, self.padding, self.dilation))
 
 
-def _coordinates(size: int, outputs: int, taps: int, stride: int, padding: int, dilation: int,
-                 transposed: bool) -> np.ndarray:
-    """Input coordinate that each output coordinate reads at each tap, -1 for padding; [outputs][taps]."""
-    o, t = np.arange(max(outputs, 0))[:, None], np.arange(taps)[None, :]
-    if transposed:
-        i = o + padding - t * dilation
-        i = np.where((i >= 0) & (i % stride == 0), i // stride, -1)
-    else:
-        i = o * stride - padding + t * dilation
-    return np.where((i >= 0) & (i < size), i, -1)
-
-
-@lru_cache(maxsize=1024)
-def geometry(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | None = None):
-    """The sizes that geometry.pxi reads, the tables of input rows and columns, and (images, height, width) of the output.
-
-    `shape` is the NHWC shape that is read; with `transposed` (height, width of the layer's input) it is the shape of the
-    gradient of the layer's output, and the result is the gradient to its input.
-    """
-    b, h, w, c = shape
-    oh, ow = transposed or window.output(h, w)
-    sizes = (b, h, w, c, oh, ow, *window.size, *window.stride, *window.padding, *window.dilation, transposed is not None)
-    rows, columns = (_coordinates(*each, transposed is not None) for each in zip(
-        (h, w), (oh, ow), window.size, window.stride, window.padding, window.dilation))
-    rows = np.where(rows < 0, -1, rows * w)
-    return np.concatenate([sizes, rows.ravel(), columns.ravel()]).astype(np.intp), (b, oh, ow)
-
-
 @lru_cache(maxsize=1024)
 def sweep(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | None = None, depthwise: bool = False,
           multiple: int = 1):

@@ -45,3 +45,5 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
   /* of two values one of which is NaN, max and min give the second */
   return (vecf)_mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), (__m256)v));
 }
+
+static inline vecf vfload_half(const uint16_t *p) { return (vecf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }

@@ -54,3 +54,14 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
   }
   return v;
 }
+
+static inline vecf vfload_half(const uint16_t *p) {
+  /* exponent and fraction in their places are the value times 2^-112, subnormals too; the largest exponent is infinity or NaN */
+  vec h, bits;
+  vecf value;
+  for (int i = 0; i < LANES; i++) h[i] = p[i];
+  bits = (h & 0x7fff) << 13;
+  value = (vecf)bits * 0x1p112f;
+  bits = (vec)value | ((h & 0x8000) << 16) | (((h & 0x7c00) == 0x7c00) & 0x7f800000);
+  return (vecf)bits;
+}

@@ -50,3 +50,5 @@ static inline vec vunlace(vec v) { return v; }
 static inline vecf vfclamp(vecf v, float lo, float hi) {
   return (vecf)vminq_f32(vdupq_n_f32(hi), vmaxq_f32(vdupq_n_f32(lo), (float32x4_t)v));
 }
+
+static inline vecf vfload_half(const uint16_t *p) { return (vecf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
