@@ -64,7 +64,8 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
                 raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would "
                                  "take a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
             wide = _F64 if _F64 in floats else _F32
-            arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide else a for a in arrays]
+            arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide and not (
+                a.dtype == _F16 and i in op.reads_half) else a for i, a in enumerate(arrays)]
         result = op.forward(context, *arrays, **attrs)
         output = Tensor._of(result.astype(_F16) if half and result.dtype == _F32 else result)
     module = state.modules[-1] if state.modules else None

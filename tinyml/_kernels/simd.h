@@ -6,18 +6,27 @@
    simd/, one short file an instruction set, and each file has all of these:
 
    vfma(acc, a, b)              acc + a * b: one rounding where the instruction exists, two in plain C
-   vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 unsigned by 4 signed bytes, exactly (no 16-bit
-                                saturation)
-   vmac(acc, u, w)              acc + u * w of LANES unsigned by LANES signed bytes in memory
+   vless_offset(u)              4*LANES codes less OFFSET
+   vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 codes less OFFSET by 4 signed bytes, exactly (no
+                                16-bit saturation); u comes from vsplat4 or interleave4, which take OFFSET off
+   interleave4(p0, p1, p2, p3, u)    4*LANES codes at each pointer to u[4], the 4 codes of a channel in one lane. Lane i of
+                                u[q] has channel 16 * (i / 4) + 4 * q + i % 4: bytes never leave their 128 bits
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
-   vstore_codes(out, y, lo, hi, n)   stores clamp(y, lo, hi) + 128 as n (or, where n is larger, LANES) bytes
+   vmerge(even, odd)            int32 lanes from the low halves of 64-bit lanes
+   vcodes(a, b, c, d, lo, hi)   4*LANES bytes clamp(x + 128, lo, hi), 0 <= lo <= hi <= 255, in the order of interleave4
+   vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
+   vfclamp(v, lo, hi)           NaN stays NaN
+   vfload_half(p)               LANES float16 values as floats, exactly
    vfload_or(p, n, fill), vfstore_n(p, v, n)   the first n lanes (all where n is larger); a lane not loaded is that of fill
    vfmin(a, b), vfmax(a, b)     a < b ? a : b and a > b ? a : b, so b where either is NaN
    vfround(x)                   the nearest whole number, ties to even
    vfscale(x, n)                x * 2^n for |x| in [0.5, 2] and whole n in [-200, 200], rounded once: subnormal, 0 or inf too
    vfinverse(x)                 1 / x for x in [1, 2^60], off by at most one ulp
-   vwiden(x)                    the lanes as doubles */
+   vwiden(x)                    the lanes as doubles
+
+   OFFSET is 0 where the instructions multiply unsigned by signed bytes, and 128 where signed by signed. It is constant for
+   an instruction set, so integers.py takes it back when it folds the bias. */
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -27,17 +36,21 @@
 /* A tile is ROWS x (WIDE vectors) or, for few output channels, twice the rows by half the vectors: as many accumulators as
    fit the registers beside one row of B and one broadcast. By one vector it is 16 rows: compilers unroll no loop of more,
    and with the accumulators in memory (24 rows) 16 channels ran at a third of the speed. */
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #define WORDS "simd/avx512.h"
-enum { LANES = 16, ROWS = 6, WIDE = 4 };
+enum { LANES = 16, ROWS = 6, WIDE = 4, OFFSET = 0 };
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define WORDS "simd/avx2.h"
-enum { LANES = 8, ROWS = 6, WIDE = 2 };
+enum { LANES = 8, ROWS = 6, WIDE = 2, OFFSET = 0 };
+#elif defined(SIMD_NEON)        /* of table.py: the compiler's own __ARM_NEON is set for the baseline too */
+#include <arm_neon.h>
+#define WORDS "simd/neon.h"
+enum { LANES = 4, ROWS = 6, WIDE = 4, OFFSET = 128 };
 #else
 #define WORDS "simd/c.h"
-enum { LANES = 4, ROWS = 6, WIDE = 2 };
+enum { LANES = 4, ROWS = 6, WIDE = 2, OFFSET = 0 };
 #endif
 enum { NARROW = WIDE / 2, NARROW_ROWS = 2 * ROWS, MAX_PANEL = WIDE * LANES };   /* a tile has up to ROWS * MAX_PANEL values */
 enum { MAX_ROWS = WIDE == 4 ? 16 : NARROW_ROWS };
@@ -59,7 +72,7 @@ typedef struct { vecd low, high; } vecdd;       /* LANES doubles */
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }
-static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return (vec){0} + x; }
+static inline void vfetch(const void *p) { __builtin_prefetch(p); }    /* into the caches; p may be anywhere */
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
 static inline void vfstore(void *p, vecf v) { memcpy(p, &v, sizeof v); }
@@ -68,20 +81,22 @@ static inline vecf vfzero(void) { return (vecf){0}; }
 static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
 static inline vecf vfset(float x) { return x - (vecf){0}; }
+static inline vec vodd(vec v) { return (vec)((vecu64)v >> 32); }    /* lanes 1, 3, ... in the places of 0, 2, ... */
+/* sum of the lanes: the halves of the vector added, then the halves of that, ... */
+static inline float vfsum(vecf v) {
+  typedef float quarter __attribute__((vector_size(16)));
+  quarter q[LANES / 4];
+  memcpy(q, &v, sizeof v);
+  for (int half = LANES / 8; half; half /= 2)
+    for (int i = 0; i < half; i++) q[i] += q[i + half];
+  return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
+}
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
 
 /* For instruction sets without a 64-bit arithmetic shift: x + 2^63 shifted logically, 2^(63-s) taken off again */
 static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
   return (vec64)(((vecu64)x ^ ((vecu64){0} + (1ULL << 63))) >> (vecu64)s) - back;
 }
-/* For instruction sets without a narrowing store of part of a vector */
-static inline void store_codes_by_lane(uint8_t *out, vec y, vec lo, vec hi, int n) {
-  vec below = y < lo, above = y > hi;
-  y = (y & ~below) | (lo & below);
-  y = ((y & ~above) | (hi & above)) + 128;
-  for (int i = 0; i < (n < LANES ? n : LANES); i++) out[i] = (uint8_t)y[i];
-}
-
 /* For instruction sets without a scaling instruction: by two powers of two, of which the first is exact */
 static inline vecf scale_twice(vecf x, vecf n) {
   vec whole = __builtin_convertvector(n, vec), half = whole >> 1;
@@ -92,11 +107,14 @@ static inline vecf scale_twice(vecf x, vecf n) {
 
 static inline vecf vfload_n(const float *p, ptrdiff_t n) { return vfload_or(p, n, vfzero()); }
 
-/* vmac where n (or more) of the bytes u may be read; w has LANES */
-static inline vec vmac_n(vec acc, const uint8_t *u, const int8_t *w, int n) {
-  uint8_t tail[LANES];
-  if (n < LANES) { memset(tail, 0, LANES); memcpy(tail, u, (size_t)n); u = tail; }
-  return vmac(acc, u, w);
+/* the 4 codes at p in each lane, less OFFSET */
+static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }
+
+/* vfload_half where n (or more) values may be read, zeros for the rest */
+static inline vecf vfload_half_n(const uint16_t *p, int n) {
+  uint16_t tail[LANES] = {0};
+  if (n < LANES) { memcpy(tail, p, (size_t)n * sizeof *p); p = tail; }
+  return vfload_half(p);
 }
 
 static inline vec64 saturate32(vec64 x) {
@@ -106,18 +124,35 @@ static inline vec64 saturate32(vec64 x) {
   return (x & ~under) | (bottom & under);
 }
 
-/* Requantization of one vector of accumulators, design (5): y = clamp((acc * m + addend) >> s, lo, hi) + 128 as bytes.
-   `p` points to the parameters of these LANES channels, as `requant_block` in integers.py lays them out:
-   m int32[LANES], lo int32[LANES], hi int32[LANES], then for even and for odd lanes addend int64, s int64, 2^(63-s) int64.
-   The 64-bit result is saturated to int32 before the clamp only where `wide` says that it can leave int32. */
-static inline void requant(const int32_t *acc, const char *p, int wide, uint8_t *out, int n) {
+/* Requantization of one vector of accumulators, design (5): (acc * m + addend) >> s, not yet clamped. `p` points to the
+   parameters of these LANES channels, as `requant_block` in integers.py lays them out: m int32[LANES], then for even and for
+   odd lanes addend int64, s int64, 2^(63-s) int64. The 64-bit result is saturated to int32 only where `wide` says that it
+   can leave int32. */
+static inline vec requant(const int32_t *acc, const char *p, int wide) {
   enum { SIZE = sizeof(vec64) };
-  const vec low32 = (vec)((vec64){0} + 0xffffffffLL);
-  const char *q = p + 3 * SIZE, *r = q + 3 * SIZE;
-  vec a = vload(acc), m = vload(p);
-  vec64 even = vmul_even(a, m) + vload64(q), odd = vmul_even((vec)((vecu64)a >> 32), (vec)((vecu64)m >> 32)) + vload64(r);
+  const char *q = p + SIZE, *r = q + 3 * SIZE;
+  vec a = vload(acc);
+  /* a load 4 bytes on has the odd lanes of m in the even ones */
+  vec64 even = vmul_even(a, vload(p)) + vload64(q), odd = vmul_even(vodd(a), vload(p + 4)) + vload64(r);
   even = vshift64(even, vload64(q + SIZE), vload64(q + 2 * SIZE));
   odd = vshift64(odd, vload64(r + SIZE), vload64(r + 2 * SIZE));
   if (wide) { even = saturate32(even); odd = saturate32(odd); }
-  vstore_codes(out, ((vec)even & low32) | (vec)((vecu64)odd << 32), vload(p + SIZE), vload(p + 2 * SIZE), n);
+  return vmerge(even, odd);
+}
+/* Codes of four vectors of accumulators, whose parameters repeat after nv (1, 2 or 4) of `bytes` each; laced: the
+   accumulators, and so the parameters, have the order of interleave4. */
+static inline void requant4(const int32_t *acc, const char *p, ptrdiff_t nv, ptrdiff_t bytes, int wide, int lo, int hi,
+                            int laced, uint8_t *out) {
+  ptrdiff_t one = nv > 1 ? bytes : 0, two = nv > 2 ? 2 * bytes : 0;
+  vec a = requant(acc, p, wide), b = requant(acc + LANES, p + one, wide);
+  vec c = requant(acc + 2 * LANES, p + two, wide), d = requant(acc + 3 * LANES, p + one + two, wide);
+  vec y = vcodes(a, b, c, d, lo, hi);
+  vstore(out, laced ? y : vunlace(y));
+}
+/* 4*LANES accumulators from the order of interleave4 to that of channels */
+static inline void unlace(int32_t *acc) {
+  int32_t in[4 * LANES];
+  memcpy(in, acc, sizeof in);
+  for (int q = 0; q < 4; q++)
+    for (int i = 0; i < LANES; i++) acc[16 * (i / 4) + 4 * q + i % 4] = in[q * LANES + i];
 }

@@ -3,27 +3,35 @@
 It imports nothing, so that setup.py can run it before anything is built.
 """
 
-# Instruction sets, best first: the flags that compile a kernel for one, and the CPU features it needs.
+X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+_AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+_AVX512 = [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
+_AVX2_FEATURES = ("avx2", "fma", "f16c")
+_AVX512_FEATURES = (*_AVX2_FEATURES, "avx512f", "avx512bw", "avx512vl", "avx512dq")
+
+# Instruction sets, best first: the machines that have them (all, where none is named), the flags that compile a kernel for
+# one, and the CPU features it needs. One that `extends` another has a better dot product of bytes and nothing else: only
+# the kernels of DOT4 are compiled for it, the others are those of the set it extends. Tile sizes are in simd.h.
 # "baseline" is plain C: whatever the compiler's default is, on any machine.
 ISAS = {
-    "avx512_vnni": {
-        "machines": ("x86_64", "amd64"),
-        "flags": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx2", "-mfma",
-                  "-mprefer-vector-width=512"],
-        "features": ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
-    },
-    "avx2": {"machines": ("x86_64", "amd64"), "flags": ["-mavx2", "-mfma"], "features": ("avx2", "fma")},
+    "avx512_vnni": {"machines": X86, "flags": [*_AVX512, "-mavx512vnni"],
+                    "features": (*_AVX512_FEATURES, "avx512vnni"), "extends": "avx512"},
+    "avx512": {"machines": X86, "flags": _AVX512, "features": _AVX512_FEATURES},
+    "avx_vnni": {"machines": X86, "flags": [*_AVX2, "-mavxvnni"], "features": (*_AVX2_FEATURES, "avxvnni"),
+                 "extends": "avx2"},
+    "avx2": {"machines": X86, "flags": _AVX2, "features": _AVX2_FEATURES},
+    "neon_dotprod": {"machines": ARM, "flags": ["-DSIMD_NEON", "-march=armv8.2-a+dotprod"],
+                     "features": ("asimd", "asimddp"), "extends": "neon"},
+    "neon": {"machines": ARM, "flags": ["-DSIMD_NEON"], "features": ("asimd",)},
     "baseline": {"machines": (), "flags": [], "features": ()},
 }
-
-# Kernels of functions that are long chains of instructions, each waiting for the one before: the compiler shall interleave
-# those of several vectors (GELU in AVX-512 takes 25% less time; with 16 registers there is no room to)
-INTERLEAVED = ("pointwise_f32", "softmax_f32")
 
 # One row a kernel file: its functions. Each has a twin of the same name and signature in reference.py.
 KERNELS = {
     "gemm_f32": ("gemm_f32",),
-    "conv_f32": ("conv2d_f32", "conv2d_grad_weight_f32"),
+    "rows_f32": ("rows_f32", "rows_f16"),
+    "product_f32": ("pack_f32", "product_f32"),
+    "conv_grad_f32": ("conv2d_grad_weight_f32",),
     "product_int8": ("product_int8", "product_int8_f32", "product_int8_i32"),
     "codes_int8": ("quantize", "quantize_rows", "dequantize", "lookup", "requantize_double", "add_codes",
                    "mul_codes"),
@@ -37,8 +45,27 @@ KERNELS = {
                       "relu_grad_f32", "fake_quantize_f32"),
     "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
+# Those with dot products of bytes.
+DOT4 = ("product_int8", "probe")
+# Those whose functions are long chains of instructions, each waiting for the one before.
+CHAINS = ("pointwise_f32", "softmax_f32")
 
 
 def isas_for(machine: str) -> list[str]:
     """Instruction sets that are compiled on a machine of this name (platform.machine()), best first."""
     return [name for name, isa in ISAS.items() if not isa["machines"] or machine.lower() in isa["machines"]]
+
+
+def home(isa: str, kernel: str) -> str:
+    """The instruction set whose compiled `kernel` runs for `isa`: itself, or the one it extends."""
+    return isa if kernel in DOT4 else ISAS[isa].get("extends", isa)
+
+
+def flags(isa: str, kernel: str) -> list[str]:
+    """The flags that compile `kernel` for `isa`.
+
+    In AVX-512 the compiler is to interleave the chains of several vectors: GELU then takes 25% less time. With the 16
+    registers of AVX2 there is no room to.
+    """
+    interleave = ["-fschedule-insns"] if isa == "avx512" and kernel in CHAINS else []
+    return [*ISAS[isa]["flags"], *interleave]

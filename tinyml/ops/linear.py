@@ -124,6 +124,7 @@ class Linear(Op):
     name = "linear"
     one_precision = True
     stored = (1,)
+    reads_half = (1,)
     int8 = "lower"
 
     @staticmethod

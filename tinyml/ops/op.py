@@ -87,6 +87,7 @@ class Op:
         one_precision: refuses float64 beside another float dtype.
         surrogate: its backward is no derivative, on purpose; gradient checks leave it out.
         stored: positions of operands that may be weights stored as float16: they do not make the result float16.
+        reads_half: those of them that forward takes as float16, without a float32 copy.
         int8: the rule in integer plans: "codes" (works on codes as they are: shape ops, max-pool), "table" (pointwise: a
             256-entry table derived from forward), "lower" (has a `lower`), or None (a float island).
     """
@@ -97,6 +98,7 @@ class Op:
     one_precision: ClassVar[bool] = False
     surrogate: ClassVar[bool] = False
     stored: ClassVar[tuple[int, ...]] = ()
+    reads_half: ClassVar[tuple[int, ...]] = ()
     int8: ClassVar[str | None] = None
 
     def __init_subclass__(cls) -> None:
