@@ -1,5 +1,6 @@
-# Integer products and convolutions: acc = bias + sum u * w over unsigned codes u = q + 128 and signed weights w,
+# Integer products and convolutions: acc = bias + sum (u - OFFSET) * w over unsigned codes u = q + 128 and signed weights w,
 # exact in int32, then requantized in the tile's epilogue. Memory is NHWC; linear is a 1x1 window over images of one pixel.
+# OFFSET belongs to the instruction set (simd.h); below, x stands for the codes less OFFSET.
 #
 # Weights arrive packed as [G][panels][taps][K4][panel][4], zeros beyond K and N, see integers.py. Reading 4 codes at a time
 # runs up to 3 bytes past a window: the packed zeros there make them harmless, and scratch has room behind it.
@@ -305,3 +306,8 @@ def panel_for(Py_ssize_t n) -> int:
 def lanes() -> int:
     """int32 lanes of a vector."""
     return LANES
+
+
+def offset() -> int:
+    """What products take off each code: 0, or 128 where the instructions multiply signed by signed bytes."""
+    return OFFSET
