@@ -90,7 +90,7 @@ def extensions() -> list[Extension]:
             source = generated / isa / f"{name}.c"
             source.parent.mkdir(exist_ok=True)
             shutil.copy2(generated / KERNELS / f"{name}.c", source)
-            found.append(extension(f"tinyml._kernels.{isa}.{name}", source, flags))
+            found.append(extension(f"tinyml._kernels.{isa}.{name}", source, table["flags"](isa, name)))
     return found
 
 

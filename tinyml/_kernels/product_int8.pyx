@@ -79,6 +79,12 @@ cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const
         tile(MAX_ROWS / 2, 1, rows, offsets, taps, K4, b, bias, out)
 
 
+cdef inline Py_ssize_t rows_of_tile(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
+    """Rows of the next tile where `left` are left: a full tile, half of one, or 1."""
+    cdef Py_ssize_t full = tile_rows(nv)
+    return 1 if left == 1 else full if left > full // 2 else full // 2
+
+
 cdef struct Product:
     # everything a tile needs beside its pixels
     Sweep g

@@ -18,6 +18,12 @@
    vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
    vfclamp(v, lo, hi)           NaN stays NaN
    vfload_half(p)               LANES float16 values as floats, exactly
+   vfload_or(p, n, fill), vfstore_n(p, v, n)   the first n lanes (all where n is larger); a lane not loaded is that of fill
+   vfmin(a, b), vfmax(a, b)     a < b ? a : b and a > b ? a : b, so b where either is NaN
+   vfround(x)                   the nearest whole number, ties to even
+   vfscale(x, n)                x * 2^n for |x| in [0.5, 2] and whole n in [-200, 200], rounded once: subnormal, 0 or inf too
+   vfinverse(x)                 1 / x for x in [1, 2^60], off by at most one ulp
+   vwiden(x)                    the lanes as doubles
 
    OFFSET is 0 where the instructions multiply unsigned by signed bytes, and 128 where signed by signed. It is constant for
    an instruction set, so integers.py takes it back when it folds the bias. */
@@ -60,6 +66,8 @@ typedef int32_t vec __attribute__((vector_size(4 * LANES)));
 typedef float vecf __attribute__((vector_size(4 * LANES)));
 typedef int64_t vec64 __attribute__((vector_size(4 * LANES)));
 typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
+typedef double vecd __attribute__((vector_size(4 * LANES)));
+typedef struct { vecd low, high; } vecdd;       /* LANES doubles */
 
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
@@ -72,6 +80,7 @@ static inline vecf vfzero(void) { return (vecf){0}; }
 /* x - 0 is x, also for x = -0, and so a broadcast from memory; 0 + x is an addition, which took the FMA's place */
 static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
+static inline vecf vfset(float x) { return x - (vecf){0}; }
 static inline vec vodd(vec v) { return (vec)((vecu64)v >> 32); }    /* lanes 1, 3, ... in the places of 0, 2, ... */
 /* sum of the lanes: the halves of the vector added, then the halves of that, ... */
 static inline float vfsum(vecf v) {
@@ -84,22 +93,19 @@ static inline float vfsum(vecf v) {
 }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
 
-/* n (or more) float lanes: the tail of a row whose length is no multiple of LANES */
-static inline void vfstore_n(float *p, vecf v, int n) {
-  if (n >= LANES) vfstore(p, v); else memcpy(p, &v, (size_t)n * sizeof(float));
-}
-static inline vecf vfload_n(const float *p, int n) {
-  vecf v = (vecf){0};
-  if (n >= LANES) return vfload(p);
-  memcpy(&v, p, (size_t)n * sizeof(float));
-  return v;
-}
-
 /* For instruction sets without a 64-bit arithmetic shift: x + 2^63 shifted logically, 2^(63-s) taken off again */
 static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
   return (vec64)(((vecu64)x ^ ((vecu64){0} + (1ULL << 63))) >> (vecu64)s) - back;
 }
+/* For instruction sets without a scaling instruction: by two powers of two, of which the first is exact */
+static inline vecf scale_twice(vecf x, vecf n) {
+  vec whole = __builtin_convertvector(n, vec), half = whole >> 1;
+  return x * (vecf)((half + 127) << 23) * (vecf)((whole - half + 127) << 23);
+}
+
 #include WORDS
+
+static inline vecf vfload_n(const float *p, ptrdiff_t n) { return vfload_or(p, n, vfzero()); }
 
 /* the 4 codes at p in each lane, less OFFSET */
 static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }

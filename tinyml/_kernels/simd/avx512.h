@@ -47,3 +47,28 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
   /* of two values one of which is NaN, max and min give the second */
   return (vecf)_mm512_min_ps(_mm512_set1_ps(hi), _mm512_max_ps(_mm512_set1_ps(lo), (__m512)v));
 }
+
+static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) {
+  if (n >= LANES) return vfload(p);
+  return (vecf)_mm512_mask_loadu_ps((__m512)fill, (__mmask16)((1u << n) - 1), p);
+}
+
+static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
+  if (n >= LANES) vfstore(p, v); else _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+
+static inline vecf vfmin(vecf a, vecf b) { return (vecf)_mm512_min_ps((__m512)a, (__m512)b); }
+static inline vecf vfmax(vecf a, vecf b) { return (vecf)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline vecf vfround(vecf x) { return (vecf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT); }
+static inline vecf vfscale(vecf x, vecf n) { return (vecf)_mm512_scalef_ps((__m512)x, (__m512)n); }
+
+/* one step of Newton's method: half the time of the division */
+static inline vecf vfinverse(vecf x) {
+  vecf y = (vecf)_mm512_rcp14_ps((__m512)x), one = vfzero() + 1;
+  return vfma(y, y, vfma(one, -x, y));
+}
+
+static inline vecdd vwiden(vecf x) {
+  return (vecdd){(vecd)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x)),
+                 (vecd)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1))};
+}

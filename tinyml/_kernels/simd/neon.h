@@ -52,3 +52,28 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
 }
 
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
+
+static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) {
+  if (n >= LANES) return vfload(p);
+  for (int i = 0; i < n; i++) fill[i] = p[i];
+  return fill;
+}
+
+static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
+  if (n >= LANES) vfstore(p, v); else for (int i = 0; i < n; i++) p[i] = v[i];
+}
+
+/* not vminq: that gives NaN where either is NaN */
+static inline vecf vfmin(vecf a, vecf b) {
+  return (vecf)vbslq_f32(vcltq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
+}
+static inline vecf vfmax(vecf a, vecf b) {
+  return (vecf)vbslq_f32(vcgtq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
+}
+static inline vecf vfround(vecf x) { return (vecf)vrndnq_f32((float32x4_t)x); }
+static inline vecf vfinverse(vecf x) { return 1 / x; }
+static inline vecf vfscale(vecf x, vecf n) { return scale_twice(x, n); }
+
+static inline vecdd vwiden(vecf x) {
+  return (vecdd){(vecd)vcvt_f64_f32(vget_low_f32((float32x4_t)x)), (vecd)vcvt_high_f64_f32((float32x4_t)x)};
+}
