@@ -104,11 +104,11 @@ def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, .
     return dw.transpose(0, 3, 2, 1).reshape(weight_shape)
 
 
-def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest of each window (NCHW), and the pixel h*W + w it came from (NHWC, for the gradient)."""
+def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, grad: bool) -> tuple[np.ndarray, np.ndarray | None]:
+    """Largest of each window (NCHW), and for the gradient the pixel h*W + w it came from (NHWC)."""
     xs = nhwc(x)
     shape = (xs.shape[0], len(rows), len(columns), xs.shape[3])
-    y, at = np.empty(shape, x.dtype), np.empty(shape, np.int32)
+    y, at = np.empty(shape, x.dtype), np.empty(shape, np.int32) if grad else None
     _kernels(x.dtype).max_pool_f32(xs, rows, columns, y, at, threads_for(16 * x.size))
     return nchw(y), at
 

@@ -19,12 +19,10 @@ cdef extern from *:
     static inline vec vhidden(vec v) { __asm__ volatile("" : IN_REGISTER(v)); return v; }
     static inline vecf vfhidden(vecf v) { __asm__ volatile("" : IN_REGISTER(v)); return v; }
     static inline uint64_t hidden(uint64_t v) { __asm__ volatile("" : "+r"(v)); return v; }
-    static inline vec vadd(vec a, vec b) { return a + b; }
     """
     vec vhidden(vec) noexcept nogil
     vecf vfhidden(vecf) noexcept nogil
     uint64_t hidden(uint64_t) noexcept nogil
-    vec vadd(vec, vec) noexcept nogil
 
 cdef enum:
     STREAMS = 4         # places that are read side by side, each with words fetched AHEAD of their use, as rows_f32 does:

@@ -1,6 +1,7 @@
 /* The few vector words the kernels are written in, each with one exact meaning on every instruction set.
 
    vec    LANES int32 lanes        vecf   LANES float lanes        vec64  LANES/2 int64 lanes
+   bytes  16 unsigned bytes
 
    Here is what all instruction sets share, in the compiler's own vectors. Words that are an instruction of their own are in
    simd/, one short file an instruction set, and each file has all of these:
@@ -11,6 +12,8 @@
    vmac(acc, u, w)              acc + u * w of LANES unsigned by LANES signed bytes in memory
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
+   vload_codes(p)               LANES unsigned bytes as int32 lanes
+   bmax(a, b)                   the larger of each pair of bytes
    vfload_half(p)               LANES float16 values as floats, exactly
    vstore_codes(out, y, lo, hi, n)   stores clamp(y, lo, hi) + 128 as n (or, where n is larger, LANES) bytes */
 #pragma once
@@ -48,6 +51,7 @@ typedef int32_t vec __attribute__((vector_size(4 * LANES)));
 typedef float vecf __attribute__((vector_size(4 * LANES)));
 typedef int64_t vec64 __attribute__((vector_size(4 * LANES)));
 typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
+typedef uint8_t bytes __attribute__((vector_size(16)));
 
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
@@ -70,7 +74,14 @@ static inline float vfsum(vecf v) {
     for (int i = 0; i < half; i++) q[i] += q[i + half];
   return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
+static inline vecf vfdiv(vecf a, vecf b) { return a / b; }
+static inline vec vadd(vec a, vec b) { return a + b; }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
+
+/* All bits of a lane where its `a` is the maximum so far: the first of equals stays, a NaN wins and stays */
+static inline vec vfwins(vecf a, vecf best) { return (a > best) | (a != a); }
+static inline vec vselect(vec mask, vec a, vec b) { return (a & mask) | (b & ~mask); }
+static inline vecf vfselect(vec mask, vecf a, vecf b) { return (vecf)vselect(mask, (vec)a, (vec)b); }
 
 /* n (or more) float lanes: the tail of a row whose length is no multiple of LANES */
 static inline void vfstore_n(float *p, vecf v, int n) {
@@ -81,6 +92,18 @@ static inline vecf vfload_n(const float *p, int n) {
   if (n >= LANES) return vfload(p);
   memcpy(&v, p, (size_t)n * sizeof(float));
   return v;
+}
+
+static inline void vstore_n(int32_t *p, vec v, int n) {
+  if (n >= LANES) vstore(p, v); else memcpy(p, &v, (size_t)n * sizeof(int32_t));
+}
+static inline bytes bload_n(const uint8_t *p, int n) {
+  bytes v = {0};
+  if (n >= 16) memcpy(&v, p, 16); else memcpy(&v, p, (size_t)n);
+  return v;
+}
+static inline void bstore_n(uint8_t *p, bytes v, int n) {
+  if (n >= 16) memcpy(p, &v, 16); else memcpy(p, &v, (size_t)n);
 }
 
 /* For instruction sets without a 64-bit arithmetic shift: x + 2^63 shifted logically, 2^(63-s) taken off again */
@@ -102,6 +125,13 @@ static inline vec vmac_n(vec acc, const uint8_t *u, const int8_t *w, int n) {
   uint8_t tail[LANES];
   if (n < LANES) { memset(tail, 0, LANES); memcpy(tail, u, (size_t)n); u = tail; }
   return vmac(acc, u, w);
+}
+
+/* vload_codes where n (or more) bytes may be read, zeros for the rest */
+static inline vec vload_codes_n(const uint8_t *p, int n) {
+  uint8_t tail[LANES] = {0};
+  if (n < LANES) { memcpy(tail, p, (size_t)n); p = tail; }
+  return vload_codes(p);
 }
 
 /* vfload_half where n (or more) values may be read, zeros for the rest */
@@ -132,4 +162,14 @@ static inline void requant(const int32_t *acc, const char *p, int wide, uint8_t 
   odd = vshift64(odd, vload64(r + SIZE), vload64(r + 2 * SIZE));
   if (wide) { even = saturate32(even); odd = saturate32(odd); }
   vstore_codes(out, ((vec)even & low32) | (vec)((vecu64)odd << 32), vload(p + SIZE), vload(p + 2 * SIZE), n);
+}
+
+/* The same with one multiplier and shift for all lanes: n codes clamp(zero_point + ((a * m + 2^(s-1)) >> s), 0, 255) */
+static inline void store_scaled(uint8_t *out, vec a, int32_t m, int64_t s, int zero_point, int n) {
+  const vec low32 = (vec)((vec64){0} + 0xffffffffLL), mm = (vec){0} + m;
+  const vec64 addend = (vec64){0} + ((1LL << (s - 1)) + ((int64_t)(zero_point - 128) << s));
+  const vec64 shift = (vec64){0} + s, back = (vec64){0} + (1LL << (63 - s));
+  vec64 even = saturate32(vshift64(vmul_even(a, mm) + addend, shift, back));
+  vec64 odd = saturate32(vshift64(vmul_even((vec)((vecu64)a >> 32), mm) + addend, shift, back));
+  vstore_codes(out, ((vec)even & low32) | (vec)((vecu64)odd << 32), (vec){0} - 128, (vec){0} + 127, n);
 }

@@ -23,8 +23,19 @@ static inline vec64 vmul_even(vec a, vec b) {
 
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return shift64_unsigned(x, s, back); }
 
+static inline vec vload_codes(const uint8_t *p) {
+  vec r;
+  for (int i = 0; i < LANES; i++) r[i] = p[i];
+  return r;
+}
+
+static inline bytes bmax(bytes a, bytes b) {
+  bytes larger = (bytes)(a > b);
+  return (a & larger) | (b & ~larger);
+}
+
 static inline vecf vfload_half(const uint16_t *p) {
-  /* exponent and fraction in their places are the value times 2^-112, subnormals too; the largest exponent is infinity or NaN */
+  /* exponent and fraction in their places are the value times 2^-112, of subnormals too; the largest exponent is kept */
   vec h, bits;
   vecf value;
   for (int i = 0; i < LANES; i++) h[i] = p[i];
