@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from tinyml._kernels import cpu, dispatch, fixed_point, floats, integers, reference, table
-from tinyml._kernels.windows import Window, adaptive_spans, geometry, spans
+from tinyml._kernels.windows import Window, adaptive_spans, spans, sweep
 
 KERNELS = {isa: dispatch.load(isa) for isa in dispatch.available()}
 FUNCTIONS = [function for functions in table.KERNELS.values() for function in functions]
@@ -38,6 +38,8 @@ class Call:
     args: list
     outputs: tuple[int, ...]
     bound: Callable[..., list] | None = None    # float64 arguments with results -> allowed error of each output
+    codes: tuple[int, ...] = ()     # arguments that the reference sees less ...
+    offset: int = 0                 # ... what this instruction set takes off codes
 
 
 def design(rng: np.random.Generator, **values: tuple) -> Iterator[SimpleNamespace]:
@@ -123,14 +125,24 @@ class Convolution:
     written: tuple[int, int, int]       # ... and of what is written
     k: int
     n: int
-    shape: np.ndarray
-    transposed: bool
+    transposed: tuple[int, int] | None = None
+
+    @property
+    def channels(self) -> int:
+        return self.k * self.window.groups
+
+    @property
+    def depthwise(self) -> bool:
+        return self.window.groups > 1 and self.k == self.n == 1
+
+    def shape(self, multiple: int = 1) -> np.ndarray:
+        """What kernels read of the geometry; `multiple` as in windows.sweep."""
+        return sweep((*self.read, self.channels), self.window, self.transposed, self.depthwise, multiple)[0]
 
 
 def convolutions(rng: np.random.Generator, transposed: tuple = (False,)) -> Iterator[Convolution]:
     for d in design(rng, m=ROWS, k=DEPTHS, n=COLUMNS):
-        shape, written = geometry((d.m, 1, 1, d.k), Window())
-        yield Convolution(Window(), (d.m, 1, 1), written, d.k, d.n, shape, False)
+        yield Convolution(Window(), (d.m, 1, 1), (d.m, 1, 1), d.k, d.n)
     pairs = ((1, 1), (2, 1), (1, 2), (2, 3))
     for d in design(rng, images=(1, 2, 3, 0), h=(1, 4, 7, 12), w=(1, 3, 6, 13), kh=(1, 2, 3), kw=(3, 1, 2),
                     stride=pairs, padding=((0, 0), (1, 1), (2, 0), (0, 2)), dilation=pairs, groups=(1, 2, 1, 3),
@@ -141,25 +153,37 @@ def convolutions(rng: np.random.Generator, transposed: tuple = (False,)) -> Iter
                 for n, r, t, p in zip((d.h, d.w), d.dilation, window.size, d.padding, strict=True))
         image, out = (d.images, h, w), (d.images, *window.output(h, w))
         read, written = (out, image) if d.transposed else (image, out)
-        shape, expected = geometry((*read, d.k * d.groups), window, (h, w) if d.transposed else None)
-        assert expected == written
-        yield Convolution(window, read, written, d.k, d.n, shape, d.transposed)
+        yield Convolution(window, read, written, d.k, d.n, (h, w) if d.transposed else None)
 
 
-def conv2d(rng, kernels):
+def float_layers(rng: np.random.Generator) -> Iterator[tuple[Convolution, np.ndarray]]:
+    """Convolutions, and their weights [G][taps][K][N] in the memory order of a forward pass or of its gradient."""
     for i, c in enumerate(convolutions(rng, transposed=(False, True))):
         g, taps = c.window.groups, c.window.taps
+        yield c, (normal(rng, g, c.n, c.k, taps).transpose(0, 3, 2, 1) if i % 2 else
+                  normal(rng, g, c.k, c.n, taps).transpose(0, 3, 1, 2))
 
-        def bound(x, weight, bias, y, shape, terms=taps * c.k + 2):
+
+def pack(rng, kernels):
+    for c, weight in float_layers(rng):
+        yield Call(c, [weight, np.empty_like(floats.pack(weight, kernels))] if not c.depthwise else
+                   [weight.transpose(2, 1, 3, 0), np.empty_like(floats.pack(weight, kernels))], (1,), lambda w, packed: [0])
+
+
+def product_f32(rng, kernels):
+    for i, (c, weight) in enumerate(float_layers(rng)):
+        def bound(x, packed, bias, lo, hi, y, shape, terms=c.window.taps * c.k + 2):
             size = np.empty_like(y)
-            reference.conv2d_f32(np.abs(x), np.abs(weight), None if bias is None else np.abs(bias), size, shape, 1)
+            reference.product_f32(np.abs(x), np.abs(packed), None if bias is None else np.abs(bias), -np.inf, np.inf, size,
+                                  shape, 1)
             return [terms * EPS * size]
 
-        # half of the weights as a forward pass reads them (a view of [N][K][taps]), half as its gradient does
-        weight = (normal(rng, g, c.n, c.k, taps).transpose(0, 3, 2, 1) if i % 2 else
-                  normal(rng, g, c.k, c.n, taps).transpose(0, 3, 1, 2))
-        yield Call(c, [normal(rng, *c.read, g * c.k), weight, normal(rng, g * c.n) if i % 3 else None,
-                       np.empty((*c.written, g * c.n), np.float32), c.shape], (3,), bound)
+        lo, hi = [(-np.inf, np.inf), (0.0, np.inf), (0.0, 0.5)][rng.integers(3)]
+        x = normal(rng, *c.read, c.channels)
+        if i % 5 == 0:
+            x[rng.random(x.shape) < 0.01] = np.nan      # a clamp lets it through
+        yield Call(c, [x, floats.pack(weight, kernels), normal(rng, c.window.groups * c.n) if i % 3 else None, lo, hi,
+                       np.empty((*c.written, c.window.groups * c.n), np.float32), c.shape()], (5,), bound)
 
 
 def conv2d_grad_weight(rng, kernels):
@@ -172,7 +196,8 @@ def conv2d_grad_weight(rng, kernels):
             return [terms * EPS * size]
 
         yield Call(c, [normal(rng, *c.read, g * c.k), normal(rng, *c.written, g * c.n),
-                       np.empty((g, c.window.taps, c.k, c.n), np.float32), c.shape], (2,), bound)
+                       np.empty((g, c.window.taps, c.k, c.n), np.float32),
+                       c.shape()], (2,), bound)
 
 
 # ---- integer products
@@ -189,9 +214,9 @@ def codes_of(rng: np.random.Generator, dtype: type, *shape: int) -> np.ndarray:
     return rng.integers(info.min, info.max, shape, dtype, endpoint=True)
 
 
-def integer_layers(rng: np.random.Generator, kernels: Any, transposed: tuple = (False,)):
+def integer_layers(rng: np.random.Generator, kernels: Any):
     """Packed layers with the codes they were packed from, and inputs; biases up to the ends of int32."""
-    for i, c in enumerate(convolutions(rng, transposed)):
+    for i, c in enumerate(convolutions(rng)):
         g, total = c.window.groups, c.window.groups * c.n
         codes = codes_of(rng, np.int8, total, c.k, *c.window.size)
         reach = 2**31 if i % 3 == 1 else 3000
@@ -206,8 +231,9 @@ def integer_layers(rng: np.random.Generator, kernels: Any, transposed: tuple = (
 def product_int8(rng, kernels):
     for c, layer, *_, x in integer_layers(rng, kernels):
         y = np.empty((*c.written, layer.n * layer.groups), np.uint8)
-        yield Call(c, [x, layer.weight, layer.bias, layer.block, y, c.shape, layer.k, layer.n, layer.zero_point + 128,
-                       layer.saturate], (4,))
+        yield Call(c, [x, layer.weight, layer.bias, layer.block, y, c.shape(4), layer.n, layer.zero_point + 128,
+                       layer.saturate, layer.requant.lo + 128, layer.requant.hi + 128], (4,), codes=(0, 7),
+                   offset=kernels.offset)
 
 
 def product_int8_f32(rng, kernels):
@@ -217,14 +243,15 @@ def product_int8_f32(rng, kernels):
         columns = np.exp2(rng.uniform(-9, 3, total)).astype(np.float32)
         rows[rng.random(len(rows)) < 0.1] = np.nan      # the scale of a row that was not finite
         y = np.empty((*c.written, total), np.float32)
-        yield Call(c, [x, layer.weight, layer.bias, rows, columns, normal(rng, total) if i % 2 else None, y, c.shape,
-                       layer.k, layer.n, layer.zero_point + 128], (6,))
+        yield Call(c, [x, layer.weight, layer.bias, rows, columns, normal(rng, total) if i % 2 else None, y,
+                       c.shape(4), layer.n, layer.zero_point + 128], (6,), codes=(0, 9), offset=kernels.offset)
 
 
 def product_int8_i32(rng, kernels):
-    for c, layer, *_, x in integer_layers(rng, kernels, transposed=(False, True)):
+    for c, layer, *_, x in integer_layers(rng, kernels):
         y = np.empty((*c.written, layer.n * layer.groups), np.int32)
-        yield Call(c, [x, layer.weight, layer.bias, y, c.shape, layer.k, layer.n, layer.zero_point + 128], (3,))
+        yield Call(c, [x, layer.weight, layer.bias, y, c.shape(4), layer.n, layer.zero_point + 128], (3,), codes=(0, 6),
+                   offset=kernels.offset)
 
 
 # ---- codes
@@ -509,7 +536,7 @@ def probe_fma(rng, kernels):
 def probe_dot4(rng, kernels):
     for d in design(rng, m=ROWS, n=COLUMNS, rounds=(0, 1, 2, 70000)):      # the last wraps
         yield Call(d, [accumulators(rng, d.m, d.n), codes_of(rng, np.uint8, 4), codes_of(rng, np.int8, d.n, 4),
-                       np.empty((d.m, d.n), np.int32), d.rounds], (3,))
+                       np.empty((d.m, d.n), np.int32), d.rounds], (3,), codes=(1,), offset=kernels.offset)
 
 
 def probe_read(rng, kernels):
@@ -524,8 +551,8 @@ def probe_cycles(rng, kernels):
 
 # What tries each function of the table: a kernel that is added without its row here fails test_every_kernel_is_tried.
 CASES: dict[str, Callable] = {
-    "gemm_f32": gemm, "rows_f32": few_rows, "rows_f16": few_rows_f16,
-    "conv2d_f32": conv2d, "conv2d_grad_weight_f32": conv2d_grad_weight,
+    "gemm_f32": gemm, "rows_f32": few_rows, "rows_f16": few_rows_f16, "pack_f32": pack, "product_f32": product_f32,
+    "conv2d_grad_weight_f32": conv2d_grad_weight,
     "product_int8": product_int8, "product_int8_f32": product_int8_f32, "product_int8_i32": product_int8_i32,
     "quantize": quantize, "quantize_rows": quantize_rows, "dequantize": dequantize, "lookup": lookup,
     "requantize_double": requantize_double, "add_codes": add_codes, "mul_codes": mul_codes,
@@ -558,6 +585,8 @@ def as_given(call: Call) -> list:
 def as_reference(call: Call) -> list:
     """The same for the reference: floats in float64, where the kernel is a float kernel."""
     args = as_given(call)
+    for i in call.codes:
+        args[i] = np.int64(args[i]) - call.offset
     if call.bound is None:
         return args
     return [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in args]
@@ -629,13 +658,28 @@ def test_integer_layers_sum_what_they_were_given(isa):
         g = c.window.groups
         weight = codes.astype(np.float64).reshape(g, c.n, c.k, c.window.taps).transpose(0, 3, 2, 1)
         expected = np.empty((*c.written, g * c.n))      # float64 holds these sums exactly
-        reference.conv2d_f32(x - (128.0 + layer.zero_point), weight, bias, expected, c.shape, 1)
+        reference.conv2d(x - (128.0 + layer.zero_point), weight, bias, expected, c.shape())
         wrapped = expected.astype(np.int64).astype(np.int32)
         assert (layer.accumulators(x) == wrapped).all(), c
         rows, columns = normal(np.random.default_rng(0), len(x)), normal(np.random.default_rng(1), g * c.n)
         floats = wrapped.astype(np.float32) * (rows[:, None, None, None] * columns)
         assert (layer.floats(x, rows, columns, None) == floats).all(), c
         assert (layer.unpacked() == codes).all(), c
+
+
+@pytest.mark.parametrize("isa", KERNELS)
+def test_float_layers_keep_what_they_were_given(isa):
+    """Packing, which the reference shares: against a convolution by the weights themselves, in float64."""
+    rng = np.random.default_rng(4)
+    for c in convolutions(rng):
+        weight, bias = normal(rng, c.window.groups * c.n, c.k, *c.window.size), normal(rng, c.window.groups * c.n)
+        layer = floats.FloatLayer(weight, bias, c.window, 0, 2, KERNELS[isa])
+        x = normal(rng, *c.read, c.channels)
+        exact, size = (floats.nhwc(floats.conv2d(floats.nchw(part(x).astype(float)), part(weight).astype(float),
+                                                 part(bias).astype(float), c.window)) for part in (np.array, np.abs))
+        bound = (c.window.taps * c.k + 2) * EPS * size
+        assert (np.abs(layer.run(x) - exact.clip(0, 2)) <= bound).all(), c
+        assert (layer.unpacked() == weight).all(), c
 
 
 @pytest.mark.parametrize("isa", KERNELS)

@@ -1,50 +1,39 @@
-# Depthwise float convolution, one filter a channel: sums run across a vector of channels, not along K. Included by conv_f32.
+# Depthwise float convolution, one filter a channel: sums run across a vector of channels, not along K. Included by
+# product_f32.
 
-cdef inline void depthwise_pixel(const row_t* rows, Py_ssize_t taps, const float* packed, Py_ssize_t C, const float* bias,
-                                 float* y) noexcept nogil:
-    """y[C] = bias[C] + sum over taps t of rows[t][C] * packed[t][C], `packed` by vectors of channels: [C/LANES][taps][LANES]."""
-    cdef Py_ssize_t part, c, t
-    cdef vecf acc
-    for part in range((C + LANES - 1) // LANES):
-        c = part * LANES
-        acc = vfzero() if bias == NULL else vfload_n(bias + c, <int>(C - c))
-        for t in range(taps):
-            acc = vfma(acc, vfload_n(rows[t] + c, <int>(C - c)), vfload(packed + (c * taps) + t * LANES))
-        vfstore_n(y + c, acc, <int>(C - c))
+cdef enum:
+    PIXELS = 4      # pixels that share a weight vector once it is loaded
 
 
-cdef int depthwise_pixels(const Geometry* g, const float* x, const float* zeros, Py_ssize_t first, Py_ssize_t pixels,
-                          const float* packed, const float* bias, float* y, row_t* rows) noexcept nogil:
-    """Output pixels first .. first+pixels; `rows` has room for a pointer a tap."""
-    cdef Walk walk = walk_from(g, first)
-    cdef Py_ssize_t p, at, ky, kx
-    for p in range(first, first + pixels):
-        for ky in range(g.kh):
-            for kx in range(g.kw):
-                at = source(g, &walk, ky, kx)
-                rows[ky * g.kw + kx] = zeros if at < 0 else x + at * g.c
-        depthwise_pixel(rows, g.kh * g.kw, packed, g.c, bias, y + p * g.c)
-        walk_on(g, &walk)
-    return 0
+cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t c,
+                                Py_ssize_t C, const float* w, const float* bias, float lo, float hi, float* y) noexcept nogil:
+    """y[MR][c .. c+LANES] of C = bias + sum over taps t of rows[i][offsets[t] + c ..] * w[t][LANES]; MR is a constant."""
+    cdef vecf acc[PIXELS]
+    cdef vecf v
+    cdef Py_ssize_t t
+    cdef int i, n = <int>(C - c)
+    for i in range(MR):
+        acc[i] = vfzero() if bias == NULL else vfload_n(bias + c, n)
+    for t in range(taps):
+        v = vfload(w + t * LANES)
+        for i in range(MR):
+            acc[i] = vfma(acc[i], vfload(rows[i] + offsets[t] + c), v)
+    for i in range(MR):
+        vfstore_n(y + i * C + c, vfclamp(acc[i], lo, hi), n)
 
 
-cdef int depthwise_grad(const Geometry* g, const float* x, const float* dy, Py_ssize_t c, Py_ssize_t ky, float* out,
-                        float* acc) noexcept nogil:
-    """out[channel * taps + kx], LANES channels from c on: sums over pixels of x at tap (ky, kx) times dy; acc: kw vectors."""
-    cdef Walk walk = walk_from(g, 0)
-    cdef Py_ssize_t p, at, kx, i
-    cdef int n = <int>min(g.c - c, <Py_ssize_t>LANES)
-    cdef vecf d
-    for kx in range(g.kw):
-        vfstore(acc + kx * LANES, vfzero())
-    for p in range(g.images * g.oh * g.ow):
-        d = vfload_n(dy + p * g.c + c, n)
-        for kx in range(g.kw):
-            at = source(g, &walk, ky, kx)
-            if at >= 0:
-                vfstore(acc + kx * LANES, vfma(vfload(acc + kx * LANES), vfload_n(x + at * g.c + c, n), d))
-        walk_on(g, &walk)
-    for kx in range(g.kw):
-        for i in range(n):
-            out[(c + i) * g.kh * g.kw + ky * g.kw + kx] = acc[kx * LANES + i]
+cdef int depthwise_pixels(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps,
+                          Py_ssize_t part0, Py_ssize_t part1, Py_ssize_t C, const float* packed, const float* bias,
+                          float lo, float hi, float* y) noexcept nogil:
+    """`count` pixels, vectors part0 .. part1 of their C channels."""
+    cdef Py_ssize_t part, at = 0
+    while at < count:
+        for part in range(part0, part1):
+            if count - at >= PIXELS:
+                depthwise_tile(PIXELS, rows + at, offsets, taps, part * LANES, C, packed + part * taps * LANES, bias, lo,
+                               hi, y + at * C)
+            else:
+                depthwise_tile(1, rows + at, offsets, taps, part * LANES, C, packed + part * taps * LANES, bias, lo, hi,
+                               y + at * C)
+        at += PIXELS if count - at >= PIXELS else 1
     return 0

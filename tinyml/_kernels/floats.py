@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from . import reference
+from . import memory, reference
 from .dispatch import active, threads_for
-from .windows import Window, geometry
+from .windows import Window, sweep
 
 
 def _kernels(dtype: np.dtype):
@@ -71,34 +71,94 @@ def _taps_first(weight: np.ndarray, groups: int) -> np.ndarray:
     return weight.reshape(groups, total // groups, k, kh * kw).transpose(0, 3, 2, 1)
 
 
+def pack(weight: np.ndarray, kernels=active, threads: int = 1) -> np.ndarray:
+    """Weights [G][taps][K][N] of any strides as product_f32 reads them, [G][panels][taps*K][panel], zeros beyond N.
+
+    One filter a channel is packed as one group, [1][channels/lanes][taps][lanes].
+    """
+    groups, taps, k, n = weight.shape
+    if groups > 1 and k == n == 1:
+        weight, groups, k, n = weight.transpose(2, 1, 3, 0).reshape(1, taps, 1, groups), 1, 1, groups
+        panel = kernels.lanes
+    else:
+        panel = kernels.panel_for(n)
+    packed = memory.empty((groups, -(-n // panel), taps * k, panel), np.float32)
+    kernels.pack_f32(weight, packed, threads)
+    return packed
+
+
+def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window,
+              transposed: tuple[int, int] | None = None) -> np.ndarray:
+    """x NHWC by weights [G][taps][K][N] -> NHWC."""
+    groups, taps, k, n = weight.shape
+    depthwise = groups > 1 and k == n == 1
+    shape, out = sweep(x.shape, window, transposed, depthwise)
+    y = np.empty((*out, groups * n), x.dtype)
+    if x.dtype != np.float32:
+        reference.conv2d(x, weight, bias, y, shape)
+        return y
+    threads = threads_for(y.size * taps * k)
+    bias = None if bias is None else np.ascontiguousarray(bias)
+    active.product_f32(x, pack(weight, threads=threads), bias, -math.inf, math.inf, y, shape, threads)
+    return y
+
+
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window) -> np.ndarray:
     """x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N) -> (B, N, OH, OW), memory channels-last."""
-    xs = nhwc(x)
-    shape, out = geometry(xs.shape, window)
-    y = np.empty((*out, weight.shape[0]), x.dtype)
-    w = _taps_first(np.asarray(weight, order="C"), window.groups)
-    bias = None if bias is None else np.ascontiguousarray(bias)
-    _kernels(x.dtype).conv2d_f32(xs, w, bias, y, shape, threads_for(y.size * math.prod(weight.shape[1:])))
-    return nchw(y)
+    return nchw(_convolve(nhwc(x), _taps_first(np.asarray(weight, order="C"), window.groups), bias, window))
 
 
 def conv2d_grad_input(dy: np.ndarray, weight: np.ndarray, hw: tuple[int, int], window: Window) -> np.ndarray:
     """Gradient of conv2d to its input of height and width `hw`."""
-    dys = nhwc(dy)
-    shape, out = geometry(dys.shape, window, hw)
-    k = weight.shape[1]
-    dx = np.empty((*out, k * window.groups), dy.dtype)
     w = _taps_first(np.asarray(weight, order="C"), window.groups).transpose(0, 1, 3, 2)
-    _kernels(dy.dtype).conv2d_f32(dys, w, None, dx, shape, threads_for(dys.size * math.prod(weight.shape[1:])))
-    return nchw(dx)
+    return nchw(_convolve(nhwc(dy), w, None, window, hw))
+
+
+class FloatLayer:
+    """A linear layer or convolution in float32: weights (N, K/groups, kh, kw) packed once, then called many times.
+
+    A linear layer is a 1x1 window; `x` is always (images, height, width, channels). Results are clamped to lo .. hi, which
+    is how a ReLU after the layer is computed.
+    """
+
+    def __init__(self, weight: np.ndarray, bias: np.ndarray | None, window: Window | None = None, lo: float = -math.inf,
+                 hi: float = math.inf, kernels=active):
+        self.window, self.lo, self.hi, self.kernels = window or Window(), lo, hi, kernels
+        self.shape = weight.shape
+        taps = _taps_first(np.asarray(weight, np.float32, order="C"), self.window.groups)
+        groups, _, k, n = taps.shape
+        self.depthwise = groups > 1 and k == n == 1
+        self.weight = pack(taps, kernels)
+        self.bias = None if bias is None else memory.aligned(bias.astype(np.float32))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed weights and the bias."""
+        return self.weight.nbytes + (0 if self.bias is None else self.bias.nbytes)
+
+    def unpacked(self) -> np.ndarray:
+        """The weights (N, K/groups, kh, kw) that were packed."""
+        total, _, kh, kw = self.shape
+        groups, panels, rows, panel = self.weight.shape
+        columns = self.weight.transpose(0, 2, 1, 3).reshape(groups, rows, panels * panel)
+        taken = columns[:, :, : total // groups].reshape(groups, kh * kw, rows // (kh * kw), total // groups)
+        return np.ascontiguousarray(taken.transpose(0, 3, 2, 1)).reshape(self.shape)
+
+    def run(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """x NHWC by the weights, + bias, clamped -> NHWC; into `out` where given."""
+        shape, written = sweep(x.shape, self.window, None, self.depthwise)
+        y = np.empty((*written, self.shape[0]), np.float32) if out is None else out
+        self.kernels.product_f32(x, self.weight, self.bias, self.lo, self.hi, y, shape,
+                                 threads_for(y.size * math.prod(self.shape[1:])))
+        return y
 
 
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, ...], window: Window) -> np.ndarray:
     """Gradient of conv2d to its weight."""
     xs, dys = nhwc(x), nhwc(dy)
-    shape, _ = geometry(xs.shape, window)
     total, k, kh, kw = weight_shape
     g, n = window.groups, total // window.groups
+    shape, _ = sweep(xs.shape, window, None, g > 1 and k == n == 1)
     dw = np.empty((g, kh * kw, k, n), x.dtype)
     _kernels(x.dtype).conv2d_grad_weight_f32(xs, dys, dw, shape, threads_for(dys.size * k * kh * kw))
     return dw.transpose(0, 3, 2, 1).reshape(weight_shape)

@@ -1,5 +1,6 @@
 # Batched float product C[s] = A[s] @ B[s] + bias over matrices of any strides, so that no transposed copy is needed.
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from tinyml._kernels.simd cimport *
@@ -16,8 +17,7 @@ cdef int rows_of_block(const float* a, Py_ssize_t row_stride, Py_ssize_t k_strid
     cdef float acc[ROWS * MAX_PANEL]
     cdef row_t table[MAX_ROWS]
     cdef Py_ssize_t panel = nv * LANES, full = tile_rows(nv)
-    cdef Py_ssize_t first, part, n, i
-    cdef Py_ssize_t mr
+    cdef Py_ssize_t first, part, n, i, mr, none = 0
     for part in range((N + panel - 1) // panel):
         n = part * panel
         first = 0
@@ -25,8 +25,8 @@ cdef int rows_of_block(const float* a, Py_ssize_t row_stride, Py_ssize_t k_strid
             mr = 1 if rows - first == 1 else full
             for i in range(mr):
                 table[i] = a + min(first + i, rows - 1) * row_stride
-            tile_any(mr, nv, table, 1, k_stride, K, packed + n * K, acc)
-            store_rows(acc, min(mr, rows - first), panel, NULL if bias == NULL else bias + n,
+            tile_any(mr, nv, table, &none, 1, k_stride, K, packed + n * K, acc)
+            store_rows(acc, min(mr, rows - first), panel, NULL if bias == NULL else bias + n, -INFINITY, INFINITY,
                        c + first * N + n, N, min(panel, N - n))
             first += mr
     return 0

@@ -1,7 +1,8 @@
 """Integer layers over ndarrays: folding, packing and calling the integer kernels.
 
-Kernels see unsigned codes u = q + 128: dot products of unsigned by signed bytes are what CPUs have. Both offsets, 128 and
-the zero point, fold into the bias when weights are packed: bias + sum (q - z) w = [bias - (128 + z) sum w] + sum u w.
+Kernels see unsigned codes u = q + 128: dot products of unsigned by signed bytes are what most CPUs have. Both offsets, 128
+and the zero point, fold into the bias when weights are packed: bias + sum (q - z) w = [bias - (128 + z) sum w] + sum u w.
+Where a CPU multiplies signed by signed bytes, the kernel takes 128 off u again (`kernels.offset`), and the bias knows.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import numpy as np
 
 from . import fixed_point
 from .dispatch import active, threads_for
-from .windows import Window, geometry
+from .memory import aligned
+from .windows import Window, sweep
 
 INT32_MAX = 2**31 - 1
 MOST_PIXELS = 2**23 - 1      # of a window whose codes are summed in int32
@@ -33,23 +35,35 @@ def is_depthwise(shape: tuple[int, ...], groups: int) -> bool:
     return groups > 1 and shape[0] == groups and shape[1] == 1
 
 
-def pack_weight(codes: np.ndarray, groups: int, kernels) -> np.ndarray:
+def lane_order(n: int, lanes: int) -> np.ndarray:
+    """Channel in each place of n (a multiple of 4 * lanes) accumulators of a depthwise layer: `interleave4` of simd.h."""
+    place = np.arange(n)
+    block, vector, lane = place // (4 * lanes), place // lanes % 4, place % lanes
+    return 4 * lanes * block + 16 * (lane // 4) + 4 * vector + lane % 4
+
+
+def pack_weight(codes: np.ndarray, window: Window, kernels) -> np.ndarray:
     """Codes [G*N][K][kh][kw] as [G][panels][taps][K4][panel][4], zeros beyond K and N: the order a tile reads them in.
 
-    One filter a channel: [1][1][taps][1][channels][1].
+    Taps side by side in memory count as one of kw * K channels (windows.sweep). One filter a channel: 4 taps are in the
+    place of 4 channels, channels in `lane_order`.
     """
     total, k, kh, kw = codes.shape
-    n, k4 = total // groups, -(-k // 4)
+    groups, n = window.groups, total // window.groups
     if is_depthwise(codes.shape, groups):
-        padded = np.zeros((kh * kw, -(-total // kernels.lanes) * kernels.lanes), np.int8)
-        padded[:, :total] = codes.reshape(total, kh * kw).T
-        return padded[None, None, :, None, :, None]
-    panel = kernels.panel_for(n)
+        panel, slices = 4 * kernels.lanes, -(-kh * kw // 4)
+        padded = np.zeros((-(-total // panel) * panel, 4 * slices), np.int8)
+        padded[:total, : kh * kw] = codes.reshape(total, kh * kw)
+        laced = padded[lane_order(len(padded), kernels.lanes)].reshape(-1, panel, slices, 4)
+        return aligned(laced.transpose(0, 2, 1, 3)[None, :, :, None])
+    taps = kh if groups == 1 and window.dilation[1] == 1 else kh * kw
+    values = kh * kw // taps * k
+    panel, k4 = kernels.panel_for(n), -(-values // 4)
     panels = -(-n // panel)
-    padded = np.zeros((groups, panels * panel, 4 * k4, kh * kw), np.int8)
-    padded[:, :n, :k] = codes.reshape(groups, n, k, kh * kw)
-    split = padded.reshape(groups, panels, panel, k4, 4, kh * kw)
-    return np.ascontiguousarray(split.transpose(0, 1, 5, 3, 2, 4))
+    padded = np.zeros((groups, panels * panel, taps, 4 * k4), np.int8)
+    padded[:, :n, :, :values] = codes.transpose(0, 2, 3, 1).reshape(groups, n, taps, values)
+    split = padded.reshape(groups, panels, panel, taps, k4, 4)
+    return aligned(split.transpose(0, 1, 3, 4, 2, 5))
 
 
 def _per_channel(values: np.ndarray, groups: int, columns: int) -> np.ndarray:
@@ -59,21 +73,18 @@ def _per_channel(values: np.ndarray, groups: int, columns: int) -> np.ndarray:
     return out.reshape(-1)
 
 
-def requant_block(m: np.ndarray, s: np.ndarray, zero_point: int, lo: int, hi: int, groups: int, columns: int,
-                  lanes: int) -> np.ndarray:
+def requant_block(m: np.ndarray, s: np.ndarray, zero_point: int, lanes: int) -> np.ndarray:
     """Parameters of the fused epilogue [channels/lanes][bytes]; equation (5), rounding and zero point in one addend.
 
-    A row is m, lo, hi (int32 a lane), then addend, s and 2^(63-s) (int64) of the even and of the odd lanes.
+    A row is m (int32 a lane), then addend, s and 2^(63-s) (int64) of the even and of the odd lanes.
     """
-    s = np.maximum(_per_channel(s, groups, columns), 1)
-    m = _per_channel(m, groups, columns)
+    s = np.maximum(s, 1)
     addend = (np.int64(1) << (s - 1)) + (np.int64(zero_point) << s)
-    head = [m.astype(np.int32), np.full(m.size, lo, np.int32), np.full(m.size, hi, np.int32)]
-    tail = [addend, s, np.int64(1) << (63 - s)]
-    rows = [v.reshape(-1, lanes).view(np.uint8) for v in head]
+    rows = [m.astype(np.int32).reshape(-1, lanes).view(np.uint8)]
     for parity in (0, 1):
-        rows += [np.ascontiguousarray(v.reshape(-1, lanes)[:, parity::2]).view(np.uint8) for v in tail]
-    return np.ascontiguousarray(np.concatenate(rows, axis=1))
+        rows += [np.ascontiguousarray(v.reshape(-1, lanes)[:, parity::2]).view(np.uint8)
+                 for v in (addend, s, np.int64(1) << (63 - s))]
+    return aligned(np.concatenate(rows, axis=1))
 
 
 @dataclass
@@ -98,24 +109,28 @@ class IntegerLayer:
         self.window = window or Window()
         self.kernels, self.requant, self.zero_point = kernels, requant, zero_point
         groups, (total, k) = self.window.groups, codes.shape[:2]
+        self.depthwise = is_depthwise(codes.shape, groups)
         self.k, self.n = k, total // groups
-        if is_depthwise(codes.shape, groups):       # as one group, its channels side by side
-            groups, self.k, self.n = 1, 1, total
+        if self.depthwise:      # as one group, its channels side by side
+            groups, self.n = 1, total
         self.groups = groups
-        self.weight = pack_weight(codes, self.window.groups, kernels)
-        columns = self.weight.shape[1] * self.weight.shape[4]
-        folded = -(128 + zero_point) * codes.sum(axis=(1, 2, 3), dtype=np.int64)
+        self.weight = pack_weight(codes, self.window, kernels)
+        folded = -(128 + zero_point - kernels.offset) * codes.sum(axis=(1, 2, 3), dtype=np.int64)
         if bias is not None:
             folded = folded + bias
         # wraps where it leaves int32; the certificate (equation 4) makes the finished sums exact all the same
-        self.bias = _per_channel(folded.astype(np.int32), groups, columns)
+        self.bias = aligned(self._packed(folded.astype(np.int32)))
         if requant is not None:
             self.m, self.s = fixed_point.multiplier(np.broadcast_to(requant.multiplier, (total,)))
             plain = np.zeros(total, np.int64) if bias is None else bias.astype(np.int64)
             bound = fixed_point.accumulator_bound(codes, plain, zero_point).astype(np.float64)
             self.saturate = bool((bound * self.m / np.exp2(self.s) + 129 >= INT32_MAX).any())
-            self.block = requant_block(self.m, self.s, requant.zero_point, requant.lo, requant.hi, groups, columns,
-                                       kernels.lanes)
+            self.block = requant_block(self._packed(self.m), self._packed(self.s), requant.zero_point, kernels.lanes)
+
+    def _packed(self, values: np.ndarray) -> np.ndarray:
+        """One value a channel in the order of packed weights."""
+        padded = _per_channel(values, self.groups, self.weight.shape[1] * self.weight.shape[4])
+        return padded[lane_order(padded.size, self.kernels.lanes)] if self.depthwise else padded
 
     @property
     def nbytes(self) -> int:
@@ -124,35 +139,41 @@ class IntegerLayer:
 
     def unpacked(self) -> np.ndarray:
         """The codes [N][K/groups][kh][kw] that were packed."""
+        kh, kw = self.window.size
+        if self.depthwise:
+            laced = self.weight[0, :, :, 0].transpose(0, 2, 1, 3).reshape(-1, 4 * self.weight.shape[2])
+            natural = np.empty_like(laced)
+            natural[lane_order(len(laced), self.kernels.lanes)] = laced
+            return natural[: self.n, : kh * kw].reshape(self.n, 1, kh, kw)
         groups, panels, taps, k4, panel, _ = self.weight.shape
-        if self.n > 1 and self.groups < self.window.groups:
-            return self.weight[0, 0, :, 0, : self.n, 0].T.reshape(self.n, 1, *self.window.size)
-        flat = self.weight.transpose(0, 1, 4, 3, 5, 2).reshape(groups, panels * panel, 4 * k4, taps)
-        return flat[:, : self.n, : self.k].reshape(groups * self.n, self.k, *self.window.size)
+        flat = self.weight.transpose(0, 1, 4, 2, 3, 5).reshape(groups, panels * panel, taps, 4 * k4)
+        taken = flat[:, : self.n, :, : kh * kw // taps * self.k]
+        return np.ascontiguousarray(taken.reshape(groups * self.n, kh, kw, self.k).transpose(0, 3, 1, 2))
 
-    def _call(self, x: np.ndarray, dtype) -> tuple[np.ndarray, np.ndarray, int]:
-        shape, out = geometry(x.shape, self.window)
-        y = np.empty((*out, self.n * self.groups), dtype)
+    def _call(self, x: np.ndarray, dtype, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+        shape, size = sweep(x.shape, self.window, None, self.depthwise, 4)
+        y = np.empty((*size, self.n * self.groups), dtype) if out is None else out
         return y, shape, threads_for(y.size * self.k * self.window.taps // 4)
 
-    def codes(self, x: np.ndarray) -> np.ndarray:
+    def codes(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Unsigned codes to unsigned codes; equations (4) and (5)."""
         if self.requant.rounding == "double":
             acc = self.accumulators(x)
-            y = np.empty(acc.shape, np.uint8)
+            y = np.empty(acc.shape, np.uint8) if out is None else out
             r = self.requant
             self.kernels.requantize_double(acc.reshape(-1, acc.shape[-1]), self.m, self.s, r.zero_point + 128,
                                            r.lo + 128, r.hi + 128, y.reshape(-1, acc.shape[-1]), threads_for(y.size))
             return y
-        y, shape, threads = self._call(x, np.uint8)
-        self.kernels.product_int8(x, self.weight, self.bias, self.block, y, shape, self.k, self.n,
-                                  self.zero_point + 128, self.saturate, threads)
+        y, shape, threads = self._call(x, np.uint8, out)
+        r = self.requant
+        self.kernels.product_int8(x, self.weight, self.bias, self.block, y, shape, self.n, self.zero_point + 128,
+                                  self.saturate, r.lo + 128, r.hi + 128, threads)
         return y
 
     def accumulators(self, x: np.ndarray) -> np.ndarray:
         """Unsigned codes to int32 accumulators; equation (4)."""
         y, shape, threads = self._call(x, np.int32)
-        self.kernels.product_int8_i32(x, self.weight, self.bias, y, shape, self.k, self.n, self.zero_point + 128, threads)
+        self.kernels.product_int8_i32(x, self.weight, self.bias, y, shape, self.n, self.zero_point + 128, threads)
         return y
 
     def floats(self, x: np.ndarray, row_scale: np.ndarray, column_scale: np.ndarray,
@@ -160,15 +181,18 @@ class IntegerLayer:
         """Unsigned codes to float32: acc * (row_scale * column_scale) + bias, one row scale an image; equation (9)."""
         y, shape, threads = self._call(x, np.float32)
         rows = np.repeat(row_scale, y.shape[1] * y.shape[2])
-        self.kernels.product_int8_f32(x, self.weight, self.bias, rows, column_scale, bias, y, shape, self.k, self.n,
+        self.kernels.product_int8_f32(x, self.weight, self.bias, rows, column_scale, bias, y, shape, self.n,
                                       self.zero_point + 128, threads)
         return y
 
 
-def quantize(x: np.ndarray, scale: float, zero_point: int) -> tuple[np.ndarray, int]:
+# Where a function takes `out`, the result is written there: contiguous, of the result's shape and dtype.
+
+
+def quantize(x: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int]:
     """Float32 of any layout to unsigned codes of the same shape, and the number of NaNs; equation (7)."""
     x = np.asarray(x, np.float32, order="C")
-    y = np.empty(x.shape, np.uint8)
+    y = np.empty(x.shape, np.uint8) if out is None else out
     nans = active.quantize(x.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * x.size))
     return y, nans
 
@@ -182,60 +206,61 @@ def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return y.reshape(x.shape), scale
 
 
-def dequantize(u: np.ndarray, scale: float, zero_point: int) -> np.ndarray:
+def dequantize(u: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> np.ndarray:
     """Unsigned codes to float32 of the same shape; equation (1)."""
     u = np.asarray(u, order="C")
-    y = np.empty(u.shape, np.float32)
+    y = np.empty(u.shape, np.float32) if out is None else out
     active.dequantize(u.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * u.size))
     return y
 
 
-def lookup(u: np.ndarray, table: np.ndarray) -> np.ndarray:
+def lookup(u: np.ndarray, table: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """table[u] for a table of 256 unsigned codes."""
     u = np.asarray(u, order="C")
-    y = np.empty(u.shape, np.uint8)
+    y = np.empty(u.shape, np.uint8) if out is None else out
     active.lookup(u.reshape(-1), table, y.reshape(-1), threads_for(16 * u.size))
     return y
 
 
 def _stretched(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both of the shape they broadcast to, contiguous; what has that shape already is not copied."""
-    a, b = np.broadcast_arrays(a, b)
+    if a.shape != b.shape:
+        a, b = np.broadcast_arrays(a, b)
     return np.asarray(a, order="C"), np.asarray(b, order="C")
 
 
 def add(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multipliers: tuple[int, int], shift: int,
-        zero_point: int, lo: int, hi: int) -> np.ndarray:
+        zero_point: int, lo: int, hi: int, out: np.ndarray | None = None) -> np.ndarray:
     """Sum of two code tensors that broadcast, requantized with one rounding; multipliers of either sign; equation (8)."""
     a, b = _stretched(a, b)
-    y = np.empty(a.shape, np.uint8)
+    y = np.empty(a.shape, np.uint8) if out is None else out
     active.add_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, *multipliers, shift,
                      zero_point + 128, lo + 128, hi + 128, y.reshape(-1), threads_for(16 * a.size))
     return y
 
 
 def mul(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multiplier: int, shift: int, zero_point: int, lo: int,
-        hi: int) -> np.ndarray:
+        hi: int, out: np.ndarray | None = None) -> np.ndarray:
     """Product of two code tensors that broadcast, requantized with one rounding; equation (8)."""
     a, b = _stretched(a, b)
-    y = np.empty(a.shape, np.uint8)
+    y = np.empty(a.shape, np.uint8) if out is None else out
     active.mul_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, multiplier, shift,
                      zero_point + 128, lo + 128, hi + 128, y.reshape(-1), threads_for(16 * a.size))
     return y
 
 
-def max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+def max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Largest code of each window, NHWC; windows from `windows.spans`."""
     u = np.asarray(u, order="C")
-    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8)
+    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8) if out is None else out
     active.max_pool_int8(u, rows, columns, y, threads_for(16 * u.size))
     return y
 
 
 def avg_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, m: np.ndarray, shift: np.ndarray, zero_in: int,
-             zero_out: int) -> np.ndarray:
+             zero_out: int, out: np.ndarray | None = None) -> np.ndarray:
     """Mean of each window as codes, NHWC, multipliers m * 2^-shift [OH][OW]; equation (8)."""
     u = np.asarray(u, order="C")
-    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8)
+    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8) if out is None else out
     active.avg_pool_int8(u, rows, columns, m, shift, zero_in + 128, zero_out + 128, y, threads_for(16 * u.size))
     return y

@@ -19,7 +19,7 @@ cdef inline void largest(int V, const float* x, Py_ssize_t W, const Span* s, int
     cdef int v
     for v in range(V):
         best[v] = vfload_n(x + here * s.column + v * LANES, n)
-        index[v] = vsplat4(&here)
+        index[v] = vsplat(here)
     for i in range(s.y0, s.y1):
         for j in range(s.x0, s.x1):
             here = <int32_t>(i * W + j)
@@ -27,7 +27,7 @@ cdef inline void largest(int V, const float* x, Py_ssize_t W, const Span* s, int
                 value = vfload_n(x + here * s.column + v * LANES, n)
                 wins = vfwins(value, best[v])
                 best[v] = vfselect(wins, value, best[v])
-                index[v] = vselect(wins, vsplat4(&here), index[v])
+                index[v] = vselect(wins, vsplat(here), index[v])
     for v in range(V):
         vfstore_n(y + v * LANES, best[v], n)
         if at != NULL:

@@ -66,7 +66,7 @@ cdef inline void mean(int V, const uint8_t* x, const Span* s, int n, int32_t sta
     cdef Py_ssize_t i, j
     cdef int v
     for v in range(V):
-        sums[v] = vsplat4(&start)
+        sums[v] = vsplat(start)
     for i in range(s.y0, s.y1):
         for j in range(s.x0, s.x1):
             for v in range(V):

@@ -1,277 +1,295 @@
-# Integer products and convolutions: acc = bias + sum u * w over unsigned codes u = q + 128 and signed weights w,
-# exact in int32, then requantized in the tile's epilogue. Memory is NHWC; linear is a 1x1 window over M images.
+# Integer products and convolutions: acc = bias + sum (u - OFFSET) * w over unsigned codes u = q + 128 and signed weights w,
+# exact in int32, then requantized in the tile's epilogue. Memory is NHWC; linear is a 1x1 window over images of one pixel.
+# OFFSET belongs to the instruction set (simd.h); below, x stands for the codes less OFFSET.
 #
-# Weights arrive packed as [G][panels][taps][K4][panel][4] (K4 = ceil(K/4), zeros beyond K and N), see integers.py; depthwise
-# ones, one filter a channel, as [1][1][taps][1][channels][1]: their sums run across channels.
-# Reading 4 codes at a time runs up to 3 bytes past a pixel's channels: the packed zeros there make them harmless, and
-# the pixels that hold the buffer's last 3 bytes are read from a copy with room behind it.
+# Weights arrive packed as [G][panels][taps][K4][panel][4], zeros beyond K and N, see integers.py. Reading 4 codes at a time
+# runs up to 3 bytes past a window: the packed zeros there make them harmless, and scratch has room behind it.
+# Depthwise ones, one filter a channel, have their taps in the place of K: 4 taps of a vector of channels are interleaved.
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int32_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from tinyml._kernels.simd cimport *
 
-include "geometry.pxi"
-
+ctypedef uint8_t element
 ctypedef const uint8_t* row_t
 
+include "window.pxi"
+
 cdef enum:
-    BLOCK = 96      # output pixels a thread takes at a time (a multiple of all tile heights)
+    QUAD = 4 * LANES        # codes that one narrowing makes
+    # Weights stream from the second-level cache while a tile runs: asking for them 1 KB ahead made tiles of 6 x 4 vectors
+    # 5% faster (512 bytes and 2 KB: less)
+    AHEAD = 1024
 
 
-cdef inline void tile(int MR, int NV, const row_t* rows, Py_ssize_t taps, Py_ssize_t K4, const int8_t* b,
-                      const int32_t* bias, int32_t* out) noexcept nogil:
-    """out[MR][NV*LANES] = bias + sum over taps t, k of rows[t*MR + i][k] * b[t][k/4][NV*LANES][k%4], in registers.
+cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t K4,
+                      const int8_t* b, const int32_t* bias, int32_t* out) noexcept nogil:
+    """out[MR][NV*LANES] = bias + sum over taps t, k of rows[i][offsets[t] + k] * b[t][k/4][NV*LANES][k%4], in registers.
 
     MR and NV are constants at every call: the loops over them unroll and `acc` becomes registers.
     """
     cdef vec acc[MAX_ROWS][WIDE]
     cdef vec x
     cdef vec y[WIDE]
-    cdef Py_ssize_t t, k
+    cdef Py_ssize_t t, k, at
     cdef int i, j
     for i in range(MR):
         for j in range(NV):
             acc[i][j] = vload(bias + j * LANES)
     for t in range(taps):
+        at = offsets[t]
         for k in range(K4):
             for j in range(NV):
                 y[j] = vload(b + 4 * j * LANES)
+                vfetch(b + 4 * j * LANES + AHEAD)
             for i in range(MR):
-                x = vsplat4(rows[i] + 4 * k)
+                x = vsplat4(rows[i] + at)
                 for j in range(NV):
                     acc[i][j] = vdot4(acc[i][j], x, y[j])
             b += 4 * NV * LANES
-        rows += MR
+            at += 4
     for i in range(MR):
         for j in range(NV):
             vstore(out + (i * NV + j) * LANES, acc[i][j])
 
 
+cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
+                          Py_ssize_t K4, const int8_t* b, const int32_t* bias, int32_t* out) noexcept nogil:
+    """The tile for a panel of `nv` vectors: of `mr` rows, as rows_of_tile gives them."""
+    if nv == WIDE:
+        if mr == ROWS:
+            tile(ROWS, WIDE, rows, offsets, taps, K4, b, bias, out)
+        elif mr == 1:
+            tile(1, WIDE, rows, offsets, taps, K4, b, bias, out)
+        else:
+            tile(ROWS / 2, WIDE, rows, offsets, taps, K4, b, bias, out)
+    elif nv == NARROW:
+        if mr == NARROW_ROWS:
+            tile(NARROW_ROWS, NARROW, rows, offsets, taps, K4, b, bias, out)
+        elif mr == 1:
+            tile(1, NARROW, rows, offsets, taps, K4, b, bias, out)
+        else:
+            tile(NARROW_ROWS / 2, NARROW, rows, offsets, taps, K4, b, bias, out)
+    elif mr == MAX_ROWS:
+        tile(MAX_ROWS, 1, rows, offsets, taps, K4, b, bias, out)
+    elif mr == 1:
+        tile(1, 1, rows, offsets, taps, K4, b, bias, out)
+    else:
+        tile(MAX_ROWS / 2, 1, rows, offsets, taps, K4, b, bias, out)
+
+
 cdef struct Product:
     # everything a tile needs beside its pixels
-    Geometry g
-    Py_ssize_t G, taps, K, N, panel, panels
-    Py_ssize_t nv               # vectors of a panel
-    row_t x                     # input codes
-    row_t padding               # K codes of the zero point
-    Py_ssize_t tail             # first of the last input pixels, which are read from ...
-    row_t last                  # ... a copy with room behind it
+    Sweep g
+    Py_ssize_t G, K4, N, panel, panels, slices      # slices: taps, or for depthwise layers quadruples of taps
+    Py_ssize_t group_step           # input channels of a group
+    int fill                        # code of the zero point
+    const uint8_t* x
     const int8_t* w
-    bint depthwise              # one filter a channel: N of them, as one group and one panel
-    const int32_t* bias         # [G][panels*panel]
-    const char* requant         # parameters of the epilogue, `requant_bytes` for LANES channels; or NULL
+    const int32_t* bias             # [G][panels*panel]
+    const char* requant             # parameters of the epilogue, `requant_bytes` for LANES channels; or NULL
     Py_ssize_t requant_bytes
-    bint saturate               # results may leave int32 before the clamp
-    const float* row_scale      # float epilogue: [pixels], [G*N], [G*N] or NULL
+    bint saturate                   # results may leave int32 before the clamp
+    int lo, hi                      # clamp in unsigned codes
+    const float* row_scale          # float epilogue: [pixels], [G*N], [G*N] or NULL
     const float* column_scale
     const float* float_bias
-    void* y                     # uint8, float or int32 [pixels][G*N]
+    void* y                         # uint8, float or int32 [pixels][G*N]
 
 
-cdef inline void finish(const Product* p, const int32_t* acc, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t group,
+cdef inline void requantized(const Product* p, int32_t* acc, Py_ssize_t rows, Py_ssize_t channel, Py_ssize_t columns,
+                             uint8_t* y, Py_ssize_t ldy) noexcept nogil:
+    """Codes of a tile, 4 vectors at a time, then its rows to their places."""
+    cdef uint8_t codes[ROWS * MAX_PANEL + QUAD]
+    cdef const char* parameters = p.requant + channel // LANES * p.requant_bytes
+    cdef Py_ssize_t nv = p.panel // LANES, quad, i
+    for quad in range((rows * nv + 3) // 4):
+        requant4(acc + quad * QUAD, parameters, nv, p.requant_bytes, p.saturate, p.lo, p.hi, p.g.depthwise,
+                 codes + quad * QUAD)
+    for i in range(rows):
+        if columns == MAX_PANEL:
+            memcpy(y + i * ldy, codes + i * MAX_PANEL, MAX_PANEL)
+        elif columns == p.panel == NARROW * LANES:
+            memcpy(y + i * ldy, codes + i * NARROW * LANES, NARROW * LANES)
+        else:
+            memcpy(y + i * ldy, codes + i * p.panel, columns)
+
+
+cdef inline void scaled(const int32_t* acc, float row_scale, const float* column_scale, const float* bias,
+                        Py_ssize_t columns, float* y) noexcept nogil:
+    cdef Py_ssize_t j
+    for j in range(columns):
+        y[j] = <float>acc[j] * (row_scale * column_scale[j])
+    if bias != NULL:
+        for j in range(columns):
+            y[j] = y[j] + bias[j]
+
+
+cdef inline void finish(const Product* p, int32_t* acc, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t group,
                         Py_ssize_t n) noexcept nogil:
     """Epilogue of a tile: requantize to codes, scale to float, or store the accumulators."""
-    cdef Py_ssize_t i, j, part, columns = min(p.panel, p.N - n), ldy = p.G * p.N, at
-    cdef const char* parameters
-    cdef float* yf
-    cdef int32_t* yi
+    cdef Py_ssize_t i, columns = min(p.panel, p.N - n), ldy = p.G * p.N, channel = group * p.N + n
+    cdef Py_ssize_t at = first * ldy + channel
     if p.requant != NULL:
-        parameters = p.requant + (group * p.panels * p.panel + n) // LANES * p.requant_bytes
-        for part in range((columns + LANES - 1) // LANES):
-            j = part * LANES
-            for i in range(rows):
-                requant(acc + i * p.panel + j, parameters, p.saturate,
-                        <uint8_t*>p.y + (first + i) * ldy + group * p.N + n + j, <int>(columns - j))
-            parameters += p.requant_bytes
+        requantized(p, acc, rows, group * p.panels * p.panel + n, columns, <uint8_t*>p.y + at, ldy)
         return
+    if p.g.depthwise:
+        unlace(acc)
     for i in range(rows):
-        at = (first + i) * ldy + group * p.N + n
         if p.row_scale != NULL:
-            yf = <float*>p.y + at
-            for j in range(columns):
-                yf[j] = <float>acc[i * p.panel + j] * (p.row_scale[first + i] * p.column_scale[group * p.N + n + j])
-            if p.float_bias != NULL:
-                for j in range(columns):
-                    yf[j] = yf[j] + p.float_bias[group * p.N + n + j]
+            scaled(acc + i * p.panel, p.row_scale[first + i], p.column_scale + channel,
+                   NULL if p.float_bias == NULL else p.float_bias + channel, columns, <float*>p.y + at + i * ldy)
         else:
-            yi = <int32_t*>p.y + at
-            for j in range(columns):
-                yi[j] = acc[i * p.panel + j]
+            memcpy(<int32_t*>p.y + at + i * ldy, acc + i * p.panel, columns * sizeof(int32_t))
 
 
-cdef int pixels_of_block(const Product* p, Py_ssize_t first, Py_ssize_t pixels, row_t* table) noexcept nogil:
-    """All groups and output channels of the output pixels first .. first+pixels."""
-    cdef int32_t acc[ROWS * MAX_PANEL]
-    cdef Py_ssize_t full = tile_rows(p.nv), mr = 1 if pixels == 1 else full
-    cdef Py_ssize_t tiles = (pixels + mr - 1) // mr, K4 = (p.K + 3) // 4
-    cdef Py_ssize_t index, part, n, i, at, ky, kx, group
-    cdef Walk walk
-    cdef const int32_t* bias
+cdef void depthwise(const Product* p, Py_ssize_t first, Py_ssize_t count, Py_ssize_t part0, Py_ssize_t part1,
+                    const row_t* rows) noexcept nogil:
+    """`count` pixels from `first` on, QUAD channels at a time: sums across them, 4 taps a dot product."""
+    cdef int32_t acc[QUAD]
+    cdef vec sums[4]
+    cdef vec u[4]
+    cdef Py_ssize_t part, i, t, c, last = p.g.taps - 1
     cdef const int8_t* w
-    cdef row_t* rows
+    cdef const uint8_t* x
+    cdef int j
+    for i in range(count):
+        for part in range(part0, part1):
+            c = part * QUAD
+            x = rows[i] + c
+            w = p.w + c * p.slices * 4
+            for j in range(4):
+                sums[j] = vload(p.bias + c + j * LANES)
+            for t in range(0, p.g.taps, 4):
+                # taps beyond the last read it again: their weights are 0
+                interleave4(x + p.g.offsets[t], x + p.g.offsets[min(t + 1, last)], x + p.g.offsets[min(t + 2, last)],
+                            x + p.g.offsets[min(t + 3, last)], u)
+                for j in range(4):
+                    sums[j] = vdot4(sums[j], u[j], vload(w + 4 * j * LANES))
+                w += 4 * QUAD
+            for j in range(4):
+                vstore(acc + j * LANES, sums[j])
+            finish(p, acc, first + i, 1, 0, c)
+
+
+cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1,
+                 uint8_t* scratch, row_t* rows) noexcept nogil:
+    """Output rows first .. last, panels part0 .. part1 of all groups."""
+    cdef vec tiles[ROWS * WIDE + 4]     # of vectors, so that it begins on a cache line
+    cdef int32_t* acc = <int32_t*>tiles
+    cdef Py_ssize_t count = place(&p.g, p.x, p.fill, first, last, scratch, rows)
+    cdef Py_ssize_t nv = p.panel // LANES, group, part, at, mr, i, index
+    if p.g.depthwise:
+        depthwise(p, first * p.g.ow, count, part0, part1, rows)
+        return 0
     for group in range(p.G):
-        walk = walk_from(&p.g, first)
-        for index in range(tiles):
-            for i in range(mr):
-                rows = table + index * mr * p.taps + i
-                for ky in range(p.g.kh):
-                    for kx in range(p.g.kw):
-                        at = source(&p.g, &walk, ky, kx)
-                        rows[0] = p.padding if at < 0 else (
-                            (p.last + (at - p.tail) * p.g.c if at >= p.tail else p.x + at * p.g.c) + group * p.K)
-                        rows += mr
-                if index * mr + i < pixels - 1:
-                    walk_on(&p.g, &walk)
-        for part in range(p.panels):
-            n = part * p.panel
-            w = p.w + (group * p.panels * p.panel + n) * p.taps * K4 * 4
-            bias = p.bias + group * p.panels * p.panel + n
-            for index in range(tiles):
-                rows = table + index * mr * p.taps
-                if p.nv == WIDE:
-                    if mr == 1:
-                        tile(1, WIDE, rows, p.taps, K4, w, bias, acc)
-                    else:
-                        tile(ROWS, WIDE, rows, p.taps, K4, w, bias, acc)
-                elif p.nv == NARROW:
-                    if mr == 1:
-                        tile(1, NARROW, rows, p.taps, K4, w, bias, acc)
-                    else:
-                        tile(NARROW_ROWS, NARROW, rows, p.taps, K4, w, bias, acc)
-                elif mr == 1:
-                    tile(1, 1, rows, p.taps, K4, w, bias, acc)
-                else:
-                    tile(MAX_ROWS, 1, rows, p.taps, K4, w, bias, acc)
-                finish(p, acc, first + index * mr, min(mr, pixels - index * mr), group, n)
-    return 0
-
-
-cdef int depthwise_pixels(const Product* p, Py_ssize_t first, Py_ssize_t pixels, row_t* rows, int32_t* acc) noexcept nogil:
-    """All channels of the output pixels first .. first+pixels, one filter a channel; acc has room for a pixel's channels."""
-    cdef Walk walk = walk_from(&p.g, first)
-    cdef Py_ssize_t index, at, ky, kx, part, c, t
-    cdef vec sums
-    for index in range(first, first + pixels):
-        for ky in range(p.g.kh):
-            for kx in range(p.g.kw):
-                at = source(&p.g, &walk, ky, kx)
-                rows[ky * p.g.kw + kx] = p.padding if at < 0 else p.x + at * p.g.c
-        for part in range(p.panel // LANES):
-            c = part * LANES
-            sums = vload(p.bias + c)
-            for t in range(p.taps):
-                sums = vmac_n(sums, rows[t] + c, p.w + t * p.panel + c, <int>(p.N - c))
-            vstore(acc + c, sums)
-        finish(p, acc, index, 1, 0, 0)
-        walk_on(&p.g, &walk)
+        if group:
+            for i in range(count + MAX_ROWS):
+                rows[i] += p.group_step
+        for part in range(part0, part1):
+            index = group * p.panels + part
+            at = 0
+            while at < count:
+                mr = rows_of_tile(nv, count - at)
+                tile_any(mr, nv, rows + at, p.g.offsets, p.g.taps, p.K4, p.w + index * p.slices * p.K4 * p.panel * 4,
+                         p.bias + index * p.panel, acc)
+                finish(p, acc, first * p.g.ow + at, min(mr, count - at), group, part * p.panel)
+                at += mr
     return 0
 
 
 cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
-                     Py_ssize_t[::1] shape, Py_ssize_t K, Py_ssize_t N):
+                     const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point):
     """The parts of a Product that do not depend on the epilogue."""
     cdef Product p
     memset(&p, 0, sizeof(Product))
-    p.g = geometry(shape)
+    p.g = sweep_of(shape)
     p.G = weight.shape[0]
     p.panels = weight.shape[1]
-    p.taps = weight.shape[2]
+    p.slices = weight.shape[2]
+    p.K4 = weight.shape[3]
     p.panel = weight.shape[4]
-    p.nv = p.panel // LANES
-    p.K = K
     p.N = N
-    p.depthwise = weight.shape[5] == 1
+    p.group_step = x.shape[3] // p.G
+    p.fill = zero_point
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
         p.x = &x[0, 0, 0, 0]
-    if p.G and p.panels and p.taps and weight.shape[3]:
+    if p.G and p.panels and p.slices and p.K4:
         p.w = &weight[0, 0, 0, 0, 0, 0]
     p.bias = &bias[0]
     return p
 
 
-cdef int run(Product* p, uint8_t zero_point, int threads) except -1:
-    """Compute all output pixels, each thread one run of blocks with one pointer table of its own."""
-    cdef Py_ssize_t pixels = p.g.images * p.g.oh * p.g.ow, inputs = p.g.images * p.g.h * p.g.w, unit, j, at, blocks
-    cdef Py_ssize_t block = BLOCK, runs, entries = (BLOCK + MAX_ROWS) * p.taps
-    # the pixels that hold the last 3 bytes: more than one only below 3 channels, and never past c + 2 bytes
-    cdef Py_ssize_t copied = min(inputs, (p.g.c + 2) // max(p.g.c, <Py_ssize_t>1)), room = p.g.c + 2 + 4
-    cdef uint8_t* scratch
-    cdef row_t* tables
-    cdef int32_t* sums
-    blocks = (pixels + block - 1) // block
-    runs = min(<Py_ssize_t>threads, blocks)
-    scratch = <uint8_t*>malloc(2 * room)
-    tables = <row_t*>malloc(max(runs, 1) * entries * sizeof(row_t))
-    sums = <int32_t*>malloc(max(runs, 1) * p.panel * sizeof(int32_t))
-    if scratch == NULL or tables == NULL or sums == NULL:
-        free(scratch); free(tables); free(sums)
-        raise MemoryError(f"product_int8: no memory for {runs} tables of {entries} pointers")
-    memset(scratch, zero_point, 2 * room)
-    p.tail = inputs - copied
-    if p.x != NULL:
-        memcpy(scratch + room, p.x + p.tail * p.g.c, copied * p.g.c)
-    p.padding = scratch
-    p.last = scratch + room
+cdef int run(const Product* p, Py_ssize_t threads) except -1:
+    """Compute all output pixels, each thread one run of units (or of panels) with scratch of its own."""
+    cdef Shares s = share(&p.g, p.panels, threads)
+    cdef Py_ssize_t entries = s.rows * p.g.ow + MAX_ROWS, room = scratch_of_unit(&p.g, s.rows), run, unit
+    cdef uint8_t* scratch = <uint8_t*>malloc(s.runs * room + 1)
+    cdef row_t* rows = <row_t*>malloc(s.runs * entries * sizeof(row_t))
+    if scratch == NULL or rows == NULL:
+        free(scratch); free(rows)
+        raise MemoryError(f"product_int8: no memory for {s.runs} x {room} padded codes")
     with nogil:
-        for unit in prange(runs, num_threads=threads, schedule="static", chunksize=1):
-            for j in range(blocks * unit // runs, blocks * (unit + 1) // runs):
-                at = j * block
-                if p.depthwise:
-                    depthwise_pixels(p, at, min(block, pixels - at), tables + unit * entries, sums + unit * p.panel)
-                else:
-                    pixels_of_block(p, at, min(block, pixels - at), tables + unit * entries)
+        for run in prange(s.runs, num_threads=threads, schedule="static", chunksize=1):
+            if s.by_panels:
+                for unit in range(s.units):
+                    compute(p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), p.panels * run // s.runs,
+                            p.panels * (run + 1) // s.runs, scratch + run * room, rows + run * entries)
+            else:
+                for unit in range(s.units * run // s.runs, s.units * (run + 1) // s.runs):
+                    compute(p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), 0, p.panels,
+                            scratch + run * room, rows + run * entries)
     free(scratch)
-    free(tables)
-    free(sums)
+    free(rows)
     return 0
 
 
 def product_int8(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
-                 const uint8_t[:, ::1] requant_parameters, uint8_t[:, :, :, ::1] y, Py_ssize_t[::1] shape,
-                 Py_ssize_t K, Py_ssize_t N, int zero_point, bint saturate, int threads):
-    """y[B][OH][OW][G*N] codes = requantized(bias + sum x * weight); design (4) and (5), rounding once, halves up.
+                 const uint8_t[:, ::1] requant_parameters, uint8_t[:, :, :, ::1] y, const Py_ssize_t[::1] shape,
+                 Py_ssize_t N, int zero_point, bint saturate, int lo, int hi, int threads):
+    """y[B][OH][OW][G*N] codes = clamp(requantized(bias + sum x * weight), lo, hi); (4) and (5), rounding once, halves up.
 
     `requant_parameters` [G*panels*panel/LANES][bytes] as integers.requant_block lays them out; zero_point pads the border.
     """
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return
-    cdef Product p = product(x, weight, bias, shape, K, N)
+    cdef Product p = product(x, weight, bias, shape, N, zero_point)
     p.requant = <const char*>&requant_parameters[0, 0]
     p.requant_bytes = requant_parameters.shape[1]
     p.saturate = saturate
+    p.lo = lo
+    p.hi = hi
     p.y = &y[0, 0, 0, 0]
-    run(&p, <uint8_t>zero_point, threads)
+    run(&p, threads)
 
 
 def product_int8_f32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
                      const float[::1] row_scale, const float[::1] column_scale, const float[::1] float_bias,
-                     float[:, :, :, ::1] y, Py_ssize_t[::1] shape, Py_ssize_t K, Py_ssize_t N, int zero_point,
-                     int threads):
+                     float[:, :, :, ::1] y, const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point, int threads):
     """y[B][OH][OW][G*N] = acc * (row_scale[pixel] * column_scale[channel]) + float_bias[channel]; design (9).
 
     row_scale has one entry an output pixel; float_bias may be None.
     """
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return
-    cdef Product p = product(x, weight, bias, shape, K, N)
+    cdef Product p = product(x, weight, bias, shape, N, zero_point)
     p.row_scale = &row_scale[0]
     p.column_scale = &column_scale[0]
     if float_bias is not None:
         p.float_bias = &float_bias[0]
     p.y = &y[0, 0, 0, 0]
-    run(&p, <uint8_t>zero_point, threads)
+    run(&p, threads)
 
 
 def product_int8_i32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
-                     int32_t[:, :, :, ::1] y, Py_ssize_t[::1] shape, Py_ssize_t K, Py_ssize_t N, int zero_point,
-                     int threads):
+                     int32_t[:, :, :, ::1] y, const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point, int threads):
     """y[B][OH][OW][G*N] = the int32 accumulators; design (4)."""
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return
-    cdef Product p = product(x, weight, bias, shape, K, N)
+    cdef Product p = product(x, weight, bias, shape, N, zero_point)
     p.y = &y[0, 0, 0, 0]
-    run(&p, <uint8_t>zero_point, threads)
+    run(&p, threads)
 
 
 def panel_for(Py_ssize_t n) -> int:
@@ -282,3 +300,8 @@ def panel_for(Py_ssize_t n) -> int:
 def lanes() -> int:
     """int32 lanes of a vector."""
     return LANES
+
+
+def offset() -> int:
+    """What products take off each code: 0, or 128 where the instructions multiply signed by signed bytes."""
+    return OFFSET

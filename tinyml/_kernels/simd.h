@@ -1,21 +1,28 @@
 /* The few vector words the kernels are written in, each with one exact meaning on every instruction set.
 
    vec    LANES int32 lanes        vecf   LANES float lanes        vec64  LANES/2 int64 lanes
-   bytes  16 unsigned bytes
+   bytes16   16 unsigned bytes     codes   LANES unsigned bytes
 
    Here is what all instruction sets share, in the compiler's own vectors. Words that are an instruction of their own are in
    simd/, one short file an instruction set, and each file has all of these:
 
    vfma(acc, a, b)              acc + a * b: one rounding where the instruction exists, two in plain C
-   vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 unsigned by 4 signed bytes, exactly (no 16-bit
-                                saturation)
-   vmac(acc, u, w)              acc + u * w of LANES unsigned by LANES signed bytes in memory
+   vless_offset(u)              4*LANES codes less OFFSET
+   vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 codes less OFFSET by 4 signed bytes, exactly (no
+                                16-bit saturation); u comes from vsplat4 or interleave4, which take OFFSET off
+   interleave4(p0, p1, p2, p3, u)    4*LANES codes at each pointer to u[4], the 4 codes of a channel in one lane. Lane i of
+                                u[q] has channel 16 * (i / 4) + 4 * q + i % 4: bytes never leave their 128 bits
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
-   vload_codes(p)               LANES unsigned bytes as int32 lanes
    bmax(a, b)                   the larger of each pair of bytes
+   vmerge(even, odd)            int32 lanes from the low halves of 64-bit lanes
+   vcodes(a, b, c, d, lo, hi)   4*LANES bytes clamp(x + 128, lo, hi), 0 <= lo <= hi <= 255, in the order of interleave4
+   vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
+   vfclamp(v, lo, hi)           NaN stays NaN
    vfload_half(p)               LANES float16 values as floats, exactly
-   vstore_codes(out, y, lo, hi, n)   stores clamp(y, lo, hi) + 128 as n (or, where n is larger, LANES) bytes */
+
+   OFFSET is 0 where the instructions multiply unsigned by signed bytes, and 128 where signed by signed. It is constant for
+   an instruction set, so integers.py takes it back when it folds the bias. */
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -25,17 +32,21 @@
 /* A tile is ROWS x (WIDE vectors) or, for few output channels, twice the rows by half the vectors: as many accumulators as
    fit the registers beside one row of B and one broadcast. By one vector it is 16 rows: compilers unroll no loop of more,
    and with the accumulators in memory (24 rows) 16 channels ran at a third of the speed. */
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #define WORDS "simd/avx512.h"
-enum { LANES = 16, ROWS = 6, WIDE = 4 };
+enum { LANES = 16, ROWS = 6, WIDE = 4, OFFSET = 0 };
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define WORDS "simd/avx2.h"
-enum { LANES = 8, ROWS = 6, WIDE = 2 };
+enum { LANES = 8, ROWS = 6, WIDE = 2, OFFSET = 0 };
+#elif defined(SIMD_NEON)        /* of table.py: the compiler's own __ARM_NEON is set for the baseline too */
+#include <arm_neon.h>
+#define WORDS "simd/neon.h"
+enum { LANES = 4, ROWS = 6, WIDE = 4, OFFSET = 128 };
 #else
 #define WORDS "simd/c.h"
-enum { LANES = 4, ROWS = 6, WIDE = 2 };
+enum { LANES = 4, ROWS = 6, WIDE = 2, OFFSET = 0 };
 #endif
 enum { NARROW = WIDE / 2, NARROW_ROWS = 2 * ROWS, MAX_PANEL = WIDE * LANES };   /* a tile has up to ROWS * MAX_PANEL values */
 enum { MAX_ROWS = WIDE == 4 ? 16 : NARROW_ROWS };
@@ -51,12 +62,13 @@ typedef int32_t vec __attribute__((vector_size(4 * LANES)));
 typedef float vecf __attribute__((vector_size(4 * LANES)));
 typedef int64_t vec64 __attribute__((vector_size(4 * LANES)));
 typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
-typedef uint8_t bytes __attribute__((vector_size(16)));
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint8_t codes __attribute__((vector_size(LANES)));
 
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }
-static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return (vec){0} + x; }
+static inline vec vsplat(int32_t x) { return (vec){0} + x; }
 static inline void vfetch(const void *p) { __builtin_prefetch(p); }    /* into the caches; p may be anywhere */
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
@@ -65,6 +77,7 @@ static inline vecf vfzero(void) { return (vecf){0}; }
 /* x - 0 is x, also for x = -0, and so a broadcast from memory; 0 + x is an addition, which took the FMA's place */
 static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
+static inline vec vodd(vec v) { return (vec)((vecu64)v >> 32); }    /* lanes 1, 3, ... in the places of 0, 2, ... */
 /* sum of the lanes: the halves of the vector added, then the halves of that, ... */
 static inline float vfsum(vecf v) {
   typedef float quarter __attribute__((vector_size(16)));
@@ -97,12 +110,12 @@ static inline vecf vfload_n(const float *p, int n) {
 static inline void vstore_n(int32_t *p, vec v, int n) {
   if (n >= LANES) vstore(p, v); else memcpy(p, &v, (size_t)n * sizeof(int32_t));
 }
-static inline bytes bload_n(const uint8_t *p, int n) {
-  bytes v = {0};
+static inline bytes16 bload_n(const uint8_t *p, int n) {
+  bytes16 v = {0};
   if (n >= 16) memcpy(&v, p, 16); else memcpy(&v, p, (size_t)n);
   return v;
 }
-static inline void bstore_n(uint8_t *p, bytes v, int n) {
+static inline void bstore_n(uint8_t *p, bytes16 v, int n) {
   if (n >= 16) memcpy(p, &v, 16); else memcpy(p, &v, (size_t)n);
 }
 
@@ -110,28 +123,17 @@ static inline void bstore_n(uint8_t *p, bytes v, int n) {
 static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
   return (vec64)(((vecu64)x ^ ((vecu64){0} + (1ULL << 63))) >> (vecu64)s) - back;
 }
-/* For instruction sets without a narrowing store of part of a vector */
-static inline void store_codes_by_lane(uint8_t *out, vec y, vec lo, vec hi, int n) {
-  vec below = y < lo, above = y > hi;
-  y = (y & ~below) | (lo & below);
-  y = ((y & ~above) | (hi & above)) + 128;
-  for (int i = 0; i < (n < LANES ? n : LANES); i++) out[i] = (uint8_t)y[i];
-}
 
 #include WORDS
 
-/* vmac where n (or more) of the bytes u may be read; w has LANES */
-static inline vec vmac_n(vec acc, const uint8_t *u, const int8_t *w, int n) {
-  uint8_t tail[LANES];
-  if (n < LANES) { memset(tail, 0, LANES); memcpy(tail, u, (size_t)n); u = tail; }
-  return vmac(acc, u, w);
-}
+/* the 4 codes at p in each lane, less OFFSET */
+static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }
 
-/* vload_codes where n (or more) bytes may be read, zeros for the rest */
+/* n (or more) unsigned bytes as int32 lanes, zeros for the rest */
 static inline vec vload_codes_n(const uint8_t *p, int n) {
-  uint8_t tail[LANES] = {0};
-  if (n < LANES) { memcpy(tail, p, (size_t)n); p = tail; }
-  return vload_codes(p);
+  codes v = {0};
+  if (n >= LANES) memcpy(&v, p, LANES); else memcpy(&v, p, (size_t)n);
+  return __builtin_convertvector(v, vec);
 }
 
 /* vfload_half where n (or more) values may be read, zeros for the rest */
@@ -148,28 +150,47 @@ static inline vec64 saturate32(vec64 x) {
   return (x & ~under) | (bottom & under);
 }
 
-/* Requantization of one vector of accumulators, design (5): y = clamp((acc * m + addend) >> s, lo, hi) + 128 as bytes.
-   `p` points to the parameters of these LANES channels, as `requant_block` in integers.py lays them out:
-   m int32[LANES], lo int32[LANES], hi int32[LANES], then for even and for odd lanes addend int64, s int64, 2^(63-s) int64.
-   The 64-bit result is saturated to int32 before the clamp only where `wide` says that it can leave int32. */
-static inline void requant(const int32_t *acc, const char *p, int wide, uint8_t *out, int n) {
+/* Requantization of one vector of accumulators, design (5): (acc * m + addend) >> s, not yet clamped. `p` points to the
+   parameters of these LANES channels, as `requant_block` in integers.py lays them out: m int32[LANES], then for even and for
+   odd lanes addend int64, s int64, 2^(63-s) int64. The 64-bit result is saturated to int32 only where `wide` says that it
+   can leave int32. */
+static inline vec requant(const int32_t *acc, const char *p, int wide) {
   enum { SIZE = sizeof(vec64) };
-  const vec low32 = (vec)((vec64){0} + 0xffffffffLL);
-  const char *q = p + 3 * SIZE, *r = q + 3 * SIZE;
-  vec a = vload(acc), m = vload(p);
-  vec64 even = vmul_even(a, m) + vload64(q), odd = vmul_even((vec)((vecu64)a >> 32), (vec)((vecu64)m >> 32)) + vload64(r);
+  const char *q = p + SIZE, *r = q + 3 * SIZE;
+  vec a = vload(acc);
+  /* a load 4 bytes on has the odd lanes of m in the even ones */
+  vec64 even = vmul_even(a, vload(p)) + vload64(q), odd = vmul_even(vodd(a), vload(p + 4)) + vload64(r);
   even = vshift64(even, vload64(q + SIZE), vload64(q + 2 * SIZE));
   odd = vshift64(odd, vload64(r + SIZE), vload64(r + 2 * SIZE));
   if (wide) { even = saturate32(even); odd = saturate32(odd); }
-  vstore_codes(out, ((vec)even & low32) | (vec)((vecu64)odd << 32), vload(p + SIZE), vload(p + 2 * SIZE), n);
+  return vmerge(even, odd);
+}
+/* Codes of four vectors of accumulators, whose parameters repeat after nv (1, 2 or 4) of `bytes` each; laced: the
+   accumulators, and so the parameters, have the order of interleave4. */
+static inline void requant4(const int32_t *acc, const char *p, ptrdiff_t nv, ptrdiff_t bytes, int wide, int lo, int hi,
+                            int laced, uint8_t *out) {
+  ptrdiff_t one = nv > 1 ? bytes : 0, two = nv > 2 ? 2 * bytes : 0;
+  vec a = requant(acc, p, wide), b = requant(acc + LANES, p + one, wide);
+  vec c = requant(acc + 2 * LANES, p + two, wide), d = requant(acc + 3 * LANES, p + one + two, wide);
+  vec y = vcodes(a, b, c, d, lo, hi);
+  vstore(out, laced ? y : vunlace(y));
+}
+/* 4*LANES accumulators from the order of interleave4 to that of channels */
+static inline void unlace(int32_t *acc) {
+  int32_t in[4 * LANES];
+  memcpy(in, acc, sizeof in);
+  for (int q = 0; q < 4; q++)
+    for (int i = 0; i < LANES; i++) acc[16 * (i / 4) + 4 * q + i % 4] = in[q * LANES + i];
 }
 
-/* The same with one multiplier and shift for all lanes: n codes clamp(zero_point + ((a * m + 2^(s-1)) >> s), 0, 255) */
+/* One multiplier and shift for all lanes: n (or more) codes clamp(zero_point + ((a * m + 2^(s-1)) >> s), 0, 255) */
 static inline void store_scaled(uint8_t *out, vec a, int32_t m, int64_t s, int zero_point, int n) {
-  const vec low32 = (vec)((vec64){0} + 0xffffffffLL), mm = (vec){0} + m;
   const vec64 addend = (vec64){0} + ((1LL << (s - 1)) + ((int64_t)(zero_point - 128) << s));
   const vec64 shift = (vec64){0} + s, back = (vec64){0} + (1LL << (63 - s));
-  vec64 even = saturate32(vshift64(vmul_even(a, mm) + addend, shift, back));
-  vec64 odd = saturate32(vshift64(vmul_even((vec)((vecu64)a >> 32), mm) + addend, shift, back));
-  vstore_codes(out, ((vec)even & low32) | (vec)((vecu64)odd << 32), (vec){0} - 128, (vec){0} + 127, n);
+  vec64 even = saturate32(vshift64(vmul_even(a, vsplat(m)) + addend, shift, back));
+  vec64 odd = saturate32(vshift64(vmul_even(vodd(a), vsplat(m)) + addend, shift, back));
+  vec y = vmerge(even, odd);
+  y = vselect(y < -128, vsplat(-128), vselect(y > 127, vsplat(127), y)) + 128;
+  codes v = __builtin_convertvector(y, codes);
+  if (n >= LANES) memcpy(out, &v, LANES); else memcpy(out, &v, (size_t)n);
 }

@@ -6,10 +6,11 @@ cdef extern from "simd.h" nogil:
         pass
     ctypedef struct vecf:
         pass
-    ctypedef struct bytes16 "bytes":
+    ctypedef struct bytes16:
         pass
     enum: LANES
     enum: WIDE
+    enum: OFFSET
     enum: NARROW
     enum: ROWS
     enum: NARROW_ROWS
@@ -21,9 +22,9 @@ cdef extern from "simd.h" nogil:
     void vstore(void*, vec) noexcept
     void vfetch(const void*) noexcept
     vec vzero() noexcept
+    vec vsplat(int32_t) noexcept
     vec vsplat4(const void*) noexcept
     vec vdot4(vec, vec, vec) noexcept
-    vec vmac_n(vec, const uint8_t*, const int8_t*, int) noexcept
     vecf vfload(const void*) noexcept
     void vfstore(void*, vecf) noexcept
     vecf vfzero() noexcept
@@ -45,4 +46,7 @@ cdef extern from "simd.h" nogil:
     bytes16 bmax(bytes16, bytes16) noexcept
     void store_scaled(uint8_t*, vec, int32_t, int64_t, int, int) noexcept
     void vfstore_n(float*, vecf, int) noexcept
-    void requant(const int32_t*, const char*, int, uint8_t*, int) noexcept
+    void interleave4(const uint8_t*, const uint8_t*, const uint8_t*, const uint8_t*, vec*) noexcept
+    void requant4(const int32_t*, const char*, Py_ssize_t, Py_ssize_t, int, int, int, int, uint8_t*) noexcept
+    void unlace(int32_t*) noexcept
+    vecf vfclamp(vecf, float, float) noexcept

@@ -3,17 +3,26 @@
 It imports nothing, so that setup.py can run it before anything is built.
 """
 
-# Instruction sets, best first: the flags that compile a kernel for one, and the CPU features it needs.
+X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
+_AVX2 = ["-mavx2", "-mfma", "-mf16c"]
+_AVX512 = [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mprefer-vector-width=512"]
+_AVX2_FEATURES = ("avx2", "fma", "f16c")
+_AVX512_FEATURES = (*_AVX2_FEATURES, "avx512f", "avx512bw", "avx512vl", "avx512dq")
+
+# Instruction sets, best first: the machines that have them (all, where none is named), the flags that compile a kernel for
+# one, and the CPU features it needs. One that `extends` another has a better dot product of bytes and nothing else: only
+# the kernels of DOT4 are compiled for it, the others are those of the set it extends. Tile sizes are in simd.h.
 # "baseline" is plain C: whatever the compiler's default is, on any machine.
 ISAS = {
-    "avx512_vnni": {
-        "machines": ("x86_64", "amd64"),
-        "flags": ["-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mavx512vnni", "-mavx2", "-mfma",
-                  "-mprefer-vector-width=512"],
-        "features": ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"),
-    },
-    "avx2": {"machines": ("x86_64", "amd64"), "flags": ["-mavx2", "-mfma", "-mf16c"],
-             "features": ("avx2", "fma", "f16c")},
+    "avx512_vnni": {"machines": X86, "flags": [*_AVX512, "-mavx512vnni"],
+                    "features": (*_AVX512_FEATURES, "avx512vnni"), "extends": "avx512"},
+    "avx512": {"machines": X86, "flags": _AVX512, "features": _AVX512_FEATURES},
+    "avx_vnni": {"machines": X86, "flags": [*_AVX2, "-mavxvnni"], "features": (*_AVX2_FEATURES, "avxvnni"),
+                 "extends": "avx2"},
+    "avx2": {"machines": X86, "flags": _AVX2, "features": _AVX2_FEATURES},
+    "neon_dotprod": {"machines": ARM, "flags": ["-DSIMD_NEON", "-march=armv8.2-a+dotprod"],
+                     "features": ("asimd", "asimddp"), "extends": "neon"},
+    "neon": {"machines": ARM, "flags": ["-DSIMD_NEON"], "features": ("asimd",)},
     "baseline": {"machines": (), "flags": [], "features": ()},
 }
 
@@ -21,7 +30,8 @@ ISAS = {
 KERNELS = {
     "gemm_f32": ("gemm_f32",),
     "rows_f32": ("rows_f32", "rows_f16"),
-    "conv_f32": ("conv2d_f32", "conv2d_grad_weight_f32"),
+    "product_f32": ("pack_f32", "product_f32"),
+    "conv_grad_f32": ("conv2d_grad_weight_f32",),
     "product_int8": ("product_int8", "product_int8_f32", "product_int8_i32"),
     "codes_int8": ("quantize", "quantize_rows", "dequantize", "lookup", "requantize_double", "add_codes",
                    "mul_codes"),
@@ -32,8 +42,15 @@ KERNELS = {
     "pointwise_f32": ("gelu_f32", "gelu_grad_f32", "fake_quantize_f32"),
     "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
+# Those with dot products of bytes.
+DOT4 = ("product_int8", "probe")
 
 
 def isas_for(machine: str) -> list[str]:
     """Instruction sets that are compiled on a machine of this name (platform.machine()), best first."""
     return [name for name, isa in ISAS.items() if not isa["machines"] or machine.lower() in isa["machines"]]
+
+
+def home(isa: str, kernel: str) -> str:
+    """The instruction set whose compiled `kernel` runs for `isa`: itself, or the one it extends."""
+    return isa if kernel in DOT4 else ISAS[isa].get("extends", isa)

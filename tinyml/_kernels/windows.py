@@ -31,32 +31,36 @@ class Window:
                      for n, k, s, p, d in zip((h, w), self.size, self.stride, self.padding, self.dilation))
 
 
-def _coordinates(size: int, outputs: int, taps: int, stride: int, padding: int, dilation: int,
-                 transposed: bool) -> np.ndarray:
-    """Input coordinate that each output coordinate reads at each tap, -1 for padding; [outputs][taps]."""
-    o, t = np.arange(max(outputs, 0))[:, None], np.arange(taps)[None, :]
-    if transposed:
-        i = o + padding - t * dilation
-        i = np.where((i >= 0) & (i % stride == 0), i // stride, -1)
-    else:
-        i = o * stride - padding + t * dilation
-    return np.where((i >= 0) & (i < size), i, -1)
-
-
 @lru_cache(maxsize=1024)
-def geometry(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | None = None):
-    """The sizes that geometry.pxi reads, the tables of input rows and columns, and (images, height, width) of the output.
+def sweep(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | None = None, depthwise: bool = False,
+          multiple: int = 1):
+    """The numbers that window.pxi reads, and (images, height, width) of the output.
 
     `shape` is the NHWC shape that is read; with `transposed` (height, width of the layer's input) it is the shape of the
-    gradient of the layer's output, and the result is the gradient to its input.
+    gradient of the layer's output, and the result is the gradient to its input. Taps side by side in memory count as one
+    with more channels. The input is read in place where there is no padding and tiles, which read `multiple` values at a
+    time, stay within a window.
     """
     b, h, w, c = shape
+    (kh, kw), (dh, dw) = window.size, window.dilation
     oh, ow = transposed or window.output(h, w)
-    sizes = (b, h, w, c, oh, ow, *window.size, *window.stride, *window.padding, *window.dilation, transposed is not None)
-    rows, columns = (_coordinates(*each, transposed is not None) for each in zip(
-        (h, w), (oh, ow), window.size, window.stride, window.padding, window.dilation))
-    rows = np.where(rows < 0, -1, rows * w)
-    return np.concatenate([sizes, rows.ravel(), columns.ravel()]).astype(np.intp), (b, oh, ow)
+    reach = ((kh - 1) * dh + 1, (kw - 1) * dw + 1)
+    if transposed is None:
+        stride, padding, spread = window.stride, window.padding, (1, 1)
+    else:
+        stride, padding, spread = (1, 1), tuple(r - 1 - p for r, p in zip(reach, window.padding)), window.stride
+    merged = window.groups == 1 and dw == 1 and transposed is None
+    values = (kw if merged else 1) * c // window.groups
+    direct = spread == (1, 1) and padding == (0, 0) and not depthwise and values % multiple == 0
+    width = w if direct else (ow - 1) * stride[1] + reach[1]
+    ty, tx = np.arange(kh) * dh, np.arange(1 if merged else kw) * dw
+    if transposed is not None:
+        ty, tx = ty[::-1], tx[::-1]
+    offsets = (ty[:, None] * width + tx[None, :]) * c
+    sizes = (b, h, w, c, oh, ow, *stride, *padding, *spread, reach[0], width, direct, depthwise)
+    numbers = np.concatenate([sizes, offsets.ravel()]).astype(np.intp)
+    numbers.flags.writeable = False
+    return numbers, (b, oh, ow)
 
 
 def spans(n: int, size: int, stride: int, padding: int) -> np.ndarray:

@@ -5,14 +5,16 @@ Arithmetic and joining state scale and zero point of all they read and make; int
 
 from __future__ import annotations
 
+from functools import partial
 from math import prod
 
 import numpy as np
 
-from .._kernels import fixed_point, floats, integers
+from .._kernels import fixed_point, integers
 from ..errors import TinymlError
 from ..ops.embedding import check_ids
-from .steps import Step, _check, _codes
+from .arena import empty, in_memory
+from .steps import Kernel, Step, _check, _codes
 
 LARGEST = 2**28     # codes a sample that one step may make: far beyond any layer, so that no file can ask for all memory
 
@@ -42,14 +44,15 @@ def _rescaling(step: Step) -> list[np.ndarray | None]:
 
 
 def _lookup(x: np.ndarray, table: np.ndarray | None) -> np.ndarray:
-    """table[x], x itself where there is none, in the memory order of steps."""
+    """table[x] in standard memory, x itself where there is none."""
     if table is None:
         return x
-    y = integers.lookup(floats.nhwc(x) if x.ndim == 4 else x, table)
-    return floats.nchw(y) if x.ndim == 4 else y
+    y = empty(x.shape, np.uint8)
+    integers.lookup(in_memory(x), table, in_memory(y))
+    return y
 
 
-class Table(Step):
+class Table(Kernel):
     """A pointwise function of codes as 256 codes; equation (8)."""
 
     kind = "table"
@@ -58,11 +61,11 @@ class Table(Step):
         table = self._arrays["table"]
         _check(self, table=table.dtype == np.uint8 and table.shape == (256,))
 
-    def run(self, values, batch):
-        return _lookup(values[0], self._arrays["table"])
+    def bind(self, values, batch, out):
+        return partial(integers.lookup, in_memory(values[0]), self._arrays["table"], in_memory(out))
 
 
-class _Pair(Step):
+class _Pair(Kernel):
     """Base of steps of two operands that broadcast: two activations, or one and a constant with codes of its own."""
 
     def prepare(self):
@@ -70,21 +73,27 @@ class _Pair(Step):
         _check(self, inputs=len(self.inputs) + (constant is not None) == len(a["scales"]) == 2,
                constant=constant is None or constant.dtype == np.int8,
                clamp=_codes(a["lo"], a["hi"]) and a["lo"] <= a["hi"])
+        self.constants = [] if constant is None else [integers.to_unsigned(constant)]
 
-    def run(self, values, batch):
-        if "constant" in self._arrays:
-            values = [*values, integers.to_unsigned(self._arrays["constant"])]
+    def shape(self, values, batch):
         try:
-            shape = np.broadcast_shapes(*(v.shape for v in values))
+            shape = np.broadcast_shapes(*(v.shape for v in [*values, *self.constants]))
         except ValueError:
             shape = None
         _check(self, input=shape is not None)
         _check_size(self, shape, batch)
-        a, b = (v.reshape((1,) * (len(shape) - v.ndim) + v.shape) for v in values)
-        return floats.nchw(self.combine(floats.nhwc(a), floats.nhwc(b))) if len(shape) == 4 else self.combine(a, b)
+        return shape
 
-    def combine(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        """The result of two operands of equally many dimensions."""
+    def bind(self, values, batch, out):
+        a, b = (in_memory(v.reshape((1,) * (out.ndim - v.ndim) + v.shape)) for v in [*values, *self.constants])
+        return self.combine(a, b, in_memory(out))
+
+    def by_sample(self, ndims):
+        rows = [c.ndim < ndims[0] or (c.ndim == ndims[0] and len(c) == 1) for c in self.constants]
+        return ndims[0] if ndims[0] == ndims[-1] and all(rows) else None
+
+    def combine(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> partial:
+        """What writes the result of two operands of as many dimensions to `out`."""
         raise NotImplementedError
 
 
@@ -101,9 +110,10 @@ class Add(_Pair):
         multipliers, self.shift = fixed_point.shared_multipliers([s / scale_out for s in scales])
         self.multipliers = tuple(sign * m for sign, m in zip(signs, multipliers))
 
-    def combine(self, a, b):
+    def combine(self, a, b, out):
         p = self.attrs
-        return integers.add(a, b, tuple(p["zero_points"]), self.multipliers, self.shift, p["zero_point"], p["lo"], p["hi"])
+        return partial(integers.add, a, b, tuple(p["zero_points"]), self.multipliers, self.shift, p["zero_point"],
+                       p["lo"], p["hi"], out)
 
 
 class Mul(_Pair):
@@ -117,12 +127,13 @@ class Mul(_Pair):
         m, s = fixed_point.multiplier(a * b / y)
         self.multiplier, self.shift = int(m), int(s)
 
-    def combine(self, a, b):
+    def combine(self, a, b, out):
         p = self.attrs
-        return integers.mul(a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"], p["lo"], p["hi"])
+        return partial(integers.mul, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"],
+                       p["lo"], p["hi"], out)
 
 
-class Concat(Step):
+class Concat(Kernel):
     """Operands one after the other, each in the result's codes; equation (8) for one. Constants have them already."""
 
     kind = "concat"
@@ -134,23 +145,35 @@ class Concat(Step):
         _check(self, operands=len(a["operands"]) == len(constants) + len(self.inputs) == len(self.tables) > 0,
                constants=sorted(constants) == sorted(own) and all(v.dtype == np.int8 for v in own.values()),
                axis=_codes(a["axis"]))
+        self.constants = {where: integers.to_unsigned(v) for where, v in own.items()}
 
-    def run(self, values, batch):
-        axis, given, parts = self.attrs["axis"], iter(values), []
-        for where, table in zip(self.attrs["operands"], self.tables):
-            constant = self._arrays.get(where)
-            parts.append(_lookup(next(given), table) if constant is None else integers.to_unsigned(constant))
+    def _parts(self, values: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
+        """Every operand with the table that brings it to the result's codes."""
+        given = iter(values)
+        return [(self.constants[where], None) if where in self.constants else (next(given), table)
+                for where, table in zip(self.attrs["operands"], self.tables)]
+
+    def shape(self, values, batch):
+        axis, parts = self.attrs["axis"], [p for p, _ in self._parts(values)]
         ndim = parts[0].ndim
         _check(self, axis=-ndim <= axis < ndim)
-        others = {tuple(n for i, n in enumerate(p.shape) if i != axis % ndim) for p in parts}
+        axis %= ndim
+        others = {tuple(n for i, n in enumerate(p.shape) if i != axis) for p in parts}
         _check(self, input=len(others) == 1 and all(p.ndim == ndim for p in parts))
-        _check_size(self, (*others.pop(), sum(p.shape[axis] for p in parts)), batch)
-        if ndim != 4:
-            return np.concatenate(parts, axis)
-        return floats.nchw(np.concatenate([floats.nhwc(p) for p in parts], (0, 3, 1, 2)[axis]))
+        shape = list(parts[0].shape)
+        shape[axis] = sum(p.shape[axis] for p in parts)
+        _check_size(self, tuple(shape), batch)
+        return tuple(shape)
+
+    def bind(self, values, batch, out):
+        parts, axis = self._parts(values), self.attrs["axis"]
+        return lambda: np.concatenate([_lookup(p, table) for p, table in parts], axis, out=out)
+
+    def by_sample(self, ndims):
+        return ndims[0] if not self.constants and len(set(ndims)) == 1 and self.attrs["axis"] % ndims[0] else None
 
 
-class Pad(Step):
+class Pad(Kernel):
     """A constant around an activation, in the result's codes; equation (8) for one operand."""
 
     kind = "pad"
@@ -161,15 +184,25 @@ class Pad(Step):
         _check(self, inputs=len(self.inputs) == 1, code=_codes(a["code"]),
                widths=all(len(w) == 2 and all(isinstance(n, int) and n >= 0 for n in w) for w in a["widths"]))
 
-    def run(self, values, batch):
+    def shape(self, values, batch):
         x, widths = values[0], self.attrs["widths"]
         _check(self, widths=len(widths) == x.ndim)
-        _check_size(self, tuple(n + before + after for n, (before, after) in zip(x.shape, widths)), batch)
-        x = _lookup(x, self.table)
-        code = self.attrs["code"] + 128
-        if x.ndim != 4:
-            return np.pad(x, widths, constant_values=code)
-        return floats.nchw(np.pad(floats.nhwc(x), [widths[i] for i in (0, 2, 3, 1)], constant_values=code))
+        shape = tuple(n + before + after for n, (before, after) in zip(x.shape, widths))
+        _check_size(self, shape, batch)
+        return shape
+
+    def bind(self, values, batch, out):
+        x, code = values[0], self.attrs["code"] + 128
+        inner = out[tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, self.attrs["widths"]))]
+
+        def call() -> None:
+            out.fill(code)
+            np.copyto(inner, _lookup(x, self.table))
+
+        return call
+
+    def by_sample(self, ndims):
+        return ndims[0] if [list(w) for w in self.attrs["widths"][:1]] == [[0, 0]] else None
 
 
 class Embedding(Step):
@@ -193,13 +226,16 @@ class Embedding(Step):
         _check_size(self, (*ids.shape, table.shape[1]), batch)
         return integers.to_unsigned(table[ids])
 
+    def by_sample(self, ndims):
+        return ndims[0] + 1
+
 
 def _is_spans(spans: np.ndarray) -> bool:
     """Whether each row is first and past-last index of a window."""
     return spans.ndim == 2 and spans.shape[1] == 2 and bool(((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1])).all())
 
 
-class AvgPool(Step):
+class AvgPool(Kernel):
     """Means of windows; equation (8)."""
 
     kind = "avg_pool"
@@ -216,11 +252,14 @@ class AvgPool(Step):
                multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
                and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
 
-    def run(self, values, batch):
+    def shape(self, values, batch):
         x = values[0]
         _check(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
-        return floats.nchw(integers.avg_pool(floats.nhwc(x), self.rows, self.columns, self._arrays["multiplier"],
-                                             self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"]))
+        return (*x.shape[:2], len(self.rows), len(self.columns))
+
+    def bind(self, values, batch, out):
+        return partial(integers.avg_pool, in_memory(values[0]), self.rows, self.columns, self._arrays["multiplier"],
+                       self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"], in_memory(out))
 
 
 class Mean(AvgPool):
@@ -232,5 +271,11 @@ class Mean(AvgPool):
         super().prepare()
         _check(self, pixel=len(self.rows) == len(self.columns) == 1)
 
-    def run(self, values, batch):
-        return super().run(values, batch)[:, :, 0, 0]
+    def shape(self, values, batch):
+        return super().shape(values, batch)[:2]
+
+    def bind(self, values, batch, out):
+        return super().bind(values, batch, out[:, :, None, None])
+
+    def by_sample(self, ndims):
+        return 2

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .._kernels import integers
-from ..errors import DtypeError, TraceError
-from ..graph import Batch, check_inputs
+from ..errors import DtypeError, ShapeError, TinymlError, TraceError
+from ..graph import Batch, check_inputs, resolve
 from ..nn.module import Module
 from ..ops import Codec
 from ..tape import state
 from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
-from .steps import Dequantize, Island, Product, Quantize, Step
+from .arena import empty
+from .program import Layout, Memory, Programs, observe
+from .steps import Dequantize, Island, Product, Step
+
+PIECE = 2**20       # bytes of values that pieces of a batch stay below
 
 
 @dataclass
@@ -46,6 +51,28 @@ class Slot:
     floats: bool = True
 
 
+def _kind(values: dict[int, np.ndarray], wanted: tuple[int, ...]) -> Hashable:
+    """What calls have in common that differ in the batch size only."""
+    return tuple((v, x.dtype.char) for v, x in values.items()), wanted
+
+
+def _samples(layout: Layout) -> int:
+    """How many samples go at a time where one is laid out so."""
+    return max(PIECE // max(layout.memory.nbytes, 1), 1)
+
+
+def _by_sample(inputs: list[Slot], outputs: list[Slot], steps: list[Step]) -> bool:
+    """Whether each sample of the outputs comes of the same sample of the inputs alone, so that a batch may go in pieces."""
+    def samples(shape: tuple) -> bool:
+        return shape[:1] == (Batch(),) and not any(isinstance(n, Batch) for n in shape[1:])
+
+    ndims: dict[int, int | None] = {s.value: len(s.shape) if samples(s.shape) else None for s in inputs}
+    for step in steps:
+        operands = [ndims[i] for i in step.inputs]
+        ndims[step.output] = None if None in operands or not operands else step.by_sample(operands)
+    return all(n is not None for n in ndims.values()) and all(samples(s.shape) for s in outputs)
+
+
 def _headroom(step: Product) -> Headroom:
     return Headroom(step.name, step.bound, step.attrs["doubled"])
 
@@ -59,13 +86,13 @@ class Plan(Module):
     def __init__(self, inputs: list[Slot], outputs: list[Slot], steps: list[Step], info: dict[str, Any]):
         self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, info
         self.eval()
-        last = {i: at for at, step in enumerate(steps) for i in step.inputs}
         self._as_float = {i for s in steps if s.kind != "quantize" for i in s.inputs} | {o.value for o in outputs}
-        self._release = [[i for i in set(step.inputs) if last[i] == at] for at, step in enumerate(steps)]
+        self._by_sample = _by_sample(inputs, outputs, steps)
+        self._programs = Programs()
 
     def forward(self, *inputs: Any) -> Any:
         """Float32 results of float32 inputs."""
-        results = [Tensor(v) for v in self._run(inputs, [o.value for o in self.outputs])]
+        results = [Tensor(v) for v in self._run(inputs, tuple(o.value for o in self.outputs))]
         return results[0] if self.info["single_output"] else tuple(results)
 
     def codes(self, x: Any) -> Tensor:
@@ -78,23 +105,23 @@ class Plan(Module):
         source = next((s.inputs[0] for s in self.steps if isinstance(s, Dequantize) and s.output == out.value), None)
         if source is None or len(self.outputs) != 1:
             raise DtypeError("codes: expected a plan with one output in codes; this one ends in float32")
-        u, = self._run((x,), [source])
+        u, = self._run((x,), (source,))
         return Tensor(integers.to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
 
-    def _run(self, inputs: tuple, wanted: list[int]) -> list[np.ndarray]:
+    def _run(self, inputs: tuple, wanted: tuple[int, ...]) -> list[np.ndarray]:
         if hasattr(state.recorder, "escaped"):
             raise TraceError("trace: a Plan is already int8; trace the float model")
         given = [as_tensor(x) for x in inputs]
         batch = check_inputs([s.shape for s in self.inputs], [x.shape for x in given] if len(given) == len(self.inputs)
                              else [()] * len(self.inputs))
         values: dict[int, np.ndarray] = {}
-        entered: dict[int, np.ndarray] = {}
         for slot, x in zip(self.inputs, given):
             if x.quantized is not None:
                 meant = None if x.axis is not None else Codec(x.scale[()], int(x.zero_point))
                 if slot.codec is None or meant != slot.codec:
                     raise DtypeError(f"plan: expected int8 input with {slot.codec}, got {x.quantized}")
-                entered[slot.value] = integers.to_unsigned(x.data)
+                codes = integers.to_unsigned(x.data)
+                values.update((s.output, codes) for s in self.steps if s.kind == "quantize" and s.inputs == [slot.value])
                 if slot.value in self._as_float:
                     values[slot.value] = x.dequantize().data
             elif x.dtype in (FLOATS if slot.floats else INTEGERS):
@@ -102,15 +129,48 @@ class Plan(Module):
             else:
                 expected = "float32 (or int8) input" if slot.floats else "integer ids"
                 raise DtypeError(f"plan: expected {expected}, got {x.dtype}")
-        for at, step in enumerate(self.steps):
-            if isinstance(step, Quantize) and step.inputs[0] in entered:
-                values[step.output] = entered[step.inputs[0]]
-            elif all(i in values for i in step.inputs):
-                values[step.output] = step.run([values[i] for i in step.inputs], batch)
-            for i in self._release[at]:
-                if i not in wanted:
-                    values.pop(i, None)
-        return [values[w] for w in wanted]
+        if not batch:
+            return observe(self.steps, values, wanted, batch)[0]
+        if not self._by_sample:
+            return self._whole(values, wanted, batch)
+        try:
+            return self._by_piece(values, wanted, batch)
+        except TinymlError:
+            if batch == 1:
+                raise
+        return observe(self.steps, values, wanted, batch)[0]        # raises what it says of the whole batch
+
+    def _whole(self, values: dict[int, np.ndarray], wanted: tuple[int, ...], batch: int) -> list[np.ndarray]:
+        """All samples at once; the first call of its kind steps through them."""
+        key = (_kind(values, wanted), batch)
+        layout = self._programs.layouts.get(key)
+        if layout is None:
+            results, layout = observe(self.steps, values, wanted, batch)
+            self._programs.keep(key, layout)
+            return results
+        results = [empty(layout.shapes[w], layout.dtypes[w]) for w in wanted]
+        self._programs.run(key, layout, list(values.values()), results)
+        return results
+
+    def _by_piece(self, values: dict[int, np.ndarray], wanted: tuple[int, ...], batch: int) -> list[np.ndarray]:
+        """As many samples at a time as stay in the cache; the first call of its kind steps through one."""
+        kind, done = _kind(values, wanted), 0
+        layout = self._programs.layouts.get(kind)
+        if layout is None:
+            first, layout = observe(self.steps, {v: x[:1] for v, x in values.items()}, wanted, 1)
+            self._programs.keep(kind, layout)
+            if batch == 1:
+                return first
+            done = 1
+        results = [empty((batch, *layout.shapes[w][1:]), layout.dtypes[w]) for w in wanted]
+        for y, part in zip(results, first if done else ()):
+            y[:1] = part
+        while done < batch:
+            n = min(_samples(layout), batch - done)
+            piece = slice(done, done + n)
+            self._programs.run((kind, n), layout.at(n), [x[piece] for x in values.values()], [y[piece] for y in results])
+            done += n
+        return results
 
     @property
     def nbytes(self) -> int:
@@ -121,6 +181,20 @@ class Plan(Module):
     def islands(self) -> list[str]:
         """Layers (or ops) that compute in float32."""
         return [f"{s.attrs['op']}{' in ' + s.name if s.name else ''}" for s in self.steps if s.kind == "island"]
+
+    def memory(self, batch: int = 1) -> Memory:
+        """The memory that a batch's values share, or those of as many of its samples as go at a time.
+
+        Raises:
+            ShapeError: the batch has no samples.
+        """
+        if batch < 1:
+            raise ShapeError(f"memory: expected a batch of at least 1, got {batch}")
+        seen = 1 if self._by_sample else batch
+        zeros = {s.value: np.zeros(resolve(s.shape, seen), np.float32 if s.floats else np.int64) for s in self.inputs}
+        with np.errstate(all="ignore"):
+            _, layout = observe(self.steps, zeros, tuple(o.value for o in self.outputs), seen)
+        return layout.at(min(_samples(layout), batch)).memory if self._by_sample else layout.memory
 
     def certificate(self) -> list[Headroom]:
         """How far from overflow the accumulators of each layer stay, whatever the input."""

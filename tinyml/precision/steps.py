@@ -1,22 +1,24 @@
 """The steps of a Plan: each reads values (unsigned codes or floats), computes one, and can be written to a file.
 
 Here are those between floats and codes, products by weights, and ops that run as they are; the others are in code_steps.py.
-
-Activations of four dimensions have the shape NCHW and channels-last memory, as everywhere in tinyml.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels import fixed_point, floats, integers
-from .._kernels.windows import Window
+from .._kernels import fixed_point, integers
+from .._kernels.windows import Window, spans
 from ..errors import ShapeError
-from ..graph import Constant, resolve, resolve_constant
+from ..graph import Batch, Constant, resolve, resolve_constant
 from ..tape import no_grad
 from ..tensor import OPS, Tensor, apply
+from .arena import empty, in_memory, standard
 
 STEPS: dict[str, type[Step]] = {}
 
@@ -63,11 +65,41 @@ class Step:
         return sum(a.nbytes for a in self._arrays.values())
 
     def run(self, values: list[np.ndarray], batch: int) -> np.ndarray:
-        """The step's result."""
+        """The step's result, in memory of its own or a view of what it reads."""
         raise NotImplementedError
 
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
+        """A function that computes the step from what `values` hold when it is called, and writes the result to `out`.
 
-class _Edge(Step):
+        All are in standard memory, of the shapes that `run` took and gave.
+        """
+        return lambda: np.copyto(out, self.run(values, batch))
+
+    def by_sample(self, ndims: list[int]) -> int | None:
+        """Dimensions of the result for operands of so many, the batch first in each, where each sample of the result
+        comes of the same sample of the operands alone; None where that is not known."""
+        return None
+
+
+class Kernel(Step):
+    """Base of steps that write their result where they are told."""
+
+    dtype: ClassVar[type] = np.uint8
+
+    def shape(self, values: list[np.ndarray], batch: int) -> tuple[int, ...]:
+        """Shape of the result, once the operands are checked; theirs by default."""
+        return values[0].shape
+
+    def run(self, values, batch):
+        y = empty(self.shape(values, batch), self.dtype)
+        self.bind([standard(v) for v in values], batch, y)()
+        return y
+
+    def by_sample(self, ndims):
+        return ndims[0]
+
+
+class _Edge(Kernel):
     """Base of the steps between floats and codes."""
 
     def prepare(self):
@@ -80,29 +112,28 @@ class Quantize(_Edge):
 
     kind = "quantize"
 
-    def run(self, values, batch):
-        x = values[0]
-        layout = floats.nhwc(x) if x.ndim == 4 else x
-        u, nans = integers.quantize(layout, self.attrs["scale"], self.attrs["zero_point"])
+    def bind(self, values, batch, out):
+        return partial(self._call, in_memory(values[0]), in_memory(out))
+
+    def _call(self, x: np.ndarray, y: np.ndarray) -> None:
+        _, nans = integers.quantize(x, self.attrs["scale"], self.attrs["zero_point"], y)
         if nans:
             raise ShapeError(f"plan: {nans} of {x.size} values to quantize{' in ' + self.name if self.name else ''} are "
                              "NaN, which int8 cannot represent")
-        return floats.nchw(u) if x.ndim == 4 else u
 
 
 class Dequantize(_Edge):
     """Codes to float32; equation (1)."""
 
     kind = "dequantize"
+    dtype = np.float32
 
-    def run(self, values, batch):
-        x = values[0]
-        layout = floats.nhwc(x) if x.ndim == 4 else x
-        y = integers.dequantize(layout, self.attrs["scale"], self.attrs["zero_point"])
-        return floats.nchw(y) if x.ndim == 4 else y
+    def bind(self, values, batch, out):
+        a = self.attrs
+        return partial(integers.dequantize, in_memory(values[0]), a["scale"], a["zero_point"], in_memory(out))
 
 
-class Product(Step):
+class Product(Kernel):
     """A linear layer or convolution; equations (4) and (5). Weights live packed, and are unpacked to be saved."""
 
     kind = "product"
@@ -136,15 +167,35 @@ class Product(Step):
     def nbytes(self):
         return super().nbytes + self.layer.nbytes
 
-    def run(self, values, batch):
-        x = values[0]
+    def shape(self, values, batch):
+        x, window = values[0], self.layer.window
         if self.attrs["spatial"]:
-            fits = x.ndim == 4 and x.shape[1] == self.channels and min(self.layer.window.output(*x.shape[2:])) > 0
-            _check(self, input=fits)
-            return floats.nchw(self.layer.codes(floats.nhwc(x)))
+            _check(self, input=x.ndim == 4 and x.shape[1] == self.channels and min(window.output(*x.shape[2:])) > 0)
+            return (len(x), self.layer.n * self.layer.groups, *window.output(*x.shape[2:]))
         _check(self, input=x.ndim > 0 and x.shape[-1] == self.channels)
-        rows = np.ascontiguousarray(x).reshape(int(np.prod(x.shape[:-1])), 1, 1, x.shape[-1])
-        return self.layer.codes(rows).reshape(*x.shape[:-1], self.layer.n)
+        return (*x.shape[:-1], self.layer.n)
+
+    def bind(self, values, batch, out):
+        return bind_layer(self.layer.codes, self.attrs["spatial"], values[0], out)
+
+    def by_sample(self, ndims):
+        return ndims[0] if ndims[0] > 1 else None
+
+
+def bind_layer(layer: Callable, spatial: bool, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
+    """layer(x, out) as kernels read them: (images, height, width, channels), of one pixel each where it is linear."""
+    if spatial:
+        return partial(layer, in_memory(x), in_memory(out))
+    rows, made = (np.ascontiguousarray(v).reshape(prod(v.shape[:-1]), 1, 1, v.shape[-1]) for v in (x, out))
+    if x.ndim != 4:
+        return partial(layer, rows, made)
+
+    def call() -> None:     # rows are no rows in channels-last memory
+        np.copyto(rows.reshape(x.shape), x)
+        layer(rows, made)
+        np.copyto(out, made.reshape(out.shape))
+
+    return call
 
 
 class Codes(Step):
@@ -154,6 +205,18 @@ class Codes(Step):
 
     def run(self, values, batch):
         return OPS[self.attrs["op"]].codes(values[0], **resolve(self.attrs["attrs"], batch))
+
+    def bind(self, values, batch, out):
+        if self.attrs["op"] != "max_pool2d":
+            return super().bind(values, batch, out)
+        x, a = values[0], self.attrs["attrs"]
+        rows, columns = (spans(*of) for of in zip(x.shape[2:], a["size"], a["stride"], a["padding"]))
+        return partial(integers.max_pool, in_memory(x), rows, columns, in_memory(out))
+
+    def by_sample(self, ndims):
+        if self.attrs["op"] == "reshape" and self.attrs["attrs"]["shape"][:1] == (Batch(),):
+            return len(self.attrs["attrs"]["shape"])
+        return 4 if self.attrs["op"] == "max_pool2d" else None
 
 
 class Island(Step):

@@ -1,28 +1,51 @@
-/* The words of AVX-512 with VNNI: 16 lanes. simd.h says what each means. */
+/* The words of AVX-512: 16 lanes, with VNNI or without. simd.h says what each means. */
 static inline vecf vfma(vecf acc, vecf a, vecf b) { return (vecf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)acc); }
 
-static inline vec vdot4(vec acc, vec u, vec s) { return (vec)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)u, (__m512i)s); }
+static inline vec vless_offset(vec u) { return u; }
 
-static inline vec vmac(vec acc, const uint8_t *u, const int8_t *w) {
-  /* u < 2^15 and the upper half of its lane is 0: of the two 16-bit products of a lane one is u * w, the other 0 */
-  __m512i a = _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)u));
-  __m512i b = _mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)w));
-  return acc + (vec)_mm512_madd_epi16(a, b);
+static inline vec vdot4(vec acc, vec u, vec s) {
+#if defined(__AVX512VNNI__)
+  return (vec)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)u, (__m512i)s);
+#else
+  /* vpmaddubsw saturates at 16 bits: widen the even and the odd bytes instead, products and sums then fit int32 */
+  __m512i ue = _mm512_and_si512((__m512i)u, _mm512_set1_epi16(255)), uo = _mm512_srli_epi16((__m512i)u, 8);
+  __m512i se = _mm512_srai_epi16(_mm512_slli_epi16((__m512i)s, 8), 8), so = _mm512_srai_epi16((__m512i)s, 8);
+  return acc + (vec)_mm512_madd_epi16(ue, se) + (vec)_mm512_madd_epi16(uo, so);
+#endif
+}
+
+static inline void interleave4(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3, vec *u) {
+  __m512i a = _mm512_loadu_si512(p0), b = _mm512_loadu_si512(p1), c = _mm512_loadu_si512(p2), d = _mm512_loadu_si512(p3);
+  __m512i ab = _mm512_unpacklo_epi8(a, b), cd = _mm512_unpacklo_epi8(c, d);
+  u[0] = (vec)_mm512_unpacklo_epi16(ab, cd); u[1] = (vec)_mm512_unpackhi_epi16(ab, cd);
+  ab = _mm512_unpackhi_epi8(a, b); cd = _mm512_unpackhi_epi8(c, d);
+  u[2] = (vec)_mm512_unpacklo_epi16(ab, cd); u[3] = (vec)_mm512_unpackhi_epi16(ab, cd);
 }
 
 static inline vec64 vmul_even(vec a, vec b) { return (vec64)_mm512_mul_epi32((__m512i)a, (__m512i)b); }
 
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return (vec64)_mm512_srav_epi64((__m512i)x, (__m512i)s); }
 
-static inline vec vload_codes(const uint8_t *p) { return (vec)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
-
-static inline bytes bmax(bytes a, bytes b) { return (bytes)_mm_max_epu8((__m128i)a, (__m128i)b); }
+static inline bytes16 bmax(bytes16 a, bytes16 b) { return (bytes16)_mm_max_epu8((__m128i)a, (__m128i)b); }
 
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 
-static inline void vstore_codes(uint8_t *out, vec y, vec lo, vec hi, int n) {
-  y = (vec)_mm512_min_epi32(_mm512_max_epi32((__m512i)y, (__m512i)lo), (__m512i)hi) + 128;
-  __m128i bytes = _mm512_cvtepi32_epi8((__m512i)y);
-  if (n >= LANES) { _mm_storeu_si128((__m128i *)out, bytes); return; }
-  _mm_mask_storeu_epi8(out, (__mmask16)((1u << n) - 1), bytes);
+static inline vec vmerge(vec64 even, vec64 odd) {
+  return (vec)_mm512_mask_shuffle_epi32((__m512i)even, 0xaaaa, (__m512i)odd, 0xa0);
+}
+
+static inline vec vcodes(vec a, vec b, vec c, vec d, int lo, int hi) {
+  __m512i low = _mm512_packs_epi32((__m512i)a, (__m512i)b), high = _mm512_packs_epi32((__m512i)c, (__m512i)d);
+  __m512i bytes = _mm512_xor_si512(_mm512_packs_epi16(low, high), _mm512_set1_epi8((char)128));
+  return (vec)_mm512_min_epu8(_mm512_max_epu8(bytes, _mm512_set1_epi8((char)lo)), _mm512_set1_epi8((char)hi));
+}
+
+static inline vec vunlace(vec v) {
+  const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+  return (vec)_mm512_permutexvar_epi32(order, (__m512i)v);
+}
+
+static inline vecf vfclamp(vecf v, float lo, float hi) {
+  /* of two values one of which is NaN, max and min give the second */
+  return (vecf)_mm512_min_ps(_mm512_set1_ps(hi), _mm512_max_ps(_mm512_set1_ps(lo), (__m512)v));
 }

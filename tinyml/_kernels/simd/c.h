@@ -1,6 +1,8 @@
 /* The words in plain C with vectors of 4 lanes, for any machine. simd.h says what each means. */
 static inline vecf vfma(vecf acc, vecf a, vecf b) { return acc + a * b; }
 
+static inline vec vless_offset(vec u) { return u; }
+
 static inline vec vdot4(vec acc, vec u, vec s) {
   /* bytes picked by shifts, so that the order within a word is the same on any byte order of the vector unit */
   typedef uint32_t vecu __attribute__((vector_size(4 * LANES)));
@@ -10,9 +12,12 @@ static inline vec vdot4(vec acc, vec u, vec s) {
   return acc;
 }
 
-static inline vec vmac(vec acc, const uint8_t *u, const int8_t *w) {
-  for (int i = 0; i < LANES; i++) acc[i] += u[i] * w[i];
-  return acc;
+static inline void interleave4(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3, vec *u) {
+  uint8_t bytes[16 * LANES];
+  for (int i = 0; i < 4 * LANES; i++) {
+    bytes[4 * i] = p0[i]; bytes[4 * i + 1] = p1[i]; bytes[4 * i + 2] = p2[i]; bytes[4 * i + 3] = p3[i];
+  }
+  memcpy(u, bytes, sizeof bytes);
 }
 
 static inline vec64 vmul_even(vec a, vec b) {
@@ -23,19 +28,40 @@ static inline vec64 vmul_even(vec a, vec b) {
 
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return shift64_unsigned(x, s, back); }
 
-static inline vec vload_codes(const uint8_t *p) {
-  vec r;
-  for (int i = 0; i < LANES; i++) r[i] = p[i];
-  return r;
+static inline vec vmerge(vec64 even, vec64 odd) {
+  vec y;
+  for (int i = 0; i < LANES / 2; i++) { y[2 * i] = (int32_t)even[i]; y[2 * i + 1] = (int32_t)odd[i]; }
+  return y;
 }
 
-static inline bytes bmax(bytes a, bytes b) {
-  bytes larger = (bytes)(a > b);
+static inline vec vcodes(vec a, vec b, vec c, vec d, int lo, int hi) {
+  int32_t x[4 * LANES];
+  uint8_t bytes[4 * LANES];
+  vstore(x, a); vstore(x + LANES, b); vstore(x + 2 * LANES, c); vstore(x + 3 * LANES, d);
+  for (int i = 0; i < 4 * LANES; i++) {
+    int32_t y = x[i] < lo - 128 ? lo - 128 : x[i];
+    bytes[i] = (uint8_t)((y > hi - 128 ? hi - 128 : y) + 128);
+  }
+  return vload(bytes);
+}
+
+static inline vec vunlace(vec v) { return v; }
+
+static inline vecf vfclamp(vecf v, float lo, float hi) {
+  for (int i = 0; i < LANES; i++) {
+    float x = v[i] < lo ? lo : v[i];
+    v[i] = x > hi ? hi : x;
+  }
+  return v;
+}
+
+static inline bytes16 bmax(bytes16 a, bytes16 b) {
+  bytes16 larger = (bytes16)(a > b);
   return (a & larger) | (b & ~larger);
 }
 
 static inline vecf vfload_half(const uint16_t *p) {
-  /* exponent and fraction in their places are the value times 2^-112, of subnormals too; the largest exponent is kept */
+  /* exponent and fraction in their places are the value times 2^-112, subnormals too; the largest exponent is infinity or NaN */
   vec h, bits;
   vecf value;
   for (int i = 0; i < LANES; i++) h[i] = p[i];
@@ -44,5 +70,3 @@ static inline vecf vfload_half(const uint16_t *p) {
   bits = (vec)value | ((h & 0x8000) << 16) | (((h & 0x7c00) == 0x7c00) & 0x7f800000);
   return (vecf)bits;
 }
-
-static inline void vstore_codes(uint8_t *out, vec y, vec lo, vec hi, int n) { store_codes_by_lane(out, y, lo, hi, n); }

@@ -1,0 +1,210 @@
+# Gradient of a convolution to its weight, over NHWC memory: dw = sum over pixels of (what a tap reads) times dy, tiles of dw
+# in registers. Each element is one chain of sums in the order of pixels, so results do not depend on threads or blocks.
+from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+from tinyml._kernels.simd cimport *
+
+ctypedef float element
+ctypedef const float* row_t
+
+include "window.pxi"
+
+cdef enum:
+    CHUNK = 128     # pixels whose gradients (of a panel) stay in the first-level cache while the tiles of dw pass
+    TILES = 8       # tiles of a task: dy is read once for all of them
+    TAPS = 3        # taps of a depthwise tile
+
+
+cdef inline void grad_tile(int MR, int NV, const row_t* rows, Py_ssize_t at, Py_ssize_t pixels, const float* dy,
+                           Py_ssize_t ldy, Py_ssize_t columns, float* dw, Py_ssize_t ldw) noexcept nogil:
+    """dw[i][columns] += sum over pixels p of rows[p][at + i] * dy[p][columns], i < MR; MR, NV constants at every call."""
+    cdef vecf acc[MAX_ROWS][WIDE]
+    cdef vecf d[WIDE]
+    cdef vecf x
+    cdef Py_ssize_t p
+    cdef int i, j, n
+    for i in range(MR):
+        for j in range(NV):
+            n = <int>columns - j * LANES
+            acc[i][j] = vfload_n(dw + i * ldw + j * LANES, n) if n > 0 else vfzero()
+    for p in range(pixels):
+        for j in range(NV):
+            d[j] = vfload(dy + j * LANES)
+        for i in range(MR):
+            x = vfsplat(rows[p] + at + i)
+            for j in range(NV):
+                acc[i][j] = vfma(acc[i][j], x, d[j])
+        dy += ldy
+    for i in range(MR):
+        for j in range(NV):
+            n = <int>columns - j * LANES
+            if n > 0:
+                vfstore_n(dw + i * ldw + j * LANES, acc[i][j], n)
+
+
+cdef inline void grad_tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, Py_ssize_t at, Py_ssize_t pixels,
+                               const float* dy, Py_ssize_t ldy, Py_ssize_t columns, float* dw, Py_ssize_t ldw) noexcept nogil:
+    """grad_tile of a full tile for `nv` vectors, of 3 rows (the channels of an image) or of 1."""
+    if nv == WIDE:
+        if mr == ROWS:
+            grad_tile(ROWS, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        elif mr == 3:
+            grad_tile(3, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        else:
+            grad_tile(1, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+    elif nv == NARROW:
+        if mr == NARROW_ROWS:
+            grad_tile(NARROW_ROWS, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        elif mr == 3:
+            grad_tile(3, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        else:
+            grad_tile(1, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+    elif mr == MAX_ROWS:
+        grad_tile(MAX_ROWS, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
+    elif mr == 3:
+        grad_tile(3, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
+    else:
+        grad_tile(1, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
+
+
+cdef struct Grad:
+    # everything a task needs beside its pixels
+    Sweep g
+    Py_ssize_t G, K, N              # K: input values of a tap
+    Py_ssize_t nv, panel, panels, blocks
+    const float* dy                 # [pixels][G*N]
+    float* dw                       # [G][taps][K][N]
+
+
+cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
+              Py_ssize_t index) noexcept nogil:
+    """One block of K of one tap, group and panel of N: adds the pixels first .. first+count. `tail` has the gradients of
+    the last panel, zeros behind N."""
+    cdef Py_ssize_t full = tile_rows(q.nv), block = index % q.blocks, tap, group, part, n, at, p, k, k1, ldy, offset
+    cdef Py_ssize_t columns, step, size = CHUNK, pixels
+    cdef const float* d
+    index //= q.blocks
+    part = index % q.panels
+    index //= q.panels
+    tap = index % q.g.taps
+    group = index // q.g.taps
+    n = part * q.panel
+    columns = min(q.panel, q.N - n)
+    offset = q.g.offsets[tap] + group * q.K
+    for p in range((count + size - 1) // size):
+        at = p * size
+        pixels = min(size, count - at)
+        if columns == q.panel:
+            d = q.dy + (first + at) * q.G * q.N + group * q.N + n
+            ldy = q.G * q.N
+        else:
+            d = tail + (group * count + at) * q.panel
+            ldy = q.panel
+        k = block * TILES * full
+        k1 = min(k + TILES * full, q.K)
+        while k < k1:
+            step = full if k1 - k >= full else 3 if k1 - k >= 3 else 1
+            grad_tile_any(step, q.nv, rows + at, offset + k, pixels, d, ldy, columns,
+                          q.dw + ((group * q.g.taps + tap) * q.K + k) * q.N + n, q.N)
+            k += step
+    return 0
+
+
+cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t c, Py_ssize_t pixels,
+                                const float* dy, Py_ssize_t C, float* dw, Py_ssize_t taps) noexcept nogil:
+    """dw[channel][i] += sum over pixels p of rows[p][offsets[i] + channel] * dy[p][channel], LANES channels, i < MR."""
+    cdef vecf acc[TAPS]
+    cdef float lanes[LANES]
+    cdef vecf d
+    cdef Py_ssize_t p, j
+    cdef int i, n = <int>min(C - c, <Py_ssize_t>LANES)
+    for i in range(MR):
+        for j in range(n):
+            lanes[j] = dw[j * taps + i]
+        acc[i] = vfload_n(lanes, n)
+    for p in range(pixels):
+        d = vfload_n(dy + p * C, n)
+        for i in range(MR):
+            acc[i] = vfma(acc[i], vfload(rows[p] + offsets[i] + c), d)
+    for i in range(MR):
+        vfstore(lanes, acc[i])
+        for j in range(n):
+            dw[j * taps + i] = lanes[j]
+
+
+cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c) noexcept nogil:
+    """A vector of channels from c on: all taps, pixels first .. first+count."""
+    cdef Py_ssize_t t = 0, C = q.g.c
+    cdef float* dw = q.dw + c * q.g.taps
+    while t < q.g.taps:
+        if q.g.taps - t >= TAPS:
+            depthwise_tile(TAPS, rows, q.g.offsets + t, c, count, q.dy + first * C + c, C, dw + t, q.g.taps)
+            t += TAPS
+        else:
+            depthwise_tile(1, rows, q.g.offsets + t, c, count, q.dy + first * C + c, C, dw + t, q.g.taps)
+            t += 1
+    return 0
+
+
+def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] dy, float[:, :, :, ::1] dw,
+                           const Py_ssize_t[::1] shape, int threads):
+    """dw[G][taps][K][N] = sum over output pixels p of x[pixel of p at tap][g*K + k] * dy[p][g*N + n].
+
+    `shape` is the geometry (windows.sweep), in which taps side by side may count as one with more input values.
+    """
+    cdef Grad q
+    cdef Py_ssize_t step, room, entries, unit, units, first, count, at, tasks, tail_room, group, n, rest
+    cdef const float* x_data = NULL
+    cdef float* scratch
+    cdef float* tail
+    cdef row_t* rows
+    if dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] == 0:
+        return
+    memset(&dw[0, 0, 0, 0], 0, dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] * sizeof(float))
+    if dy.shape[0] * dy.shape[1] * dy.shape[2] == 0:
+        return
+    q.g = sweep_of(shape)
+    q.G = dw.shape[0]
+    q.K = dw.shape[1] * dw.shape[2] // q.g.taps
+    q.N = dw.shape[3]
+    q.nv = panel_vectors(q.N)
+    q.panel = q.nv * LANES
+    q.panels = (q.N + q.panel - 1) // q.panel
+    q.blocks = (q.K + TILES * tile_rows(q.nv) - 1) // (TILES * tile_rows(q.nv))
+    q.dy = &dy[0, 0, 0, 0]
+    q.dw = &dw[0, 0, 0, 0]
+    if x.shape[1] and x.shape[2] and x.shape[0]:
+        x_data = &x[0, 0, 0, 0]
+    step = rows_of_unit(&q.g, 1)
+    entries = step * q.g.ow + MAX_ROWS
+    room = scratch_of_unit(&q.g, step)
+    rest = (q.panels - 1) * q.panel         # columns in full panels where the last one is none
+    tail_room = 0 if q.g.depthwise or q.panels * q.panel == q.N else q.G * entries * q.panel
+    scratch = <float*>malloc((room + 1) * sizeof(float))
+    tail = <float*>malloc((tail_room + 1) * sizeof(float))
+    rows = <row_t*>malloc(entries * sizeof(row_t))
+    if scratch == NULL or tail == NULL or rows == NULL:
+        free(scratch); free(tail); free(rows)
+        raise MemoryError(f"conv2d_grad_weight_f32: no memory for {room} padded values and {tail_room} gradients")
+    units = (q.g.images * q.g.oh + step - 1) // step
+    with nogil:
+        for unit in range(units):
+            first = unit * step * q.g.ow
+            count = place(&q.g, x_data, 0, unit * step, min((unit + 1) * step, q.g.images * q.g.oh), scratch, rows)
+            if tail_room:
+                memset(tail, 0, q.G * count * q.panel * sizeof(float))
+                for group in range(q.G):
+                    for at in range(count):
+                        memcpy(tail + (group * count + at) * q.panel, q.dy + ((first + at) * q.G + group) * q.N + rest,
+                               (q.N - rest) * sizeof(float))
+            if q.g.depthwise:
+                for at in prange((q.g.c + LANES - 1) // LANES, num_threads=threads, schedule="static"):
+                    depthwise_task(&q, rows, first, count, at * LANES)
+            else:
+                tasks = q.G * q.g.taps * q.panels * q.blocks
+                for at in prange(tasks, num_threads=threads, schedule="static"):
+                    task(&q, rows, first, count, tail, at)
+    free(scratch)
+    free(tail)
+    free(rows)

@@ -1,0 +1,124 @@
+# Float products and convolutions by packed weights, as an implicit product over NHWC memory; linear is a 1x1 window over
+# images of one pixel.
+#
+# Weights are packed as [G][panels][taps*K][panel], zeros beyond N: the order a tile reads them in. Depthwise ones, one
+# filter a channel, as [1][C/LANES][taps][LANES]: their sums run across channels.
+from cython.parallel cimport prange
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+from tinyml._kernels.simd cimport *
+
+include "tile_f32.pxi"
+include "window.pxi"
+include "depthwise_f32.pxi"
+
+
+def pack_f32(const float[:, :, :, :] weight, float[:, :, :, ::1] packed, int threads):
+    """packed[G][panels][taps*K][panel] = weight[G][taps][K][N] of any strides."""
+    cdef Py_ssize_t G = weight.shape[0], taps = weight.shape[1], K = weight.shape[2], N = weight.shape[3]
+    cdef Py_ssize_t panels = packed.shape[1], panel = packed.shape[3], unit, t
+    cdef Py_ssize_t w0 = weight.strides[0] // 4, w1 = weight.strides[1] // 4
+    cdef Py_ssize_t w2 = weight.strides[2] // 4, w3 = weight.strides[3] // 4
+    cdef const float* w
+    cdef float* out
+    if G * taps * K * N == 0:
+        return
+    w = &weight[0, 0, 0, 0]
+    out = &packed[0, 0, 0, 0]
+    for unit in prange(G * panels, nogil=True, num_threads=threads, schedule="static"):
+        for t in range(taps):
+            pack_panel(w + unit // panels * w0 + t * w1 + unit % panels * panel * w3, w2, w3, K,
+                       min(panel, N - unit % panels * panel), panel, out + (unit * taps + t) * K * panel)
+
+
+cdef struct Product:
+    # everything a tile needs beside its pixels
+    Sweep g
+    Py_ssize_t G, K, N, panel, panels
+    const float* x
+    const float* w
+    const float* bias               # [G*N] or NULL
+    float lo, hi
+    float* y                        # [pixels][G*N]
+
+
+cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
+                 row_t* rows) noexcept nogil:
+    """Output rows first .. last, panels part0 .. part1 of all groups."""
+    cdef vecf tiles[ROWS * WIDE]        # of vectors, so that it begins on a cache line
+    cdef float* acc = <float*>tiles
+    cdef Py_ssize_t count = place(&p.g, p.x, 0, first, last, scratch, rows)
+    cdef Py_ssize_t ldy = p.G * p.N, nv = p.panel // LANES, group, part, n, at, mr, i
+    cdef float* y = p.y + first * p.g.ow * ldy
+    if p.g.depthwise:
+        depthwise_pixels(rows, count, p.g.offsets, p.g.taps, part0, part1, p.N, p.w, p.bias, p.lo, p.hi, y)
+        return 0
+    for group in range(p.G):
+        if group:
+            for i in range(count + MAX_ROWS):
+                rows[i] += p.K // p.g.taps
+        for part in range(part0, part1):
+            n = part * p.panel
+            at = 0
+            while at < count:
+                mr = rows_of_tile(nv, count - at)
+                tile_any(mr, nv, rows + at, p.g.offsets, p.g.taps, 1, p.K // p.g.taps,
+                         p.w + (group * p.panels + part) * p.K * p.panel, acc)
+                store_rows(acc, min(mr, count - at), p.panel, NULL if p.bias == NULL else p.bias + group * p.N + n,
+                           p.lo, p.hi, y + at * ldy + group * p.N + n, ldy, min(p.panel, p.N - n))
+                at += mr
+    return 0
+
+
+def product_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo, float hi,
+                float[:, :, :, ::1] y, const Py_ssize_t[::1] shape, int threads):
+    """y[B][OH][OW][G*N] = clamp(x[B][H][W][C] * packed + bias[G*N], lo, hi); bias may be None; a NaN stays one.
+
+    `shape` is the geometry (windows.sweep); transposed, it makes this the gradient to the input.
+    """
+    cdef Product p
+    cdef Py_ssize_t run, unit, entries, room, i
+    cdef Shares s
+    cdef float* scratch
+    cdef row_t* rows
+    if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
+        return
+    p.g = sweep_of(shape)
+    p.G = packed.shape[0]
+    p.panels = packed.shape[1]
+    p.K = packed.shape[2]
+    p.panel = packed.shape[3]
+    p.N = y.shape[3] // p.G
+    p.x = NULL
+    p.w = NULL
+    p.bias = NULL
+    if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
+        p.x = &x[0, 0, 0, 0]
+    if p.K:
+        p.w = &packed[0, 0, 0, 0]
+    if bias is not None:
+        p.bias = &bias[0]
+    p.lo = lo
+    p.hi = hi
+    p.y = &y[0, 0, 0, 0]
+    s = share(&p.g, p.panels, threads)
+    entries = s.rows * p.g.ow + MAX_ROWS
+    room = scratch_of_unit(&p.g, s.rows)
+    scratch = <float*>malloc((s.runs * room + 1) * sizeof(float))
+    rows = <row_t*>malloc(s.runs * entries * sizeof(row_t))
+    if scratch == NULL or rows == NULL:
+        free(scratch); free(rows)
+        raise MemoryError(f"product_f32: no memory for {s.runs} x {room} padded values")
+    with nogil:
+        # one thread computes one run, with scratch of its own
+        for run in prange(s.runs, num_threads=threads, schedule="static", chunksize=1):
+            if s.by_panels:
+                for unit in range(s.units):
+                    compute(&p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), p.panels * run // s.runs,
+                            p.panels * (run + 1) // s.runs, scratch + run * room, rows + run * entries)
+            else:
+                for unit in range(s.units * run // s.runs, s.units * (run + 1) // s.runs):
+                    compute(&p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), 0, p.panels,
+                            scratch + run * room, rows + run * entries)
+    free(scratch)
+    free(rows)

@@ -1,0 +1,122 @@
+# Where the taps of a window read. A unit of output rows has the input that it needs copied into scratch memory, padding
+# included, so that each tap of any pixel is at a fixed distance from its first one: tiles need a pointer a pixel and an
+# offset a tap. Without padding nothing is copied. A matrix product is the convolution of one-pixel images by a 1x1 window.
+#
+# The file that includes this one has `element`, the type of an input value, and MAX_ROWS.
+
+cdef enum:
+    UNIT_PIXELS = 1024          # output pixels of a unit at most (but a row at least) ...
+    UNIT_BYTES = 1 << 18        # ... and bytes of input: they stay in the second-level cache while panels pass
+    ROOM = 256                  # elements behind the scratch that vectors may read; what they read there counts for nothing
+
+
+cdef struct Sweep:
+    # the numbers that windows.sweep lays out
+    Py_ssize_t images, h, w, c      # input
+    Py_ssize_t oh, ow               # output
+    Py_ssize_t sy, sx, py, px       # stride and padding; negative padding crops
+    Py_ssize_t fy, fx               # inputs are this far apart, zeros between (gradients to the input)
+    Py_ssize_t reach                # input rows that a window spans
+    Py_ssize_t width                # pixels of a row of scratch
+    bint direct                     # read the input where it is
+    bint depthwise                  # one filter a channel
+    Py_ssize_t taps
+    const Py_ssize_t* offsets       # [taps]: elements from a pixel's first tap
+
+
+cdef inline Sweep sweep_of(const Py_ssize_t[::1] shape) noexcept nogil:
+    cdef Sweep g
+    g.images = shape[0]; g.h = shape[1]; g.w = shape[2]; g.c = shape[3]
+    g.oh = shape[4]; g.ow = shape[5]
+    g.sy = shape[6]; g.sx = shape[7]; g.py = shape[8]; g.px = shape[9]
+    g.fy = shape[10]; g.fx = shape[11]
+    g.reach = shape[12]; g.width = shape[13]
+    g.direct = shape[14]; g.depthwise = shape[15]
+    g.taps = shape.shape[0] - 16
+    g.offsets = &shape[0] + 16
+    return g
+
+
+cdef inline Py_ssize_t rows_of_unit(const Sweep* g, Py_ssize_t threads) noexcept nogil:
+    """Output rows of a unit: as many units as threads share evenly, none too large."""
+    cdef Py_ssize_t total = g.images * g.oh, bytes = g.sy * g.sx * g.ow * g.c * <Py_ssize_t>sizeof(element), most, units
+    most = max(min(UNIT_PIXELS // max(g.ow, <Py_ssize_t>1), UNIT_BYTES // max(bytes, <Py_ssize_t>1)), <Py_ssize_t>1)
+    units = threads * ((total + threads * most - 1) // (threads * most))
+    return (total + units - 1) // units
+
+
+cdef inline Py_ssize_t scratch_of_unit(const Sweep* g, Py_ssize_t rows) noexcept nogil:
+    """Elements of scratch that a unit of so many output rows fills at most."""
+    if g.direct:
+        return 0
+    return (rows * g.sy + (rows // g.oh + 2) * (g.reach + g.sy)) * g.width * g.c + ROOM
+
+
+cdef inline element* pad(const Sweep* g, const element* image, int fill, Py_ssize_t top, Py_ssize_t rows,
+                         element* out) noexcept nogil:
+    """Rows top .. top+rows of the padded image, `fill` in each byte outside; returns the end of what was written."""
+    cdef Py_ssize_t left = min(max(g.px, <Py_ssize_t>0), g.width), skip = max(-g.px, <Py_ssize_t>0), row, i, at
+    cdef Py_ssize_t middle = max(min(g.width - left, g.w - skip), <Py_ssize_t>0), c = g.c, size = sizeof(element)
+    for row in range(top, top + rows):
+        if row < 0 or row >= g.h * g.fy or row % g.fy:
+            memset(out, fill, g.width * c * size)
+        elif g.fx == 1:
+            memset(out, fill, left * c * size)
+            memcpy(out + left * c, image + (row // g.fy * g.w + skip) * c, middle * c * size)
+            memset(out + (left + middle) * c, fill, (g.width - left - middle) * c * size)
+        else:
+            memset(out, fill, g.width * c * size)
+            for i in range(g.w):
+                at = i * g.fx + g.px
+                if 0 <= at < g.width:
+                    memcpy(out + at * c, image + (row // g.fy * g.w + i) * c, c * size)
+        out += g.width * c
+    return out
+
+
+cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t first, Py_ssize_t last, element* scratch,
+                      row_t* rows) noexcept nogil:
+    """Where the pixels of output rows first .. last (of all images, one below the other) read their first tap.
+
+    Returns their number; the last pointer is repeated MAX_ROWS times, so that a tile may compute rows that do not exist.
+    """
+    cdef Py_ssize_t row = first, image, top, height, y, o, count = 0
+    cdef const element* base
+    while row < last:
+        image = row // g.oh
+        top = row % g.oh
+        height = min(g.oh - top, last - row)
+        if g.direct:
+            base = x + (image * g.h + top * g.sy) * g.w * g.c
+        else:
+            base = scratch
+            scratch = pad(g, x + image * g.h * g.w * g.c, fill, top * g.sy - g.py, (height - 1) * g.sy + g.reach, scratch)
+        for y in range(height):
+            for o in range(g.ow):
+                rows[count] = base + (y * g.sy * g.width + o * g.sx) * g.c
+                count += 1
+        row += height
+    for o in range(MAX_ROWS):
+        rows[count + o] = rows[count - 1]
+    return count
+
+
+cdef inline Py_ssize_t rows_of_tile(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
+    """Rows of the next tile where `left` are left: a full tile, half of one, or 1."""
+    cdef Py_ssize_t full = tile_rows(nv)
+    return 1 if left == 1 else full if left > full // 2 else full // 2
+
+
+cdef struct Shares:
+    # how threads divide the work: each takes a run of units, or, where pixels are few, a run of panels of all pixels
+    Py_ssize_t runs, rows, units
+    bint by_panels
+
+
+cdef inline Shares share(const Sweep* g, Py_ssize_t panels, Py_ssize_t threads) noexcept nogil:
+    cdef Shares s
+    s.by_panels = g.images * g.oh * g.ow < 32 * threads and panels >= threads > 1
+    s.rows = rows_of_unit(g, 1 if s.by_panels else threads)
+    s.units = (g.images * g.oh + s.rows - 1) // s.rows
+    s.runs = threads if s.by_panels else min(threads, s.units)
+    return s

@@ -1,0 +1,79 @@
+"""Memory of a plan's values: how each lies in memory, and where in one arena.
+
+All values have standard memory: channels-last where there are four dimensions (the shape is NCHW), else row-major.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._kernels.memory import LINE
+
+
+def in_memory(x: np.ndarray) -> np.ndarray:
+    """`x` with its dimensions in the order in which standard memory has them."""
+    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+
+
+def is_standard(x: np.ndarray) -> bool:
+    """Whether `x` lies in memory as values of plans do."""
+    return in_memory(x).flags.c_contiguous
+
+
+def standard(x: np.ndarray) -> np.ndarray:
+    """`x` in standard memory, copied only if need be."""
+    if is_standard(x):
+        return x
+    y = empty(x.shape, x.dtype)
+    y[...] = x
+    return y
+
+
+def shaped(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The elements of a contiguous array, in order of memory, as a value of `shape`."""
+    if len(shape) != 4:
+        return x.reshape(shape)
+    return x.reshape([shape[i] for i in (0, 2, 3, 1)]).transpose(0, 3, 1, 2)
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
+    """An array in standard memory, not filled."""
+    return shaped(np.empty(shape, dtype), shape)
+
+
+@dataclass
+class Life:
+    """A block of memory: its bytes, and the first and last step during which they must stay."""
+
+    nbytes: int
+    first: int
+    last: int
+
+    def meets(self, other: Life) -> bool:
+        """Whether both must stay during some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+def place(lives: dict[int, Life]) -> tuple[dict[int, int], int]:
+    """Where each block begins, and the bytes all take: blocks whose lives meet do not overlap.
+
+    The largest is placed first, each in the lowest gap that the ones before it leave during its life.
+    """
+    begins: dict[int, int] = {}
+    for block in sorted(lives, key=lambda b: (-lives[b].nbytes, lives[b].first)):
+        life, at = lives[block], 0
+        taken = sorted((begins[b], begins[b] + lives[b].nbytes) for b in begins if life.meets(lives[b]))
+        for begin, end in taken:
+            if at + life.nbytes <= begin:
+                break
+            at = max(at, -(-end // LINE) * LINE)
+        begins[block] = at
+    return begins, max((begins[b] + lives[b].nbytes for b in begins), default=0)
+
+
+def most_alive(lives: dict[int, Life]) -> int:
+    """The most bytes that must stay during one step: what no placement can go below."""
+    return max((sum(other.nbytes for other in lives.values() if other.first <= life.first <= other.last)
+                for life in lives.values()), default=0)
