@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -57,10 +56,15 @@ def dot4_peak(threads: int, seconds: float, kernels: Any = active) -> float:
     return 8 * rows * COLUMNS * ROUNDS / best(lambda: kernels.probe_dot4_int8(start, x, w, y, ROUNDS, threads), seconds)
 
 
-def read_rate(nbytes: int, threads: int, seconds: float, kernels: Any = active) -> float:
-    """Bytes a second of reading a buffer of `nbytes` again and again: from the cache that holds it, or from memory."""
+def reader(nbytes: int, threads: int, kernels: Any = active) -> Callable[[], Any]:
+    """What reads a buffer of `nbytes` of its own at each call."""
     x = np.ones(max(nbytes // 4, 1024), np.int32)       # ones: untouched zeros would all be one page
-    return x.nbytes / best(lambda: kernels.probe_read(x, threads), seconds)
+    return lambda: kernels.probe_read(x, threads)
+
+
+def read_rate(nbytes: int, threads: int, seconds: float) -> float:
+    """Bytes a second of reading a buffer of `nbytes` again and again: from the cache that holds it, or from memory."""
+    return nbytes / best(reader(nbytes, threads), seconds)
 
 
 def clock(threads: int, seconds: float, kernels: Any = active) -> float:
@@ -81,13 +85,11 @@ def measure(threads: int, seconds: float) -> Peaks:
 
 
 class Roofline:
-    """The peaks on one core and on `threads`, and how fast working sets of any size are read."""
+    """The peaks on one core and on `threads`."""
 
     def __init__(self, threads: int, seconds: float):
-        self.seconds = seconds
         self.peaks = [measure(n, seconds) for n in sorted({1, threads})]
-        self.read_rate = cache(lambda nbytes: read_rate(nbytes, threads, seconds))
 
-    def limit(self, bound: str, nbytes: int) -> float:
-        """The peak "fma" or "dot4" on all threads; for "read", the rate of reading `nbytes` from where they fit."""
-        return self.read_rate(nbytes) if bound == "read" else getattr(self.peaks[-1], bound)
+    def limit(self, bound: str) -> float:
+        """The peak "fma" or "dot4" on all threads."""
+        return getattr(self.peaks[-1], bound)

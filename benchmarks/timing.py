@@ -17,7 +17,7 @@ import numpy as np
 import tinyml
 
 from .peers import Peer, Prepared
-from .roofline import Roofline
+from .roofline import Roofline, reader
 
 SAMPLE = 2e-4       # seconds a sample lasts at least: short calls are repeated, so that reading the clock costs nothing
 SAMPLES = 5         # samples of each function at least, whatever the time
@@ -81,7 +81,8 @@ class Row:
 
     `times` starts with tinyml's; "tinyml ..." are other forms of its own, the rest are peers. `operations` are two a
     multiply-add; `nbytes` is what must be read and written at least. `limit` is the peak that bounds the work, in
-    operations a second, or bytes a second where `bound` is "read"; None where nothing of the machine bounds it.
+    operations a second, or where `bound` is "read" bytes a second, the median of reading as many by turns with the rest;
+    None where nothing of the machine bounds it.
     """
 
     work: str
@@ -149,13 +150,15 @@ class Run:
             for name, p in prepared.items():
                 check(f"{work}, {precision}, {name}", p.array(p.call()), expected, TOLERANCE[precision])
         functions = {name: p.call for name, p in prepared.items()}
+        if bound == "read":     # by turns with the rest: caches hold as much of what is read, and others slow it as much
+            functions["read"] = reader(nbytes, self.threads)
         settle = SETTLE if self.threads > 1 else 0
         if grad:
             times = alternate(functions, self.seconds, settle)
         else:
             with tinyml.no_grad():
                 times = alternate(functions, self.seconds, settle)
-        limit = self.roofline.limit(bound, nbytes) if bound else None
+        limit = nbytes / times.pop("read").median if bound == "read" else self.roofline.limit(bound) if bound else None
         row = Row(work, precision, times, operations, nbytes, bound, limit)
         print(f"{work}, {precision}: {1e3 * row.seconds:.4f} ms", file=sys.stderr, flush=True)      # tables come at the end
         return row

@@ -169,8 +169,7 @@ def test_peaks_are_measured_for_one_thread_and_for_all(small):
     found = roofline.Roofline(2, 0)
     assert [p.threads for p in found.peaks] == [1, 2]
     assert all(0 < v < np.inf for p in found.peaks for v in (p.fma, p.dot4, p.read, p.clock))
-    assert found.limit("fma", 0) == found.peaks[1].fma and found.limit("dot4", 9) == found.peaks[1].dot4
-    assert found.limit("read", 2**14) == found.limit("read", 2**14)     # measured once a size
+    assert found.limit("fma") == found.peaks[1].fma and found.limit("dot4") == found.peaks[1].dot4
     assert machine.cache_bytes("L3") >= 0 and machine.cores() >= 1
 
 

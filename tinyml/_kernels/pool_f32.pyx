@@ -1,45 +1,71 @@
-# Float pooling over NHWC memory, forward and backward; windows as in pool_int8.pyx. Parallel over images, so that the
-# order in which overlapping windows add their gradients does not depend on the number of threads.
+# Float pooling over NHWC memory, forward and backward; windows and vectors of channels as in pool_int8.pyx. Backward is
+# parallel over images, so that the order in which overlapping windows add their gradients does not depend on threads.
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 from libc.string cimport memset
+from tinyml._kernels.simd cimport *
+
+include "span.pxi"
 
 
-cdef int max_image(const float[:, :, :, ::1] x, Py_ssize_t b, const Py_ssize_t[:, ::1] rows,
-                   const Py_ssize_t[:, ::1] columns, float[:, :, :, ::1] y, int32_t[:, :, :, ::1] at) noexcept nogil:
-    cdef Py_ssize_t oy, ox, i, j, c, C = x.shape[3], W = x.shape[2]
-    cdef const float* p
-    cdef float* out
-    cdef int32_t* index
-    cdef int32_t here
-    for oy in range(y.shape[1]):
-        for ox in range(y.shape[2]):
-            out = &y[b, oy, ox, 0]
-            index = &at[b, oy, ox, 0]
-            here = <int32_t>(rows[oy, 0] * W + columns[ox, 0])
-            p = &x[b, rows[oy, 0], columns[ox, 0], 0]
-            for c in range(C):
-                out[c] = p[c]
-                index[c] = here
-            for i in range(rows[oy, 0], rows[oy, 1]):
-                for j in range(columns[ox, 0], columns[ox, 1]):
-                    p = &x[b, i, j, 0]
-                    here = <int32_t>(i * W + j)
-                    for c in range(C):
-                        # a NaN wins and stays, as in PyTorch
-                        index[c] = here if p[c] > out[c] or p[c] != p[c] else index[c]
-                        out[c] = p[c] if p[c] > out[c] or p[c] != p[c] else out[c]
+cdef inline void largest(int V, const float* x, Py_ssize_t W, const Span* s, int n, float* y, int32_t* at) noexcept nogil:
+    """V vectors of channels, of whose last (the only one, where n < LANES) n are there; V is a constant at every call."""
+    cdef vecf best[2]
+    cdef vec index[2]
+    cdef vecf value
+    cdef vec wins
+    cdef Py_ssize_t i, j
+    cdef int32_t here = <int32_t>(s.y0 * W + s.x0)
+    cdef int v
+    for v in range(V):
+        best[v] = vfload_n(x + here * s.column + v * LANES, n)
+        index[v] = vsplat(here)
+    for i in range(s.y0, s.y1):
+        for j in range(s.x0, s.x1):
+            here = <int32_t>(i * W + j)
+            for v in range(V):
+                value = vfload_n(x + here * s.column + v * LANES, n)
+                wins = vfwins(value, best[v])
+                best[v] = vfselect(wins, value, best[v])
+                index[v] = vselect(wins, vsplat(here), index[v])
+    for v in range(V):
+        vfstore_n(y + v * LANES, best[v], n)
+        if at != NULL:
+            vstore_n(at + v * LANES, index[v], n)
+
+
+cdef int max_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
+                 Py_ssize_t OW, float* y, int32_t* at) noexcept nogil:
+    """One row of outputs from the image x, with the pixels they came from unless `at` is NULL."""
+    cdef Span s
+    cdef Py_ssize_t o, c
+    for o in range(OW):
+        s = span(W, C, rows, columns + 2 * o)
+        c = 0
+        while c + 2 * LANES <= C:
+            largest(2, x + c, W, &s, LANES, y + c, NULL if at == NULL else at + c)
+            c += 2 * LANES
+        while c < C:
+            largest(1, x + c, W, &s, <int>min(<Py_ssize_t>LANES, C - c), y + c, NULL if at == NULL else at + c)
+            c += LANES
+        y += C
+        if at != NULL:
+            at += C
     return 0
 
 
 def max_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
                  float[:, :, :, ::1] y, int32_t[:, :, :, ::1] at, int threads):
-    """y[B][OH][OW][C] = largest of the window, at = its pixel h*W + w (the first of equals, the last NaN)."""
-    cdef Py_ssize_t b
-    if y.shape[1] * y.shape[2] * y.shape[3] == 0:
+    """y[B][OH][OW][C] = largest of the window, at = its pixel h*W + w (the first of equals, the last NaN), or None."""
+    cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], C = y.shape[3], unit
+    cdef int32_t* index = NULL
+    if B * OH * OW * C == 0:
         return
-    for b in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        max_image(x, b, rows, columns, y, at)
+    if at is not None:
+        index = &at[0, 0, 0, 0]
+    for unit in prange(B * OH, nogil=True, num_threads=threads, schedule="static"):
+        max_row(&x[unit // OH, 0, 0, 0], x.shape[2], C, &rows[unit % OH, 0], &columns[0, 0], OW,
+                &y[unit // OH, unit % OH, 0, 0], NULL if index == NULL else index + unit * OW * C)
 
 
 cdef int max_grad_image(const float* dy, const int32_t* at, Py_ssize_t outputs, Py_ssize_t pixels, Py_ssize_t C,
@@ -62,33 +88,48 @@ def max_pool_grad_f32(const float[:, :, :, ::1] dy, const int32_t[:, :, :, ::1] 
         max_grad_image(&dy[b, 0, 0, 0], &at[b, 0, 0, 0], outputs, pixels, C, &dx[b, 0, 0, 0])
 
 
-cdef int avg_image(const float[:, :, :, ::1] x, Py_ssize_t b, const Py_ssize_t[:, ::1] rows,
-                   const Py_ssize_t[:, ::1] columns, const float[:, ::1] divisor, float[:, :, :, ::1] y) noexcept nogil:
-    cdef Py_ssize_t oy, ox, i, j, c, C = x.shape[3]
-    cdef const float* p
-    cdef float* out
-    for oy in range(y.shape[1]):
-        for ox in range(y.shape[2]):
-            out = &y[b, oy, ox, 0]
-            memset(out, 0, C * sizeof(float))
-            for i in range(rows[oy, 0], rows[oy, 1]):
-                for j in range(columns[ox, 0], columns[ox, 1]):
-                    p = &x[b, i, j, 0]
-                    for c in range(C):
-                        out[c] += p[c]
-            for c in range(C):
-                out[c] /= divisor[oy, ox]
+cdef inline void mean(int V, const float* x, const Span* s, int n, const float* divisor, float* y) noexcept nogil:
+    """As `largest`."""
+    cdef vecf sums[2]
+    cdef Py_ssize_t i, j
+    cdef int v
+    for v in range(V):
+        sums[v] = vfzero()
+    for i in range(s.y0, s.y1):
+        for j in range(s.x0, s.x1):
+            for v in range(V):
+                sums[v] = vfadd(sums[v], vfload_n(x + i * s.row + j * s.column + v * LANES, n))
+    for v in range(V):
+        vfstore_n(y + v * LANES, vfdiv(sums[v], vfsplat(divisor)), n)
+
+
+cdef int mean_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
+                  Py_ssize_t OW, const float* divisor, float* y) noexcept nogil:
+    """One row of outputs from the image x."""
+    cdef Span s
+    cdef Py_ssize_t o, c
+    for o in range(OW):
+        s = span(W, C, rows, columns + 2 * o)
+        c = 0
+        while c + 2 * LANES <= C:
+            mean(2, x + c, &s, LANES, divisor + o, y + c)
+            c += 2 * LANES
+        while c < C:
+            mean(1, x + c, &s, <int>min(<Py_ssize_t>LANES, C - c), divisor + o, y + c)
+            c += LANES
+        y += C
     return 0
 
 
 def avg_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
                  const float[:, ::1] divisor, float[:, :, :, ::1] y, int threads):
     """y[B][OH][OW][C] = sum of the window / divisor[OH][OW]."""
-    cdef Py_ssize_t b
-    if y.shape[1] * y.shape[2] * y.shape[3] == 0:
+    cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], C = y.shape[3], unit
+    if B * OH * OW * C == 0:
         return
-    for b in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        avg_image(x, b, rows, columns, divisor, y)
+    for unit in prange(B * OH, nogil=True, num_threads=threads, schedule="static"):
+        mean_row(&x[unit // OH, 0, 0, 0], x.shape[2], C, &rows[unit % OH, 0], &columns[0, 0], OW, &divisor[unit % OH, 0],
+                 &y[unit // OH, unit % OH, 0, 0])
 
 
 cdef int avg_grad_image(const float[:, :, :, ::1] dy, Py_ssize_t b, const Py_ssize_t[:, ::1] rows,

@@ -1,52 +1,102 @@
 # Pooling of codes u = q + 128 over NHWC memory. Windows arrive as first and past-last row (column) of each output row
 # (column), clipped to the image: plain, padded and adaptive pooling are one loop.
+#
+# Results of some vectors of channels stay in registers while a window is read: as many as there are, up to four.
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t, int64_t, uint8_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memset
+from tinyml._kernels.simd cimport *
+
+include "span.pxi"
+
+cdef enum:
+    BYTES = 16      # channels of a vector in a maximum: with the widest vectors, 16 or 32 channels would not fill one
 
 
-cdef int max_pixel(const uint8_t[:, :, :, ::1] x, Py_ssize_t b, Py_ssize_t y0, Py_ssize_t y1, Py_ssize_t x0,
-                   Py_ssize_t x1, uint8_t* y) noexcept nogil:
-    cdef Py_ssize_t i, j, c, C = x.shape[3]
-    cdef const uint8_t* p
-    memset(y, 0, C)
-    for i in range(y0, y1):
-        for j in range(x0, x1):
-            p = &x[b, i, j, 0]
-            for c in range(C):
-                y[c] = p[c] if p[c] > y[c] else y[c]
+cdef inline void largest(int V, const uint8_t* x, const Span* s, int n, uint8_t* y) noexcept nogil:
+    """V vectors of channels, of whose last (the only one, where n < BYTES) n are there; V is a constant at every call."""
+    cdef bytes16 best[4]
+    cdef Py_ssize_t i, j
+    cdef int v
+    for v in range(V):
+        best[v] = bload_n(x + s.y0 * s.row + s.x0 * s.column + v * BYTES, n)
+    for i in range(s.y0, s.y1):
+        for j in range(s.x0, s.x1):
+            for v in range(V):
+                best[v] = bmax(best[v], bload_n(x + i * s.row + j * s.column + v * BYTES, n))
+    for v in range(V):
+        bstore_n(y + v * BYTES, best[v], n)
+
+
+cdef int max_row(const uint8_t* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
+                 Py_ssize_t OW, uint8_t* y) noexcept nogil:
+    """One row of outputs from the image x."""
+    cdef Span s
+    cdef Py_ssize_t o, c
+    for o in range(OW):
+        s = span(W, C, rows, columns + 2 * o)
+        c = 0
+        while c + 4 * BYTES <= C:
+            largest(4, x + c, &s, BYTES, y + c)
+            c += 4 * BYTES
+        if c + 2 * BYTES <= C:
+            largest(2, x + c, &s, BYTES, y + c)
+            c += 2 * BYTES
+        while c < C:
+            largest(1, x + c, &s, <int>min(<Py_ssize_t>BYTES, C - c), y + c)
+            c += BYTES
+        y += C
     return 0
 
 
 def max_pool_int8(const uint8_t[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
                   uint8_t[:, :, :, ::1] y, int threads):
     """y[B][OH][OW][C] = largest code of the window; scale and zero point stay; design (8)."""
-    cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], unit, o
-    if B * OH * OW * y.shape[3] == 0:
+    cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], C = y.shape[3], unit
+    if B * OH * OW * C == 0:
         return
     for unit in prange(B * OH, nogil=True, num_threads=threads, schedule="static"):
-        for o in range(OW):
-            max_pixel(x, unit // OH, rows[unit % OH, 0], rows[unit % OH, 1], columns[o, 0], columns[o, 1],
-                      &y[unit // OH, unit % OH, o, 0])
+        max_row(&x[unit // OH, 0, 0, 0], x.shape[2], C, &rows[unit % OH, 0], &columns[0, 0], OW,
+                &y[unit // OH, unit % OH, 0, 0])
 
 
-cdef int sum_pixel(const uint8_t[:, :, :, ::1] x, Py_ssize_t b, Py_ssize_t y0, Py_ssize_t y1, Py_ssize_t x0,
-                   Py_ssize_t x1, int zero_in, int64_t m, int64_t shift, int zero_out, int32_t* sums,
-                   uint8_t* y) noexcept nogil:
-    cdef Py_ssize_t i, j, c, C = x.shape[3]
-    cdef int64_t v
-    cdef const uint8_t* p
-    memset(sums, 0, C * sizeof(int32_t))
-    for i in range(y0, y1):
-        for j in range(x0, x1):
-            p = &x[b, i, j, 0]
-            for c in range(C):
-                sums[c] += p[c] - zero_in
-    for c in range(C):
-        v = zero_out + ((sums[c] * m + (<int64_t>1 << (shift - 1))) >> shift)
-        v = 0 if v < 0 else v
-        y[c] = <uint8_t>(255 if v > 255 else v)
+cdef inline void mean(int V, const uint8_t* x, const Span* s, int n, int32_t start, int32_t m, int64_t shift,
+                      int zero_point, uint8_t* y) noexcept nogil:
+    """As `largest`, for sums that begin with `start`."""
+    cdef vec sums[4]
+    cdef Py_ssize_t i, j
+    cdef int v
+    for v in range(V):
+        sums[v] = vsplat(start)
+    for i in range(s.y0, s.y1):
+        for j in range(s.x0, s.x1):
+            for v in range(V):
+                sums[v] = vadd(sums[v], vload_codes_n(x + i * s.row + j * s.column + v * LANES, n))
+    for v in range(V):
+        store_scaled(y + v * LANES, sums[v], m, shift, zero_point, n)
+
+
+cdef int mean_row(const uint8_t* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
+                  Py_ssize_t OW, const int64_t* m, const int64_t* shift, int zero_in, int zero_out,
+                  uint8_t* y) noexcept nogil:
+    """One row of outputs from the image x."""
+    cdef Span s
+    cdef Py_ssize_t o, c
+    cdef int32_t start, by
+    for o in range(OW):
+        s = span(W, C, rows, columns + 2 * o)
+        start = <int32_t>(-zero_in * (s.y1 - s.y0) * (s.x1 - s.x0))
+        by = <int32_t>m[o]
+        c = 0
+        while c + 4 * LANES <= C:
+            mean(4, x + c, &s, LANES, start, by, shift[o], zero_out, y + c)
+            c += 4 * LANES
+        if c + 2 * LANES <= C:
+            mean(2, x + c, &s, LANES, start, by, shift[o], zero_out, y + c)
+            c += 2 * LANES
+        while c < C:
+            mean(1, x + c, &s, <int>min(<Py_ssize_t>LANES, C - c), start, by, shift[o], zero_out, y + c)
+            c += LANES
+        y += C
     return 0
 
 
@@ -54,15 +104,9 @@ def avg_pool_int8(const uint8_t[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, 
                   const int64_t[:, ::1] m, const int64_t[:, ::1] shift, int zero_in, int zero_out,
                   uint8_t[:, :, :, ::1] y, int threads):
     """y = clamp(zero_out + ((sum(x - zero_in) * m + 2^(shift-1)) >> shift)), m and shift [OH][OW]; design (8)."""
-    cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], C = y.shape[3], unit, o
-    cdef int32_t* sums
+    cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], C = y.shape[3], unit
     if B * OH * OW * C == 0:
         return
-    sums = <int32_t*>malloc(B * OH * C * sizeof(int32_t))
-    if sums == NULL:
-        raise MemoryError(f"avg_pool_int8: no memory for {B * OH * C} sums")
     for unit in prange(B * OH, nogil=True, num_threads=threads, schedule="static"):
-        for o in range(OW):
-            sum_pixel(x, unit // OH, rows[unit % OH, 0], rows[unit % OH, 1], columns[o, 0], columns[o, 1], zero_in,
-                      m[unit % OH, o], shift[unit % OH, o], zero_out, sums + unit * C, &y[unit // OH, unit % OH, o, 0])
-    free(sums)
+        mean_row(&x[unit // OH, 0, 0, 0], x.shape[2], C, &rows[unit % OH, 0], &columns[0, 0], OW, &m[unit % OH, 0],
+                 &shift[unit % OH, 0], zero_in, zero_out, &y[unit // OH, unit % OH, 0, 0])

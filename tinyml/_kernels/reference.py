@@ -219,7 +219,7 @@ def avg_pool_int8(x, rows, columns, m, shift, zero_in, zero_out, y, threads):
 
 
 def max_pool_f32(x, rows, columns, y, at, threads):
-    """Largest of each window, the first of equals; NaN above all, the last one (as PyTorch)."""
+    """Largest of each window, the first of equals; NaN above all, the last one (as PyTorch). `at` may be None."""
     width = x.shape[2]
     for i, j, ys, xs in _windows(rows, columns):
         window = x[:, ys, xs]
@@ -228,7 +228,8 @@ def max_pool_f32(x, rows, columns, y, at, threads):
         best = np.where(nan.any(axis=1), flat.shape[1] - 1 - nan[:, ::-1].argmax(axis=1), flat.argmax(axis=1))
         y[:, i, j] = np.take_along_axis(flat, best[:, None], axis=1)[:, 0]
         inner = window.shape[2]
-        at[:, i, j] = (ys.start + best // inner) * width + xs.start + best % inner
+        if at is not None:
+            at[:, i, j] = (ys.start + best // inner) * width + xs.start + best % inner
 
 
 def max_pool_grad_f32(dy, at, dx, threads):

@@ -124,7 +124,7 @@ cdef int run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1]
 
 
 def rows_f32(const float[:, :, :] x, const float[:, :, :] w, const float[::1] bias, float[:, :, ::1] y, int threads):
-    """y[S][M][N] = x[S][M][K] @ w[S][N][K]^T (+ bias[N], None for none); x and w contiguous along K, else of any strides."""
+    """y[S][M][N] = x[S][M][K] @ w[S][N][K]^T + bias[N] (or None); x and w contiguous along K, else of any strides."""
     run(x, w, bias, y, threads)
 
 

@@ -1,6 +1,7 @@
 /* The few vector words the kernels are written in, each with one exact meaning on every instruction set.
 
    vec    LANES int32 lanes        vecf   LANES float lanes        vec64  LANES/2 int64 lanes
+   bytes16   16 unsigned bytes     codes   LANES unsigned bytes
 
    Here is what all instruction sets share, in the compiler's own vectors. Words that are an instruction of their own are in
    simd/, one short file an instruction set, and each file has all of these:
@@ -13,6 +14,7 @@
                                 u[q] has channel 16 * (i / 4) + 4 * q + i % 4: bytes never leave their 128 bits
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
+   bmax(a, b)                   the larger of each pair of bytes
    vmerge(even, odd)            int32 lanes from the low halves of 64-bit lanes
    vcodes(a, b, c, d, lo, hi)   4*LANES bytes clamp(x + 128, lo, hi), 0 <= lo <= hi <= 255, in the order of interleave4
    vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
@@ -78,10 +80,13 @@ typedef int64_t vec64 __attribute__((vector_size(4 * LANES)));
 typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
 typedef double vecd __attribute__((vector_size(4 * LANES)));
 typedef struct { vecd low, high; } vecdd;       /* LANES doubles */
+typedef uint8_t bytes16 __attribute__((vector_size(16)));
+typedef uint8_t codes __attribute__((vector_size(LANES)));
 
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }
+static inline vec vsplat(int32_t x) { return (vec){0} + x; }
 static inline void vfetch(const void *p) { __builtin_prefetch(p); }    /* into the caches; p may be anywhere */
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
@@ -101,7 +106,27 @@ static inline float vfsum(vecf v) {
     for (int i = 0; i < half; i++) q[i] += q[i + half];
   return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
+static inline vecf vfdiv(vecf a, vecf b) { return a / b; }
+static inline vec vadd(vec a, vec b) { return a + b; }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
+
+/* All bits of a lane where its `a` is the maximum so far: the first of equals stays, a NaN wins and stays */
+static inline vec vfwins(vecf a, vecf best) { return (a > best) | (a != a); }
+static inline vec vselect(vec mask, vec a, vec b) { return (a & mask) | (b & ~mask); }
+static inline vecf vfselect(vec mask, vecf a, vecf b) { return (vecf)vselect(mask, (vec)a, (vec)b); }
+
+/* n (or more) lanes or bytes: the tail of a row */
+static inline void vstore_n(int32_t *p, vec v, int n) {
+  if (n >= LANES) vstore(p, v); else memcpy(p, &v, (size_t)n * sizeof(int32_t));
+}
+static inline bytes16 bload_n(const uint8_t *p, int n) {
+  bytes16 v = {0};
+  if (n >= 16) memcpy(&v, p, 16); else memcpy(&v, p, (size_t)n);
+  return v;
+}
+static inline void bstore_n(uint8_t *p, bytes16 v, int n) {
+  if (n >= 16) memcpy(p, &v, 16); else memcpy(p, &v, (size_t)n);
+}
 
 /* For instruction sets without a 64-bit arithmetic shift: x + 2^63 shifted logically, 2^(63-s) taken off again */
 static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
@@ -119,6 +144,13 @@ static inline vecf vfload_n(const float *p, ptrdiff_t n) { return vfload_or(p, n
 
 /* the 4 codes at p in each lane, less OFFSET */
 static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }
+
+/* n (or more) unsigned bytes as int32 lanes, zeros for the rest */
+static inline vec vload_codes_n(const uint8_t *p, int n) {
+  codes v = {0};
+  if (n >= LANES) memcpy(&v, p, LANES); else memcpy(&v, p, (size_t)n);
+  return __builtin_convertvector(v, vec);
+}
 
 /* vfload_half where n (or more) values may be read, zeros for the rest */
 static inline vecf vfload_half_n(const uint16_t *p, int n) {
@@ -165,4 +197,16 @@ static inline void unlace(int32_t *acc) {
   memcpy(in, acc, sizeof in);
   for (int q = 0; q < 4; q++)
     for (int i = 0; i < LANES; i++) acc[16 * (i / 4) + 4 * q + i % 4] = in[q * LANES + i];
+}
+
+/* One multiplier and shift for all lanes: n (or more) codes clamp(zero_point + ((a * m + 2^(s-1)) >> s), 0, 255) */
+static inline void store_scaled(uint8_t *out, vec a, int32_t m, int64_t s, int zero_point, int n) {
+  const vec64 addend = (vec64){0} + ((1LL << (s - 1)) + ((int64_t)(zero_point - 128) << s));
+  const vec64 shift = (vec64){0} + s, back = (vec64){0} + (1LL << (63 - s));
+  vec64 even = saturate32(vshift64(vmul_even(a, vsplat(m)) + addend, shift, back));
+  vec64 odd = saturate32(vshift64(vmul_even(vodd(a), vsplat(m)) + addend, shift, back));
+  vec y = vmerge(even, odd);
+  y = vselect(y < -128, vsplat(-128), vselect(y > 127, vsplat(127), y)) + 128;
+  codes v = __builtin_convertvector(y, codes);
+  if (n >= LANES) memcpy(out, &v, LANES); else memcpy(out, &v, (size_t)n);
 }

@@ -1,10 +1,12 @@
 # The vector words of simd.h, as Cython sees them.
-from libc.stdint cimport int32_t, int8_t, uint16_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, int8_t, uint16_t, uint8_t
 
 cdef extern from "simd.h" nogil:
     ctypedef struct vec:
         pass
     ctypedef struct vecf:
+        pass
+    ctypedef struct bytes16:
         pass
     enum: LANES
     enum: WIDE
@@ -20,6 +22,7 @@ cdef extern from "simd.h" nogil:
     void vstore(void*, vec) noexcept
     void vfetch(const void*) noexcept
     vec vzero() noexcept
+    vec vsplat(int32_t) noexcept
     vec vsplat4(const void*) noexcept
     vec vdot4(vec, vec, vec) noexcept
     vecf vfload(const void*) noexcept
@@ -32,6 +35,17 @@ cdef extern from "simd.h" nogil:
     vecf vfload_half_n(const uint16_t*, int) noexcept
     float vfsum(vecf) noexcept
     void vfstore_n(float*, vecf, Py_ssize_t) noexcept
+    vecf vfdiv(vecf, vecf) noexcept
+    vec vadd(vec, vec) noexcept
+    vec vfwins(vecf, vecf) noexcept
+    vec vselect(vec, vec, vec) noexcept
+    vecf vfselect(vec, vecf, vecf) noexcept
+    void vstore_n(int32_t*, vec, int) noexcept
+    vec vload_codes_n(const uint8_t*, int) noexcept
+    bytes16 bload_n(const uint8_t*, int) noexcept
+    void bstore_n(uint8_t*, bytes16, int) noexcept
+    bytes16 bmax(bytes16, bytes16) noexcept
+    void store_scaled(uint8_t*, vec, int32_t, int64_t, int, int) noexcept
     void interleave4(const uint8_t*, const uint8_t*, const uint8_t*, const uint8_t*, vec*) noexcept
     void requant4(const int32_t*, const char*, Py_ssize_t, Py_ssize_t, int, int, int, int, uint8_t*) noexcept
     void unlace(int32_t*) noexcept

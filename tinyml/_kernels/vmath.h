@@ -12,9 +12,7 @@
 
 static inline vecf vfsub(vecf a, vecf b) { return a - b; }
 static inline vecf vfmul(vecf a, vecf b) { return a * b; }
-static inline vecf vfdiv(vecf a, vecf b) { return a / b; }
 static inline vecf vfabs(vecf x) { return (vecf)((vec)x & INT32_MAX); }
-static inline vecf vfif(vec mask, vecf a, vecf b) { return (vecf)((mask & (vec)a) | (~mask & (vec)b)); }
 static inline vec vfnegative(vecf x) { return (vec)x >> 31; }      /* all ones in lanes with a minus sign, -0 too */
 
 /* out[i] = a[i] == b[i] as 0 or 1, for n (or, where n is larger, LANES) lanes */
@@ -92,12 +90,12 @@ static inline vecf vtanh(vecf x) {
 static inline vecf sigmoid_pair(vecf x, vecf *other) {
   vecf z = vexp((vecf)((vec)x | INT32_MIN)), large = vfinverse(1 + z), small = z * large;
   vec negative = vfnegative(x);
-  *other = vfif(negative, large, small);
-  return vfif(negative, small, large);
+  *other = vfselect(negative, large, small);
+  return vfselect(negative, small, large);
 }
 static inline vecf vsigmoid(vecf x) {
   vecf z = vexp((vecf)((vec)x | INT32_MIN));
-  return vfif(vfnegative(x), z, vfset(1)) * vfinverse(1 + z);
+  return vfselect(vfnegative(x), z, vfset(1)) * vfinverse(1 + z);
 }
 static inline vecf vsigmoid_grad(vecf y, vecf dy) { return dy * (y * (1 - y)); }
 static inline vecf vtanh_grad(vecf y, vecf dy) { return dy * vfma(vfset(1), -y, y); }
@@ -140,7 +138,7 @@ static inline vecf vgelu(vecf x) {
 static inline vecf vgelu_grad(vecf x, vecf dy) {
   vecf a = vfmin(vfset(14.5f), vfabs(x));
   vecf g = bell(a) * vfma(tail_p(a) * vfinverse(tail_q(a)), a, vfset(-0.398942280f));
-  return dy * vfif(vfnegative(x), g, 1 - g);
+  return dy * vfselect(vfnegative(x), g, 1 - g);
 }
 
 /* GELU by tanh: x/2 (1 + tanh(u)) = x sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3). Beyond +-16 the sigmoid is 0 or 1. */

@@ -7,7 +7,6 @@ cdef extern from "vmath.h" nogil:
         pass
     vecf vfsub(vecf, vecf) noexcept
     vecf vfmul(vecf, vecf) noexcept
-    vecf vfdiv(vecf, vecf) noexcept
     float vfmax_lanes(vecf) noexcept
     void vstore_equal(uint8_t*, vecf, vecf, Py_ssize_t) noexcept
     vecdd vddzero() noexcept

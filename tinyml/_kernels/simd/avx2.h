@@ -46,6 +46,8 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
   return (vecf)_mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), (__m256)v));
 }
 
+static inline bytes16 bmax(bytes16 a, bytes16 b) { return (bytes16)_mm_max_epu8((__m128i)a, (__m128i)b); }
+
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
 static inline __m256i first_lanes(ptrdiff_t n) {

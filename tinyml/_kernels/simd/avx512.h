@@ -26,6 +26,8 @@ static inline vec64 vmul_even(vec a, vec b) { return (vec64)_mm512_mul_epi32((__
 
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return (vec64)_mm512_srav_epi64((__m512i)x, (__m512i)s); }
 
+static inline bytes16 bmax(bytes16 a, bytes16 b) { return (bytes16)_mm_max_epu8((__m128i)a, (__m128i)b); }
+
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 
 static inline vec vmerge(vec64 even, vec64 odd) {

@@ -55,6 +55,11 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
   return v;
 }
 
+static inline bytes16 bmax(bytes16 a, bytes16 b) {
+  bytes16 larger = (bytes16)(a > b);
+  return (a & larger) | (b & ~larger);
+}
+
 static inline vecf vfload_half(const uint16_t *p) {
   /* exponent and fraction in their places are the value times 2^-112, subnormals too; the largest exponent is infinity or NaN */
   vec h, bits;

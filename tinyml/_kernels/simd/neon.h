@@ -51,6 +51,8 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
   return (vecf)vminq_f32(vdupq_n_f32(hi), vmaxq_f32(vdupq_n_f32(lo), (float32x4_t)v));
 }
 
+static inline bytes16 bmax(bytes16 a, bytes16 b) { return (bytes16)vmaxq_u8((uint8x16_t)a, (uint8x16_t)b); }
+
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 
 static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) {
