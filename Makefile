@@ -1,18 +1,24 @@
 # make demo: train, quantize, compare.  make test: the test suite.  Each makes its own virtual environment in .venv.
 # make parity: compare live with PyTorch and ONNX Runtime (installs them).  make lint: ruff.
+# make test-aarch64: the kernel tests on an emulated aarch64 (installs a cross-compiler and qemu; takes some 5 minutes).
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard tinyml/_kernels/*.py tinyml/_kernels/*.p* tinyml/_kernels/*.h tinyml/_kernels/*/*.h)
 
-.PHONY: demo test parity lint clean
+.PHONY: demo test test-aarch64 parity lint clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m tinyml demo
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# only downloads with this Python: the kernels are built by the one that is emulated
+test-aarch64:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	PYTHON=$(BIN)/python tools/test_aarch64.sh
 
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest -m parity

@@ -31,23 +31,32 @@ DIRECTIVES = {
 # Contraction off: a fused multiply-add is written where it is meant. Signed sums wrap: packed corrections rely on it.
 FLAGS = ["-O3", "-ffp-contract=off", "-fwrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function",
          "-Wno-discarded-qualifiers"]
+if not DEBUG:
+    FLAGS.append("-g0")     # two thirds of the time to compile, a fifth of the size
 SHARED = "tinyml._kernels._shared"      # Cython's memoryview code, compiled once for all kernels
+
+
+COMPILER = os.environ.get("CC", "cc")
+
+
+def builds(program: str, flags: list[str]) -> bool:
+    """Whether the compiler makes a program of this C with these flags."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text(program)
+        command = [*COMPILER.split(), *flags, str(source), "-o", str(Path(folder, "probe"))]
+        try:
+            return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            return False
 
 
 def openmp_flags() -> list[str]:
     """-fopenmp where a program with it compiles and links; else a warning and a serial build."""
-    compiler = os.environ.get("CC", "cc")
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder, "probe.c")
-        source.write_text("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n")
-        command = [*compiler.split(), "-fopenmp", str(source), "-o", str(Path(folder, "probe"))]
-        try:
-            done = subprocess.run(command, capture_output=True, check=False).returncode == 0
-        except OSError:
-            done = False
-    if not done:
-        warnings.warn(f"{compiler} cannot build with OpenMP: tinyml's kernels will run on one thread", stacklevel=2)
-    return ["-fopenmp"] if done else []
+    if builds("#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n", ["-fopenmp"]):
+        return ["-fopenmp"]
+    warnings.warn(f"{COMPILER} cannot build with OpenMP: tinyml's kernels will run on one thread", stacklevel=2)
+    return []
 
 
 def extensions() -> list[Extension]:
@@ -69,13 +78,19 @@ def extensions() -> list[Extension]:
 
     found = [extension(SHARED, shared, []), extension("tinyml._kernels.cpu", generated / KERNELS / "cpu.c", [])]
     for isa in table["isas_for"](platform.machine()):
+        flags = table["ISAS"][isa]["flags"]
+        if not builds("int main(void) { return 0; }\n", flags):
+            warnings.warn(f"{COMPILER} does not know {isa}: CPUs that have it will run less", stacklevel=2)
+            continue
         (KERNELS / isa).mkdir(exist_ok=True)    # where an in-place build puts its modules
         for name in table["KERNELS"]:
+            if table["home"](isa, name) != isa:
+                continue
             # a copy for each instruction set: object files are named after their source
             source = generated / isa / f"{name}.c"
             source.parent.mkdir(exist_ok=True)
             shutil.copy2(generated / KERNELS / f"{name}.c", source)
-            found.append(extension(f"tinyml._kernels.{isa}.{name}", source, table["ISAS"][isa]["flags"]))
+            found.append(extension(f"tinyml._kernels.{isa}.{name}", source, table["flags"](isa, name)))
     return found
 
 

@@ -24,7 +24,11 @@ ONE_ROW = (1, 768, 3072)
 # what a multiply-add of vectors is made of
 WORDS = {
     "avx512_vnni": ("vfmadd231ps", "vpdpbusd"),
+    "avx512": ("vfmadd231ps", "2 vpmaddwd + 2 vpaddd, and widening bytes once for a row or column of the tile"),
+    "avx_vnni": ("vfmadd231ps", "vpdpbusd"),
     "avx2": ("vfmadd231ps", "2 vpmaddwd + 2 vpaddd, and widening bytes once for a row or column of the tile"),
+    "neon_dotprod": ("fmla", "sdot"),
+    "neon": ("fmla", "2 smull, 2 saddlp, addp and add"),
     "baseline": ("a multiplication and an addition", "4 multiplications and additions, and shifts"),
 }
 

@@ -38,6 +38,8 @@ class Call:
     args: list
     outputs: tuple[int, ...]
     bound: Callable[..., list] | None = None    # float64 arguments with results -> allowed error of each output
+    codes: tuple[int, ...] = ()     # arguments that the reference sees less ...
+    offset: int = 0                 # ... what this instruction set takes off codes
 
 
 def design(rng: np.random.Generator, **values: tuple) -> Iterator[SimpleNamespace]:
@@ -230,7 +232,8 @@ def product_int8(rng, kernels):
     for c, layer, *_, x in integer_layers(rng, kernels):
         y = np.empty((*c.written, layer.n * layer.groups), np.uint8)
         yield Call(c, [x, layer.weight, layer.bias, layer.block, y, c.shape(4), layer.n, layer.zero_point + 128,
-                       layer.saturate, layer.requant.lo + 128, layer.requant.hi + 128], (4,))
+                       layer.saturate, layer.requant.lo + 128, layer.requant.hi + 128], (4,), codes=(0, 7),
+                   offset=kernels.offset)
 
 
 def product_int8_f32(rng, kernels):
@@ -241,13 +244,14 @@ def product_int8_f32(rng, kernels):
         rows[rng.random(len(rows)) < 0.1] = np.nan      # the scale of a row that was not finite
         y = np.empty((*c.written, total), np.float32)
         yield Call(c, [x, layer.weight, layer.bias, rows, columns, normal(rng, total) if i % 2 else None, y,
-                       c.shape(4), layer.n, layer.zero_point + 128], (6,))
+                       c.shape(4), layer.n, layer.zero_point + 128], (6,), codes=(0, 9), offset=kernels.offset)
 
 
 def product_int8_i32(rng, kernels):
     for c, layer, *_, x in integer_layers(rng, kernels):
         y = np.empty((*c.written, layer.n * layer.groups), np.int32)
-        yield Call(c, [x, layer.weight, layer.bias, y, c.shape(4), layer.n, layer.zero_point + 128], (3,))
+        yield Call(c, [x, layer.weight, layer.bias, y, c.shape(4), layer.n, layer.zero_point + 128], (3,), codes=(0, 6),
+                   offset=kernels.offset)
 
 
 # ---- codes
@@ -490,21 +494,88 @@ def softmax_grad(rng, kernels):
                    lambda y, dy, dx: [4 * EPS * y * (np.abs(dy) + np.abs(y * dy).sum(axis=1, keepdims=True))])
 
 
+def log_softmax(rng, kernels):
+    def bound(x, y):
+        if not x.size:
+            return [0]
+        with np.errstate(invalid="ignore"):
+            below = np.nan_to_num(x.max(axis=1, keepdims=True) - x, nan=0, posinf=0, neginf=0)
+        return [8 * EPS * (1 + below + np.log(x.shape[1]))]
+
+    for p, c, x in tables(rng):
+        x = x * np.float32(rng.choice([1, 30]))
+        x[rng.random(x.shape) < 0.01] = rng.choice(SPECIAL)
+        yield Call((p, c), [x, np.empty((p, c), np.float32)], (1,), bound)
+
+
+def log_softmax_grad(rng, kernels):
+    for p, c, x in tables(rng):
+        y = np.empty((p, c), np.float32)
+        reference.log_softmax_f32(x, y, 1)
+        yield Call((p, c), [y, normal(rng, p, c), np.empty((p, c), np.float32)], (2,),
+                   lambda y, dy, dx: [4 * EPS * (np.abs(dy) + np.exp(y) * np.abs(dy).sum(axis=1, keepdims=True))])
+
+
+def _targets(rng: np.random.Generator, p: int, c: int) -> np.ndarray:
+    """Classes, and among them -1: rows that do not count."""
+    return rng.integers(-1, c, p) if c else np.full(p, -1)
+
+
+def cross_entropy(rng, kernels):
+    def bound(x, target, smoothing, p, loss):
+        if not x.size:
+            return [0, 0]
+        with np.errstate(invalid="ignore"):
+            below = np.nan_to_num(x.max(axis=1, keepdims=True) - x, nan=0, posinf=0, neginf=0)
+        return [(16 + below) * EPS * np.nan_to_num(p) + 2.0**-126, 8 * EPS * (1 + smoothing * below.mean(axis=1))]
+
+    for i, (p, c, x) in enumerate(tables(rng)):
+        x = x * np.float32(rng.choice([1, 30]))
+        x[rng.random(x.shape) < 0.01] = rng.choice(SPECIAL)
+        yield Call((p, c), [x, _targets(rng, p, c), (0.0, 0.1)[i % 2], np.empty((p, c), np.float32), np.empty(p)], (3, 4),
+                   bound)
+
+
+def cross_entropy_grad(rng, kernels):
+    for i, (p, c, x) in enumerate(tables(rng)):
+        y, target = np.empty((p, c), np.float32), _targets(rng, p, c)
+        reference.softmax_f32(x, y, 1)
+        yield Call((p, c), [y, target, (0.0, 0.1)[i % 2], float(np.float32(0.37)), np.empty((p, c), np.float32)], (4,),
+                   lambda p, target, smoothing, g, dx: [4 * EPS * g * (1 + p)])
+
+
 def _around_zero(rng: np.random.Generator, n: int) -> np.ndarray:
     x = normal(rng, n) * np.float32(4)
-    return np.where(rng.random(n) < 0.1, rng.choice(np.float32([0, -0.0, 1e-40, 30, -30, 1e18, np.nan]), n), x)
+    special = np.float32([0, -0.0, 1e-40, 30, -30, 1e18, np.inf, -np.inf, np.nan])
+    return np.where(rng.random(n) < 0.1, rng.choice(special, n), x)
 
 
-def gelu(rng, kernels):
+def _function(bound: Callable) -> Callable:
+    """Cases of y = f(x), off by up to bound(|x|, |y|)."""
+    def cases(rng, kernels):
+        for n in SIZES:
+            yield Call(n, [_around_zero(rng, n), np.empty(n, np.float32)], (1,),
+                       lambda x, y: [bound(np.abs(np.nan_to_num(x)), np.abs(np.nan_to_num(y))) + 2.0**-149])
+    return cases
+
+
+def _gradient(operand: Callable) -> Callable:
+    """Cases of dx = dy * f'(x), given operand(x): the function's input or its output."""
+    def cases(rng, kernels):
+        for n in SIZES:
+            x = operand(_around_zero(rng, n)).astype(np.float32)
+            yield Call(n, [x, normal(rng, n), np.empty(n, np.float32)], (2,), lambda x, dy, dx: [4 * EPS * np.abs(dy)])
+    return cases
+
+
+# Each function's own error, in ulp and over all floats, is tested in test_vector_math.py.
+of_value, of_operand = _function(lambda x, y: 4 * EPS * y), _function(lambda x, y: 4 * EPS * x)
+grad_of_value, grad = _gradient(np.tanh), _gradient(np.array)
+
+
+def relu_grad(rng, kernels):
     for n in SIZES:
-        yield Call(n, [_around_zero(rng, n), np.empty(n, np.float32)], (1,),
-                   lambda x, y: [4 * EPS * np.abs(np.nan_to_num(x)) + 2.0**-149])
-
-
-def gelu_grad(rng, kernels):
-    for n in SIZES:
-        yield Call(n, [_around_zero(rng, n), normal(rng, n), np.empty(n, np.float32)], (2,),
-                   lambda x, dy, dx: [8 * EPS * np.abs(dy)])
+        yield Call(n, [_around_zero(rng, n), _around_zero(rng, n), np.empty(n, np.float32)], (2,))
 
 
 def fake_quantize(rng, kernels):
@@ -531,7 +602,7 @@ def probe_fma(rng, kernels):
 def probe_dot4(rng, kernels):
     for d in design(rng, m=ROWS, n=COLUMNS, rounds=(0, 1, 2, 70000)):      # the last wraps
         yield Call(d, [accumulators(rng, d.m, d.n), codes_of(rng, np.uint8, 4), codes_of(rng, np.int8, d.n, 4),
-                       np.empty((d.m, d.n), np.int32), d.rounds], (3,))
+                       np.empty((d.m, d.n), np.int32), d.rounds], (3,), codes=(1,), offset=kernels.offset)
 
 
 def probe_read(rng, kernels):
@@ -556,7 +627,12 @@ CASES: dict[str, Callable] = {
     "avg_pool_grad_f32": avg_pool_grad_f32,
     "moments_f32": moments, "batch_norm_f32": batch_norm, "batch_norm_grad_f32": batch_norm_grad,
     "layer_norm_f32": layer_norm, "layer_norm_grad_f32": layer_norm_grad,
-    "softmax_f32": softmax, "softmax_grad_f32": softmax_grad, "gelu_f32": gelu, "gelu_grad_f32": gelu_grad,
+    "softmax_f32": softmax, "softmax_grad_f32": softmax_grad, "log_softmax_f32": log_softmax,
+    "log_softmax_grad_f32": log_softmax_grad, "cross_entropy_f32": cross_entropy,
+    "cross_entropy_grad_f32": cross_entropy_grad,
+    "exp_f32": of_value, "tanh_f32": of_value, "tanh_grad_f32": grad_of_value, "sigmoid_f32": of_value,
+    "sigmoid_grad_f32": grad_of_value, "silu_f32": of_operand, "silu_grad_f32": grad, "gelu_f32": of_operand,
+    "gelu_grad_f32": grad, "gelu_tanh_f32": of_operand, "gelu_tanh_grad_f32": grad, "relu_grad_f32": relu_grad,
     "fake_quantize_f32": fake_quantize,
     "probe_fma_f32": probe_fma, "probe_dot4_int8": probe_dot4, "probe_read": probe_read, "probe_cycles": probe_cycles,
 }
@@ -580,6 +656,8 @@ def as_given(call: Call) -> list:
 def as_reference(call: Call) -> list:
     """The same for the reference: floats in float64, where the kernel is a float kernel."""
     args = as_given(call)
+    for i in call.codes:
+        args[i] = np.int64(args[i]) - call.offset
     if call.bound is None:
         return args
     return [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in args]

@@ -5,19 +5,39 @@ cdef extern from *:
     """
     #if defined(__x86_64__) || defined(_M_X64)
     #include <cpuid.h>
-    /* older compilers do not know this one by name; that the system saves wide registers, "avx2" has asked */
-    static int has_f16c(void) { unsigned a, b, c, d; return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_F16C); }
+    /* a bit of cpuid: for names that older compilers' __builtin_cpu_supports does not know */
+    static int cpuid_has(unsigned leaf, unsigned subleaf, int which, int bit) {
+      unsigned r[4];
+      return __get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]) && (r[which] >> bit & 1);
+    }
     static int cpu_has(int which) {
+      enum { EAX = 0, ECX = 2 };
       __builtin_cpu_init();
       switch (which) {
         case 0: return __builtin_cpu_supports("avx2") != 0;
         case 1: return __builtin_cpu_supports("fma") != 0;
-        case 2: return __builtin_cpu_supports("avx512f") != 0;
-        case 3: return __builtin_cpu_supports("avx512bw") != 0;
-        case 4: return __builtin_cpu_supports("avx512vl") != 0;
-        case 5: return __builtin_cpu_supports("avx512dq") != 0;
-        case 6: return __builtin_cpu_supports("avx512vnni") != 0;
-        case 7: return has_f16c();
+        case 2: return cpuid_has(1, 0, ECX, 29) && __builtin_cpu_supports("avx") != 0;
+        case 3: return __builtin_cpu_supports("avx512f") != 0;
+        case 4: return __builtin_cpu_supports("avx512bw") != 0;
+        case 5: return __builtin_cpu_supports("avx512vl") != 0;
+        case 6: return __builtin_cpu_supports("avx512dq") != 0;
+        case 7: return __builtin_cpu_supports("avx512vnni") != 0;
+        case 8: return cpuid_has(7, 1, EAX, 4) && __builtin_cpu_supports("avx") != 0;
+      }
+      return 0;
+    }
+    #elif defined(__aarch64__)
+    #if defined(__linux__)
+    #include <sys/auxv.h>
+    #endif
+    static int cpu_has(int which) {
+      switch (which) {
+        case 9: return 1;
+    #if defined(__ARM_FEATURE_DOTPROD)
+        case 10: return 1;                              /* the compiler takes it for granted, as on Apple's CPUs */
+    #elif defined(__linux__)
+        case 10: return getauxval(AT_HWCAP) >> 20 & 1;  /* HWCAP_ASIMDDP */
+    #endif
       }
       return 0;
     }
@@ -33,7 +53,7 @@ cdef extern from *:
     bint cpu_has(int)
     bint HAVE_OPENMP
 
-NAMES = ("avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "f16c")
+NAMES = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avxvnni", "asimd", "asimddp")
 
 
 def features() -> set:

@@ -10,15 +10,17 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import SimpleNamespace
 
 from . import table
 
 
 def available() -> list[str]:
-    """Instruction sets that this CPU runs and that were compiled, best first."""
-    features = cpu.features()
-    return [isa for isa in table.isas_for(platform.machine()) if features.issuperset(table.ISAS[isa]["features"])]
+    """Instruction sets that this CPU runs and that were compiled (old compilers lack some), best first."""
+    features, folder = cpu.features(), Path(__file__).parent
+    return [isa for isa in table.isas_for(platform.machine())
+            if features.issuperset(table.ISAS[isa]["features"]) and any((folder / isa).glob(f"{table.DOT4[0]}.*"))]
 
 
 def choose() -> str:
@@ -39,11 +41,11 @@ def load(isa: str) -> SimpleNamespace:
     """All kernels of the table, compiled for `isa`, as attributes of one namespace."""
     kernels = SimpleNamespace(isa=isa)
     for name, functions in table.KERNELS.items():
-        module = importlib.import_module(f"tinyml._kernels.{isa}.{name}")
+        module = importlib.import_module(f"tinyml._kernels.{table.home(isa, name)}.{name}")
         for function in functions:
             setattr(kernels, function, getattr(module, function))
     products = importlib.import_module(f"tinyml._kernels.{isa}.product_int8")
-    kernels.panel_for, kernels.lanes = products.panel_for, products.lanes()
+    kernels.panel_for, kernels.lanes, kernels.offset = products.panel_for, products.lanes(), products.offset()
     return kernels
 
 

@@ -238,36 +238,72 @@ def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, n
     return dx.reshape(x.shape), dgamma, dbeta
 
 
+def _each_row(name: str, *arrays: np.ndarray) -> np.ndarray:
+    """A kernel over the last dimension of arrays of one shape."""
+    x = arrays[0]
+    y = np.empty(x.shape, x.dtype)
+    getattr(_kernels(x.dtype), name)(*(_rows(a) for a in arrays), _rows(y), threads_for(16 * x.size))
+    return y
+
+
 def softmax(x: np.ndarray) -> np.ndarray:
     """Softmax over the last dimension."""
-    xs = _rows(x)
-    y = np.empty(xs.shape, x.dtype)
-    _kernels(x.dtype).softmax_f32(xs, y, threads_for(64 * x.size))
-    return y.reshape(x.shape)
+    return _each_row("softmax_f32", x)
 
 
 def softmax_grad(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """Gradient of softmax over the last dimension, from its output."""
-    ys = _rows(y)
-    dx = np.empty(ys.shape, y.dtype)
-    _kernels(y.dtype).softmax_grad_f32(ys, _rows(dy), dx, threads_for(16 * y.size))
-    return dx.reshape(y.shape)
+    return _each_row("softmax_grad_f32", y, dy)
 
 
-def gelu(x: np.ndarray) -> np.ndarray:
-    """x * Phi(x)."""
-    flat = np.asarray(x, order="C").reshape(-1)
-    y = np.empty(flat.shape, x.dtype)
-    _kernels(x.dtype).gelu_f32(flat, y, threads_for(64 * x.size))
-    return y.reshape(x.shape)
+def log_softmax(x: np.ndarray) -> np.ndarray:
+    """Logarithm of softmax over the last dimension."""
+    return _each_row("log_softmax_f32", x)
 
 
-def gelu_grad(x: np.ndarray, dy: np.ndarray) -> np.ndarray:
-    """dy * d(x * Phi(x))/dx."""
-    flat, d = np.asarray(x, order="C").reshape(-1), np.ascontiguousarray(dy).reshape(-1)
-    dx = np.empty(flat.shape, x.dtype)
-    _kernels(x.dtype).gelu_grad_f32(flat, d, dx, threads_for(64 * x.size))
-    return dx.reshape(x.shape)
+def log_softmax_grad(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """Gradient of log_softmax over the last dimension, from its output."""
+    return _each_row("log_softmax_grad_f32", y, dy)
+
+
+def cross_entropy(x: np.ndarray, target: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Softmax p (P, C) of the rows of x and the loss (P), float64, of each; 0 where the target is negative."""
+    p, loss = np.empty(x.shape, x.dtype), np.empty(len(x), np.float64)
+    _kernels(x.dtype).cross_entropy_f32(_rows(x), target, smoothing, p, loss, threads_for(16 * x.size))
+    return p, loss
+
+
+def cross_entropy_grad(p: np.ndarray, target: np.ndarray, smoothing: float, g: float) -> np.ndarray:
+    """Gradient to x of g times the sum of the losses of cross_entropy."""
+    dx = np.empty(p.shape, p.dtype)
+    _kernels(p.dtype).cross_entropy_grad_f32(p, target, smoothing, g, dx, threads_for(16 * p.size))
+    return dx
+
+
+def _run(x: np.ndarray) -> np.ndarray:
+    """`x` where its elements are one run of memory, in C or NHWC order; else a copy that is."""
+    if x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous):
+        return x
+    return np.ascontiguousarray(x)
+
+
+def pointwise(name: str, x: np.ndarray) -> np.ndarray:
+    """The kernel `name`_f32 of every element; the result keeps the memory order."""
+    x = _run(x)
+    y = np.empty_like(x)
+    getattr(_kernels(x.dtype), name + "_f32")(x.ravel("K"), y.ravel("K"), threads_for(16 * x.size))
+    return y
+
+
+def pointwise_grad(name: str, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
+    """The kernel `name`_grad_f32 of every element of x (what the kernel takes: the function's input or output) and dy."""
+    x = _run(x)
+    dx = np.empty_like(x)
+    if dy.strides != x.strides:
+        dx[...] = dy
+        dy = dx
+    getattr(_kernels(x.dtype), name + "_grad_f32")(x.ravel("K"), dy.ravel("K"), dx.ravel("K"), threads_for(16 * x.size))
+    return dx
 
 
 def fake_quantize(x: np.ndarray, scale: np.ndarray, zero_point: int, lo: int, hi: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,8 @@
 """Integer layers over ndarrays: folding, packing and calling the integer kernels.
 
-Kernels see unsigned codes u = q + 128: dot products of unsigned by signed bytes are what CPUs have. Both offsets, 128 and
-the zero point, fold into the bias when weights are packed: bias + sum (q - z) w = [bias - (128 + z) sum w] + sum u w.
+Kernels see unsigned codes u = q + 128: dot products of unsigned by signed bytes are what most CPUs have. Both offsets, 128
+and the zero point, fold into the bias when weights are packed: bias + sum (q - z) w = [bias - (128 + z) sum w] + sum u w.
+Where a CPU multiplies signed by signed bytes, the kernel takes 128 off u again (`kernels.offset`), and the bias knows.
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ class IntegerLayer:
             groups, self.n = 1, total
         self.groups = groups
         self.weight = pack_weight(codes, self.window, kernels)
-        folded = -(128 + zero_point) * codes.sum(axis=(1, 2, 3), dtype=np.int64)
+        folded = -(128 + zero_point - kernels.offset) * codes.sum(axis=(1, 2, 3), dtype=np.int64)
         if bias is not None:
             folded = folded + bias
         # wraps where it leaves int32; the certificate (equation 4) makes the finished sums exact all the same

@@ -114,7 +114,7 @@ def probe_fma_f32(const float[:, ::1] start, float x, const float[::1] w, float[
 
 def probe_dot4_int8(const int32_t[:, ::1] start, const uint8_t[::1] x, const int8_t[:, ::1] w, int32_t[:, ::1] y,
                     Py_ssize_t rounds, int threads):
-    """y[M][N] = start[M][N] + rounds * (w[N][4] . x[4]), modulo 2^32."""
+    """y[M][N] = start[M][N] + rounds * (w[N][4] . (x[4] - OFFSET)), modulo 2^32."""
     cdef Py_ssize_t M = start.shape[0], N = start.shape[1], panels = (N + MAX_PANEL - 1) // MAX_PANEL, unit, m, n
     if M == 0 or N == 0:
         return

@@ -4,6 +4,7 @@
 # Weights are packed as [G][panels][taps*K][panel], zeros beyond N: the order a tile reads them in. Depthwise ones, one
 # filter a channel, as [1][C/LANES][taps][LANES]: their sums run across channels.
 from cython.parallel cimport prange
+from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from tinyml._kernels.simd cimport *
@@ -45,28 +46,25 @@ cdef struct Product:
 cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
                  row_t* rows) noexcept nogil:
     """Output rows first .. last, panels part0 .. part1 of all groups."""
-    cdef vecf tiles[ROWS * WIDE]        # of vectors, so that it begins on a cache line
-    cdef float* acc = <float*>tiles
     cdef Py_ssize_t count = place(&p.g, p.x, 0, first, last, scratch, rows)
-    cdef Py_ssize_t ldy = p.G * p.N, nv = p.panel // LANES, group, part, n, at, mr, i
+    cdef Py_ssize_t ldy = p.G * p.N, group, part, n, i
     cdef float* y = p.y + first * p.g.ow * ldy
+    cdef Finish finish
     if p.g.depthwise:
         depthwise_pixels(rows, count, p.g.offsets, p.g.taps, part0, part1, p.N, p.w, p.bias, p.lo, p.hi, y)
         return 0
+    finish.clamped = p.lo > -INFINITY or p.hi < INFINITY
+    finish.lo = p.lo
+    finish.hi = p.hi
     for group in range(p.G):
         if group:
             for i in range(count + MAX_ROWS):
                 rows[i] += p.K // p.g.taps
         for part in range(part0, part1):
             n = part * p.panel
-            at = 0
-            while at < count:
-                mr = rows_of_tile(nv, count - at)
-                tile_any(mr, nv, rows + at, p.g.offsets, p.g.taps, 1, p.K // p.g.taps,
-                         p.w + (group * p.panels + part) * p.K * p.panel, acc)
-                store_rows(acc, min(mr, count - at), p.panel, NULL if p.bias == NULL else p.bias + group * p.N + n,
-                           p.lo, p.hi, y + at * ldy + group * p.N + n, ldy, min(p.panel, p.N - n))
-                at += mr
+            finish.bias = NULL if p.bias == NULL else p.bias + group * p.N + n
+            column(rows, count, p.g.offsets, p.g.taps, 1, p.K // p.g.taps, p.w + (group * p.panels + part) * p.K * p.panel,
+                   p.panel // LANES, min(p.panel, p.N - n), finish, y + group * p.N + n, ldy)
     return 0
 
 

@@ -1,5 +1,6 @@
-# Integer products and convolutions: acc = bias + sum u * w over unsigned codes u = q + 128 and signed weights w,
+# Integer products and convolutions: acc = bias + sum (u - OFFSET) * w over unsigned codes u = q + 128 and signed weights w,
 # exact in int32, then requantized in the tile's epilogue. Memory is NHWC; linear is a 1x1 window over images of one pixel.
+# OFFSET belongs to the instruction set (simd.h); below, x stands for the codes less OFFSET.
 #
 # Weights arrive packed as [G][panels][taps][K4][panel][4], zeros beyond K and N, see integers.py. Reading 4 codes at a time
 # runs up to 3 bytes past a window: the packed zeros there make them harmless, and scratch has room behind it.
@@ -76,6 +77,12 @@ cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const
         tile(1, 1, rows, offsets, taps, K4, b, bias, out)
     else:
         tile(MAX_ROWS / 2, 1, rows, offsets, taps, K4, b, bias, out)
+
+
+cdef inline Py_ssize_t rows_of_tile(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
+    """Rows of the next tile where `left` are left: a full tile, half of one, or 1."""
+    cdef Py_ssize_t full = tile_rows(nv)
+    return 1 if left == 1 else full if left > full // 2 else full // 2
 
 
 cdef struct Product:
@@ -299,3 +306,8 @@ def panel_for(Py_ssize_t n) -> int:
 def lanes() -> int:
     """int32 lanes of a vector."""
     return LANES
+
+
+def offset() -> int:
+    """What products take off each code: 0, or 128 where the instructions multiply signed by signed bytes."""
+    return OFFSET

@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-_erf = np.vectorize(math.erf, otypes=[np.float64])
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def gemm_f32(a, b, bias, c, threads):
@@ -95,7 +95,7 @@ def conv2d_grad_weight_f32(x, dy, dw, shape, threads):
 
 
 def product_int8_i32(x, weight, bias, y, shape, N, zero_point, threads):
-    """y = bias + sum u * w, exact modulo 2^32; weight packed [G][panels][taps][K4][panel][4]."""
+    """y = bias + sum x * w modulo 2^32; x and zero_point less OFFSET, weight packed [G][panels][taps][K4][panel][4]."""
     groups, panels, slices, k4, panel, _ = weight.shape
     lanes = panel // 4
     if shape[15]:       # depthwise: 4 taps in the place of K, channels in the order of interleave4
@@ -311,16 +311,120 @@ def softmax_grad_f32(y, dy, dx, threads):
     dx[...] = y * (dy - (y * dy).sum(axis=1, keepdims=True))
 
 
+def log_softmax_f32(x, y, threads):
+    """x - max - ln(sum of exp(x - max)) of each row."""
+    if x.size == 0:
+        return
+    with np.errstate(invalid="ignore"):
+        shifted = x - x.max(axis=1, keepdims=True)
+        y[...] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def log_softmax_grad_f32(y, dy, dx, threads):
+    """dx = dy - exp(y) * sum(dy)."""
+    dx[...] = dy - np.exp(y) * dy.sum(axis=1, keepdims=True)
+
+
+def cross_entropy_f32(x, target, smoothing, p, loss, threads):
+    """p = softmax; loss = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, 0 where the target is negative."""
+    softmax_f32(x, p, threads)
+    loss[...] = 0
+    rows = np.flatnonzero(target >= 0)
+    if rows.size == 0:
+        return
+    log_p = np.empty_like(x)
+    log_softmax_f32(x, log_p, threads)
+    loss[rows] = -(1 - smoothing) * log_p[rows, target[rows]]
+    if smoothing:
+        loss[rows] -= smoothing * log_p[rows].mean(axis=1)
+
+
+def cross_entropy_grad_f32(p, target, smoothing, g, dx, threads):
+    """dx = g * (p - smoothing / C - (1 - smoothing) [c = target]), 0 where the target is negative."""
+    dx[...] = 0
+    rows = np.flatnonzero(target >= 0)
+    if rows.size == 0:
+        return
+    dx[rows] = p[rows] - smoothing / p.shape[1]
+    dx[rows, target[rows]] -= 1 - smoothing
+    dx *= g
+
+
+def exp_f32(x, y, threads):
+    """e^x."""
+    with np.errstate(over="ignore", under="ignore"):
+        np.exp(x, out=y)
+
+
+def tanh_f32(x, y, threads):
+    """tanh x."""
+    np.tanh(x, out=y)
+
+
+def tanh_grad_f32(y, dy, dx, threads):
+    """dy * (1 - y^2)."""
+    dx[...] = dy * (1 - y * y)
+
+
+def _sigmoid(x):
+    with np.errstate(under="ignore"):
+        z = np.exp(-np.abs(x))
+    return np.where(x < 0, z, 1) / (1 + z)
+
+
+def sigmoid_f32(x, y, threads):
+    """1 / (1 + e^-x), without overflow."""
+    y[...] = _sigmoid(x)
+
+
+def sigmoid_grad_f32(y, dy, dx, threads):
+    """dy * y * (1 - y)."""
+    dx[...] = dy * y * (1 - y)
+
+
+# Where the function's other factor has reached 0, x may be any number: at infinity the product would be NaN.
+def silu_f32(x, y, threads):
+    """x * sigmoid(x)."""
+    y[...] = np.maximum(x, -1000) * _sigmoid(x)
+
+
+def silu_grad_f32(x, dy, dx, threads):
+    """dy * s * (1 + x * (1 - s)), s = sigmoid(x)."""
+    dx[...] = dy * _sigmoid(x) * (1 + np.clip(x, -1000, 1000) * _sigmoid(-x))
+
+
 def gelu_f32(x, y, threads):
     """x * Phi(x)."""
-    y[...] = x * 0.5 * (1 + _erf(x / math.sqrt(2))) if x.size else 0
+    y[...] = np.maximum(x, -50) * 0.5 * _erfc(x / -math.sqrt(2)) if x.size else 0
 
 
 def gelu_grad_f32(x, dy, dx, threads):
     """dy * (Phi(x) + x * phi(x))."""
     if x.size:
-        density = np.exp(-0.5 * x * x) / math.sqrt(2 * math.pi)
-        dx[...] = dy * (0.5 * (1 + _erf(x / math.sqrt(2))) + x * density)
+        c = np.clip(x, -50, 50)
+        density = np.exp(-0.5 * c * c) / math.sqrt(2 * math.pi)
+        dx[...] = dy * (0.5 * _erfc(x / -math.sqrt(2)) + c * density)
+
+
+_TANH_SCALE, _TANH_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
+
+
+def gelu_tanh_f32(x, y, threads):
+    """x / 2 * (1 + tanh(u)) = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    c = np.clip(x, -50, 50)
+    y[...] = np.maximum(x, -50) * _sigmoid(_TANH_SCALE * (c + _TANH_CUBE * c * c * c))
+
+
+def gelu_tanh_grad_f32(x, dy, dx, threads):
+    """dy * the derivative of gelu_tanh_f32."""
+    c = np.clip(x, -50, 50)
+    v = _TANH_SCALE * (c + _TANH_CUBE * c * c * c)
+    dx[...] = dy * _sigmoid(v) * (1 + c * _sigmoid(-v) * _TANH_SCALE * (1 + 3 * _TANH_CUBE * c * c))
+
+
+def relu_grad_f32(y, dy, dx, threads):
+    """dy where y > 0, else 0."""
+    dx[...] = np.where(y > 0, dy, 0)
 
 
 def fake_quantize_f32(x, scale, zero_point, lo, hi, y, inside, threads):
@@ -341,7 +445,7 @@ def probe_fma_f32(start, x, w, y, rounds, threads):
 
 
 def probe_dot4_int8(start, x, w, y, rounds, threads):
-    """y = start + rounds * (w . x), modulo 2^32."""
+    """y = start + rounds * (w . x), modulo 2^32; x less OFFSET."""
     y[...] = (start + rounds * (w.astype(np.int64) @ x.astype(np.int64))).astype(np.int32)
 
 

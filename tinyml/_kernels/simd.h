@@ -6,9 +6,10 @@
    simd/, one short file an instruction set, and each file has all of these:
 
    vfma(acc, a, b)              acc + a * b: one rounding where the instruction exists, two in plain C
-   vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 unsigned by 4 signed bytes, exactly (no 16-bit
-                                saturation)
-   interleave4(p0, p1, p2, p3, u)    4*LANES bytes at each pointer to u[4], the 4 bytes of a channel in one lane. Lane i of
+   vless_offset(u)              4*LANES codes less OFFSET
+   vdot4(acc, u, s)             adds to each int32 lane the dot product of 4 codes less OFFSET by 4 signed bytes, exactly (no
+                                16-bit saturation); u comes from vsplat4 or interleave4, which take OFFSET off
+   interleave4(p0, p1, p2, p3, u)    4*LANES codes at each pointer to u[4], the 4 codes of a channel in one lane. Lane i of
                                 u[q] has channel 16 * (i / 4) + 4 * q + i % 4: bytes never leave their 128 bits
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
@@ -16,7 +17,16 @@
    vcodes(a, b, c, d, lo, hi)   4*LANES bytes clamp(x + 128, lo, hi), 0 <= lo <= hi <= 255, in the order of interleave4
    vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
    vfclamp(v, lo, hi)           NaN stays NaN
-   vfload_half(p)               LANES float16 values as floats, exactly */
+   vfload_half(p)               LANES float16 values as floats, exactly
+   vfload_or(p, n, fill), vfstore_n(p, v, n)   the first n lanes (all where n is larger); a lane not loaded is that of fill
+   vfmin(a, b), vfmax(a, b)     a < b ? a : b and a > b ? a : b, so b where either is NaN
+   vfround(x)                   the nearest whole number, ties to even
+   vfscale(x, n)                x * 2^n for |x| in [0.5, 2] and whole n in [-200, 200], rounded once: subnormal, 0 or inf too
+   vfinverse(x)                 1 / x for x in [1, 2^60], off by at most one ulp
+   vwiden(x)                    the lanes as doubles
+
+   OFFSET is 0 where the instructions multiply unsigned by signed bytes, and 128 where signed by signed. It is constant for
+   an instruction set, so integers.py takes it back when it folds the bias. */
 #pragma once
 #include <math.h>
 #include <stddef.h>
@@ -26,17 +36,21 @@
 /* A tile is ROWS x (WIDE vectors) or, for few output channels, twice the rows by half the vectors: as many accumulators as
    fit the registers beside one row of B and one broadcast. By one vector it is 16 rows: compilers unroll no loop of more,
    and with the accumulators in memory (24 rows) 16 channels ran at a third of the speed. */
-#if defined(__AVX512VNNI__)
+#if defined(__AVX512F__)
 #include <immintrin.h>
 #define WORDS "simd/avx512.h"
-enum { LANES = 16, ROWS = 6, WIDE = 4 };
+enum { LANES = 16, ROWS = 6, WIDE = 4, OFFSET = 0 };
 #elif defined(__AVX2__)
 #include <immintrin.h>
 #define WORDS "simd/avx2.h"
-enum { LANES = 8, ROWS = 6, WIDE = 2 };
+enum { LANES = 8, ROWS = 6, WIDE = 2, OFFSET = 0 };
+#elif defined(SIMD_NEON)        /* of table.py: the compiler's own __ARM_NEON is set for the baseline too */
+#include <arm_neon.h>
+#define WORDS "simd/neon.h"
+enum { LANES = 4, ROWS = 6, WIDE = 4, OFFSET = 128 };
 #else
 #define WORDS "simd/c.h"
-enum { LANES = 4, ROWS = 6, WIDE = 2 };
+enum { LANES = 4, ROWS = 6, WIDE = 2, OFFSET = 0 };
 #endif
 enum { NARROW = WIDE / 2, NARROW_ROWS = 2 * ROWS, MAX_PANEL = WIDE * LANES };   /* a tile has up to ROWS * MAX_PANEL values */
 enum { MAX_ROWS = WIDE == 4 ? 16 : NARROW_ROWS };
@@ -52,11 +66,12 @@ typedef int32_t vec __attribute__((vector_size(4 * LANES)));
 typedef float vecf __attribute__((vector_size(4 * LANES)));
 typedef int64_t vec64 __attribute__((vector_size(4 * LANES)));
 typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
+typedef double vecd __attribute__((vector_size(4 * LANES)));
+typedef struct { vecd low, high; } vecdd;       /* LANES doubles */
 
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }
-static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return (vec){0} + x; }
 static inline void vfetch(const void *p) { __builtin_prefetch(p); }    /* into the caches; p may be anywhere */
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
@@ -65,6 +80,7 @@ static inline vecf vfzero(void) { return (vecf){0}; }
 /* x - 0 is x, also for x = -0, and so a broadcast from memory; 0 + x is an addition, which took the FMA's place */
 static inline vecf vfsplat(const float *p) { return *p - (vecf){0}; }
 static inline vecf vfadd(vecf a, vecf b) { return a + b; }
+static inline vecf vfset(float x) { return x - (vecf){0}; }
 static inline vec vodd(vec v) { return (vec)((vecu64)v >> 32); }    /* lanes 1, 3, ... in the places of 0, 2, ... */
 /* sum of the lanes: the halves of the vector added, then the halves of that, ... */
 static inline float vfsum(vecf v) {
@@ -77,22 +93,22 @@ static inline float vfsum(vecf v) {
 }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
 
-/* n (or more) float lanes: the tail of a row whose length is no multiple of LANES */
-static inline void vfstore_n(float *p, vecf v, int n) {
-  if (n >= LANES) vfstore(p, v); else memcpy(p, &v, (size_t)n * sizeof(float));
-}
-static inline vecf vfload_n(const float *p, int n) {
-  vecf v = (vecf){0};
-  if (n >= LANES) return vfload(p);
-  memcpy(&v, p, (size_t)n * sizeof(float));
-  return v;
-}
-
 /* For instruction sets without a 64-bit arithmetic shift: x + 2^63 shifted logically, 2^(63-s) taken off again */
 static inline vec64 shift64_unsigned(vec64 x, vec64 s, vec64 back) {
   return (vec64)(((vecu64)x ^ ((vecu64){0} + (1ULL << 63))) >> (vecu64)s) - back;
 }
+/* For instruction sets without a scaling instruction: by two powers of two, of which the first is exact */
+static inline vecf scale_twice(vecf x, vecf n) {
+  vec whole = __builtin_convertvector(n, vec), half = whole >> 1;
+  return x * (vecf)((half + 127) << 23) * (vecf)((whole - half + 127) << 23);
+}
+
 #include WORDS
+
+static inline vecf vfload_n(const float *p, ptrdiff_t n) { return vfload_or(p, n, vfzero()); }
+
+/* the 4 codes at p in each lane, less OFFSET */
+static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }
 
 /* vfload_half where n (or more) values may be read, zeros for the rest */
 static inline vecf vfload_half_n(const uint16_t *p, int n) {

@@ -8,6 +8,7 @@ cdef extern from "simd.h" nogil:
         pass
     enum: LANES
     enum: WIDE
+    enum: OFFSET
     enum: NARROW
     enum: ROWS
     enum: NARROW_ROWS
@@ -27,11 +28,16 @@ cdef extern from "simd.h" nogil:
     vecf vfsplat(const float*) noexcept
     vecf vfadd(vecf, vecf) noexcept
     vecf vfma(vecf, vecf, vecf) noexcept
-    vecf vfload_n(const float*, int) noexcept
+    vecf vfload_n(const float*, Py_ssize_t) noexcept
     vecf vfload_half_n(const uint16_t*, int) noexcept
     float vfsum(vecf) noexcept
-    void vfstore_n(float*, vecf, int) noexcept
+    void vfstore_n(float*, vecf, Py_ssize_t) noexcept
     void interleave4(const uint8_t*, const uint8_t*, const uint8_t*, const uint8_t*, vec*) noexcept
     void requant4(const int32_t*, const char*, Py_ssize_t, Py_ssize_t, int, int, int, int, uint8_t*) noexcept
     void unlace(int32_t*) noexcept
     vecf vfclamp(vecf, float, float) noexcept
+    vecf vfset(float) noexcept
+    vecf vfload_or(const float*, Py_ssize_t, vecf) noexcept
+    vecf vfmin(vecf, vecf) noexcept
+    vecf vfmax(vecf, vecf) noexcept
+    vecf vfround(vecf) noexcept

@@ -9,9 +9,16 @@ cdef enum:
     AHEAD = 1024
 
 
+cdef struct Finish:
+    # what happens to the sums of a panel before they are stored
+    const float* bias           # [columns of the panel], added; or NULL
+    bint clamped                # to lo .. hi; a NaN stays one
+    float lo, hi
+
+
 cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t step,
-                      Py_ssize_t K, const float* b, float* out) noexcept nogil:
-    """out[MR][NV*LANES] = sum over taps t and k of rows[i][offsets[t] + k*step] * b[t][k][NV*LANES].
+                      Py_ssize_t K, const float* b, const Finish* finish, float* out, Py_ssize_t ldc) noexcept nogil:
+    """out[MR][NV*LANES] = finished sum over taps t and k of rows[i][offsets[t] + k*step] * b[t][k][NV*LANES].
 
     MR and NV are constants at every call: the loops over them unroll and `acc` becomes registers.
     """
@@ -35,48 +42,72 @@ cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offse
                     acc[i][j] = vfma(acc[i][j], x, y[j])
             b += NV * LANES
             at += step
+    if finish.bias != NULL:
+        for j in range(NV):
+            x = vfload(finish.bias + j * LANES)
+            for i in range(MR):
+                acc[i][j] = vfadd(acc[i][j], x)
+    if finish.clamped:
+        for i in range(MR):
+            for j in range(NV):
+                acc[i][j] = vfclamp(acc[i][j], finish.lo, finish.hi)
     for i in range(MR):
         for j in range(NV):
-            vfstore(out + (i * NV + j) * LANES, acc[i][j])
+            vfstore(out + i * ldc + j * LANES, acc[i][j])
 
 
 cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                          Py_ssize_t step, Py_ssize_t K, const float* b, float* out) noexcept nogil:
+                          Py_ssize_t step, Py_ssize_t K, const float* b, const Finish* finish, float* out,
+                          Py_ssize_t ldc) noexcept nogil:
     """The tile for a panel of `nv` vectors: of `mr` rows, as rows_of_tile gives them."""
     if nv == WIDE:
         if mr == ROWS:
-            tile(ROWS, WIDE, rows, offsets, taps, step, K, b, out)
+            tile(ROWS, WIDE, rows, offsets, taps, step, K, b, finish, out, ldc)
         elif mr == 1:
-            tile(1, WIDE, rows, offsets, taps, step, K, b, out)
+            tile(1, WIDE, rows, offsets, taps, step, K, b, finish, out, ldc)
         else:
-            tile(ROWS / 2, WIDE, rows, offsets, taps, step, K, b, out)
+            tile(ROWS / 2, WIDE, rows, offsets, taps, step, K, b, finish, out, ldc)
     elif nv == NARROW:
         if mr == NARROW_ROWS:
-            tile(NARROW_ROWS, NARROW, rows, offsets, taps, step, K, b, out)
+            tile(NARROW_ROWS, NARROW, rows, offsets, taps, step, K, b, finish, out, ldc)
         elif mr == 1:
-            tile(1, NARROW, rows, offsets, taps, step, K, b, out)
+            tile(1, NARROW, rows, offsets, taps, step, K, b, finish, out, ldc)
         else:
-            tile(NARROW_ROWS / 2, NARROW, rows, offsets, taps, step, K, b, out)
+            tile(NARROW_ROWS / 2, NARROW, rows, offsets, taps, step, K, b, finish, out, ldc)
     elif mr == MAX_ROWS:
-        tile(MAX_ROWS, 1, rows, offsets, taps, step, K, b, out)
+        tile(MAX_ROWS, 1, rows, offsets, taps, step, K, b, finish, out, ldc)
     elif mr == 1:
-        tile(1, 1, rows, offsets, taps, step, K, b, out)
+        tile(1, 1, rows, offsets, taps, step, K, b, finish, out, ldc)
     else:
-        tile(MAX_ROWS / 2, 1, rows, offsets, taps, step, K, b, out)
+        tile(MAX_ROWS / 2, 1, rows, offsets, taps, step, K, b, finish, out, ldc)
 
 
-cdef inline void store_rows(const float* acc, Py_ssize_t valid, Py_ssize_t panel, const float* bias, float lo, float hi,
-                            float* out, Py_ssize_t ldc, Py_ssize_t columns) noexcept nogil:
-    """Write the first `valid` rows and `columns` columns of a tile: bias[column] (NULL: none) added, clamped, NaN kept."""
-    cdef Py_ssize_t i, j, part
-    cdef vecf v
-    for i in range(valid):
-        for part in range((columns + LANES - 1) // LANES):
-            j = part * LANES
-            v = vfload(acc + i * panel + j)
-            if bias != NULL:
-                v = vfadd(v, vfload_n(bias + j, <int>(columns - j)))
-            vfstore_n(out + i * ldc + j, vfclamp(v, lo, hi), <int>(columns - j))
+cdef inline Py_ssize_t rows_of_tile(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
+    """Rows of the next tile where `left` are left: a full tile, half of one, or 1."""
+    cdef Py_ssize_t full = tile_rows(nv)
+    return 1 if left == 1 else full if left > full // 2 else full // 2
+
+
+cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t step,
+                 Py_ssize_t K, const float* b, Py_ssize_t nv, Py_ssize_t columns, Finish finish, float* out,
+                 Py_ssize_t ldc) noexcept nogil:
+    """All `count` rows by one panel, of which `columns` columns exist. `rows` may be read up to a tile past the last."""
+    cdef vecf spare[ROWS * WIDE]        # a tile whose edges fall outside of `out`
+    cdef float bias[MAX_PANEL]
+    cdef Py_ssize_t at = 0, mr, i, panel = nv * LANES
+    if finish.bias != NULL and columns < panel:
+        memset(bias, 0, sizeof(bias))
+        memcpy(bias, finish.bias, columns * sizeof(float))
+        finish.bias = bias
+    while at < count:
+        mr = rows_of_tile(nv, count - at)
+        if columns == panel and mr <= count - at:
+            tile_any(mr, nv, rows + at, offsets, taps, step, K, b, &finish, out + at * ldc, ldc)
+        else:
+            tile_any(mr, nv, rows + at, offsets, taps, step, K, b, &finish, <float*>spare, panel)
+            for i in range(min(mr, count - at)):
+                memcpy(out + (at + i) * ldc, <float*>spare + i * panel, columns * sizeof(float))
+        at += mr
 
 
 cdef inline void pack_panel(const float* b, Py_ssize_t row_stride, Py_ssize_t col_stride, Py_ssize_t K,

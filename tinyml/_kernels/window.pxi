@@ -101,12 +101,6 @@ cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t fir
     return count
 
 
-cdef inline Py_ssize_t rows_of_tile(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
-    """Rows of the next tile where `left` are left: a full tile, half of one, or 1."""
-    cdef Py_ssize_t full = tile_rows(nv)
-    return 1 if left == 1 else full if left > full // 2 else full // 2
-
-
 cdef struct Shares:
     # how threads divide the work: each takes a run of units, or, where pixels are few, a run of panels of all pixels
     Py_ssize_t runs, rows, units

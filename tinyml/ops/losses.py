@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._kernels import floats
 from ..errors import ShapeError
 from .op import Op, normal, sample
 
@@ -33,23 +34,14 @@ class CrossEntropy(Op):
         if wrong.any():
             raise ShapeError(f"cross_entropy: expected targets in [0, {classes}) (or ignore_index {ignore_index}), got "
                              f"{t[wrong][0]} at position {int(wrong.argmax())}")
-        shifted = x - x.max(axis=1, keepdims=True) if x.size else x
-        e = np.exp(shifted)
-        total = e.sum(axis=1, keepdims=True)
-        ctx.p, ctx.t, ctx.counted = e / total, np.where(counted, t, 0), counted
-        ctx.smoothing, ctx.shape, ctx.n = label_smoothing, logits.shape, int(counted.sum())
-        log_p = shifted - np.log(total)
-        losses = -(1 - label_smoothing) * log_p[np.arange(len(t)), ctx.t]
-        if label_smoothing:
-            losses = losses - label_smoothing * log_p.mean(axis=1)
+        ctx.t, ctx.n, ctx.smoothing, ctx.shape = np.where(counted, t, -1), int(counted.sum()), label_smoothing, logits.shape
+        ctx.p, losses = floats.cross_entropy(x, ctx.t, label_smoothing)
         with np.errstate(invalid="ignore"):
-            return np.asarray(np.float64(losses[counted].sum(dtype=np.float64)) / np.float64(ctx.n)).astype(x.dtype)
+            return np.asarray(losses.sum() / np.float64(ctx.n)).astype(x.dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        d = ctx.p - ctx.p.dtype.type(ctx.smoothing / ctx.shape[-1])
-        d[np.arange(len(ctx.t)), ctx.t] -= ctx.p.dtype.type(1 - ctx.smoothing)
-        d *= (ctx.counted[:, None] * (grad / max(ctx.n, 1))).astype(d.dtype)
+        d = floats.cross_entropy_grad(ctx.p, ctx.t, ctx.smoothing, float(grad) / max(ctx.n, 1))
         return d.reshape(ctx.shape), None
 
     @staticmethod

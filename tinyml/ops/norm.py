@@ -138,12 +138,12 @@ class Softmax(Op):
     def forward(ctx, x, *, axis):
         check_axis("softmax", axis, x.ndim)
         ctx.axis = axis
-        ctx.y = floats.softmax(np.moveaxis(x, axis, -1))
-        return np.moveaxis(ctx.y, -1, axis)
+        ctx.y = floats.softmax(x.swapaxes(axis, -1))
+        return np.swapaxes(ctx.y, -1, axis)
 
     @staticmethod
     def backward(ctx, grad):
-        return (np.moveaxis(floats.softmax_grad(ctx.y, np.moveaxis(grad, ctx.axis, -1)), -1, ctx.axis),)
+        return (np.swapaxes(floats.softmax_grad(ctx.y, np.swapaxes(grad, ctx.axis, -1)), -1, ctx.axis),)
 
     @staticmethod
     def samples(rng):
@@ -164,13 +164,13 @@ class LogSoftmax(Op):
     @staticmethod
     def forward(ctx, x, *, axis):
         check_axis("log_softmax", axis, x.ndim)
-        shifted = x - x.max(axis=axis, keepdims=True) if x.size else x
-        ctx.y, ctx.axis = shifted - np.log(np.exp(shifted).sum(axis=axis, keepdims=True)), axis
-        return ctx.y
+        ctx.axis = axis
+        ctx.y = floats.log_softmax(x.swapaxes(axis, -1))
+        return np.swapaxes(ctx.y, -1, axis)
 
     @staticmethod
     def backward(ctx, grad):
-        return (grad - np.exp(ctx.y) * grad.sum(axis=ctx.axis, keepdims=True),)
+        return (np.swapaxes(floats.log_softmax_grad(ctx.y, np.swapaxes(grad, ctx.axis, -1)), -1, ctx.axis),)
 
     samples = staticmethod(Softmax.samples)
 

@@ -39,8 +39,7 @@ class Exp(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        with np.errstate(over="ignore"):
-            ctx.y = np.exp(x)
+        ctx.y = floats.pointwise("exp", x)
         return ctx.y
 
     @staticmethod
@@ -169,16 +168,11 @@ class ReLU(Pointwise):
 
     @staticmethod
     def backward(ctx, grad):
-        return (grad * (ctx.y > 0),)
+        return (floats.pointwise_grad("relu", ctx.y, grad),)
 
     @staticmethod
     def parity(torch, x):
         return torch.relu(x)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    # by tanh: no overflow on either side
-    return np.tanh(x * x.dtype.type(0.5)) * x.dtype.type(0.5) + x.dtype.type(0.5)
 
 
 class Sigmoid(Pointwise):
@@ -188,12 +182,12 @@ class Sigmoid(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.y = _sigmoid(x)
+        ctx.y = floats.pointwise("sigmoid", x)
         return ctx.y
 
     @staticmethod
     def backward(ctx, grad):
-        return (grad * ctx.y * (1 - ctx.y),)
+        return (floats.pointwise_grad("sigmoid", ctx.y, grad),)
 
     @staticmethod
     def parity(torch, x):
@@ -207,12 +201,12 @@ class Tanh(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.y = np.tanh(x)
+        ctx.y = floats.pointwise("tanh", x)
         return ctx.y
 
     @staticmethod
     def backward(ctx, grad):
-        return (grad * (1 - ctx.y * ctx.y),)
+        return (floats.pointwise_grad("tanh", ctx.y, grad),)
 
     @staticmethod
     def parity(torch, x):
@@ -226,12 +220,12 @@ class SiLU(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.x, ctx.s = x, _sigmoid(x)
-        return x * ctx.s
+        ctx.x = x
+        return floats.pointwise("silu", x)
 
     @staticmethod
     def backward(ctx, grad):
-        return (grad * ctx.s * (1 + ctx.x * (1 - ctx.s)),)
+        return (floats.pointwise_grad("silu", ctx.x, grad),)
 
     @staticmethod
     def parity(torch, x):
@@ -245,19 +239,12 @@ class GELU(Pointwise):
 
     @staticmethod
     def forward(ctx, x, *, approximate):
-        ctx.x, ctx.approximate = x, approximate
-        if approximate == "none":
-            return floats.gelu(x)
-        ctx.t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
-        return 0.5 * x * (1 + ctx.t)
+        ctx.x, ctx.kernel = x, "gelu" if approximate == "none" else "gelu_tanh"
+        return floats.pointwise(ctx.kernel, x)
 
     @staticmethod
     def backward(ctx, grad):
-        x = ctx.x
-        if ctx.approximate == "none":
-            return (floats.gelu_grad(x, grad),)
-        inner = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
-        return (grad * (0.5 * (1 + ctx.t) + 0.5 * x * (1 - ctx.t * ctx.t) * inner),)
+        return (floats.pointwise_grad(ctx.kernel, ctx.x, grad),)
 
     @staticmethod
     def samples(rng):

@@ -1,7 +1,18 @@
-/* The words of AVX-512 with VNNI: 16 lanes. simd.h says what each means. */
+/* The words of AVX-512: 16 lanes, with VNNI or without. simd.h says what each means. */
 static inline vecf vfma(vecf acc, vecf a, vecf b) { return (vecf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)acc); }
 
-static inline vec vdot4(vec acc, vec u, vec s) { return (vec)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)u, (__m512i)s); }
+static inline vec vless_offset(vec u) { return u; }
+
+static inline vec vdot4(vec acc, vec u, vec s) {
+#if defined(__AVX512VNNI__)
+  return (vec)_mm512_dpbusd_epi32((__m512i)acc, (__m512i)u, (__m512i)s);
+#else
+  /* vpmaddubsw saturates at 16 bits: widen the even and the odd bytes instead, products and sums then fit int32 */
+  __m512i ue = _mm512_and_si512((__m512i)u, _mm512_set1_epi16(255)), uo = _mm512_srli_epi16((__m512i)u, 8);
+  __m512i se = _mm512_srai_epi16(_mm512_slli_epi16((__m512i)s, 8), 8), so = _mm512_srai_epi16((__m512i)s, 8);
+  return acc + (vec)_mm512_madd_epi16(ue, se) + (vec)_mm512_madd_epi16(uo, so);
+#endif
+}
 
 static inline void interleave4(const uint8_t *p0, const uint8_t *p1, const uint8_t *p2, const uint8_t *p3, vec *u) {
   __m512i a = _mm512_loadu_si512(p0), b = _mm512_loadu_si512(p1), c = _mm512_loadu_si512(p2), d = _mm512_loadu_si512(p3);
@@ -35,4 +46,29 @@ static inline vec vunlace(vec v) {
 static inline vecf vfclamp(vecf v, float lo, float hi) {
   /* of two values one of which is NaN, max and min give the second */
   return (vecf)_mm512_min_ps(_mm512_set1_ps(hi), _mm512_max_ps(_mm512_set1_ps(lo), (__m512)v));
+}
+
+static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) {
+  if (n >= LANES) return vfload(p);
+  return (vecf)_mm512_mask_loadu_ps((__m512)fill, (__mmask16)((1u << n) - 1), p);
+}
+
+static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
+  if (n >= LANES) vfstore(p, v); else _mm512_mask_storeu_ps(p, (__mmask16)((1u << n) - 1), (__m512)v);
+}
+
+static inline vecf vfmin(vecf a, vecf b) { return (vecf)_mm512_min_ps((__m512)a, (__m512)b); }
+static inline vecf vfmax(vecf a, vecf b) { return (vecf)_mm512_max_ps((__m512)a, (__m512)b); }
+static inline vecf vfround(vecf x) { return (vecf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT); }
+static inline vecf vfscale(vecf x, vecf n) { return (vecf)_mm512_scalef_ps((__m512)x, (__m512)n); }
+
+/* one step of Newton's method: half the time of the division */
+static inline vecf vfinverse(vecf x) {
+  vecf y = (vecf)_mm512_rcp14_ps((__m512)x), one = vfzero() + 1;
+  return vfma(y, y, vfma(one, -x, y));
+}
+
+static inline vecdd vwiden(vecf x) {
+  return (vecdd){(vecd)_mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x)),
+                 (vecd)_mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1))};
 }

@@ -1,6 +1,8 @@
 /* The words in plain C with vectors of 4 lanes, for any machine. simd.h says what each means. */
 static inline vecf vfma(vecf acc, vecf a, vecf b) { return acc + a * b; }
 
+static inline vec vless_offset(vec u) { return u; }
+
 static inline vec vdot4(vec acc, vec u, vec s) {
   /* bytes picked by shifts, so that the order within a word is the same on any byte order of the vector unit */
   typedef uint32_t vecu __attribute__((vector_size(4 * LANES)));
@@ -62,4 +64,27 @@ static inline vecf vfload_half(const uint16_t *p) {
   value = (vecf)bits * 0x1p112f;
   bits = (vec)value | ((h & 0x8000) << 16) | (((h & 0x7c00) == 0x7c00) & 0x7f800000);
   return (vecf)bits;
+}
+
+static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) {
+  if (n >= LANES) return vfload(p);
+  for (int i = 0; i < n; i++) fill[i] = p[i];
+  return fill;
+}
+
+static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
+  if (n >= LANES) vfstore(p, v); else for (int i = 0; i < n; i++) p[i] = v[i];
+}
+
+static inline vecf pick(vec mask, vecf a, vecf b) { return (vecf)((mask & (vec)a) | (~mask & (vec)b)); }
+static inline vecf vfmin(vecf a, vecf b) { return pick(a < b, a, b); }
+static inline vecf vfmax(vecf a, vecf b) { return pick(a > b, a, b); }
+static inline vecf vfround(vecf x) { for (int i = 0; i < LANES; i++) x[i] = rintf(x[i]); return x; }
+static inline vecf vfinverse(vecf x) { return 1 / x; }
+static inline vecf vfscale(vecf x, vecf n) { return scale_twice(x, n); }
+
+static inline vecdd vwiden(vecf x) {
+  vecdd y;
+  for (int i = 0; i < LANES / 2; i++) { y.low[i] = x[i]; y.high[i] = x[i + LANES / 2]; }
+  return y;
 }
