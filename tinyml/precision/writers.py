@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import floats
+from .._kernels.windows import spans
 from ..ops.pooling import AdaptiveAvgPool2d, AvgPool2d
 from .arena import in_memory
 
@@ -33,6 +34,11 @@ def _clip(x: np.ndarray, out: np.ndarray, lo: float, hi: float) -> Callable[[], 
     return partial(in_memory(x).clip, np.float32(lo), np.float32(hi), out=in_memory(out))
 
 
+def _max_pool(x: np.ndarray, out: np.ndarray, size: tuple, stride: tuple, padding: tuple) -> Callable[[], object]:
+    rows, columns = map(spans, x.shape[2:], size, stride, padding)
+    return lambda: np.copyto(out, floats.max_pool(x, rows, columns)[0])
+
+
 def _mean_of(windows: Callable) -> Writer:
     def write(x: np.ndarray, out: np.ndarray, **attrs: Any) -> Callable[[], object]:
         return partial(floats.avg_pool, x, *windows(x.shape, **attrs), out)
@@ -42,5 +48,6 @@ def _mean_of(windows: Callable) -> Writer:
 
 WRITERS: dict[str, Writer] = {
     "add": _arithmetic(np.add), "sub": _arithmetic(np.subtract), "mul": _arithmetic(np.multiply), "relu": _relu,
-    "clip": _clip, "avg_pool2d": _mean_of(AvgPool2d.windows), "adaptive_avg_pool2d": _mean_of(AdaptiveAvgPool2d.windows),
+    "clip": _clip, "max_pool2d": _max_pool, "avg_pool2d": _mean_of(AvgPool2d.windows),
+    "adaptive_avg_pool2d": _mean_of(AdaptiveAvgPool2d.windows),
 }
