@@ -11,8 +11,6 @@ import inspect
 import itertools
 import mmap
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -20,8 +18,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from processes import run_python
 
-from tinyml._kernels import cpu, dispatch, fixed_point, floats, integers, reference, table
+from tinyml._kernels import dispatch, fixed_point, floats, integers, reference, table
 from tinyml._kernels.windows import Window, adaptive_spans, spans, sweep
 
 KERNELS = {isa: dispatch.load(isa) for isa in dispatch.available()}
@@ -813,57 +812,10 @@ def run_guarded() -> None:
                     getattr(kernels, name)(*args, 1)
 
 
-def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Another Python that imports what this one imports."""
-    paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
-    return subprocess.run([sys.executable, *arguments], env={**os.environ, "PYTHONPATH": paths, **environment},
-                          capture_output=True, text=True, timeout=300, check=False)
-
-
 @pytest.mark.skipif(os.name != "posix", reason="protecting pages takes mprotect, which this system does not have")
 def test_kernels_stay_within_their_arguments():
     done = run_python(__file__)
     assert done.returncode == 0, f"ended with {done.returncode} in: {done.stdout[-100:]} {done.stderr[-500:]}"
-
-
-# ---- dispatch
-
-
-def test_the_environment_chooses_the_instruction_set():
-    show = "from tinyml._kernels import dispatch; print(dispatch.active.isa)"
-    for isa in KERNELS:
-        assert run_python("-c", show, TINYML_ISA=isa).stdout.strip() == isa
-    refused = run_python("-c", show, TINYML_ISA="mmx")
-    assert refused.returncode and "TINYML_ISA=mmx: expected one of " + ", ".join(KERNELS) in refused.stderr
-
-
-def test_threads():
-    dispatch.set_num_threads(3)
-    assert dispatch.get_num_threads() == 3
-    assert (dispatch.threads_for(10), dispatch.threads_for(10**9)) == (1, 3)
-    for n in (0, -1, 1.5, "2"):
-        with pytest.raises(ValueError, match="whole number of at least 1"):
-            dispatch.set_num_threads(n)
-    assert dispatch.config()["openmp"] is cpu.openmp()
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_child_runs_on_one_thread():
-    # OpenMP's threads do not survive the fork: a child that used them would hang
-    done = run_python("-c", """
-import os
-import numpy as np
-from tinyml._kernels import dispatch, floats
-dispatch.set_num_threads(2)
-a = np.ones((300, 300), np.float32)
-floats.matmul(a, a)
-child = os.fork()
-if child == 0:
-    floats.matmul(a, a)
-    os._exit(dispatch.get_num_threads())
-raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
-""")
-    assert done.returncode == 1, done.stderr
 
 
 if __name__ == "__main__":

@@ -197,7 +197,9 @@ def avg_pool_grad(dy: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor
 
 def _rows(x: np.ndarray) -> np.ndarray:
     """(..., C) as contiguous (P, C)."""
-    return np.asarray(x, order="C").reshape(math.prod(x.shape[:-1]), x.shape[-1])
+    if not x.flags.c_contiguous:
+        x = np.ascontiguousarray(x)
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -139,11 +139,11 @@ class Softmax(Op):
         check_axis("softmax", axis, x.ndim)
         ctx.axis = axis
         ctx.y = floats.softmax(x.swapaxes(axis, -1))
-        return np.swapaxes(ctx.y, -1, axis)
+        return ctx.y.swapaxes(-1, axis)
 
     @staticmethod
     def backward(ctx, grad):
-        return (np.swapaxes(floats.softmax_grad(ctx.y, np.swapaxes(grad, ctx.axis, -1)), -1, ctx.axis),)
+        return (floats.softmax_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
 
     @staticmethod
     def samples(rng):
@@ -166,11 +166,11 @@ class LogSoftmax(Op):
         check_axis("log_softmax", axis, x.ndim)
         ctx.axis = axis
         ctx.y = floats.log_softmax(x.swapaxes(axis, -1))
-        return np.swapaxes(ctx.y, -1, axis)
+        return ctx.y.swapaxes(-1, axis)
 
     @staticmethod
     def backward(ctx, grad):
-        return (np.swapaxes(floats.log_softmax_grad(ctx.y, np.swapaxes(grad, ctx.axis, -1)), -1, ctx.axis),)
+        return (floats.log_softmax_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
 
     samples = staticmethod(Softmax.samples)
 

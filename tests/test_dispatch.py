@@ -1,0 +1,147 @@
+"""Which instruction set runs, and kernels in many threads and in forked children."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import run_python
+
+from tinyml._kernels import cpu, dispatch, floats, integers, table
+from tinyml._kernels.windows import Window
+
+BYTES = {"neon": 16, "neon_dotprod": 16, "avx2": 32, "avx_vnni": 32, "avx512": 64, "avx512_vnni": 64}
+
+
+# ---- the table
+
+
+def test_the_table_is_whole():
+    assert {feature for isa in table.ISAS.values() for feature in isa["features"]} == set(cpu.NAMES)
+    assert cpu.features() <= set(cpu.NAMES)
+    for machine in (*table.X86, *table.ARM, "riscv64"):
+        *vectors, last = table.isas_for(machine)
+        assert last == "baseline" and not table.ISAS[last]["features"] and bool(vectors) == (machine != "riscv64")
+    assert table.isas_for("AMD64") == table.isas_for("x86_64")      # as Windows and Linux call it
+
+
+def test_a_set_that_extends_another_only_has_a_better_dot4():
+    """Its byte kernels run beside the others of the set it extends: packed weights must suit both."""
+    for name, isa in table.ISAS.items():
+        if base := table.ISAS.get(isa.get("extends")):
+            assert base["machines"] == isa["machines"] and "extends" not in base
+            assert set(base["flags"]) < set(isa["flags"]) and set(base["features"]) < set(isa["features"])
+            assert list(table.ISAS).index(name) < list(table.ISAS).index(isa["extends"])
+            if name in dispatch.available():
+                one, other = dispatch.load(name), dispatch.load(isa["extends"])
+                assert (one.lanes, one.offset) == (other.lanes, other.offset)
+                assert [one.panel_for(n) for n in range(300)] == [other.panel_for(n) for n in range(300)]
+    sources = Path(dispatch.__file__).parent.glob("*.p[yx]*")
+    assert {s.stem for s in sources if re.search(r"\bvdot4\b", s.read_text()) and s.suffix == ".pyx"} == set(table.DOT4)
+
+
+def test_vectors_are_as_wide_as_registers():
+    for isa in dispatch.available():
+        assert 4 * dispatch.load(isa).lanes == BYTES.get(isa, 16)
+
+
+# ---- the choice
+
+
+@pytest.mark.parametrize("isa", dispatch.available())
+def test_the_best_set_of_a_cpu_runs(isa, monkeypatch):
+    """On a CPU that has what a set needs and no more."""
+    monkeypatch.delenv("TINYML_ISA", raising=False)
+    monkeypatch.setattr(dispatch.cpu, "features", lambda: set(table.ISAS[isa]["features"]))
+    assert dispatch.choose() == isa
+    for feature in table.ISAS[isa]["features"]:
+        monkeypatch.setattr(dispatch.cpu, "features", lambda feature=feature: set(cpu.NAMES) - {feature})
+        assert isa not in dispatch.available()
+        monkeypatch.setenv("TINYML_ISA", isa)
+        with pytest.raises(ImportError, match=f"TINYML_ISA={isa}: expected one of {', '.join(dispatch.available())} on"):
+            dispatch.choose()
+
+
+def test_a_set_that_the_compiler_did_not_know_is_not_offered(monkeypatch, tmp_path):
+    (tmp_path / "baseline").mkdir()
+    (tmp_path / "baseline" / "product_int8.so").touch()
+    monkeypatch.setattr(dispatch, "__file__", str(tmp_path / "dispatch.py"))
+    assert dispatch.available() == ["baseline"]
+
+
+def test_the_environment_chooses_the_instruction_set():
+    show = "from tinyml._kernels import dispatch; print(dispatch.active.isa)"
+    for isa in dispatch.available():
+        assert run_python("-c", show, TINYML_ISA=isa).stdout.strip() == isa
+    refused = run_python("-c", show, TINYML_ISA="mmx")
+    assert refused.returncode
+    assert f"TINYML_ISA=mmx: expected one of {', '.join(dispatch.available())} on this CPU" in refused.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64",
+                    reason="compares with the flags that Linux lists for an x86 CPU")
+def test_linux_sees_the_same_features():
+    flags = re.search(r"^flags\s*:(.*)$", Path("/proc/cpuinfo").read_text(), re.M).group(1).replace("_", "").split()
+    assert cpu.features() == set(cpu.NAMES) & set(flags)
+
+
+# ---- threads
+
+
+def test_the_number_of_threads():
+    dispatch.set_num_threads(3)
+    assert dispatch.get_num_threads() == 3
+    assert (dispatch.threads_for(10), dispatch.threads_for(10**9)) == (1, 3)
+    for n in (0, -1, 1.5, "2"):
+        with pytest.raises(ValueError, match="whole number of at least 1"):
+            dispatch.set_num_threads(n)
+    assert dispatch.config()["openmp"] is cpu.openmp()
+
+
+def work(seed: int) -> bytes:
+    """Bytes of products and convolutions, floats and codes, large enough for more than one thread."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((4, 8, 20 + seed, 20)).astype(np.float32)
+    kernel = rng.standard_normal((24, 8, 3, 3)).astype(np.float32)
+    window = Window((3, 3), padding=(1, 1))
+    codes = rng.integers(-128, 128, (24, 8, 3, 3)).astype(np.int8)
+    layer = integers.IntegerLayer(codes, None, 3, window, integers.Requant(np.full(24, 1e-3), 5))
+    u, scale = integers.quantize_rows(x)
+    parts = [floats.conv2d(x, kernel, None, window), layer.codes(np.ascontiguousarray(u.transpose(0, 2, 3, 1))), scale,
+             floats.matmul(x.reshape(-1, 160), rng.standard_normal((160, 50)).astype(np.float32))]
+    return b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
+
+
+def test_kernels_called_from_many_threads_give_what_they_give_one_by_one():
+    dispatch.set_num_threads(1)
+    expected = [work(seed) for seed in range(6)]
+    assert dispatch.threads_for(4 * 20 * 20 * 24 * 72) == 1 and len(set(expected)) == 6
+    dispatch.set_num_threads(2)
+    assert dispatch.threads_for(4 * 20 * 20 * 24 * 72) == 2
+    with ThreadPoolExecutor(6) as pool:
+        assert list(pool.map(work, list(range(6)) * 5)) == expected * 5
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_child_runs_on_one_thread():
+    # OpenMP's threads do not survive the fork: a child that used them would hang
+    done = run_python("-c", """
+import os, signal, sys
+from test_dispatch import work
+from tinyml._kernels import dispatch
+dispatch.set_num_threads(2)
+expected = work(1)
+child = os.fork()
+if child == 0:
+    signal.alarm(200)
+    serial = dispatch.get_num_threads() == dispatch.threads_for(10**9) == 1
+    os._exit(0 if serial and work(1) == expected else 3)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+""")
+    assert done.returncode == 0, done.stderr
