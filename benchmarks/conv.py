@@ -37,7 +37,7 @@ def rows(run: Run) -> list[Row]:
     for name, (images, channels, size, out, window) in SHAPES.items():
         layer = make((images, channels, size, size), (out, channels // window.groups, *window.size), window)
         name = f"{name}, batch {images}"
-        prepared = {"tinyml": ours.conv_f32(layer)}
+        prepared = {"tinyml": ours.layer_f32(layer)}
         for peer in run.peers:
             prepared |= peer.conv_f32(layer)
         found.append(run.row(name, "float32", prepared, layer.y, layer.operations, layer.nbytes(4, 4), "fma"))

@@ -16,7 +16,7 @@ def rows(run: Run) -> list[Row]:
     for m, k, n in SHAPES:
         layer, name = linear(m, k, n), f"{m}x{k}x{n}"
         one = m == 1        # one row reads each weight for a single multiply-add: memory bounds it
-        prepared = {"tinyml": ours.linear_f32(layer)}
+        prepared = {"tinyml": ours.layer_f32(layer)}
         for peer in run.peers:
             prepared |= peer.linear_f32(layer)
         found.append(run.row(name, "float32", prepared, layer.y, layer.operations, layer.nbytes(4, 4),
@@ -27,7 +27,7 @@ def rows(run: Run) -> list[Row]:
         found.append(run.row(name, "int8", prepared, layer.y, layer.operations, layer.nbytes(1, 1),
                              "read" if one else "dot4"))
         if (m, k, n) == HALF:
-            prepared = {"tinyml": ours.linear_f16(layer), "tinyml float32": ours.linear_f32(layer)}
+            prepared = {"tinyml": ours.linear_f16(layer), "tinyml float32": ours.layer_f32(layer)}
             found.append(run.row(name, "float16 weights", prepared, layer.y, layer.operations, layer.nbytes(4, 2),
                                  "read" if one else "fma"))
     return found

@@ -1,7 +1,6 @@
-"""tinyml's side of the benchmarks: each function prepares what a user's model runs, weights packed where tinyml packs them.
+"""tinyml's side of the benchmarks: each function prepares what a compiled model or plan runs, weights packed before.
 
-Call what they prepare without gradients. Float weights are packed in every call today; a float layer that keeps them
-packed takes its place in `linear_f32` and `conv_f32`.
+Call what they prepare without gradients.
 """
 
 from __future__ import annotations
@@ -18,38 +17,19 @@ from .layers import Layer
 from .peers import Prepared
 
 
-def _linear(layer: Layer) -> tuple[nn.Module, Tensor]:
-    module = nn.Linear(layer.w.shape[1], layer.w.shape[0], bias=False)
-    module.load_state_dict({"weight": layer.w[:, :, 0, 0]})
-    return module.eval(), Tensor(np.ascontiguousarray(layer.x[:, :, 0, 0]))
-
-
-def _rows(y: Tensor) -> np.ndarray:
-    return y.numpy()[:, :, None, None]
-
-
-def linear_f32(layer: Layer) -> Prepared:
-    """nn.Linear in evaluation mode."""
-    module, x = _linear(layer)
-    return Prepared(lambda: module(x), _rows)
+def layer_f32(layer: Layer) -> Prepared:
+    """The step of a compiled model: channels-last floats by weights packed once."""
+    packed = floats.FloatLayer(layer.w, layer.b if layer.b.any() else None, layer.window)
+    x = floats.nhwc(layer.x)
+    return Prepared(lambda: packed.run(x), floats.nchw)
 
 
 def linear_f16(layer: Layer) -> Prepared:
-    """nn.Linear with weights stored as float16."""
-    module, x = _linear(layer)
-    half = module.to_fp16()
-    return Prepared(lambda: half(x), _rows)
-
-
-def conv_f32(layer: Layer) -> Prepared:
-    """nn.Conv2d in evaluation mode, on channels-last memory, which is what the layer before it leaves."""
-    n, k, *size = layer.w.shape
-    w = layer.window
-    module = nn.Conv2d(k * w.groups, n, tuple(size), w.stride, w.padding, w.dilation, w.groups)
-    module.load_state_dict({"weight": layer.w, "bias": layer.b})
-    module.eval()
-    x = Tensor(layer.x)
-    return Prepared(lambda: module(x), lambda y: y.numpy())
+    """nn.Linear in evaluation mode with weights stored as float16."""
+    module = nn.Linear(layer.w.shape[1], layer.w.shape[0], bias=False)
+    module.load_state_dict({"weight": layer.w[:, :, 0, 0]})
+    half, x = module.eval().to_fp16(), Tensor(np.ascontiguousarray(layer.x[:, :, 0, 0]))
+    return Prepared(lambda: half(x), lambda y: y.numpy()[:, :, None, None])
 
 
 def layer_int8(layer: Layer) -> Prepared:

@@ -54,11 +54,12 @@ def plan_steps(run: Run) -> list[Row]:
     tinyml.manual_seed(0)
     model = models.CifarCNN(in_channels=SMALL[0], width=1)
     x = np.random.default_rng(0).standard_normal((1, *SMALL), np.float32)
-    steps = len(model.eval().to_int8(calibration=[x]).steps)
+    model.eval()
+    steps = [len(plan.steps) for plan in (model.compile(x), model.to_int8(calibration=[x]))]
     found = cnn.network(run, "CifarCNN of width 1, batch 1", model, x, ["float32", "int8"])
-    for row in found:
+    for row, n in zip(found, steps, strict=True):
         row.operations, row.limit = 0, None     # arithmetic is not what takes the time
-    found[1].note = f"{1e6 * found[1].seconds / steps:.1f} µs a step, {steps} steps"
+        row.note = f"{1e6 * row.seconds / n:.1f} µs a step, {n} steps"
     return found
 
 
@@ -76,7 +77,7 @@ def threads(run: Run) -> list[Row]:
 
     for m, k, n in THREADED:
         layer = linear(m, k, n)
-        for precision, prepared in (("float32", ours.linear_f32(layer)), ("int8", ours.layer_int8(layer))):
+        for precision, prepared in (("float32", ours.layer_f32(layer)), ("int8", ours.layer_int8(layer))):
             found.append(run.row(f"{m}x{k}x{n}, 2 threads", precision,
                                  {"tinyml": on(2, prepared), "tinyml, 1 thread": on(1, prepared)}, layer.y))
     tinyml.set_num_threads(run.threads)

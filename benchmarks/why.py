@@ -92,7 +92,7 @@ def network(run: Run) -> list[str]:
     x = np.random.default_rng(0).standard_normal((BATCH, *IMAGE), np.float32)
     plan = model.to_int8(calibration=[x])
     with tinyml.no_grad():
-        whole = alternate({"float32": ours.model(model, x).call, "int8": ours.model(plan, x).call}, run.seconds)
+        whole = alternate({"float32": ours.model(model.compile(x), x).call, "int8": ours.model(plan, x).call}, run.seconds)
         steps = profile(plan, x, run.seconds)
     peak, total = run.roofline.peaks[-1].dot4, sum(t.median for _, _, t in steps)
     found = [f"What is left of it in CifarCNN, batch {BATCH}",

@@ -100,6 +100,8 @@ KINDS = {   # how the model is made, an input of it
     "static ResNet8": (lambda: models.ResNet8(width=4).to_int8(calibration=IMAGES, rounding="double"), (IMAGES,)),
     "static integers": (lambda: Integers().to_int8(calibration=IMAGES), (IMAGES,)),
     "static everything": (lambda: Everything().to_int8(calibration=[((IMAGES, IDS), None)]), (IMAGES, IDS)),
+    "compiled ResNet8": (lambda: models.ResNet8(width=4).compile(IMAGES), (IMAGES,)),
+    "compiled everything": (lambda: Everything().compile(IMAGES, IDS), (IMAGES, IDS)),
     "static with layers in float": (lambda: Everything().to_int8(calibration=[((IMAGES, IDS), None)], skip=["integers"]),
                                     (IMAGES, IDS)),
 }

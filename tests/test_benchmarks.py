@@ -29,6 +29,10 @@ SMALL = [(gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), 
          (why, "ONE_ROW", (1, 8, 16))]
 
 
+NETWORK = {"tinyml", "tinyml eager", "tinyml float32"}
+OWN = {"gemm": {"tinyml", "tinyml float32"}, "conv": {"tinyml"}, "cnn": NETWORK, "overhead": NETWORK}     # tinyml's forms
+
+
 def small_models() -> dict:
     """CifarCNN at two batch sizes, and a network with branches."""
     return {"CifarCNN": (lambda: models.CifarCNN(width=4), [2, 1], ["float32", "int8"]),
@@ -78,11 +82,9 @@ def check_file(path: Path, subject: str, forms: set[str]) -> list[dict]:
 
 @pytest.mark.parametrize("subject", ROWS)
 def test_a_subject_prints_and_writes(subject, small, tmp_path, capsys):
-    forms = {"gemm": {"tinyml", "tinyml float32"}, "conv": {"tinyml"}, "cnn": {"tinyml", "tinyml float32"},
-             "overhead": {"tinyml", "tinyml float32", "numpy"}}
     path = tmp_path / "found.json"
     assert command.main([subject, "--seconds", "0", "--json", str(path), "--markdown"]) == 0
-    rows = check_file(path, subject, forms[subject])
+    rows = check_file(path, subject, OWN[subject] | ({"numpy"} if subject == "overhead" else set()))
     out = capsys.readouterr().out
     head, *tables = out.split("\n\n")
     assert f"`python -m benchmarks {subject} --threads 1`" in head and "1 thread: fma " in head
@@ -207,8 +209,7 @@ def test_all_peers_compute_the_same(subject, forms, tmp_path):
     done = subprocess.run([sys.executable, "-W", "error", "-c", program, subject, *options], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": paths}, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    own = {"tinyml"} if subject == "conv" else {"tinyml", "tinyml float32"}
-    check_file(path, subject, own | forms)
+    check_file(path, subject, OWN[subject] | forms)
 
 
 def test_the_roofline_is_drawn(small, tmp_path):

@@ -252,7 +252,7 @@ def test_int8_models_are_refused():
     model = models.MLP(4, 3)
     with pytest.raises(TraceError, match="linear already reads int8; trace the float model"):
         trace(model.to_int8(), np.ones((1, 4), np.float32))
-    with pytest.raises(TraceError, match="a Plan is already int8; trace the float model"):
+    with pytest.raises(TraceError, match="a Plan is already lowered; trace the float model"):
         trace(model.to_int8(calibration=np.ones((1, 4), np.float32)), np.ones((1, 4), np.float32))
 
 

@@ -255,7 +255,9 @@ def test_memory_is_that_of_the_largest_step():
     assert memory.nbytes == memory.least == 2 * 32 * 32 * 32
     assert str(memory) == ("batch 1: values share 65,536 bytes, of which 65,536 are needed at one time and "
                            f"{memory.total:,} would be without sharing")
-    assert plan.memory(500).batch == plans.PIECE // memory.nbytes
+    for threads in (1, 3):
+        tinyml.set_num_threads(threads)
+        assert plan.memory(500).batch == threads * plans.PIECE // memory.nbytes
     with pytest.raises(ShapeError, match="memory: expected a batch of at least 1, got 0"):
         plan.memory(0)
 
@@ -269,7 +271,6 @@ def test_training_makes_a_plan_cheaply():
         step.run = lambda values, batch, at=at, run=step.run: (ran.append(at), run(values, batch))[1]
     plan(x[:1])
     assert ran == list(range(len(plan.steps)))
-    tinyml.set_num_threads(1)
     plan(x)
     views = [at for at, s in enumerate(plan.steps) if s.kind == "codes" and s.attrs["op"] == "reshape"]
     assert set(ran[len(plan.steps):]) == set(views)

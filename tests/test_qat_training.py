@@ -123,7 +123,8 @@ def test_skipped_layers_train_in_float():
     a, b = model(x)
     for mode in (True, False):
         coarse, exact = qat.train(mode)(x)
-        assert np.array_equal(exact.numpy(), b.numpy()) and not np.allclose(coarse.numpy(), a.numpy(), atol=0.1)
+        assert np.allclose(exact.numpy(), b.numpy(), rtol=0, atol=1e-6)     # few rows are summed in another order in a plan
+        assert not np.allclose(coarse.numpy(), a.numpy(), atol=0.1)
 
 
 def test_a_gain_of_0_learns():

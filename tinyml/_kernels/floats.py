@@ -181,10 +181,11 @@ def max_pool_grad(dy: np.ndarray, at: np.ndarray, hw: tuple[int, int]) -> np.nda
     return nchw(dx)
 
 
-def avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> np.ndarray:
-    """Sum of each window / divisor [OH][OW]."""
+def avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray,
+             out: np.ndarray | None = None) -> np.ndarray:
+    """Sum of each window / divisor [OH][OW]; into `out`, of channels-last memory, where given."""
     xs = nhwc(x)
-    y = np.empty((xs.shape[0], len(rows), len(columns), xs.shape[3]), x.dtype)
+    y = np.empty((xs.shape[0], len(rows), len(columns), xs.shape[3]), x.dtype) if out is None else nhwc(out)
     _kernels(x.dtype).avg_pool_f32(xs, rows, columns, divisor.astype(x.dtype), y, threads_for(16 * x.size))
     return nchw(y)
 

@@ -15,8 +15,9 @@ from .._kernels import integers
 from .._kernels.windows import Window
 from ..errors import FileError
 from ..graph import resolve, resolve_constant
+from ..precision.float_steps import FloatProduct
 from ..precision.plan import Plan, Slot
-from ..precision.steps import Step
+from ..precision.steps import Product, Step
 
 SEED, BATCH = 0, 2
 # Elements of one value: twice an image of 64 channels and 362 x 362 pixels. Larger plans are not run. It may grow, but a
@@ -78,10 +79,10 @@ def elements(step: Step, shapes: list[tuple[int, ...]]) -> int:
     """At least as many elements as the step makes of operands of such shapes: a few numbers may ask for very many."""
     attrs = resolve({**step.attrs, **step.attrs.get("attrs", {})}, BATCH)
     x, *others = _with_constants(step, shapes)
+    if isinstance(step, (Product, FloatProduct)):
+        pixels = step.layer.window.output(*x[2:]) if attrs["spatial"] else x[1:-1]
+        return prod(x[:1]) * prod(pixels) * step.filters
     match attrs.get("op", step.kind):
-        case "product":
-            pixels = step.layer.window.output(*x[2:]) if attrs["spatial"] else x[1:-1]
-            return prod(x[:1]) * prod(pixels) * step.layer.n * step.layer.groups
         case "conv2d":
             window = Window(others[0][2:], attrs["stride"], attrs["padding"], attrs["dilation"])
             return prod(x[:1]) * prod(window.output(*x[2:])) * others[0][0]
@@ -114,7 +115,7 @@ def elements(step: Step, shapes: list[tuple[int, ...]]) -> int:
 
 def _with_constants(step: Step, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
     """Shapes of all operands, of which the step may own some."""
-    if step.kind == "product":
+    if isinstance(step, (Product, FloatProduct)):
         return shapes
     if step.kind != "island":
         return [*shapes, *(a.shape for a in step.arrays.values())]

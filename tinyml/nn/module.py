@@ -208,6 +208,10 @@ class Module:
         """A copy with its weights stored as float16. Defined in tinyml.precision.convert, which documents it."""
         return conversions["to_fp16"](self, **options)
 
+    def compile(self, *example: Any) -> Module:
+        """The model as a float32 Plan, traced on `example`. Defined in tinyml.precision.convert, which documents it."""
+        return conversions["compile"](self, *example)
+
     def save(self, path: Any) -> None:
         """Write the model to a safetensors file that `tinyml.load` reads. Defined in tinyml.io.files."""
         conversions["save"](self, path)

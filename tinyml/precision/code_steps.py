@@ -14,7 +14,7 @@ from .._kernels import fixed_point, integers
 from ..errors import TinymlError
 from ..ops.embedding import check_ids
 from .arena import empty, in_memory
-from .steps import Kernel, Step, _check, _codes
+from .steps import Kernel, Step, _check, _codes, pair_by_sample
 
 LARGEST = 2**28     # codes a sample that one step may make: far beyond any layer, so that no file can ask for all memory
 
@@ -89,8 +89,7 @@ class _Pair(Kernel):
         return self.combine(a, b, in_memory(out))
 
     def by_sample(self, ndims):
-        rows = [c.ndim < ndims[0] or (c.ndim == ndims[0] and len(c) == 1) for c in self.constants]
-        return ndims[0] if ndims[0] == ndims[-1] and all(rows) else None
+        return pair_by_sample(ndims, self.constants)
 
     def combine(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> partial:
         """What writes the result of two operands of as many dimensions to `out`."""

@@ -1,4 +1,5 @@
-"""model.to_int8(): dynamic (weights stored as int8) without calibration data, static (a Plan on codes) with it."""
+"""Models converted: model.compile() to a float plan; to_int8() to weights stored as int8, or with data to a plan on codes;
+to_fp16() to weights stored as float16."""
 
 from __future__ import annotations
 
@@ -44,7 +45,7 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
         DtypeError: the model is already int8, has nothing to quantize, or a layer or option is unknown.
     """
     if isinstance(model, Plan) or any(t.dtype == INT8 for _, t in model.named_tensors()):
-        raise DtypeError(f"to_int8: {type(model).__name__} is already int8")
+        raise DtypeError(f"to_int8: {type(model).__name__} is already int8, or a plan: convert the float model")
     if weights not in WEIGHTS:
         raise DtypeError(f"to_int8: expected weights {' or '.join(WEIGHTS)}, got {weights!r}")
     skip = checked_layers("to_int8: skip", model, skip)
@@ -136,7 +137,7 @@ def to_fp16(model: Module, skip: Sequence[str] = ()) -> Module:
         unknown layer.
     """
     if isinstance(model, Plan):
-        raise DtypeError("to_fp16: a Plan holds int8 weights; convert the float model, then call to_int8 with skip=...")
+        raise DtypeError("to_fp16: a Plan holds packed weights; convert the float model, then call to_int8 with skip=...")
     skip = checked_layers("to_fp16: skip", model, skip)
     changed = change_stored(model, skip, lambda t: t.detach().to_fp16() if t.dtype in FLOATS else t)
     if not any(t.dtype == np.float16 for _, t in changed.named_tensors()):
@@ -144,4 +145,22 @@ def to_fp16(model: Module, skip: Sequence[str] = ()) -> Module:
     return changed
 
 
-conversions.update(to_int8=to_int8, to_fp16=to_fp16)
+def compiled(model: Module, *example: Any) -> Plan:
+    """The model in evaluation mode as a float32 Plan: what it computes, with less around it.
+
+    The forward is traced; batch norm is folded into the convolution before it, ReLU and clip into the layer before them,
+    weights are packed once, and values share memory that is planned for each batch size. The plan has the parameters as
+    they are now, in a copy: training on does not change it. Its results differ from the model's by rounding only: folded
+    weights are rounded once, and products are summed in another order where few rows are multiplied.
+
+    Args:
+        example: one typical input for each of forward's, first dimension the batch, which may be of any size later;
+            other dimensions are fixed.
+
+    Raises:
+        TraceError: the forward cannot be recorded, or the model is a plan or has int8 weights.
+    """
+    return lower(trace(model, *example), {}, skip=("",))
+
+
+conversions.update(to_int8=to_int8, to_fp16=to_fp16, compile=compiled)

@@ -13,10 +13,13 @@ from ..graph import Graph, Node
 from ..nn.module import is_inside
 from ..ops import Codec, Operand, Target
 from ..ops.codes import tabulate
+from ..ops.conv import Conv2d
+from ..ops.linear import Linear
+from ..ops.norm import BatchNormEval
 from ..tensor import FLOATS, apply
-from . import code_steps  # noqa: F401 (defines the steps that ops name)
+from . import code_steps, float_steps  # noqa: F401 (they define steps)
 from .calibrate import Ranges, may_be_infinite
-from .fold import fold_batch_norm, fold_constants, fuse_activations, fuse_batch_norm
+from .fold import fold_batch_norm, fold_constants, folded, fuse_activations, fuse_batch_norm
 from .plan import Plan, Slot
 from .steps import ROUNDINGS, STEPS, Step
 
@@ -206,6 +209,11 @@ class Lowering:
 
     def island(self, node: Node) -> None:
         """The op in float32; its result stays float until somebody asks for codes."""
+        lo, hi = self.clamps.get(node.output, (-np.inf, np.inf))
+        product = self.float_product(node, float(lo), float(hi))
+        if product is not None:
+            self.plain[node.output] = product
+            return
         inputs, where, batch_axes, arrays = [], [], [], {}
         for i in node.inputs:
             constant = self.graph.constants.get(i)
@@ -213,7 +221,7 @@ class Lowering:
                 where.append(None)
             elif constant is not None:
                 where.append(f"operand{len(where)}")
-                arrays[where[-1]] = constant.tensor.data
+                arrays[where[-1]] = constant.tensor.data.copy()     # the model may train on
             else:
                 inputs.append(self.floats(i, node.module))
                 where.append("value")
@@ -221,8 +229,27 @@ class Lowering:
         value = self.emit("island", inputs, node.module, {"op": node.op.name, "operands": where,
                                                           "batch_axes": batch_axes, "attrs": node.attrs}, arrays)
         if node.output in self.clamps:
-            lo, hi = self.clamps[node.output]
             value = self.emit("island", [value], node.module, {"op": "clip", "operands": ["value"], "batch_axes": [[]],
                                                                "attrs": {"lo": float(lo), "hi": float(hi)}})
         self.plain[node.output] = value
 
+    def float_product(self, node: Node, lo: float, hi: float) -> int | None:
+        """A linear layer, convolution or batch norm on its own in float32, its weights packed and its clamp included; None
+        for other ops, and where weights are computed, empty or of another dtype."""
+        source, *parameters = node.inputs
+        known = source in self.graph.inputs or self.graph.dtypes[source] == np.float32
+        if node.op not in (Linear, Conv2d, BatchNormEval) or source in self.graph.constants or not known:
+            return None
+        constants = [self.graph.constants.get(i) for i in parameters if i is not None]
+        if any(c is None or c.batch_axes or c.tensor.dtype != np.float32 or not c.tensor.size for c in constants):
+            return None
+        weight, *rest = (c.tensor.data for c in constants)
+        attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, **node.attrs}
+        if node.op is BatchNormEval:
+            ones = np.ones((len(weight), 1, 1, 1), np.float32)      # a convolution of each channel by itself
+            weight, *rest = folded(ones, None, weight, *rest, attrs.pop("eps"))
+            attrs["groups"] = len(weight)
+        attrs = {k: list(v) if isinstance(v, tuple) else v for k, v in attrs.items()}
+        return self.emit("float_product", [self.floats(source, node.module)], node.module,
+                         {"op": node.op.name, "spatial": node.op is not Linear, "lo": lo, "hi": hi, **attrs},
+                         {"weight": weight, **({"bias": rest[0].copy()} if rest else {})})

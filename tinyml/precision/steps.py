@@ -19,6 +19,7 @@ from ..graph import Batch, Constant, resolve, resolve_constant
 from ..tape import no_grad
 from ..tensor import OPS, Tensor, apply
 from .arena import empty, in_memory, standard
+from .writers import WRITERS
 
 STEPS: dict[str, type[Step]] = {}
 
@@ -146,7 +147,7 @@ class Product(Kernel):
                bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
                groups=len(weight) % a["groups"] == 0, zero_point=_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
                size=tuple(a["size"]) == (weight.shape[2:] or (1, 1)), stride=min(*a["stride"], *a["dilation"]) > 0,
-               padding=min(a["padding"]) >= 0, rounding=a["rounding"] in ROUNDINGS)
+               padding=min(a["padding"]) >= 0, linear=a["spatial"] or is_plain(a), rounding=a["rounding"] in ROUNDINGS)
         fixed_point.check_scale(scale, "weights")
         # the certificate of equation (4), a bound a channel: what the file says of it must hold
         self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
@@ -156,7 +157,7 @@ class Product(Kernel):
         requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
         codes = weight if a["spatial"] else weight[:, :, None, None]
         self.layer = integers.IntegerLayer(codes, bias.astype(np.int64), a["zero_in"], window, requant)
-        self.channels = weight.shape[1] * window.groups
+        self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
 
     @property
     def arrays(self):
@@ -171,15 +172,20 @@ class Product(Kernel):
         x, window = values[0], self.layer.window
         if self.attrs["spatial"]:
             _check(self, input=x.ndim == 4 and x.shape[1] == self.channels and min(window.output(*x.shape[2:])) > 0)
-            return (len(x), self.layer.n * self.layer.groups, *window.output(*x.shape[2:]))
+            return (len(x), self.filters, *window.output(*x.shape[2:]))
         _check(self, input=x.ndim > 0 and x.shape[-1] == self.channels)
-        return (*x.shape[:-1], self.layer.n)
+        return (*x.shape[:-1], self.filters)
 
     def bind(self, values, batch, out):
         return bind_layer(self.layer.codes, self.attrs["spatial"], values[0], out)
 
     def by_sample(self, ndims):
         return ndims[0] if ndims[0] > 1 else None
+
+
+def is_plain(attrs: dict[str, Any]) -> bool:
+    """Whether a window is that of a linear layer: one pixel to one pixel."""
+    return ([tuple(attrs[k]) for k in ("stride", "dilation", "padding")], attrs["groups"]) == ([(1, 1), (1, 1), (0, 0)], 1)
 
 
 def bind_layer(layer: Callable, spatial: bool, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
@@ -214,9 +220,26 @@ class Codes(Step):
         return partial(integers.max_pool, in_memory(x), rows, columns, in_memory(out))
 
     def by_sample(self, ndims):
-        if self.attrs["op"] == "reshape" and self.attrs["attrs"]["shape"][:1] == (Batch(),):
-            return len(self.attrs["attrs"]["shape"])
-        return 4 if self.attrs["op"] == "max_pool2d" else None
+        return _by_sample(self, ndims)
+
+
+def _by_sample(step: Step, ndims: list[int]) -> int | None:
+    """What `by_sample` says of a pooling, pointwise or shape op."""
+    match step.attrs["op"]:
+        case "relu" | "clip":
+            return ndims[0]
+        case "max_pool2d" | "avg_pool2d" | "adaptive_avg_pool2d":
+            return 4
+        case "reshape":
+            shape = step.attrs["attrs"]["shape"]
+            return len(shape) if tuple(shape[:1]) == (Batch(),) else None
+    return None
+
+
+def pair_by_sample(ndims: list[int], constants: list[np.ndarray]) -> int | None:
+    """What `by_sample` says of operands that broadcast, some of which are constants."""
+    rows = [c.ndim < ndims[0] or (c.ndim == ndims[0] and len(c) == 1) for c in constants]
+    return ndims[0] if len(set(ndims)) == 1 and all(rows) else None
 
 
 class Island(Step):
@@ -229,12 +252,25 @@ class Island(Step):
         self.constants = {where: Constant(Tensor(self._arrays[where]), batch_axes=tuple(axes))
                           for where, axes in pairs if where not in (None, "value")}
 
-    def run(self, values, batch):
-        operands: list[Tensor | None] = []
+    def _operands(self, values: list[np.ndarray], batch: int) -> list[Tensor | None]:
         given = iter(values)
-        for where in self.attrs["operands"]:
-            constant = self.constants.get(where)
-            operands.append(None if where is None else Tensor(next(given)) if constant is None
-                            else resolve_constant(constant, batch))
+        return [None if where is None else Tensor(next(given)) if where == "value"
+                else resolve_constant(self.constants[where], batch) for where in self.attrs["operands"]]
+
+    def run(self, values, batch):
         with no_grad():
-            return apply(OPS[self.attrs["op"]], *operands, **resolve(self.attrs["attrs"], batch)).data
+            return apply(OPS[self.attrs["op"]], *self._operands(values, batch), **resolve(self.attrs["attrs"], batch)).data
+
+    def bind(self, values, batch, out):
+        operands = [None if t is None else t.data for t in self._operands(values, batch)]
+        if self.attrs["op"] not in WRITERS or any(a is None or a.dtype != np.float32 for a in [*operands, out]):
+            return super().bind(values, batch, out)
+        return WRITERS[self.attrs["op"]](*operands, out, **resolve(self.attrs["attrs"], batch))
+
+    def by_sample(self, ndims):
+        if self.attrs["op"] not in ("add", "sub", "mul"):
+            return _by_sample(self, ndims)
+        constants = list(self.constants.values())
+        if any(c.batch_axes for c in constants):
+            return None
+        return pair_by_sample(ndims, [c.tensor.data for c in constants])

@@ -1,0 +1,52 @@
+"""Products by packed weights in float32, in plans of floats and in float islands."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._kernels import floats
+from .._kernels.windows import Window
+from .steps import Kernel, _check, bind_layer, is_plain
+
+
+class FloatProduct(Kernel):
+    """A linear layer or convolution in float32, clamped to lo .. hi. Weights live packed, and are unpacked to be saved."""
+
+    kind = "float_product"
+    dtype = np.float32
+
+    def prepare(self):
+        a, own = self.attrs, self._arrays
+        weight, bias = own.pop("weight"), own.get("bias")
+        _check(self, weight=weight.dtype == np.float32 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
+               bias=bias is None or (bias.dtype == np.float32 and bias.shape == weight.shape[:1]),
+               groups=a["groups"] > 0 and len(weight) % a["groups"] == 0, stride=min(*a["stride"], *a["dilation"]) > 0,
+               padding=min(a["padding"]) >= 0, linear=a["spatial"] or is_plain(a), clamp=a["lo"] <= a["hi"])
+        window = Window(weight.shape[2:] or (1, 1), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]),
+                        a["groups"])
+        self.layer = floats.FloatLayer(weight if a["spatial"] else weight[:, :, None, None], bias, window, a["lo"], a["hi"])
+        self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
+
+    @property
+    def arrays(self):
+        weight = self.layer.unpacked()
+        return {"weight": weight if self.attrs["spatial"] else weight[:, :, 0, 0], **self._arrays}
+
+    @property
+    def nbytes(self):
+        return self.layer.nbytes
+
+    def shape(self, values, batch):
+        x, window = values[0], self.layer.window
+        if self.attrs["spatial"]:
+            _check(self, input=x.ndim == 4 and x.dtype == np.float32 and x.shape[1] == self.channels
+                   and min(window.output(*x.shape[2:])) > 0)
+            return (len(x), self.filters, *window.output(*x.shape[2:]))
+        _check(self, input=x.ndim > 0 and x.dtype == np.float32 and x.shape[-1] == self.channels)
+        return (*x.shape[:-1], self.filters)
+
+    def bind(self, values, batch, out):
+        return bind_layer(self.layer.run, self.attrs["spatial"], values[0], out)
+
+    def by_sample(self, ndims):
+        return ndims[0] if ndims[0] > 1 else None
