@@ -164,12 +164,24 @@ def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, .
     return dw.transpose(0, 3, 2, 1).reshape(weight_shape)
 
 
-def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, grad: bool) -> tuple[np.ndarray, np.ndarray | None]:
+def _max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, y: np.ndarray, at: np.ndarray | None) -> None:
+    _kernels(x.dtype).max_pool_f32(x, rows, columns, y, at, threads_for(16 * x.size))
+
+
+def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Largest of each window (NCHW); into `out`, of channels-last memory, where given."""
+    xs = nhwc(x)
+    y = np.empty((xs.shape[0], len(rows), len(columns), xs.shape[3]), x.dtype) if out is None else nhwc(out)
+    _max_pool(xs, rows, columns, y, None)
+    return nchw(y)
+
+
+def max_pool_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Largest of each window (NCHW), and for the gradient the pixel h*W + w it came from (NHWC)."""
     xs = nhwc(x)
     shape = (xs.shape[0], len(rows), len(columns), xs.shape[3])
-    y, at = np.empty(shape, x.dtype), np.empty(shape, np.int32) if grad else None
-    _kernels(x.dtype).max_pool_f32(xs, rows, columns, y, at, threads_for(16 * x.size))
+    y, at = np.empty(shape, x.dtype), np.empty(shape, np.int32)
+    _max_pool(xs, rows, columns, y, at)
     return nchw(y), at
 
 
