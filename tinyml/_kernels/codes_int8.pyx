@@ -145,8 +145,8 @@ cdef inline int64_t saturate(int64_t v) noexcept nogil:
     return v if v > -2147483648 else -2147483648
 
 
-cdef int double_row(const int32_t* acc, Py_ssize_t N, const int64_t* m, const int64_t* shift, int64_t zero_point, int64_t lo,
-                    int64_t hi, uint8_t* y) noexcept nogil:
+cdef int double_row(const int32_t* acc, Py_ssize_t N, const int64_t* m, const int64_t* shift, int64_t zero_point,
+                    int64_t lo, int64_t hi, uint8_t* y) noexcept nogil:
     cdef Py_ssize_t n
     cdef int64_t left, right, v, product, remainder, mask
     for n in range(N):
