@@ -1,7 +1,8 @@
 # Loops over codes u = q + 128 (unsigned bytes): to and from float, tables, sums, products, the two-step rounding.
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, fabsf, rintf
+from libc.math cimport INFINITY, rintf
 from libc.stdint cimport int32_t, int64_t, uint8_t
+from libc.string cimport memcpy, memset
 
 cdef enum:
     BLOCK = 4096    # elements of one unit of work
@@ -32,17 +33,26 @@ def quantize(const float[::1] x, float scale, int zero_point, uint8_t[::1] y, in
     return nans
 
 
-cdef int quantize_row(const float* x, Py_ssize_t n, float* scale, uint8_t* y) noexcept nogil:
-    cdef float largest = 0, s
-    cdef Py_ssize_t i, bad = 0
+cdef float largest_size(const float* x, Py_ssize_t n) noexcept nogil:
+    """max|x|, NaN where one is infinite or NaN."""
+    # sizes are ordered as the bits below their sign are, and integers have a maximum that compilers vectorize
+    cdef const int32_t* bits = <const int32_t*>x
+    cdef int32_t largest = 0, size
+    cdef float found
+    cdef Py_ssize_t i
     for i in range(n):
-        bad += not (fabsf(x[i]) < INFINITY)
-        largest = fabsf(x[i]) if fabsf(x[i]) > largest else largest
-    s = largest / 127
-    if bad or s < 1.17549435e-38:       # a scale below the smallest normal float counts as a row of zeros
-        scale[0] = INFINITY - INFINITY if bad else 1
-        for i in range(n):
-            y[i] = 128
+        size = bits[i] & 0x7fffffff
+        largest = size if size > largest else largest
+    memcpy(&found, &largest, sizeof(float))
+    return found if found < INFINITY else INFINITY - INFINITY
+
+
+cdef int quantize_row(const float* x, Py_ssize_t n, float* scale, uint8_t* y) noexcept nogil:
+    cdef float s = largest_size(x, n) / 127
+    cdef Py_ssize_t i
+    if not s >= 1.17549435e-38:     # a scale below the smallest normal float counts as a row of zeros
+        scale[0] = s if s != s else 1
+        memset(y, 128, n)
         return 0
     scale[0] = s
     for i in range(n):
@@ -135,25 +145,34 @@ cdef inline int64_t saturate(int64_t v) noexcept nogil:
     return v if v > -2147483648 else -2147483648
 
 
+cdef int double_row(const int32_t* acc, Py_ssize_t N, const int64_t* m, const int64_t* shift, int64_t zero_point,
+                    int64_t lo, int64_t hi, uint8_t* y) noexcept nogil:
+    cdef Py_ssize_t n
+    cdef int64_t left, right, v, product, remainder, mask
+    for n in range(N):
+        left = 31 - shift[n] if shift[n] < 31 else 0
+        right = shift[n] - 31 if shift[n] > 31 else 0
+        v = saturate((<int64_t>acc[n]) * (<int64_t>1 << left))
+        product = v * m[n]
+        # C division truncates toward zero, as gemmlowp's does (cdivision is on)
+        v = (product + (1073741824 if product >= 0 else 1 - 1073741824)) / <int64_t>2147483648
+        mask = (<int64_t>1 << right) - 1
+        remainder = v & mask
+        v = (v >> right) + (1 if remainder > (mask >> 1) + (1 if v < 0 else 0) else 0)
+        v = saturate(v + zero_point)
+        v = lo if v < lo else v
+        y[n] = <uint8_t>(hi if v > hi else v)
+    return 0
+
+
 def requantize_double(const int32_t[:, ::1] acc, const int64_t[::1] m, const int64_t[::1] shift, int zero_point, int lo,
                       int hi, uint8_t[:, ::1] y, int threads):
     """gemmlowp's two roundings, design (5): SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT.
 
     acc[P][N], m and shift [N] with the real multiplier m * 2^-shift; the left shift of multipliers above 1 saturates.
     """
-    cdef Py_ssize_t p, n
-    cdef int64_t left, right, v, product, remainder, mask
+    cdef Py_ssize_t p, N = acc.shape[1]
+    if N == 0:
+        return
     for p in prange(acc.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        for n in range(acc.shape[1]):
-            left = 31 - shift[n] if shift[n] < 31 else 0
-            right = shift[n] - 31 if shift[n] > 31 else 0
-            v = saturate((<int64_t>acc[p, n]) * (<int64_t>1 << left))
-            product = v * m[n]
-            # C division truncates toward zero, as gemmlowp's does (cdivision is on)
-            v = (product + (1073741824 if product >= 0 else 1 - 1073741824)) / <int64_t>2147483648
-            mask = (<int64_t>1 << right) - 1
-            remainder = v & mask
-            v = (v >> right) + (1 if remainder > (mask >> 1) + (1 if v < 0 else 0) else 0)
-            v = saturate(v + zero_point)
-            v = lo if v < lo else v
-            y[p, n] = <uint8_t>(hi if v > hi else v)
+        double_row(&acc[p, 0], N, &m[0], &shift[0], zero_point, lo, hi, &y[p, 0])

@@ -1,7 +1,7 @@
 /* The few vector words the kernels are written in, each with one exact meaning on every instruction set.
 
    vec    LANES int32 lanes        vecf   LANES float lanes        vec64  LANES/2 int64 lanes
-   bytes16   16 unsigned bytes     codes   LANES unsigned bytes
+   bytes16   16 unsigned bytes
 
    Here is what all instruction sets share, in the compiler's own vectors. Words that are an instruction of their own are in
    simd/, one short file an instruction set, and each file has all of these:
@@ -15,6 +15,7 @@
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
    bmax(a, b)                   the larger of each pair of bytes
+   vload_codes(p)               LANES unsigned bytes as int32 lanes
    vmerge(even, odd)            int32 lanes from the low halves of 64-bit lanes
    vcodes(a, b, c, d, lo, hi)   4*LANES bytes clamp(x + 128, lo, hi), 0 <= lo <= hi <= 255, in the order of interleave4
    vunlace(v)                   those bytes in the order of a, b, c, d: the 32-bit lanes of v as a matrix, transposed
@@ -81,7 +82,6 @@ typedef uint64_t vecu64 __attribute__((vector_size(4 * LANES)));
 typedef double vecd __attribute__((vector_size(4 * LANES)));
 typedef struct { vecd low, high; } vecdd;       /* LANES doubles */
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
-typedef uint8_t codes __attribute__((vector_size(LANES)));
 
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
@@ -145,11 +145,11 @@ static inline vecf vfload_n(const float *p, ptrdiff_t n) { return vfload_or(p, n
 /* the 4 codes at p in each lane, less OFFSET */
 static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }
 
-/* n (or more) unsigned bytes as int32 lanes, zeros for the rest */
+/* vload_codes where n (or more) bytes may be read, zeros for the rest */
 static inline vec vload_codes_n(const uint8_t *p, int n) {
-  codes v = {0};
-  if (n >= LANES) memcpy(&v, p, LANES); else memcpy(&v, p, (size_t)n);
-  return __builtin_convertvector(v, vec);
+  uint8_t tail[LANES] = {0};
+  if (n < LANES) { memcpy(tail, p, (size_t)n); p = tail; }
+  return vload_codes(p);
 }
 
 /* vfload_half where n (or more) values may be read, zeros for the rest */
@@ -205,8 +205,6 @@ static inline void store_scaled(uint8_t *out, vec a, int32_t m, int64_t s, int z
   const vec64 shift = (vec64){0} + s, back = (vec64){0} + (1LL << (63 - s));
   vec64 even = saturate32(vshift64(vmul_even(a, vsplat(m)) + addend, shift, back));
   vec64 odd = saturate32(vshift64(vmul_even(vodd(a), vsplat(m)) + addend, shift, back));
-  vec y = vmerge(even, odd);
-  y = vselect(y < -128, vsplat(-128), vselect(y > 127, vsplat(127), y)) + 128;
-  codes v = __builtin_convertvector(y, codes);
-  if (n >= LANES) memcpy(out, &v, LANES); else memcpy(out, &v, (size_t)n);
+  vec y = vmerge(even, odd), codes = vunlace(vcodes(y, y, y, y, 0, 255));
+  if (n >= LANES) memcpy(out, &codes, LANES); else memcpy(out, &codes, (size_t)n);
 }

@@ -48,6 +48,8 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
 
 static inline bytes16 bmax(bytes16 a, bytes16 b) { return (bytes16)_mm_max_epu8((__m128i)a, (__m128i)b); }
 
+static inline vec vload_codes(const uint8_t *p) { return (vec)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p)); }
+
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p)); }
 
 static inline __m256i first_lanes(ptrdiff_t n) {

@@ -28,6 +28,8 @@ static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return (vec64)_mm51
 
 static inline bytes16 bmax(bytes16 a, bytes16 b) { return (bytes16)_mm_max_epu8((__m128i)a, (__m128i)b); }
 
+static inline vec vload_codes(const uint8_t *p) { return (vec)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p)); }
+
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p)); }
 
 static inline vec vmerge(vec64 even, vec64 odd) {

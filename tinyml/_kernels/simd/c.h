@@ -60,6 +60,12 @@ static inline bytes16 bmax(bytes16 a, bytes16 b) {
   return (a & larger) | (b & ~larger);
 }
 
+static inline vec vload_codes(const uint8_t *p) {
+  vec r;
+  for (int i = 0; i < LANES; i++) r[i] = p[i];
+  return r;
+}
+
 static inline vecf vfload_half(const uint16_t *p) {
   /* exponent and fraction in their places are the value times 2^-112, subnormals too; the largest exponent is infinity or NaN */
   vec h, bits;

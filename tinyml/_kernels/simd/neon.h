@@ -53,6 +53,12 @@ static inline vecf vfclamp(vecf v, float lo, float hi) {
 
 static inline bytes16 bmax(bytes16 a, bytes16 b) { return (bytes16)vmaxq_u8((uint8x16_t)a, (uint8x16_t)b); }
 
+static inline vec vload_codes(const uint8_t *p) {
+  uint32_t four;
+  memcpy(&four, p, 4);
+  return (vec)vmovl_u16(vget_low_u16(vmovl_u8(vcreate_u8(four))));
+}
+
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 
 static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) {
