@@ -40,12 +40,13 @@ def choose() -> str:
 def load(isa: str) -> SimpleNamespace:
     """All kernels of the table, compiled for `isa`, as attributes of one namespace."""
     kernels = SimpleNamespace(isa=isa)
+    modules = {name: importlib.import_module(f"tinyml._kernels.{table.home(isa, name)}.{name}") for name in table.KERNELS}
     for name, functions in table.KERNELS.items():
-        module = importlib.import_module(f"tinyml._kernels.{table.home(isa, name)}.{name}")
         for function in functions:
-            setattr(kernels, function, getattr(module, function))
-    products = importlib.import_module(f"tinyml._kernels.{isa}.product_int8")
+            setattr(kernels, function, getattr(modules[name], function))
+    products = modules["product_int8"]
     kernels.panel_for, kernels.lanes, kernels.offset = products.panel_for, products.lanes(), products.offset()
+    kernels.bound_int8, kernels.bound_f32 = products.BoundProduct, modules["product_f32"].BoundProduct
     return kernels
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
+from ..errors import ShapeError
 from . import memory, reference
 from .dispatch import active, threads_for
 from .windows import Window, sweep
@@ -144,13 +146,25 @@ class FloatLayer:
         taken = columns[:, :, : total // groups].reshape(groups, kh * kw, rows // (kh * kw), total // groups)
         return np.ascontiguousarray(taken.transpose(0, 3, 2, 1)).reshape(self.shape)
 
+    def _call(self, x: np.ndarray, out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, int]:
+        shape, size = sweep(x.shape, self.window, None, self.depthwise)
+        size = (*size, self.shape[0])
+        if out is not None and out.shape != size:       # kernels trust shapes
+            raise ShapeError(f"run: expected an output of shape {size} for input {x.shape}, got {out.shape}")
+        y = np.empty(size, np.float32) if out is None else out
+        return y, shape, y.size * math.prod(self.shape[1:])
+
     def run(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """x NHWC by the weights, + bias, clamped -> NHWC; into `out` where given."""
-        shape, written = sweep(x.shape, self.window, None, self.depthwise)
-        y = np.empty((*written, self.shape[0]), np.float32) if out is None else out
-        self.kernels.product_f32(x, self.weight, self.bias, self.lo, self.hi, y, shape,
-                                 threads_for(y.size * math.prod(self.shape[1:])))
+        y, shape, work = self._call(x, out)
+        self.kernels.product_f32(x, self.weight, self.bias, self.lo, self.hi, y, shape, threads_for(work))
         return y
+
+    def bind(self, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
+        """`run` of these two arrays as a function that costs hardly more than the arithmetic."""
+        _, shape, work = self._call(x, out)
+        bound = self.kernels.bound_f32(x, self.weight, self.bias, self.lo, self.hi, out, shape)
+        return lambda: bound(threads_for(work))
 
 
 def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, ...], window: Window) -> np.ndarray:

@@ -68,28 +68,42 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
     return 0
 
 
-def product_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo, float hi,
-                float[:, :, :, ::1] y, const Py_ssize_t[::1] shape, int threads):
-    """y[B][OH][OW][G*N] = clamp(x[B][H][W][C] * packed + bias[G*N], lo, hi); bias may be None; a NaN stays one.
+cdef int run(const Product* p, Py_ssize_t threads) except -1:
+    """Compute all output pixels, each thread one run of units (or of panels) with scratch of its own."""
+    cdef Shares s = share(&p.g, p.panels, threads)
+    cdef Py_ssize_t entries = s.rows * p.g.ow + MAX_ROWS, room = scratch_of_unit(&p.g, s.rows), run, unit
+    cdef float* scratch = <float*>malloc((s.runs * room + 1) * sizeof(float))
+    cdef row_t* rows = <row_t*>malloc(s.runs * entries * sizeof(row_t))
+    if scratch == NULL or rows == NULL:
+        free(scratch); free(rows)
+        raise MemoryError(f"product_f32: no memory for {s.runs} x {room} padded values")
+    with nogil:
+        for run in prange(s.runs, num_threads=threads, schedule="static", chunksize=1):
+            if s.by_panels:
+                for unit in range(s.units):
+                    compute(p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), p.panels * run // s.runs,
+                            p.panels * (run + 1) // s.runs, scratch + run * room, rows + run * entries)
+            else:
+                for unit in range(s.units * run // s.runs, s.units * (run + 1) // s.runs):
+                    compute(p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), 0, p.panels,
+                            scratch + run * room, rows + run * entries)
+    free(scratch)
+    free(rows)
+    return 0
 
-    `shape` is the geometry (windows.sweep); transposed, it makes this the gradient to the input.
-    """
+
+cdef Product product(const float[:, :, :, ::1] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo,
+                     float hi, float[:, :, :, ::1] y, const Py_ssize_t[::1] shape):
     cdef Product p
-    cdef Py_ssize_t run, unit, entries, room, i
-    cdef Shares s
-    cdef float* scratch
-    cdef row_t* rows
+    memset(&p, 0, sizeof(Product))
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
-        return
+        return p
     p.g = sweep_of(shape)
     p.G = packed.shape[0]
     p.panels = packed.shape[1]
     p.K = packed.shape[2]
     p.panel = packed.shape[3]
     p.N = y.shape[3] // p.G
-    p.x = NULL
-    p.w = NULL
-    p.bias = NULL
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
         p.x = &x[0, 0, 0, 0]
     if p.K:
@@ -99,24 +113,30 @@ def product_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] packed, c
     p.lo = lo
     p.hi = hi
     p.y = &y[0, 0, 0, 0]
-    s = share(&p.g, p.panels, threads)
-    entries = s.rows * p.g.ow + MAX_ROWS
-    room = scratch_of_unit(&p.g, s.rows)
-    scratch = <float*>malloc((s.runs * room + 1) * sizeof(float))
-    rows = <row_t*>malloc(s.runs * entries * sizeof(row_t))
-    if scratch == NULL or rows == NULL:
-        free(scratch); free(rows)
-        raise MemoryError(f"product_f32: no memory for {s.runs} x {room} padded values")
-    with nogil:
-        # one thread computes one run, with scratch of its own
-        for run in prange(s.runs, num_threads=threads, schedule="static", chunksize=1):
-            if s.by_panels:
-                for unit in range(s.units):
-                    compute(&p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), p.panels * run // s.runs,
-                            p.panels * (run + 1) // s.runs, scratch + run * room, rows + run * entries)
-            else:
-                for unit in range(s.units * run // s.runs, s.units * (run + 1) // s.runs):
-                    compute(&p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), 0, p.panels,
-                            scratch + run * room, rows + run * entries)
-    free(scratch)
-    free(rows)
+    return p
+
+
+cdef class BoundProduct:
+    """product_f32 with all arguments but the threads taken once: a call computes y from what x holds by then."""
+
+    cdef Product p
+    cdef tuple kept         # the arrays, so that they outlive the pointers
+
+    def __init__(self, x, packed, bias, lo, hi, y, shape):
+        self.kept = x, packed, bias, y, shape
+        self.p = product(x, packed, bias, lo, hi, y, shape)
+
+    def __call__(self, int threads):
+        if self.p.y != NULL:
+            run(&self.p, threads)
+
+
+def product_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo, float hi,
+                float[:, :, :, ::1] y, const Py_ssize_t[::1] shape, int threads):
+    """y[B][OH][OW][G*N] = clamp(x[B][H][W][C] * packed + bias[G*N], lo, hi); bias may be None; a NaN stays one.
+
+    `shape` is the geometry (windows.sweep); transposed, it makes this the gradient to the input.
+    """
+    cdef Product p = product(x, packed, bias, lo, hi, y, shape)
+    if p.y != NULL:
+        run(&p, threads)

@@ -251,6 +251,36 @@ cdef int run(const Product* p, Py_ssize_t threads) except -1:
     return 0
 
 
+cdef Product codes_product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight,
+                           const int32_t[::1] bias, const uint8_t[:, ::1] requant_parameters, uint8_t[:, :, :, ::1] y,
+                           const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point, bint saturate, int lo, int hi):
+    """A Product whose epilogue makes codes."""
+    cdef Product p = product(x, weight, bias, shape, N, zero_point)
+    p.requant = <const char*>&requant_parameters[0, 0]
+    p.requant_bytes = requant_parameters.shape[1]
+    p.saturate = saturate
+    p.lo = lo
+    p.hi = hi
+    if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3]:
+        p.y = &y[0, 0, 0, 0]
+    return p
+
+
+cdef class BoundProduct:
+    """product_int8 with all arguments but the threads taken once: a call computes y from what x holds by then."""
+
+    cdef Product p
+    cdef tuple kept         # the arrays, so that they outlive the pointers
+
+    def __init__(self, x, weight, bias, requant_parameters, y, shape, N, zero_point, saturate, lo, hi):
+        self.kept = x, weight, bias, requant_parameters, y, shape
+        self.p = codes_product(x, weight, bias, requant_parameters, y, shape, N, zero_point, saturate, lo, hi)
+
+    def __call__(self, int threads):
+        if self.p.y != NULL:
+            run(&self.p, threads)
+
+
 def product_int8(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
                  const uint8_t[:, ::1] requant_parameters, uint8_t[:, :, :, ::1] y, const Py_ssize_t[::1] shape,
                  Py_ssize_t N, int zero_point, bint saturate, int lo, int hi, int threads):
@@ -258,16 +288,9 @@ def product_int8(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1]
 
     `requant_parameters` [G*panels*panel/LANES][bytes] as integers.requant_block lays them out; zero_point pads the border.
     """
-    if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
-        return
-    cdef Product p = product(x, weight, bias, shape, N, zero_point)
-    p.requant = <const char*>&requant_parameters[0, 0]
-    p.requant_bytes = requant_parameters.shape[1]
-    p.saturate = saturate
-    p.lo = lo
-    p.hi = hi
-    p.y = &y[0, 0, 0, 0]
-    run(&p, threads)
+    cdef Product p = codes_product(x, weight, bias, requant_parameters, y, shape, N, zero_point, saturate, lo, hi)
+    if p.y != NULL:
+        run(&p, threads)
 
 
 def product_int8_f32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,

@@ -46,7 +46,7 @@ class FloatProduct(Kernel):
         return (*x.shape[:-1], self.filters)
 
     def bind(self, values, batch, out):
-        return bind_layer(self.layer.run, self.attrs["spatial"], values[0], out)
+        return bind_layer(self.layer, self.attrs["spatial"], values[0], out)
 
     def by_sample(self, ndims):
         return ndims[0] if ndims[0] > 1 else None

@@ -177,7 +177,7 @@ class Product(Kernel):
         return (*x.shape[:-1], self.filters)
 
     def bind(self, values, batch, out):
-        return bind_layer(self.layer.codes, self.attrs["spatial"], values[0], out)
+        return bind_layer(self.layer, self.attrs["spatial"], values[0], out)
 
     def by_sample(self, ndims):
         return ndims[0] if ndims[0] > 1 else None
@@ -188,17 +188,19 @@ def is_plain(attrs: dict[str, Any]) -> bool:
     return ([tuple(attrs[k]) for k in ("stride", "dilation", "padding")], attrs["groups"]) == ([(1, 1), (1, 1), (0, 0)], 1)
 
 
-def bind_layer(layer: Callable, spatial: bool, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
-    """layer(x, out) as kernels read them: (images, height, width, channels), of one pixel each where it is linear."""
+def bind_layer(layer: integers.IntegerLayer | floats.FloatLayer, spatial: bool, x: np.ndarray,
+               out: np.ndarray) -> Callable[[], object]:
+    """layer.bind as kernels read x and out: (images, height, width, channels), of one pixel each where it is linear."""
     if spatial:
-        return partial(layer, in_memory(x), in_memory(out))
+        return layer.bind(in_memory(x), in_memory(out))
     rows, made = (np.ascontiguousarray(v).reshape(prod(v.shape[:-1]), 1, 1, v.shape[-1]) for v in (x, out))
+    bound = layer.bind(rows, made)
     if x.ndim != 4:
-        return partial(layer, rows, made)
+        return bound
 
     def call() -> None:     # rows are no rows in channels-last memory
         np.copyto(rows.reshape(x.shape), x)
-        layer(rows, made)
+        bound()
         np.copyto(out, made.reshape(out.shape))
 
     return call
