@@ -269,6 +269,13 @@ def quantize(rng, kernels):
         yield Call(d, [x, scale, d.zero, np.empty(d.n, np.uint8)], (3,))
 
 
+def quantize_images(rng, kernels):
+    for d in design(rng, b=(1, 2, 0, 3), h=(1, 0, 2, 9), w=(1, 0, 5, 63, 64, 65, 200), c=(1, 0, 2, 3, 17), gap=(0, 1)):
+        x = (normal(rng, d.b, d.c, d.h + d.gap, d.w + d.gap) * np.float32(90))[:, :, d.gap :, d.gap :].transpose(0, 2, 3, 1)
+        x[rng.random(x.shape) < 0.02] = rng.choice(SPECIAL)
+        yield Call(d, [x, np.float32(0.7), 100, np.empty(x.shape, np.uint8)], (3,))
+
+
 def quantize_rows(rng, kernels):
     for d in design(rng, rows=(1, 0, 2, 3, 50), n=(1, 0, 2, 5, 17, 64, 1000)):
         size = rng.choice(np.float32([0, 1, 1e-44, 1e-39, 3.5e-36, 1e38, 0.01]), (d.rows, 1))
@@ -620,7 +627,7 @@ CASES: dict[str, Callable] = {
     "gemm_f32": gemm, "rows_f32": few_rows, "rows_f16": few_rows_f16, "pack_f32": pack, "product_f32": product_f32,
     "conv2d_grad_weight_f32": conv2d_grad_weight,
     "product_int8": product_int8, "product_int8_f32": product_int8_f32, "product_int8_i32": product_int8_i32,
-    "quantize": quantize, "quantize_rows": quantize_rows, "dequantize": dequantize, "lookup": lookup,
+    "quantize": quantize, "quantize_images": quantize_images, "quantize_rows": quantize_rows, "dequantize": dequantize, "lookup": lookup,
     "requantize_double": requantize_double, "add_codes": add_codes, "mul_codes": mul_codes,
     "max_pool_int8": max_pool_int8, "avg_pool_int8": avg_pool_int8,
     "max_pool_f32": max_pool_f32, "max_pool_grad_f32": max_pool_grad_f32, "avg_pool_f32": avg_pool_f32,

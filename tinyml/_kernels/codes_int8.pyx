@@ -6,6 +6,7 @@ from libc.string cimport memcpy, memset
 
 cdef enum:
     BLOCK = 4096    # elements of one unit of work
+    PIXELS = 64     # of a row of an image, quantized before they are put between those of other channels
 
 
 cdef inline float bounded(float v, float lo, float hi) noexcept nogil:
@@ -30,6 +31,34 @@ def quantize(const float[::1] x, float scale, int zero_point, uint8_t[::1] y, in
     for unit in prange((n + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
         nans += quantize_block(&x[unit * BLOCK], min(<Py_ssize_t>BLOCK, n - unit * BLOCK), scale,
                                <float>zero_point, &y[unit * BLOCK])
+    return nans
+
+
+cdef Py_ssize_t quantize_image_row(const float* x, Py_ssize_t W, Py_ssize_t C, Py_ssize_t plane, float scale, float zero,
+                                   uint8_t* y) noexcept nogil:
+    """y[W][C] of C rows that lie `plane` elements apart."""
+    cdef uint8_t codes[PIXELS]
+    cdef Py_ssize_t first = 0, n, c, i, nans = 0
+    while first < W:
+        n = min(<Py_ssize_t>PIXELS, W - first)
+        for c in range(C):
+            nans += quantize_block(x + c * plane + first, n, scale, zero, codes)
+            for i in range(n):
+                y[(first + i) * C + c] = codes[i]
+        first += n
+    return nans
+
+
+def quantize_images(const float[:, :, :, :] x, float scale, int zero_point, uint8_t[:, :, :, ::1] y, int threads):
+    """quantize of planes [B][C][H][W], given as a view x [B][H][W][C] contiguous along W, to y [B][H][W][C]."""
+    cdef Py_ssize_t H = x.shape[1], W = x.shape[2], C = x.shape[3], unit, nans = 0
+    cdef Py_ssize_t image = x.strides[0] // 4, row = x.strides[1] // 4, plane = x.strides[3] // 4
+    if x.shape[0] * H * W * C == 0:
+        return 0
+    cdef const float* first = &x[0, 0, 0, 0]
+    for unit in prange(x.shape[0] * H, nogil=True, num_threads=threads, schedule="static"):
+        nans += quantize_image_row(first + unit // H * image + unit % H * row, W, C, plane, scale, <float>zero_point,
+                                   &y[unit // H, unit % H, 0, 0])
     return nans
 
 

@@ -208,8 +208,11 @@ class IntegerLayer:
 
 def quantize(x: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int]:
     """Float32 of any layout to unsigned codes of the same shape, and the number of NaNs; equation (7)."""
-    x = np.asarray(x, np.float32, order="C")
     y = np.empty(x.shape, np.uint8) if out is None else out
+    if x.ndim == 4 and x.strides[2] == 4 != x.strides[3] and not any(s % 4 for s in x.strides) and x.dtype == np.float32:
+        # images as users have them, channel by channel: codes come out channels-last without a copy of the floats
+        return y, active.quantize_images(x, np.float32(scale), zero_point + 128, y, threads_for(16 * x.size))
+    x = np.asarray(x, np.float32, order="C")
     nans = active.quantize(x.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * x.size))
     return y, nans
 

@@ -152,6 +152,11 @@ def quantize(x, scale, zero_point, y, threads):
     return int(nan.sum())
 
 
+def quantize_images(x, scale, zero_point, y, threads):
+    """Equation (7) of images in any memory order."""
+    return quantize(x, scale, zero_point, y, threads)
+
+
 def quantize_rows(x, scale, y, threads):
     """Equation (9)."""
     bad = ~np.isfinite(x).all(axis=1)

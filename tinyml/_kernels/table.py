@@ -33,7 +33,7 @@ KERNELS = {
     "product_f32": ("pack_f32", "product_f32"),
     "conv_grad_f32": ("conv2d_grad_weight_f32",),
     "product_int8": ("product_int8", "product_int8_f32", "product_int8_i32"),
-    "codes_int8": ("quantize", "quantize_rows", "dequantize", "lookup", "requantize_double", "add_codes",
+    "codes_int8": ("quantize", "quantize_images", "quantize_rows", "dequantize", "lookup", "requantize_double", "add_codes",
                    "mul_codes"),
     "pool_int8": ("max_pool_int8", "avg_pool_int8"),
     "pool_f32": ("max_pool_f32", "max_pool_grad_f32", "avg_pool_f32", "avg_pool_grad_f32"),

@@ -93,11 +93,12 @@ class Plan(Module):
         self.eval()
         self._as_float = {i for s in steps if s.kind != "quantize" for i in s.inputs} | {o.value for o in outputs}
         self._by_sample = _by_sample(inputs, outputs, steps)
+        self._wanted = tuple(o.value for o in outputs)
         self._programs = Programs()
 
     def forward(self, *inputs: Any) -> Any:
         """Float32 results of float32 inputs."""
-        results = [Tensor(v) for v in self._run(inputs, tuple(o.value for o in self.outputs))]
+        results = [Tensor(v) for v in self._run(inputs, self._wanted)]
         return results[0] if self.info["single_output"] else tuple(results)
 
     def codes(self, x: Any) -> Tensor:

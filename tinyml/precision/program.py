@@ -139,19 +139,20 @@ class Program:
 
     def run(self, given: list[np.ndarray], outputs: list[np.ndarray]) -> None:
         """Compute the wanted values of the given ones, into `outputs`."""
-        batch = self._layout.batch
-        values = {**self._values, **{v: standard(x) for v, x in zip(self._layout.given, given)}}
-        calls = self._calls.copy()
+        batch, calls = self._layout.batch, self._calls.copy()
+        outside = dict(zip(self._layout.given, given))
         for at, step in self._edges:
-            operands = [values[i] for i in step.inputs]
+            operands = [self._values[i] if i in self._values else outside[i] for i in step.inputs]
+            if not step.any_memory:
+                operands = [standard(x) for x in operands]
             if at is None:
-                values[step.output] = standard(step.run(operands, batch))
+                outside[step.output] = standard(step.run(operands, batch))
             else:
-                calls[at] = step.bind(operands, batch, values[step.output])
+                calls[at] = step.bind(operands, batch, self._values[step.output])
         for call in calls:
             call()
         for w, y in zip(self._layout.wanted, outputs):
-            np.copyto(y, values[w])
+            np.copyto(y, self._values[w] if w in self._values else outside[w])
 
 
 class Programs:

@@ -43,6 +43,7 @@ class Step:
     """One step: `inputs` and `output` are value numbers, `attrs` plain data, `arrays` what it owns, `name` its layer."""
 
     kind: ClassVar[str] = ""
+    any_memory: ClassVar[bool] = False      # whether `bind` takes operands that are not in standard memory
 
     def __init_subclass__(cls) -> None:
         if cls.kind:
@@ -93,7 +94,7 @@ class Kernel(Step):
 
     def run(self, values, batch):
         y = empty(self.shape(values, batch), self.dtype)
-        self.bind([standard(v) for v in values], batch, y)()
+        self.bind(values if self.any_memory else [standard(v) for v in values], batch, y)()
         return y
 
     def by_sample(self, ndims):
@@ -112,6 +113,7 @@ class Quantize(_Edge):
     """Float32 to codes; equation (7). A NaN has no code and is an error."""
 
     kind = "quantize"
+    any_memory = True
 
     def bind(self, values, batch, out):
         return partial(self._call, in_memory(values[0]), in_memory(out))
