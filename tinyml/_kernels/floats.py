@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import ShapeError
 from . import memory, reference
 from .dispatch import active, threads_for
-from .windows import Window, sweep
+from .windows import DIRECT, Window, sweep
 
 
 def _kernels(dtype: np.dtype):
@@ -89,9 +89,14 @@ def pack(weight: np.ndarray, kernels=active, threads: int = 1) -> np.ndarray:
     return packed
 
 
+def _placed(x: np.ndarray, shape: np.ndarray) -> np.ndarray:
+    """x as product_f32 reads it: contiguous where that is in place, else of any strides of whole elements."""
+    return np.ascontiguousarray(x) if shape[DIRECT] else _whole(x)
+
+
 def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window,
               transposed: tuple[int, int] | None = None) -> np.ndarray:
-    """x NHWC by weights [G][taps][K][N] -> NHWC."""
+    """x NHWC of any memory order by weights [G][taps][K][N] -> NHWC."""
     groups, taps, k, n = weight.shape
     depthwise = groups > 1 and k == n == 1
     shape, out = sweep(x.shape, window, transposed, depthwise)
@@ -101,19 +106,19 @@ def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window
         return y
     threads = threads_for(y.size * taps * k)
     bias = None if bias is None else np.ascontiguousarray(bias)
-    active.product_f32(x, pack(weight, threads=threads), bias, -math.inf, math.inf, y, shape, threads)
+    active.product_f32(_placed(x, shape), pack(weight, threads=threads), bias, -math.inf, math.inf, y, shape, threads)
     return y
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window) -> np.ndarray:
     """x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N) -> (B, N, OH, OW), memory channels-last."""
-    return nchw(_convolve(nhwc(x), _taps_first(np.asarray(weight, order="C"), window.groups), bias, window))
+    return nchw(_convolve(x.transpose(0, 2, 3, 1), _taps_first(np.asarray(weight, order="C"), window.groups), bias, window))
 
 
 def conv2d_grad_input(dy: np.ndarray, weight: np.ndarray, hw: tuple[int, int], window: Window) -> np.ndarray:
     """Gradient of conv2d to its input of height and width `hw`."""
     w = _taps_first(np.asarray(weight, order="C"), window.groups).transpose(0, 1, 3, 2)
-    return nchw(_convolve(nhwc(dy), w, None, window, hw))
+    return nchw(_convolve(dy.transpose(0, 2, 3, 1), w, None, window, hw))
 
 
 class FloatLayer:
@@ -157,13 +162,16 @@ class FloatLayer:
     def run(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """x NHWC by the weights, + bias, clamped -> NHWC; into `out` where given."""
         y, shape, work = self._call(x, out)
-        self.kernels.product_f32(x, self.weight, self.bias, self.lo, self.hi, y, shape, threads_for(work))
+        self.kernels.product_f32(_placed(x, shape), self.weight, self.bias, self.lo, self.hi, y, shape, threads_for(work))
         return y
 
     def bind(self, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
-        """`run` of these two arrays as a function that costs hardly more than the arithmetic."""
+        """`run` of these two arrays as a function that costs hardly more than the arithmetic.
+
+        x is copied now where the kernel needs it in one piece and it is not.
+        """
         _, shape, work = self._call(x, out)
-        bound = self.kernels.bound_f32(x, self.weight, self.bias, self.lo, self.hi, out, shape)
+        bound = self.kernels.bound_f32(_placed(x, shape), self.weight, self.bias, self.lo, self.hi, out, shape)
         return lambda: bound(threads_for(work))
 
 

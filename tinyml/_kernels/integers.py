@@ -269,12 +269,18 @@ def mul(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multiplier: 
     return y
 
 
-def max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+def max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Largest code of each window, NHWC; windows from `windows.spans`."""
     u = np.asarray(u, order="C")
-    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8) if out is None else out
-    active.max_pool_int8(u, rows, columns, y, threads_for(16 * u.size))
+    y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8)
+    bind_max_pool(u, rows, columns, y)()
     return y
+
+
+def bind_max_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> Callable[[], object]:
+    """max_pool of contiguous codes into `out` as a function that costs hardly more than the arithmetic."""
+    kernel, work = active.max_pool_int8, 16 * u.size
+    return lambda: kernel(u, rows, columns, out, threads_for(work))
 
 
 def avg_pool(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, m: np.ndarray, shift: np.ndarray, zero_in: int,

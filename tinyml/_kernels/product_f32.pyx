@@ -68,31 +68,41 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
     return 0
 
 
+cdef int one_run(const Product* p, const Shares* s, Py_ssize_t run, float* scratch, row_t* rows) noexcept nogil:
+    """One thread's run of units, or of panels of all units."""
+    cdef Py_ssize_t unit, total = p.g.images * p.g.oh
+    if s.by_panels:
+        for unit in range(s.units):
+            compute(p, unit * s.rows, min((unit + 1) * s.rows, total), p.panels * run // s.runs,
+                    p.panels * (run + 1) // s.runs, scratch, rows)
+    else:
+        for unit in range(s.units * run // s.runs, s.units * (run + 1) // s.runs):
+            compute(p, unit * s.rows, min((unit + 1) * s.rows, total), 0, p.panels, scratch, rows)
+    return 0
+
+
 cdef int run(const Product* p, Py_ssize_t threads) except -1:
     """Compute all output pixels, each thread one run of units (or of panels) with scratch of its own."""
     cdef Shares s = share(&p.g, p.panels, threads)
-    cdef Py_ssize_t entries = s.rows * p.g.ow + MAX_ROWS, room = scratch_of_unit(&p.g, s.rows), run, unit
+    cdef Py_ssize_t entries = s.rows * p.g.ow + MAX_ROWS, room = scratch_of_unit(&p.g, s.rows), run
     cdef float* scratch = <float*>malloc((s.runs * room + 1) * sizeof(float))
     cdef row_t* rows = <row_t*>malloc(s.runs * entries * sizeof(row_t))
     if scratch == NULL or rows == NULL:
         free(scratch); free(rows)
         raise MemoryError(f"product_f32: no memory for {s.runs} x {room} padded values")
-    with nogil:
-        for run in prange(s.runs, num_threads=threads, schedule="static", chunksize=1):
-            if s.by_panels:
-                for unit in range(s.units):
-                    compute(p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), p.panels * run // s.runs,
-                            p.panels * (run + 1) // s.runs, scratch + run * room, rows + run * entries)
-            else:
-                for unit in range(s.units * run // s.runs, s.units * (run + 1) // s.runs):
-                    compute(p, unit * s.rows, min((unit + 1) * s.rows, p.g.images * p.g.oh), 0, p.panels,
-                            scratch + run * room, rows + run * entries)
+    if s.runs == 1:
+        # not through OpenMP, which costs a small product that finds the caches cold some microseconds
+        with nogil:
+            one_run(p, &s, 0, scratch, rows)
+    else:
+        for run in prange(s.runs, nogil=True, num_threads=threads, schedule="static", chunksize=1):
+            one_run(p, &s, run, scratch + run * room, rows + run * entries)
     free(scratch)
     free(rows)
     return 0
 
 
-cdef Product product(const float[:, :, :, ::1] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo,
+cdef Product product(const float[:, :, :, :] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo,
                      float hi, float[:, :, :, ::1] y, const Py_ssize_t[::1] shape):
     cdef Product p
     memset(&p, 0, sizeof(Product))
@@ -106,6 +116,10 @@ cdef Product product(const float[:, :, :, ::1] x, const float[:, :, :, ::1] pack
     p.N = y.shape[3] // p.G
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
         p.x = &x[0, 0, 0, 0]
+        p.g.image = x.strides[0] // 4
+        p.g.row = x.strides[1] // 4
+        p.g.pixel = x.strides[2] // 4
+        p.g.channel = x.strides[3] // 4
     if p.K:
         p.w = &packed[0, 0, 0, 0]
     if bias is not None:
@@ -131,11 +145,12 @@ cdef class BoundProduct:
             run(&self.p, threads)
 
 
-def product_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo, float hi,
+def product_f32(const float[:, :, :, :] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo, float hi,
                 float[:, :, :, ::1] y, const Py_ssize_t[::1] shape, int threads):
     """y[B][OH][OW][G*N] = clamp(x[B][H][W][C] * packed + bias[G*N], lo, hi); bias may be None; a NaN stays one.
 
-    `shape` is the geometry (windows.sweep); transposed, it makes this the gradient to the input.
+    `shape` is the geometry (windows.sweep); transposed, it makes this the gradient to the input. x may have any strides
+    where the geometry does not read it in place.
     """
     cdef Product p = product(x, packed, bias, lo, hi, y, shape)
     if p.y != NULL:

@@ -13,6 +13,7 @@ cdef enum:
 cdef struct Sweep:
     # the numbers that windows.sweep lays out
     Py_ssize_t images, h, w, c      # input
+    Py_ssize_t image, row, pixel, channel       # elements from one of the input's to the next
     Py_ssize_t oh, ow               # output
     Py_ssize_t sy, sx, py, px       # stride and padding; negative padding crops
     Py_ssize_t fy, fx               # inputs are this far apart, zeros between (gradients to the input)
@@ -27,6 +28,7 @@ cdef struct Sweep:
 cdef inline Sweep sweep_of(const Py_ssize_t[::1] shape) noexcept nogil:
     cdef Sweep g
     g.images = shape[0]; g.h = shape[1]; g.w = shape[2]; g.c = shape[3]
+    g.image = g.h * g.w * g.c; g.row = g.w * g.c; g.pixel = g.c; g.channel = 1
     g.oh = shape[4]; g.ow = shape[5]
     g.sy = shape[6]; g.sx = shape[7]; g.py = shape[8]; g.px = shape[9]
     g.fy = shape[10]; g.fx = shape[11]
@@ -55,21 +57,30 @@ cdef inline Py_ssize_t scratch_of_unit(const Sweep* g, Py_ssize_t rows) noexcept
 cdef inline element* pad(const Sweep* g, const element* image, int fill, Py_ssize_t top, Py_ssize_t rows,
                          element* out) noexcept nogil:
     """Rows top .. top+rows of the padded image, `fill` in each byte outside; returns the end of what was written."""
-    cdef Py_ssize_t left = min(max(g.px, <Py_ssize_t>0), g.width), skip = max(-g.px, <Py_ssize_t>0), row, i, at
+    cdef Py_ssize_t left = min(max(g.px, <Py_ssize_t>0), g.width), skip = max(-g.px, <Py_ssize_t>0), row, i, at, k
     cdef Py_ssize_t middle = max(min(g.width - left, g.w - skip), <Py_ssize_t>0), c = g.c, size = sizeof(element)
+    cdef const element* line
     for row in range(top, top + rows):
         if row < 0 or row >= g.h * g.fy or row % g.fy:
             memset(out, fill, g.width * c * size)
         elif g.fx == 1:
             memset(out, fill, left * c * size)
-            memcpy(out + left * c, image + (row // g.fy * g.w + skip) * c, middle * c * size)
+            line = image + row // g.fy * g.row + skip * g.pixel
+            if g.channel == 1 and g.pixel == c:
+                memcpy(out + left * c, line, middle * c * size)
+            else:
+                for k in range(c):
+                    for i in range(middle):
+                        out[(left + i) * c + k] = line[i * g.pixel + k * g.channel]
             memset(out + (left + middle) * c, fill, (g.width - left - middle) * c * size)
         else:
             memset(out, fill, g.width * c * size)
+            line = image + row // g.fy * g.row
             for i in range(g.w):
                 at = i * g.fx + g.px
                 if 0 <= at < g.width:
-                    memcpy(out + at * c, image + (row // g.fy * g.w + i) * c, c * size)
+                    for k in range(c):
+                        out[at * c + k] = line[i * g.pixel + k * g.channel]
         out += g.width * c
     return out
 
@@ -90,7 +101,7 @@ cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t fir
             base = x + (image * g.h + top * g.sy) * g.w * g.c
         else:
             base = scratch
-            scratch = pad(g, x + image * g.h * g.w * g.c, fill, top * g.sy - g.py, (height - 1) * g.sy + g.reach, scratch)
+            scratch = pad(g, x + image * g.image, fill, top * g.sy - g.py, (height - 1) * g.sy + g.reach, scratch)
         for y in range(height):
             for o in range(g.ow):
                 rows[count] = base + (y * g.sy * g.width + o * g.sx) * g.c

@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 Pair = tuple[int, int]
+DIRECT = 14     # where `sweep` says that the input is read in place
 
 
 @dataclass(frozen=True)

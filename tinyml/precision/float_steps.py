@@ -14,6 +14,7 @@ class FloatProduct(Kernel):
 
     kind = "float_product"
     dtype = np.float32
+    any_memory = True
 
     def prepare(self):
         a, own = self.attrs, self._arrays

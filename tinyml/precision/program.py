@@ -166,6 +166,7 @@ class Programs:
 
     def __init__(self) -> None:
         self.layouts: dict[Hashable, Layout] = {}
+        self.ready: dict[Hashable, tuple[Hashable, Layout]] = {}        # calls that need no more checks, see Plan._run
         self._idle: dict[Hashable, list[Program]] = {}
 
     def __reduce__(self):
@@ -175,6 +176,11 @@ class Programs:
         """Keep the layout of a kind of call."""
         self._forget_oldest(self.layouts)
         self.layouts[key] = layout
+
+    def expect(self, call: Hashable, key: Hashable, layout: Layout) -> None:
+        """Remember that a call runs a program of the layout that is `key`'s, all samples at once."""
+        self._forget_oldest(self.ready)
+        self.ready[call] = key, layout
 
     def run(self, key: Hashable, layout: Layout, given: list[np.ndarray], outputs: list[np.ndarray]) -> None:
         """Run a program of the layout that is `key`'s."""

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._kernels import fixed_point, integers
+from .._kernels.floats import FloatLayer
 from .._kernels.windows import Window, spans
 from ..errors import ShapeError
 from ..graph import Batch, Constant, resolve, resolve_constant
@@ -190,7 +191,7 @@ def is_plain(attrs: dict[str, Any]) -> bool:
     return ([tuple(attrs[k]) for k in ("stride", "dilation", "padding")], attrs["groups"]) == ([(1, 1), (1, 1), (0, 0)], 1)
 
 
-def bind_layer(layer: integers.IntegerLayer | floats.FloatLayer, spatial: bool, x: np.ndarray,
+def bind_layer(layer: integers.IntegerLayer | FloatLayer, spatial: bool, x: np.ndarray,
                out: np.ndarray) -> Callable[[], object]:
     """layer.bind as kernels read x and out: (images, height, width, channels), of one pixel each where it is linear."""
     if spatial:
@@ -221,7 +222,7 @@ class Codes(Step):
             return super().bind(values, batch, out)
         x, a = values[0], self.attrs["attrs"]
         rows, columns = (spans(*of) for of in zip(x.shape[2:], a["size"], a["stride"], a["padding"]))
-        return partial(integers.max_pool, in_memory(x), rows, columns, in_memory(out))
+        return integers.bind_max_pool(in_memory(x), rows, columns, in_memory(out))
 
     def by_sample(self, ndims):
         return _by_sample(self, ndims)
