@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ OPS: dict[str, Callable[[Any, Any], Any]] = {
 }
 SMALL = (1, 8, 8)       # image of a network whose arithmetic is next to nothing
 # around the size from which products are divided among threads, and well above
-THREADED = [(1, 768, 768), (8, 256, 512), (64, 768, 768), (384, 768, 768)]
+THREADED = [(1, 768, 768), (8, 256, 512), (64, 768, 768), (384, 768, 768), (384, 1024, 1024), (64, 768, 3072)]
 
 
 def one_element(run: Run) -> list[Row]:
@@ -64,10 +65,11 @@ def plan_steps(run: Run) -> list[Row]:
 
 
 def threads(run: Run) -> list[Row]:
-    """One thread and two, on products small and large; nothing where there is one core."""
+    """One thread and two, on products small and large and on a network; nothing where there is one core."""
     if cores() < 2:
         return []
-    found = []
+    found, before = [], run.threads
+    run = replace(run, threads=2)       # so that threads are awake when the clock starts, as in a loop of such calls
 
     def on(n: int, prepared: Prepared) -> Prepared:
         def call() -> Any:
@@ -75,11 +77,19 @@ def threads(run: Run) -> list[Row]:
             return prepared.call()
         return Prepared(call, prepared.array)
 
+    def both(work: str, precision: str, prepared: Prepared, expected: np.ndarray) -> None:
+        found.append(run.row(f"{work}, 2 threads", precision,
+                             {"tinyml": on(2, prepared), "tinyml, 1 thread": on(1, prepared)}, expected))
+
     for m, k, n in THREADED:
         layer = linear(m, k, n)
-        for precision, prepared in (("float32", ours.layer_f32(layer)), ("int8", ours.layer_int8(layer))):
-            found.append(run.row(f"{m}x{k}x{n}, 2 threads", precision,
-                                 {"tinyml": on(2, prepared), "tinyml, 1 thread": on(1, prepared)}, layer.y))
-    tinyml.set_num_threads(run.threads)
+        both(f"{m}x{k}x{n}", "float32", ours.layer_f32(layer), layer.y)
+        both(f"{m}x{k}x{n}", "int8", ours.layer_int8(layer), layer.y)
+    tinyml.manual_seed(0)
+    model, x = models.CifarCNN().eval(), np.random.default_rng(0).standard_normal((64, *cnn.IMAGE), np.float32)
+    with tinyml.no_grad():
+        expected = model(x).numpy()
+    both("CifarCNN, batch 64", "float32", ours.model(model.compile(x), x), expected)
+    both("CifarCNN, batch 64", "int8", ours.model(model.to_int8(calibration=[x]), x), expected)
+    tinyml.set_num_threads(before)
     return found
-
