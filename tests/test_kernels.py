@@ -551,6 +551,86 @@ def cross_entropy_grad(rng, kernels):
                    lambda p, target, smoothing, g, dx: [4 * EPS * g * (1 + p)])
 
 
+# ---- attention
+
+
+def heads(rng: np.random.Generator, how: str, b: int, h: int, t: int, d: int) -> np.ndarray:
+    """Normal values [B][H][T][D], rows contiguous, in memory of many kinds."""
+    if how == "merged":         # heads of a position side by side, as a layer's product leaves them
+        return normal(rng, b, t, h, d).transpose(0, 2, 1, 3)
+    if how == "part":
+        return normal(rng, b, t, 3, h, d)[:, :, 1].transpose(0, 2, 1, 3)
+    if how == "stretched":
+        return np.broadcast_to(normal(rng, b, 1, t, d), (b, h, t, d))
+    return normal(rng, b, h, t, d)
+
+
+def attentions(rng: np.random.Generator) -> Iterator[tuple]:
+    """(sizes, arguments up to causal): tails of blocks of 4 to 64, more keys than are read as they lie, scores up to some
+    40, and values that are not finite: in a query it is a row, in a key whatever sees it."""
+    how = ("plain", "merged", "part", "stretched")
+    for i, d in enumerate(design(
+            rng, b=(1, 2, 1, 0), h=(1, 3, 2), t=(1, 0, 2, 7, 16, 31, 32, 33, 64, 100, 130), causal=(True, False),
+            more=(0, 0, 1, 5, 40, 270), s=(1, 5, 63, 64, 65, 257, 0), d=(1, 0, 3, 4, 8, 16, 17, 32, 33, 64),
+            e=(1, 2, 4, 0, 8, 15, 16, 31, 32, 64, 65), q=how, k=how, v=how, size=(1, 1, 10))):
+        keys = d.t + d.more if d.causal else d.s
+        q, k, v = (heads(rng, *sizes) for sizes in ((d.q, d.b, d.h, d.t, d.d), (d.k, d.b, d.h, keys, d.d),
+                                                    (d.v, d.b, d.h, keys, d.e)))
+        q = q * np.float32(d.size)
+        if i % 4 == 0 and min(q.size, k.size):
+            q[0, 0, -1, 0], k = rng.choice(SPECIAL[-3:]), k.copy()
+            k[-1, -1, keys // 2, -1] = rng.choice(SPECIAL[-3:])
+        yield d, [q, k, v, float(np.float32(1 / np.sqrt(max(d.d, 1)))), d.causal]
+
+
+def attention_errors(q, k, scale, causal):
+    """softmax of the scores, and how far its elements are off in proportion: by the errors of two scores, each of a size up
+    to scale |q| |k|, of their difference, and by the roundings of exp, of its sum and of the new start of a block."""
+    with np.errstate(all="ignore"):
+        e, _, total = reference._attention_weights(q, k, scale, causal)
+        size = scale * (np.abs(q) @ np.abs(k).swapaxes(-1, -2))
+        size = np.where((e > 0) & np.isfinite(size), size, 0).max(axis=-1, keepdims=True)
+        return e / total, EPS * ((2 * q.shape[-1] + 8) * size + k.shape[2] + 16)
+
+
+def attention(rng, kernels):
+    def bound(q, k, v, scale, causal, y, rows):
+        if not k.shape[2]:
+            return [0, 0]
+        p, error = attention_errors(q, k, scale, causal)
+        with np.errstate(all="ignore"):
+            return [(error + (k.shape[2] + 2) * EPS) * (p @ np.abs(v)), np.stack([error[..., 0], error[..., 0] * rows[1]])]
+
+    for d, args in attentions(rng):
+        b, h, t, _ = args[0].shape
+        y = np.empty((b, t, h, d.e), np.float32).transpose(0, 2, 1, 3)
+        yield Call(d, [*args, y, np.empty((2, b, h, t), np.float32)], (5, 6), bound)
+
+
+def attention_grad(rng, kernels):
+    def bound(q, k, v, scale, causal, y, rows, dy, dq, dk, dv):
+        if not k.shape[2] or not q.shape[2]:
+            return [0, 0, 0]
+        p, error = attention_errors(q, k, scale, causal)
+        with np.errstate(all="ignore"):
+            # of ds = scale p (dp - delta): of p, and of the two sums
+            size = np.abs(dy) @ np.abs(v).swapaxes(-1, -2) + np.abs(dy * y).sum(axis=-1, keepdims=True)
+            ds = scale * p * size * (error + (v.shape[3] + k.shape[2] + q.shape[2] + 8) * EPS)
+            p = p * (error + (q.shape[2] + 2) * EPS)
+            return [ds @ np.abs(k), ds.swapaxes(-1, -2) @ np.abs(q), p.swapaxes(-1, -2) @ np.abs(dy)]
+
+    for d, args in attentions(rng):
+        q, k = args[:2]
+        if d.causal and not np.isfinite(np.concatenate([q.ravel(), k.ravel()])).all():
+            continue        # p is 0 of a key that is not seen, or NaN, as the blocks happen to lie
+        b, h, t, _ = q.shape
+        y, rows = np.empty((b, h, t, d.e), np.float32), np.empty((2, b, h, t), np.float32)
+        reference.attention_f32(*args, y, rows, 1)
+        dy = heads(rng, d.q, b, h, t, d.e)
+        yield Call(d, [*args, y, rows, dy, *(np.empty((b, n, h, m), np.float32).transpose(0, 2, 1, 3) for n, m in (
+            (t, d.d), (k.shape[2], d.d), (k.shape[2], d.e)))], (8, 9, 10), bound)
+
+
 def _around_zero(rng: np.random.Generator, n: int) -> np.ndarray:
     x = normal(rng, n) * np.float32(4)
     special = np.float32([0, -0.0, 1e-40, 30, -30, 1e18, np.inf, -np.inf, np.nan])
@@ -638,6 +718,7 @@ CASES: dict[str, Callable] = {
     "softmax_f32": softmax, "softmax_grad_f32": softmax_grad, "log_softmax_f32": log_softmax,
     "log_softmax_grad_f32": log_softmax_grad, "cross_entropy_f32": cross_entropy,
     "cross_entropy_grad_f32": cross_entropy_grad,
+    "attention_f32": attention, "attention_grad_f32": attention_grad,
     "exp_f32": of_value, "tanh_f32": of_value, "tanh_grad_f32": grad_of_value, "sigmoid_f32": of_value,
     "sigmoid_grad_f32": grad_of_value, "silu_f32": of_operand, "silu_grad_f32": grad, "gelu_f32": of_operand,
     "gelu_grad_f32": grad, "gelu_tanh_f32": of_operand, "gelu_tanh_grad_f32": grad, "relu_grad_f32": relu_grad,
@@ -654,7 +735,7 @@ def as_given(call: Call) -> list:
     args = list(call.args)
     for i, a in enumerate(args):
         if i in call.outputs:
-            args[i] = np.full(a.shape, GARBAGE[a.dtype.kind], a.dtype)
+            args[i] = np.full_like(a, GARBAGE[a.dtype.kind])
         elif isinstance(a, np.ndarray) and a.dtype != np.intp:
             args[i] = a.view()
             args[i].flags.writeable = False

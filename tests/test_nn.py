@@ -178,6 +178,27 @@ def test_attention_by_hand(causal):
     close(layer(x), np.concatenate(heads, -1) @ layer.proj.weight.numpy().T + layer.proj.bias.numpy())
 
 
+@pytest.mark.parametrize("causal", [True, False])
+def test_attention_is_what_plain_ops_compute(causal):
+    """Value and gradients, of separate operands and of one that holds all three, over several blocks of scores."""
+    qkv, cotangent = normal(3, 2, 3, 150, 20), normal(2, 3, 150, 20, seed=1)
+    qkv = np.ascontiguousarray(qkv.transpose(1, 3, 0, 2, 4)).transpose(2, 0, 3, 1, 4)      # as MultiHeadAttention has it
+
+    def plain(x):
+        scores = x[0] @ x[1].transpose() * (1 / math.sqrt(20))
+        return F.softmax(F.where(np.tri(150, dtype=bool), scores, np.float32(-np.inf)) if causal else scores) @ x[2]
+
+    results = []
+    for function in (plain, lambda x: F.attention(x[0], x[1], x[2], causal), lambda x: F.self_attention(x, causal)):
+        x = Tensor(qkv, requires_grad=True)
+        y = function(x)
+        y.backward(cotangent)
+        results.append((y.numpy(), x.grad.numpy()))
+    for y, dx in results[1:]:
+        close(y, results[0][0])
+        close(dx, results[0][1])
+
+
 def test_embedding_and_losses_by_hand():
     layer, ids = nn.Embedding(5, 3), np.array([[4, 0], [1, 4]])
     np.testing.assert_array_equal(layer(ids).numpy(), layer.weight.numpy()[ids])

@@ -331,6 +331,43 @@ def log_softmax_grad_f32(y, dy, dx, threads):
     dx[...] = dy - np.exp(y) * dy.sum(axis=1, keepdims=True)
 
 
+def _attention_weights(q, k, scale, causal):
+    """exp(scores - top) (..., T, S), the largest number `top` of each row and the sum of the row."""
+    with np.errstate(invalid="ignore"):
+        s = q @ k.swapaxes(-1, -2) * scale
+        if causal:
+            s = np.where(np.tri(*s.shape[-2:], s.shape[-1] - s.shape[-2], dtype=bool), s, -np.inf)
+        top = np.fmax.reduce(s, axis=-1, keepdims=True, initial=-np.finfo(np.float32).max)
+        e = np.exp(s - top)
+    return e, top, e.sum(axis=-1, keepdims=True)
+
+
+def attention_f32(q, k, v, scale, causal, y, rows, threads):
+    """y = softmax(scale * q @ k^T) @ v, causal: query t sees keys up to t + S - T; rows: largest score, 1 / sum."""
+    if k.shape[2] == 0:
+        y[...] = 0
+        rows[...] = 0
+        return
+    e, top, total = _attention_weights(q, k, scale, causal)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        y[...] = (e / total) @ v
+        rows[0], rows[1] = top[..., 0], 1 / total[..., 0]
+
+
+def attention_grad_f32(q, k, v, scale, causal, y, rows, dy, dq, dk, dv, threads):
+    """Gradients of attention_f32."""
+    if k.shape[2] == 0:
+        dq[...] = 0
+        return
+    e, _, total = _attention_weights(q, k, scale, causal)
+    with np.errstate(invalid="ignore"):
+        p = e / total
+        ds = scale * p * (dy @ v.swapaxes(-1, -2) - (dy * y).sum(axis=-1, keepdims=True))
+        dq[...] = ds @ k
+        dk[...] = ds.swapaxes(-1, -2) @ q
+        dv[...] = p.swapaxes(-1, -2) @ dy
+
+
 def cross_entropy_f32(x, target, smoothing, p, loss, threads):
     """p = softmax; loss = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, 0 where the target is negative."""
     softmax_f32(x, p, threads)

@@ -106,6 +106,23 @@ static inline float vfsum(vecf v) {
     for (int i = 0; i < half; i++) q[i] += q[i + half];
   return (q[0][0] + q[0][2]) + (q[0][1] + q[0][3]);
 }
+/* out[j * width + i] = factor * x[i * step + j] for i, j < 4. Shuffles by name: element by element, compilers take the long
+   way through general registers */
+#if defined(__clang__) || __GNUC__ >= 12
+#define SHUFFLE4(a, b, i, j, k, l) __builtin_shufflevector(a, b, i, j, k, l)
+#else
+#define SHUFFLE4(a, b, i, j, k, l) __builtin_shuffle(a, b, (__typeof__((a) == (b))){i, j, k, l})
+#endif
+static inline void transpose4(const float *x, ptrdiff_t step, float factor, float *out, ptrdiff_t width) {
+  typedef float quarter __attribute__((vector_size(16)));
+  quarter a, b, c, d;
+  memcpy(&a, x, 16); memcpy(&b, x + step, 16); memcpy(&c, x + 2 * step, 16); memcpy(&d, x + 3 * step, 16);
+  quarter ab = SHUFFLE4(a, b, 0, 4, 1, 5), cd = SHUFFLE4(c, d, 0, 4, 1, 5);
+  quarter ba = SHUFFLE4(a, b, 2, 6, 3, 7), dc = SHUFFLE4(c, d, 2, 6, 3, 7);
+  quarter y[4] = {SHUFFLE4(ab, cd, 0, 1, 4, 5), SHUFFLE4(ab, cd, 2, 3, 6, 7),
+                  SHUFFLE4(ba, dc, 0, 1, 4, 5), SHUFFLE4(ba, dc, 2, 3, 6, 7)};
+  for (int j = 0; j < 4; j++) { y[j] *= factor; memcpy(out + j * width, &y[j], 16); }
+}
 static inline vecf vfdiv(vecf a, vecf b) { return a / b; }
 static inline vec vadd(vec a, vec b) { return a + b; }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }

@@ -26,7 +26,7 @@ class MultiHeadAttention(Module):
     def forward(self, x: Tensor) -> Tensor:
         b, t, c = x.shape
         qkv = self.qkv(x).reshape(b, t, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)     # (3, B, nh, T, hs)
-        y = F.attention(qkv[0], qkv[1], qkv[2], self.causal)                                       # (B, nh, T, hs)
+        y = F.self_attention(qkv, self.causal)                                                     # (B, nh, T, hs)
         return self.proj(y.permute(0, 2, 1, 3).reshape(b, t, c))
 
     def describe(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from .. import random
 from ..errors import ShapeError
 from ..ops import arithmetic, conv, losses, norm, pointwise, pooling
+from ..ops import attention as attention_ops
 from ..ops import dropout as dropout_ops
 from ..ops import embedding as embedding_ops
 from ..ops import linear as linear_ops
@@ -132,13 +132,15 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     return apply(dropout_ops.Dropout, x, p=p, rng=random.generator()) if training and p > 0 else as_tensor(x)
 
 
-def attention(q: Tensor, k: Tensor, v: Tensor, causal: bool = False) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v for q, k, v (..., T, D); causal: position t sees up to t (Vaswani et al. 2017)."""
-    scores = (q @ k.transpose(-1, -2)) * (1 / math.sqrt(q.shape[-1]))       # (..., T, S)
-    if causal:
-        t, s = scores.shape[-2:]
-        scores = where(np.tri(t, s, s - t, dtype=bool), scores, np.float32(-np.inf))
-    return softmax(scores) @ v
+def attention(q: Any, k: Any, v: Any, causal: bool = False) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v for q (..., T, D), k (..., S, D), v (..., S, E); causal: query t sees keys up to
+    t + S - T (Vaswani et al. 2017)."""
+    return apply(attention_ops.Attention, q, k, v, causal=bool(causal))
+
+
+def self_attention(qkv: Any, causal: bool = False) -> Tensor:
+    """attention(*qkv, causal) of qkv (3, ..., T, D), whose gradient then comes as one array."""
+    return apply(attention_ops.Attention, qkv, causal=bool(causal))
 
 
 def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100, label_smoothing: float = 0.0) -> Tensor:

@@ -2,6 +2,7 @@
 
 from . import (
            arithmetic,
+           attention,
            conv,
            dropout,
            embedding,
@@ -16,5 +17,6 @@ from . import (
 )
 from .op import Codec, Lowered, Op, Operand, Sample, Target, sample
 
-__all__ = ["Codec", "Lowered", "Op", "Operand", "Sample", "Target", "arithmetic", "conv", "dropout", "embedding",
-           "fake_quantize", "linear", "losses", "norm", "pointwise", "pooling", "reductions", "sample", "shape"]
+__all__ = ["Codec", "Lowered", "Op", "Operand", "Sample", "Target", "arithmetic", "attention", "conv", "dropout",
+           "embedding", "fake_quantize", "linear", "losses", "norm", "pointwise", "pooling", "reductions", "sample",
+           "shape"]

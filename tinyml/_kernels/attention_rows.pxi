@@ -1,0 +1,92 @@
+# Rows of a matrix: as they lie or copied to scratch, transposed, scaled.
+
+cdef inline Py_ssize_t whole(Py_ssize_t n) noexcept nogil:
+    return (n + LANES - 1) // LANES * LANES
+
+
+cdef inline Py_ssize_t lines(Py_ssize_t floats) noexcept nogil:
+    """`floats` in whole cache lines."""
+    return (floats + 15) // 16 * 16
+
+
+cdef struct Rows:
+    float* at
+    Py_ssize_t step         # floats from one row to the next
+
+
+cdef float* take(float** room, Py_ssize_t floats) noexcept nogil:
+    """The next `floats` of scratch, on cache lines of their own."""
+    cdef float* taken = room[0]
+    room[0] += lines(floats)
+    return taken
+
+
+cdef Rows rows_of(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float* copy) noexcept nogil:
+    """x[rows][columns] as it lies; or, unless `copy` is NULL, there, in whole vectors with zeros behind."""
+    cdef Py_ssize_t i, c, wide = whole(columns)
+    cdef Rows r
+    r.at, r.step = <float*>x, step
+    if copy != NULL:
+        for i in range(rows):
+            for c from 0 <= c < columns by LANES:
+                vfstore(copy + i * wide + c, vfload_n(x + i * step + c, columns - c))
+        r.at, r.step = copy, wide
+    return r
+
+
+cdef void put(Rows x, Py_ssize_t rows, Py_ssize_t columns, float* out, Py_ssize_t step) noexcept nogil:
+    """out[rows][columns] = x."""
+    cdef Py_ssize_t i, c
+    for i in range(rows):
+        for c from 0 <= c < columns by LANES:
+            vfstore_n(out + i * step + c, vfload(x.at + i * x.step + c), columns - c)
+
+
+cdef void clear(Rows x, Py_ssize_t first, Py_ssize_t end, Py_ssize_t wide) noexcept nogil:
+    """Zeros in rows first .. end."""
+    cdef Py_ssize_t i, c
+    for i in range(first, end):
+        for c from 0 <= c < wide by LANES:
+            vfstore(x.at + i * x.step + c, vfzero())
+
+
+cdef void scale_rows(const float* x, Py_ssize_t rows, Py_ssize_t columns, const float* factor, float* y,
+                     Py_ssize_t step) noexcept nogil:
+    """y[rows][columns] = x[rows][in whole vectors] * factor[rows]."""
+    cdef Py_ssize_t i, c, wide = whole(columns)
+    cdef vecf f
+    for i in range(rows):
+        f = vfset(factor[i])
+        for c from 0 <= c < columns by LANES:
+            vfstore_n(y + i * step + c, vfmul(vfload(x + i * wide + c), f), columns - c)
+
+
+cdef inline float row_dot(const float* x, const float* y, Py_ssize_t n) noexcept nogil:
+    cdef vecf part = vfzero()
+    cdef Py_ssize_t i
+    for i from 0 <= i < n by LANES:
+        part = vfma(part, vfload_n(x + i, n - i), vfload_n(y + i, n - i))
+    return vfsum(part)
+
+
+cdef void transpose(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float factor, float* out,
+                    Py_ssize_t width) noexcept nogil:
+    """out[columns][width] = factor * x[rows][columns]^T, zeros beyond `rows`."""
+    cdef Py_ssize_t i, j
+    if rows < width:
+        memset(out, 0, columns * width * sizeof(float))
+    for i from 0 <= i < rows by 4:
+        for j from 0 <= j < columns by 4:
+            if i + 4 <= rows and j + 4 <= columns:
+                transpose4(x + i * step + j, step, factor, out + j * width + i, width)
+            else:
+                transpose_edge(x + i * step + j, step, min(<Py_ssize_t>4, rows - i), min(<Py_ssize_t>4, columns - j),
+                               factor, out + j * width + i, width)
+
+
+cdef void transpose_edge(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float factor, float* out,
+                         Py_ssize_t width) noexcept nogil:
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(columns):
+            out[j * width + i] = factor * x[i * step + j]
