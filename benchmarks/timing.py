@@ -48,8 +48,9 @@ def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle
     """Time all functions in turn, in the order given, until `seconds` have gone by and each has SAMPLES samples.
 
     Args:
-        settle: pause this long before each sample, then call once without timing. For several threads: those of a
-            library that has just run still spin on the cores that the next one needs.
+        settle: pause this long before each sample, then call as long without timing. For several threads: those of a
+            library that has just run still spin on the cores that the next one needs, and threads that wake share one
+            core until the system spreads them.
     """
     calls, found = {}, {name: [] for name in functions}
     for name, function in functions.items():
@@ -63,7 +64,9 @@ def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle
             for name, function in functions.items():
                 if settle:
                     time.sleep(settle)
-                    function()
+                    warm = time.perf_counter() + settle
+                    while time.perf_counter() < warm:
+                        function()
                 found[name].append(_seconds(function, calls[name]))
     finally:
         if enabled:
