@@ -14,7 +14,7 @@ from saved import IDS, IMAGES, KINDS, ROWS, Own, made, normal, opened, own
 
 import tinyml
 from tinyml import io, models, nn, no_grad
-from tinyml._kernels import dispatch
+from tinyml._kernels import dispatch, integers
 from tinyml.errors import FileError
 from tinyml.io import trial
 from tinyml.nn import functional as F
@@ -108,14 +108,19 @@ def test_plans_in_integers_carry_a_check_of_their_numbers(tmp_path, monkeypatch)
             assert check["seed"] == trial.SEED and (check["digest"] is None) == bool(model.islands)
     model, (x,) = made("static integers")
     model.save(path)
-    kernel = dispatch.active.product_int8
+    bind = integers.IntegerLayer.bind
 
-    def off_by_one(*arguments):
-        kernel(*arguments)
-        arguments[4][0, 0, 0, 0] ^= 1
+    def off_by_one(layer, x, out):
+        bound = bind(layer, x, out)
+
+        def call():
+            bound()
+            out[0, 0, 0, 0] ^= 1
+
+        return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(dispatch.active, "product_int8", off_by_one)
+        patch.setattr(integers.IntegerLayer, "bind", off_by_one)
         with pytest.raises(FileError, match=r"model: this machine computes other numbers than the one that wrote the file"):
             tinyml.load(path)
     assert np.array_equal(tinyml.load(path)(x).numpy(), model(x).numpy())
