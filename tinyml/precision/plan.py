@@ -105,7 +105,7 @@ class Plan(Module):
 
     def forward(self, *inputs: Any) -> Any:
         """Float32 results of float32 inputs."""
-        results = [Tensor(v) for v in self._run(inputs, self._wanted)]
+        results = [Tensor._of(v) for v in self._run(inputs, self._wanted)]
         return results[0] if self.info["single_output"] else tuple(results)
 
     def codes(self, x: Any) -> Tensor:
