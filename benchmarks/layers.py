@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml._kernels import fixed_point, floats, integers
+from tinyml._kernels import convolution, fixed_point, floats, integers
 from tinyml._kernels.windows import Window
 
 
@@ -54,7 +54,7 @@ def make(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window | No
     x = floats.nchw(rng.standard_normal((images, height, width, channels), np.float32))
     w = rng.standard_normal(w_shape, np.float32) / np.float32(np.sqrt(np.prod(w_shape[1:])))
     b = rng.standard_normal(w_shape[0], np.float32) * np.float32(0.1 if bias else 0)
-    y = floats.conv2d(x, w, b, window)
+    y = convolution.conv2d(x, w, b, window)
     (x_scale, x_zero), (y_scale, y_zero) = (fixed_point.affine_parameters(v.min(), v.max()) for v in (x, y))
     x_codes, _ = integers.quantize(floats.nhwc(x), x_scale, x_zero)
     w_codes, w_scale, b_codes, _ = fixed_point.quantize_layer(w, b, x_scale, x_zero)

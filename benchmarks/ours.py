@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tinyml import Tensor, nn
-from tinyml._kernels import floats, integers
+from tinyml._kernels import convolution, floats, integers
 from tinyml.tape import record
 
 from .layers import Layer
@@ -19,7 +19,7 @@ from .peers import Prepared
 
 def layer_f32(layer: Layer) -> Prepared:
     """The step of a compiled model: channels-last floats by weights packed once."""
-    packed = floats.FloatLayer(layer.w, layer.b if layer.b.any() else None, layer.window)
+    packed = convolution.FloatLayer(layer.w, layer.b if layer.b.any() else None, layer.window)
     x = floats.nhwc(layer.x)
     return Prepared(lambda: packed.run(x), floats.nchw)
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from tinyml._kernels import cpu, dispatch, floats, integers, table
+from tinyml._kernels import convolution, cpu, dispatch, floats, integers, table
 from tinyml._kernels.windows import Window
 
 BYTES = {"neon": 16, "neon_dotprod": 16, "avx2": 32, "avx_vnni": 32, "avx512": 64, "avx512_vnni": 64}
@@ -113,7 +113,7 @@ def work(seed: int) -> bytes:
     codes = rng.integers(-128, 128, (24, 8, 3, 3)).astype(np.int8)
     layer = integers.IntegerLayer(codes, None, 3, window, integers.Requant(np.full(24, 1e-3), 5))
     u, scale = integers.quantize_rows(x)
-    parts = [floats.conv2d(x, kernel, None, window), layer.codes(np.ascontiguousarray(u.transpose(0, 2, 3, 1))), scale,
+    parts = [convolution.conv2d(x, kernel, None, window), layer.codes(np.ascontiguousarray(u.transpose(0, 2, 3, 1))), scale,
              floats.matmul(x.reshape(-1, 160), rng.standard_normal((160, 50)).astype(np.float32))]
     return b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
 

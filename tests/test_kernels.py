@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from tinyml._kernels import dispatch, fixed_point, floats, integers, reference, table
+from tinyml._kernels import convolution, dispatch, fixed_point, floats, integers, reference, table
 from tinyml._kernels.windows import Window, adaptive_spans, spans, sweep
 
 KERNELS = {isa: dispatch.load(isa) for isa in dispatch.available()}
@@ -165,8 +165,8 @@ def float_layers(rng: np.random.Generator) -> Iterator[tuple[Convolution, np.nda
 
 def pack(rng, kernels):
     for c, weight in float_layers(rng):
-        yield Call(c, [weight, np.empty_like(floats.pack(weight, kernels))] if not c.depthwise else
-                   [weight.transpose(2, 1, 3, 0), np.empty_like(floats.pack(weight, kernels))], (1,), lambda w, packed: [0])
+        packed = np.empty_like(convolution.pack(weight, kernels))
+        yield Call(c, [weight.transpose(2, 1, 3, 0) if c.depthwise else weight, packed], (1,), lambda w, packed: [0])
 
 
 def product_f32(rng, kernels):
@@ -181,7 +181,7 @@ def product_f32(rng, kernels):
         x = normal(rng, *c.read, c.channels)
         if i % 5 == 0:
             x[rng.random(x.shape) < 0.01] = np.nan      # a clamp lets it through
-        yield Call(c, [x, floats.pack(weight, kernels), normal(rng, c.window.groups * c.n) if i % 3 else None, lo, hi,
+        yield Call(c, [x, convolution.pack(weight, kernels), normal(rng, c.window.groups * c.n) if i % 3 else None, lo, hi,
                        np.empty((*c.written, c.window.groups * c.n), np.float32), c.shape()], (5,), bound)
 
 
@@ -833,9 +833,9 @@ def test_float_layers_keep_what_they_were_given(isa):
     rng = np.random.default_rng(4)
     for c in convolutions(rng):
         weight, bias = normal(rng, c.window.groups * c.n, c.k, *c.window.size), normal(rng, c.window.groups * c.n)
-        layer = floats.FloatLayer(weight, bias, c.window, 0, 2, KERNELS[isa])
+        layer = convolution.FloatLayer(weight, bias, c.window, 0, 2, KERNELS[isa])
         x = normal(rng, *c.read, c.channels)
-        exact, size = (floats.nhwc(floats.conv2d(floats.nchw(part(x).astype(float)), part(weight).astype(float),
+        exact, size = (floats.nhwc(convolution.conv2d(floats.nchw(part(x).astype(float)), part(weight).astype(float),
                                                  part(bias).astype(float), c.window)) for part in (np.array, np.abs))
         bound = (c.window.taps * c.k + 2) * EPS * size
         assert (np.abs(layer.run(x) - exact.clip(0, 2)) <= bound).all(), c

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import floats
+from .._kernels import convolution, floats
 from .._kernels.windows import Window
 from ..errors import DtypeError, ShapeError
 from .integer import lower_product, product
@@ -44,13 +44,13 @@ class Conv2d(Op):
             raise ShapeError(f"conv2d: a window of {window.size} (dilation {window.dilation}) does not fit input "
                              f"{x.shape} with padding {window.padding}")
         ctx.x, ctx.weight, ctx.window = x, weight, window
-        return floats.conv2d(x, weight, bias, window)
+        return convolution.conv2d(x, weight, bias, window)
 
     @staticmethod
     def backward(ctx, grad):
         x, weight, window = ctx.x, ctx.weight, ctx.window
-        return (floats.conv2d_grad_input(grad, weight, x.shape[2:], window) if ctx.needs[0] else None,
-                floats.conv2d_grad_weight(x, grad, weight.shape, window) if ctx.needs[1] else None,
+        return (convolution.conv2d_grad_input(grad, weight, x.shape[2:], window) if ctx.needs[0] else None,
+                convolution.conv2d_grad_weight(x, grad, weight.shape, window) if ctx.needs[1] else None,
                 floats.nhwc(grad).reshape(-1, grad.shape[1]).sum(axis=0) if ctx.needs[2] else None)
 
     @classmethod

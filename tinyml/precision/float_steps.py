@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import floats
+from .._kernels import convolution
 from .._kernels.windows import Window
 from .steps import Kernel, _check, bind_layer, is_plain
 
@@ -25,7 +25,8 @@ class FloatProduct(Kernel):
                padding=min(a["padding"]) >= 0, linear=a["spatial"] or is_plain(a), clamp=a["lo"] <= a["hi"])
         window = Window(weight.shape[2:] or (1, 1), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]),
                         a["groups"])
-        self.layer = floats.FloatLayer(weight if a["spatial"] else weight[:, :, None, None], bias, window, a["lo"], a["hi"])
+        filters = weight if a["spatial"] else weight[:, :, None, None]
+        self.layer = convolution.FloatLayer(filters, bias, window, a["lo"], a["hi"])
         self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
 
     @property

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._kernels import fixed_point, integers
-from .._kernels.floats import FloatLayer
+from .._kernels.convolution import FloatLayer
 from .._kernels.windows import Window, spans
 from ..errors import ShapeError
 from ..graph import Batch, Constant, resolve, resolve_constant
