@@ -146,6 +146,8 @@ def test_an_error_speaks_of_the_whole_batch_and_leaves_the_plan_as_it_was(monkey
         with pytest.raises(ShapeError, match=r"expected input \(B, 3, 8, 8\), got \(6, 3, 8, 4\)"):
             plan(x[..., :4])
         assert whole(plan, x) == by_steps(plan, x)
+        with pytest.raises(ShapeError, match=r"plan: expected 1 input\(s\), got 2"):
+            plan(x, x)
 
 
 # ---- whose memory results are

@@ -136,8 +136,9 @@ class Plan(Module):
         if hasattr(state.recorder, "escaped"):
             raise TraceError("trace: a Plan is already lowered; trace the float model")
         given = [as_tensor(x) for x in inputs]
-        batch = check_inputs([s.shape for s in self.inputs], [x.shape for x in given] if len(given) == len(self.inputs)
-                             else [()] * len(self.inputs))
+        if len(given) != len(self.inputs):
+            raise ShapeError(f"plan: expected {len(self.inputs)} input(s), got {len(given)}")
+        batch = check_inputs([s.shape for s in self.inputs], [x.shape for x in given])
         values: dict[int, np.ndarray] = {}
         for slot, x in zip(self.inputs, given):
             if x.quantized is not None:
