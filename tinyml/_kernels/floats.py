@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -65,16 +66,17 @@ def _products(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> np.ndarr
     return c
 
 
-def _max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, y: np.ndarray, at: np.ndarray | None) -> None:
-    kernels_for(x.dtype).max_pool_f32(x, rows, columns, y, at, threads_for(16 * x.size))
+def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Largest of each window (NCHW)."""
+    y = nchw(np.empty((len(x), len(rows), len(columns), x.shape[1]), x.dtype))
+    bind_max_pool(x, rows, columns, y)()
+    return y
 
 
-def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Largest of each window (NCHW); into `out`, of channels-last memory, where given."""
-    xs = nhwc(x)
-    y = np.empty((xs.shape[0], len(rows), len(columns), xs.shape[3]), x.dtype) if out is None else nhwc(out)
-    _max_pool(xs, rows, columns, y, None)
-    return nchw(y)
+def bind_max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> Callable[[], object]:
+    """max_pool into `out`, both NCHW in channels-last memory, as a function that costs hardly more than the arithmetic."""
+    kernel, work, xs, y = kernels_for(x.dtype).max_pool_f32, 16 * x.size, nhwc(x), nhwc(out)
+    return lambda: kernel(xs, rows, columns, y, None, threads_for(work))
 
 
 def max_pool_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +84,7 @@ def max_pool_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[n
     xs = nhwc(x)
     shape = (xs.shape[0], len(rows), len(columns), xs.shape[3])
     y, at = np.empty(shape, x.dtype), np.empty(shape, np.int32)
-    _max_pool(xs, rows, columns, y, at)
+    kernels_for(x.dtype).max_pool_f32(xs, rows, columns, y, at, threads_for(16 * x.size))
     return nchw(y), at
 
 
@@ -94,13 +96,19 @@ def max_pool_grad(dy: np.ndarray, at: np.ndarray, hw: tuple[int, int]) -> np.nda
     return nchw(dx)
 
 
-def avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray,
-             out: np.ndarray | None = None) -> np.ndarray:
-    """Sum of each window / divisor [OH][OW]; into `out`, of channels-last memory, where given."""
-    xs = nhwc(x)
-    y = np.empty((xs.shape[0], len(rows), len(columns), xs.shape[3]), x.dtype) if out is None else nhwc(out)
-    kernels_for(x.dtype).avg_pool_f32(xs, rows, columns, divisor.astype(x.dtype), y, threads_for(16 * x.size))
-    return nchw(y)
+def avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> np.ndarray:
+    """Sum of each window / divisor [OH][OW] (NCHW)."""
+    y = nchw(np.empty((len(x), len(rows), len(columns), x.shape[1]), x.dtype))
+    bind_avg_pool(x, rows, columns, divisor, y)()
+    return y
+
+
+def bind_avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray,
+                  out: np.ndarray) -> Callable[[], object]:
+    """avg_pool as bind_max_pool."""
+    kernel, work, xs, y = kernels_for(x.dtype).avg_pool_f32, 16 * x.size, nhwc(x), nhwc(out)
+    by = divisor.astype(x.dtype)
+    return lambda: kernel(xs, rows, columns, by, y, threads_for(work))
 
 
 def avg_pool_grad(dy: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray,

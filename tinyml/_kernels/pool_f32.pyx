@@ -8,10 +8,12 @@ from tinyml._kernels.simd cimport *
 include "span.pxi"
 
 
-cdef inline void largest(int V, const float* x, Py_ssize_t W, const Span* s, int n, float* y, int32_t* at) noexcept nogil:
-    """V vectors of channels, of whose last (the only one, where n < LANES) n are there; V is a constant at every call."""
-    cdef vecf best[2]
-    cdef vec index[2]
+cdef inline void largest(int V, bint keep, const float* x, Py_ssize_t W, const Span* s, int n, float* y,
+                         int32_t* at) noexcept nogil:
+    """V vectors of channels, of whose last (the only one, where n < LANES) n are there, and where `keep` the pixels they
+    came from; V and keep are constants at every call."""
+    cdef vecf best[4]
+    cdef vec index[4]
     cdef vecf value
     cdef vec wins
     cdef Py_ssize_t i, j
@@ -19,7 +21,8 @@ cdef inline void largest(int V, const float* x, Py_ssize_t W, const Span* s, int
     cdef int v
     for v in range(V):
         best[v] = vfload_n(x + here * s.column + v * LANES, n)
-        index[v] = vsplat(here)
+        if keep:
+            index[v] = vsplat(here)
     for i in range(s.y0, s.y1):
         for j in range(s.x0, s.x1):
             here = <int32_t>(i * W + j)
@@ -27,30 +30,33 @@ cdef inline void largest(int V, const float* x, Py_ssize_t W, const Span* s, int
                 value = vfload_n(x + here * s.column + v * LANES, n)
                 wins = vfwins(value, best[v])
                 best[v] = vfselect(wins, value, best[v])
-                index[v] = vselect(wins, vsplat(here), index[v])
+                if keep:
+                    index[v] = vselect(wins, vsplat(here), index[v])
     for v in range(V):
         vfstore_n(y + v * LANES, best[v], n)
-        if at != NULL:
+        if keep:
             vstore_n(at + v * LANES, index[v], n)
 
 
-cdef int max_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
-                 Py_ssize_t OW, float* y, int32_t* at) noexcept nogil:
-    """One row of outputs from the image x, with the pixels they came from unless `at` is NULL."""
+cdef inline int max_row(bint keep, const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows,
+                        const Py_ssize_t* columns, Py_ssize_t OW, float* y, int32_t* at) noexcept nogil:
+    """One row of outputs from the image x, and where `keep` the pixels they came from."""
     cdef Span s
     cdef Py_ssize_t o, c
     for o in range(OW):
         s = span(W, C, rows, columns + 2 * o)
         c = 0
-        while c + 2 * LANES <= C:
-            largest(2, x + c, W, &s, LANES, y + c, NULL if at == NULL else at + c)
+        while c + 4 * LANES <= C:
+            largest(4, keep, x + c, W, &s, LANES, y + c, at + c)
+            c += 4 * LANES
+        if c + 2 * LANES <= C:
+            largest(2, keep, x + c, W, &s, LANES, y + c, at + c)
             c += 2 * LANES
         while c < C:
-            largest(1, x + c, W, &s, <int>min(<Py_ssize_t>LANES, C - c), y + c, NULL if at == NULL else at + c)
+            largest(1, keep, x + c, W, &s, <int>min(<Py_ssize_t>LANES, C - c), y + c, at + c)
             c += LANES
         y += C
-        if at != NULL:
-            at += C
+        at += C if keep else 0
     return 0
 
 
@@ -64,8 +70,12 @@ def max_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, con
     if at is not None:
         index = &at[0, 0, 0, 0]
     for unit in prange(B * OH, nogil=True, num_threads=threads, schedule="static"):
-        max_row(&x[unit // OH, 0, 0, 0], x.shape[2], C, &rows[unit % OH, 0], &columns[0, 0], OW,
-                &y[unit // OH, unit % OH, 0, 0], NULL if index == NULL else index + unit * OW * C)
+        if index == NULL:
+            max_row(False, &x[unit // OH, 0, 0, 0], x.shape[2], C, &rows[unit % OH, 0], &columns[0, 0], OW,
+                    &y[unit // OH, unit % OH, 0, 0], NULL)
+        else:
+            max_row(True, &x[unit // OH, 0, 0, 0], x.shape[2], C, &rows[unit % OH, 0], &columns[0, 0], OW,
+                    &y[unit // OH, unit % OH, 0, 0], index + unit * OW * C)
 
 
 cdef int max_grad_image(const float* dy, const int32_t* at, Py_ssize_t outputs, Py_ssize_t pixels, Py_ssize_t C,
@@ -90,7 +100,7 @@ def max_pool_grad_f32(const float[:, :, :, ::1] dy, const int32_t[:, :, :, ::1] 
 
 cdef inline void mean(int V, const float* x, const Span* s, int n, const float* divisor, float* y) noexcept nogil:
     """As `largest`."""
-    cdef vecf sums[2]
+    cdef vecf sums[8]
     cdef Py_ssize_t i, j
     cdef int v
     for v in range(V):
@@ -111,6 +121,9 @@ cdef int mean_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* 
     for o in range(OW):
         s = span(W, C, rows, columns + 2 * o)
         c = 0
+        while c + 8 * LANES <= C:
+            mean(8, x + c, &s, LANES, divisor + o, y + c)
+            c += 8 * LANES
         while c + 2 * LANES <= C:
             mean(2, x + c, &s, LANES, divisor + o, y + c)
             c += 2 * LANES

@@ -36,12 +36,12 @@ def _clip(x: np.ndarray, out: np.ndarray, lo: float, hi: float) -> Callable[[], 
 
 def _max_pool(x: np.ndarray, out: np.ndarray, size: tuple, stride: tuple, padding: tuple) -> Callable[[], object]:
     rows, columns = map(spans, x.shape[2:], size, stride, padding)
-    return partial(floats.max_pool, x, rows, columns, out)
+    return floats.bind_max_pool(x, rows, columns, out)
 
 
 def _mean_of(windows: Callable) -> Writer:
     def write(x: np.ndarray, out: np.ndarray, **attrs: Any) -> Callable[[], object]:
-        return partial(floats.avg_pool, x, *windows(x.shape, **attrs), out)
+        return floats.bind_avg_pool(x, *windows(x.shape, **attrs), out)
 
     return write
 
