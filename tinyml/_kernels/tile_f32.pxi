@@ -16,16 +16,21 @@ cdef struct Finish:
     float lo, hi
 
 
-cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t step,
-                      Py_ssize_t K, const float* b, const Finish* finish, float* out, Py_ssize_t ldc) noexcept nogil:
+include "tile_rows.pxi"
+
+
+cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
+                      Py_ssize_t step, Py_ssize_t K, const float* b, const Finish* finish, float* out,
+                      Py_ssize_t ldc) noexcept nogil:
     """out[MR][NV*LANES] = finished sum over taps t and k of rows[i][offsets[t] + k*step] * b[t][k][NV*LANES].
 
-    MR and NV are constants at every call: the loops over them unroll and `acc` becomes registers.
+    MR, NV and PAIRED, whether in_pairs holds, are constants at every call: the loops over them unroll and `acc` becomes
+    registers.
     """
     cdef vecf acc[MAX_ROWS][WIDE]
     cdef vecf x
     cdef vecf y[WIDE]
-    cdef Py_ssize_t t, k, at
+    cdef Py_ssize_t t, k, at, pair = rows[1] - rows[0] if PAIRED else 0
     cdef int i, j
     for i in range(MR):
         for j in range(NV):
@@ -37,7 +42,7 @@ cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offse
                 y[j] = vfload(b + j * LANES)
                 vfetch(<const char*>(b + j * LANES) + AHEAD)
             for i in range(MR):
-                x = vfsplat(rows[i] + at)
+                x = vfsplat(rows[i - i % 2] + at + i % 2 * pair if PAIRED else rows[i] + at)
                 for j in range(NV):
                     acc[i][j] = vfma(acc[i][j], x, y[j])
             b += NV * LANES
@@ -62,30 +67,28 @@ cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const
     """The tile for a panel of `nv` vectors: of `mr` rows, as rows_of_tile gives them."""
     if nv == WIDE:
         if mr == ROWS:
-            tile(ROWS, WIDE, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(ROWS, WIDE, False, rows, offsets, taps, step, K, b, finish, out, ldc)
         elif mr == 1:
-            tile(1, WIDE, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(1, WIDE, False, rows, offsets, taps, step, K, b, finish, out, ldc)
         else:
-            tile(ROWS / 2, WIDE, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(ROWS / 2, WIDE, False, rows, offsets, taps, step, K, b, finish, out, ldc)
     elif nv == NARROW:
-        if mr == NARROW_ROWS:
-            tile(NARROW_ROWS, NARROW, rows, offsets, taps, step, K, b, finish, out, ldc)
+        if mr == NARROW_ROWS and in_pairs(rows, mr):
+            tile(NARROW_ROWS, NARROW, True, rows, offsets, taps, step, K, b, finish, out, ldc)
+        elif mr == NARROW_ROWS:
+            tile(NARROW_ROWS, NARROW, False, rows, offsets, taps, step, K, b, finish, out, ldc)
         elif mr == 1:
-            tile(1, NARROW, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(1, NARROW, False, rows, offsets, taps, step, K, b, finish, out, ldc)
         else:
-            tile(NARROW_ROWS / 2, NARROW, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(NARROW_ROWS / 2, NARROW, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+    elif mr == MAX_ROWS and in_pairs(rows, mr):
+        tile(MAX_ROWS, 1, True, rows, offsets, taps, step, K, b, finish, out, ldc)
     elif mr == MAX_ROWS:
-        tile(MAX_ROWS, 1, rows, offsets, taps, step, K, b, finish, out, ldc)
+        tile(MAX_ROWS, 1, False, rows, offsets, taps, step, K, b, finish, out, ldc)
     elif mr == 1:
-        tile(1, 1, rows, offsets, taps, step, K, b, finish, out, ldc)
+        tile(1, 1, False, rows, offsets, taps, step, K, b, finish, out, ldc)
     else:
-        tile(MAX_ROWS / 2, 1, rows, offsets, taps, step, K, b, finish, out, ldc)
-
-
-cdef inline Py_ssize_t rows_of_tile(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
-    """Rows of the next tile where `left` are left: a full tile, half of one, or 1."""
-    cdef Py_ssize_t full = tile_rows(nv)
-    return 1 if left == 1 else full if left > full // 2 else full // 2
+        tile(MAX_ROWS / 2, 1, False, rows, offsets, taps, step, K, b, finish, out, ldc)
 
 
 cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t step,

@@ -9,16 +9,20 @@ cdef enum:
     AHEAD = 1024
 
 
-cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t K4,
-                      const int8_t* b, const int32_t* bias, int32_t* out) noexcept nogil:
+include "tile_rows.pxi"
+
+
+cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
+                      Py_ssize_t K4, const int8_t* b, const int32_t* bias, int32_t* out) noexcept nogil:
     """out[MR][NV*LANES] = bias + sum over taps t, k of rows[i][offsets[t] + k] * b[t][k/4][NV*LANES][k%4], in registers.
 
-    MR and NV are constants at every call: the loops over them unroll and `acc` becomes registers.
+    MR, NV and PAIRED, whether in_pairs holds, are constants at every call: the loops over them unroll and `acc` becomes
+    registers.
     """
     cdef vec acc[MAX_ROWS][WIDE]
     cdef vec x
     cdef vec y[WIDE]
-    cdef Py_ssize_t t, k, at
+    cdef Py_ssize_t t, k, at, pair = rows[1] - rows[0] if PAIRED else 0
     cdef int i, j
     for i in range(MR):
         for j in range(NV):
@@ -30,7 +34,7 @@ cdef inline void tile(int MR, int NV, const row_t* rows, const Py_ssize_t* offse
                 y[j] = vload(b + 4 * j * LANES)
                 vfetch(b + 4 * j * LANES + AHEAD)
             for i in range(MR):
-                x = vsplat4(rows[i] + at)
+                x = vsplat4(rows[i - i % 2] + at + i % 2 * pair if PAIRED else rows[i] + at)
                 for j in range(NV):
                     acc[i][j] = vdot4(acc[i][j], x, y[j])
             b += 4 * NV * LANES
@@ -76,27 +80,25 @@ cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const
     """The tile for a panel of `nv` vectors: of `mr` rows, as rows_of_tile gives them."""
     if nv == WIDE:
         if mr == ROWS:
-            tile(ROWS, WIDE, rows, offsets, taps, K4, b, bias, out)
+            tile(ROWS, WIDE, False, rows, offsets, taps, K4, b, bias, out)
         elif mr == 1:
-            tile(1, WIDE, rows, offsets, taps, K4, b, bias, out)
+            tile(1, WIDE, False, rows, offsets, taps, K4, b, bias, out)
         else:
-            tile(ROWS / 2, WIDE, rows, offsets, taps, K4, b, bias, out)
+            tile(ROWS / 2, WIDE, False, rows, offsets, taps, K4, b, bias, out)
     elif nv == NARROW:
-        if mr == NARROW_ROWS:
-            tile(NARROW_ROWS, NARROW, rows, offsets, taps, K4, b, bias, out)
+        if mr == NARROW_ROWS and in_pairs(rows, mr):
+            tile(NARROW_ROWS, NARROW, True, rows, offsets, taps, K4, b, bias, out)
+        elif mr == NARROW_ROWS:
+            tile(NARROW_ROWS, NARROW, False, rows, offsets, taps, K4, b, bias, out)
         elif mr == 1:
-            tile(1, NARROW, rows, offsets, taps, K4, b, bias, out)
+            tile(1, NARROW, False, rows, offsets, taps, K4, b, bias, out)
         else:
-            tile(NARROW_ROWS / 2, NARROW, rows, offsets, taps, K4, b, bias, out)
+            tile(NARROW_ROWS / 2, NARROW, False, rows, offsets, taps, K4, b, bias, out)
+    elif mr == MAX_ROWS and in_pairs(rows, mr):
+        tile(MAX_ROWS, 1, True, rows, offsets, taps, K4, b, bias, out)
     elif mr == MAX_ROWS:
-        tile(MAX_ROWS, 1, rows, offsets, taps, K4, b, bias, out)
+        tile(MAX_ROWS, 1, False, rows, offsets, taps, K4, b, bias, out)
     elif mr == 1:
-        tile(1, 1, rows, offsets, taps, K4, b, bias, out)
+        tile(1, 1, False, rows, offsets, taps, K4, b, bias, out)
     else:
-        tile(MAX_ROWS / 2, 1, rows, offsets, taps, K4, b, bias, out)
-
-
-cdef inline Py_ssize_t rows_of_tile(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
-    """Rows of the next tile where `left` are left: a full tile, half of one, or 1."""
-    cdef Py_ssize_t full = tile_rows(nv)
-    return 1 if left == 1 else full if left > full // 2 else full // 2
+        tile(MAX_ROWS / 2, 1, False, rows, offsets, taps, K4, b, bias, out)
