@@ -53,6 +53,7 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
     if p.g.depthwise:
         depthwise_pixels(rows, count, p.g.offsets, p.g.taps, part0, part1, p.N, p.w, p.bias, p.lo, p.hi, y)
         return 0
+    finish.onto = False
     finish.clamped = p.lo > -INFINITY or p.hi < INFINITY
     finish.lo = p.lo
     finish.hi = p.hi
@@ -64,7 +65,7 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
             n = part * p.panel
             finish.bias = NULL if p.bias == NULL else p.bias + group * p.N + n
             column(rows, count, p.g.offsets, p.g.taps, 1, p.K // p.g.taps, p.w + (group * p.panels + part) * p.K * p.panel,
-                   p.panel // LANES, min(p.panel, p.N - n), finish, y + group * p.N + n, ldy)
+                   p.panel, p.panel // LANES, min(p.panel, p.N - n), finish, y + group * p.N + n, ldy)
     return 0
 
 

@@ -123,6 +123,22 @@ static inline void transpose4(const float *x, ptrdiff_t step, float factor, floa
                   SHUFFLE4(ba, dc, 0, 1, 4, 5), SHUFFLE4(ba, dc, 2, 3, 6, 7)};
   for (int j = 0; j < 4; j++) { y[j] *= factor; memcpy(out + j * width, &y[j], 16); }
 }
+/* out[j * width + i] = x[i * step + j] for i, j < LANES: each round lays the first and the second half of the rows together
+   lane by lane, as one shuffles cards, and after log2(LANES) rounds rows are columns */
+static inline void vtranspose(const float *x, ptrdiff_t step, float *out, ptrdiff_t width) {
+  vec low, high;
+  for (int i = 0; i < LANES; i++) { low[i] = i / 2 + i % 2 * LANES; high[i] = low[i] + LANES / 2; }
+  vecf rows[LANES], laid[LANES];
+  for (int i = 0; i < LANES; i++) memcpy(&rows[i], x + i * step, sizeof(vecf));
+  for (int round = 1; round < LANES; round *= 2) {
+    for (int i = 0; i < LANES / 2; i++) {
+      laid[2 * i] = __builtin_shuffle(rows[i], rows[i + LANES / 2], low);
+      laid[2 * i + 1] = __builtin_shuffle(rows[i], rows[i + LANES / 2], high);
+    }
+    for (int i = 0; i < LANES; i++) rows[i] = laid[i];
+  }
+  for (int j = 0; j < LANES; j++) memcpy(out + j * width, &rows[j], sizeof(vecf));
+}
 static inline vecf vfdiv(vecf a, vecf b) { return a / b; }
 static inline vec vadd(vec a, vec b) { return a + b; }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }

@@ -6,11 +6,12 @@ ctypedef const float* row_t
 cdef enum:
     # Weights stream from the second-level cache while a tile runs: asking for them 1 KB ahead made tiles of 6 x 4 vectors
     # 5% faster (512 bytes and 2 KB: less)
-    AHEAD = 1024
+    AHEAD = 1024 / sizeof(float)
 
 
 cdef struct Finish:
     # what happens to the sums of a panel before they are stored
+    bint onto                   # what is stored already is added
     const float* bias           # [columns of the panel], added; or NULL
     bint clamped                # to lo .. hi; a NaN stays one
     float lo, hi
@@ -20,9 +21,10 @@ include "tile_rows.pxi"
 
 
 cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                      Py_ssize_t step, Py_ssize_t K, const float* b, const Finish* finish, float* out,
+                      Py_ssize_t step, Py_ssize_t K, const float* b, Py_ssize_t ldb, const Finish* finish, float* out,
                       Py_ssize_t ldc) noexcept nogil:
-    """out[MR][NV*LANES] = finished sum over taps t and k of rows[i][offsets[t] + k*step] * b[t][k][NV*LANES].
+    """out[MR][NV*LANES] = finished sum over taps t and k of rows[i][offsets[t] + k*step] * b[t][k][NV*LANES], in whose
+    memory k and k + 1 are `ldb` apart.
 
     MR, NV and PAIRED, whether in_pairs holds, are constants at every call: the loops over them unroll and `acc` becomes
     registers.
@@ -31,6 +33,7 @@ cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_s
     cdef vecf x
     cdef vecf y[WIDE]
     cdef Py_ssize_t t, k, at, pair = rows[1] - rows[0] if PAIRED else 0
+    cdef const float* later = b + AHEAD / (NV * LANES) * ldb
     cdef int i, j
     for i in range(MR):
         for j in range(NV):
@@ -40,13 +43,18 @@ cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_s
         for k in range(K):
             for j in range(NV):
                 y[j] = vfload(b + j * LANES)
-                vfetch(<const char*>(b + j * LANES) + AHEAD)
+                vfetch(later + j * LANES)
             for i in range(MR):
                 x = vfsplat(rows[i - i % 2] + at + i % 2 * pair if PAIRED else rows[i] + at)
                 for j in range(NV):
                     acc[i][j] = vfma(acc[i][j], x, y[j])
-            b += NV * LANES
+            b += ldb
+            later += ldb
             at += step
+    if finish.onto:
+        for i in range(MR):
+            for j in range(NV):
+                acc[i][j] = vfadd(acc[i][j], vfload(out + i * ldc + j * LANES))
     if finish.bias != NULL:
         for j in range(NV):
             x = vfload(finish.bias + j * LANES)
@@ -62,38 +70,38 @@ cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_s
 
 
 cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                          Py_ssize_t step, Py_ssize_t K, const float* b, const Finish* finish, float* out,
-                          Py_ssize_t ldc) noexcept nogil:
+                          Py_ssize_t step, Py_ssize_t K, const float* b, Py_ssize_t ldb, const Finish* finish,
+                          float* out, Py_ssize_t ldc) noexcept nogil:
     """The tile for a panel of `nv` vectors: of `mr` rows, as rows_of_tile gives them."""
     if nv == WIDE:
         if mr == ROWS:
-            tile(ROWS, WIDE, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(ROWS, WIDE, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
         elif mr == 1:
-            tile(1, WIDE, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(1, WIDE, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
         else:
-            tile(ROWS / 2, WIDE, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(ROWS / 2, WIDE, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
     elif nv == NARROW:
         if mr == NARROW_ROWS and in_pairs(rows, mr):
-            tile(NARROW_ROWS, NARROW, True, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(NARROW_ROWS, NARROW, True, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
         elif mr == NARROW_ROWS:
-            tile(NARROW_ROWS, NARROW, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(NARROW_ROWS, NARROW, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
         elif mr == 1:
-            tile(1, NARROW, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(1, NARROW, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
         else:
-            tile(NARROW_ROWS / 2, NARROW, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+            tile(NARROW_ROWS / 2, NARROW, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
     elif mr == MAX_ROWS and in_pairs(rows, mr):
-        tile(MAX_ROWS, 1, True, rows, offsets, taps, step, K, b, finish, out, ldc)
+        tile(MAX_ROWS, 1, True, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
     elif mr == MAX_ROWS:
-        tile(MAX_ROWS, 1, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+        tile(MAX_ROWS, 1, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
     elif mr == 1:
-        tile(1, 1, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+        tile(1, 1, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
     else:
-        tile(MAX_ROWS / 2, 1, False, rows, offsets, taps, step, K, b, finish, out, ldc)
+        tile(MAX_ROWS / 2, 1, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
 
 
 cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t step,
-                 Py_ssize_t K, const float* b, Py_ssize_t nv, Py_ssize_t columns, Finish finish, float* out,
-                 Py_ssize_t ldc) noexcept nogil:
+                 Py_ssize_t K, const float* b, Py_ssize_t ldb, Py_ssize_t nv, Py_ssize_t columns, Finish finish,
+                 float* out, Py_ssize_t ldc) noexcept nogil:
     """All `count` rows by one panel, of which `columns` columns exist. `rows` may be read up to a tile past the last."""
     cdef vecf spare[ROWS * WIDE]        # a tile whose edges fall outside of `out`
     cdef float bias[MAX_PANEL]
@@ -105,9 +113,12 @@ cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets,
     while at < count:
         mr = rows_of_tile(nv, count - at)
         if columns == panel and mr <= count - at:
-            tile_any(mr, nv, rows + at, offsets, taps, step, K, b, &finish, out + at * ldc, ldc)
+            tile_any(mr, nv, rows + at, offsets, taps, step, K, b, ldb, &finish, out + at * ldc, ldc)
         else:
-            tile_any(mr, nv, rows + at, offsets, taps, step, K, b, &finish, <float*>spare, panel)
+            if finish.onto:
+                for i in range(min(mr, count - at)):
+                    memcpy(<float*>spare + i * panel, out + (at + i) * ldc, columns * sizeof(float))
+            tile_any(mr, nv, rows + at, offsets, taps, step, K, b, ldb, &finish, <float*>spare, panel)
             for i in range(min(mr, count - at)):
                 memcpy(out + (at + i) * ldc, <float*>spare + i * panel, columns * sizeof(float))
         at += mr
@@ -116,15 +127,23 @@ cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets,
 cdef inline void pack_panel(const float* b, Py_ssize_t row_stride, Py_ssize_t col_stride, Py_ssize_t K,
                             Py_ssize_t columns, Py_ssize_t panel, float* out) noexcept nogil:
     """out[K][panel] = b[k, 0:columns] by strides, zeros beyond `columns`."""
-    cdef Py_ssize_t k, j, k0
+    cdef Py_ssize_t k, j, k0, k1
     if columns < panel:
         memset(out, 0, K * panel * sizeof(float))
     if col_stride == 1:
         for k in range(K):
-            memcpy(out + k * panel, b + k * row_stride, columns * sizeof(float))
+            for j in range((columns + LANES - 1) // LANES):
+                vfstore(out + k * panel + j * LANES, vfload_n(b + k * row_stride + j * LANES, columns - j * LANES))
     else:
         # by blocks of rows that stay in the first-level cache while the columns write into them
         for k0 in range(0, K, 16):
-            for j in range(columns):
-                for k in range(k0, min(k0 + 16, K)):
+            k1 = min(k0 + 16, K)
+            j = 0
+            while row_stride == 1 and k1 - k0 == 16 and j + LANES <= columns:
+                for k in range(16 / LANES):
+                    vtranspose(b + k0 + k * LANES + j * col_stride, col_stride, out + (k0 + k * LANES) * panel + j, panel)
+                j += LANES
+            while j < columns:
+                for k in range(k0, k1):
                     out[k * panel + j] = b[k * row_stride + j * col_stride]
+                j += 1
