@@ -16,6 +16,7 @@ cdef enum:
     GROUP_BYTES = 1 << 19   # of A
     BLOCK = 48              # threads share rows in blocks of so many
     MOST = 20               # blocks of a group
+    GAP = 16                # values between copied rows, which else might all begin in the same set of the cache
 
 
 cdef struct Matrices:
@@ -32,18 +33,17 @@ cdef struct Matrices:
     Py_ssize_t depth, group     # part of K, blocks of a group
 
 
-cdef inline void copy_block(const float* a, Py_ssize_t row_stride, Py_ssize_t k_stride, Py_ssize_t rows, Py_ssize_t K,
-                            float* out) noexcept nogil:
-    """out[K][BLOCK] = rows of A by strides."""
-    cdef Py_ssize_t i, k
-    if row_stride == 1:
-        for k in range(K):
-            for i in range((rows + LANES - 1) // LANES):
-                vfstore(out + k * BLOCK + i * LANES, vfload_n(a + k * k_stride + i * LANES, rows - i * LANES))
-    else:
-        for k in range(K):
-            for i in range(rows):
-                out[k * BLOCK + i] = a[i * row_stride + k * k_stride]
+cdef inline void copy_rows(const float* a, Py_ssize_t row_stride, Py_ssize_t k_stride, Py_ssize_t rows, Py_ssize_t K,
+                           float* out, Py_ssize_t width) noexcept nogil:
+    """out[rows][width] = rows of A by strides, K of each."""
+    cdef Py_ssize_t whole = rows - rows % LANES if row_stride == 1 else 0, i, j, k = 0
+    while k < K:
+        for i in range(whole / LANES if k + LANES <= K else 0):
+            vtranspose(a + k * k_stride + i * LANES, k_stride, out + i * LANES * width + k, width)
+        for i in range(whole if k + LANES <= K else 0, rows):
+            for j in range(k, min(k + LANES, K)):
+                out[i * width + j] = a[i * row_stride + j * k_stride]
+        k += LANES
 
 
 cdef inline float* panel_of(const Matrices* q, Py_ssize_t s, Py_ssize_t part) noexcept nogil:
@@ -54,7 +54,7 @@ cdef inline float* panel_of(const Matrices* q, Py_ssize_t s, Py_ssize_t part) no
 cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* copy) noexcept nogil:
     """Rows first .. first+count of matrix s. `copy` has room for a part of them where they are not contiguous."""
     cdef row_t table[MOST * BLOCK + MAX_ROWS]
-    cdef Py_ssize_t k0 = 0, depth, part, n, i, ldb, step = 1, none = 0
+    cdef Py_ssize_t k0 = 0, depth, part, n, i, ldb, width = q.depth + GAP, none = 0
     cdef const float* a
     cdef const float* b
     cdef Finish finish
@@ -64,13 +64,9 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
         a = q.a + s * q.a0 + first * q.a1 + k0 * q.a2
         if copy != NULL:
             # a tile would read each value from a page of its own: (2048 x 1536)^T by 2048 x 384 ran at a third of the speed
-            step = BLOCK
-            i = 0
-            while i < count:
-                copy_block(a + i * q.a1, q.a1, q.a2, min(<Py_ssize_t>BLOCK, count - i), depth, copy + i * depth)
-                i += BLOCK
+            copy_rows(a, q.a1, q.a2, count, depth, copy, width)
             for i in range(count):
-                table[i] = copy + i // BLOCK * BLOCK * depth + i % BLOCK
+                table[i] = copy + i * width
         else:
             for i in range(count):
                 table[i] = a + i * q.a1
@@ -86,7 +82,7 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
             else:
                 b = panel_of(q, s, part) + k0 * q.panel
                 ldb = q.panel
-            column(table, count, &none, 1, step, depth, b, ldb, q.nv, min(q.panel, q.N - n), finish,
+            column(table, count, &none, 1, depth, b, ldb, q.nv, min(q.panel, q.N - n), finish,
                    q.c + (s * q.M + first) * q.N + n, q.N)
         k0 += depth
     return 0
@@ -136,7 +132,7 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     packs = q.panels - q.direct
     total = S * q.blocks
     runs = min(<Py_ssize_t>threads, total)
-    room = q.group * BLOCK * q.depth if q.a2 != 1 and q.K > 1 else 0
+    room = q.group * BLOCK * (q.depth + GAP) if q.a2 != 1 and q.K > 1 else 0
     q.packed = <float*>malloc((S * packs * q.K * q.panel + 1) * sizeof(float))
     copies = <float*>malloc((runs * room + 1) * sizeof(float))
     if q.packed == NULL or copies == NULL:

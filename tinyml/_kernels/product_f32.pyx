@@ -64,7 +64,7 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
         for part in range(part0, part1):
             n = part * p.panel
             finish.bias = NULL if p.bias == NULL else p.bias + group * p.N + n
-            column(rows, count, p.g.offsets, p.g.taps, 1, p.K // p.g.taps, p.w + (group * p.panels + part) * p.K * p.panel,
+            column(rows, count, p.g.offsets, p.g.taps, p.K // p.g.taps, p.w + (group * p.panels + part) * p.K * p.panel,
                    p.panel, p.panel // LANES, min(p.panel, p.N - n), finish, y + group * p.N + n, ldy)
     return 0
 

@@ -21,9 +21,9 @@ include "tile_rows.pxi"
 
 
 cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                      Py_ssize_t step, Py_ssize_t K, const float* b, Py_ssize_t ldb, const Finish* finish, float* out,
+                      Py_ssize_t K, const float* b, Py_ssize_t ldb, const Finish* finish, float* out,
                       Py_ssize_t ldc) noexcept nogil:
-    """out[MR][NV*LANES] = finished sum over taps t and k of rows[i][offsets[t] + k*step] * b[t][k][NV*LANES], in whose
+    """out[MR][NV*LANES] = finished sum over taps t and k of rows[i][offsets[t] + k] * b[t][k][NV*LANES], in whose
     memory k and k + 1 are `ldb` apart.
 
     MR, NV and PAIRED, whether in_pairs holds, are constants at every call: the loops over them unroll and `acc` becomes
@@ -50,7 +50,7 @@ cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_s
                     acc[i][j] = vfma(acc[i][j], x, y[j])
             b += ldb
             later += ldb
-            at += step
+            at += 1
     if finish.onto:
         for i in range(MR):
             for j in range(NV):
@@ -70,36 +70,36 @@ cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_s
 
 
 cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                          Py_ssize_t step, Py_ssize_t K, const float* b, Py_ssize_t ldb, const Finish* finish,
+                          Py_ssize_t K, const float* b, Py_ssize_t ldb, const Finish* finish,
                           float* out, Py_ssize_t ldc) noexcept nogil:
     """The tile for a panel of `nv` vectors: of `mr` rows, as rows_of_tile gives them."""
     if nv == WIDE:
         if mr == ROWS:
-            tile(ROWS, WIDE, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+            tile(ROWS, WIDE, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
         elif mr == 1:
-            tile(1, WIDE, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+            tile(1, WIDE, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
         else:
-            tile(ROWS / 2, WIDE, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+            tile(ROWS / 2, WIDE, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
     elif nv == NARROW:
         if mr == NARROW_ROWS and in_pairs(rows, mr):
-            tile(NARROW_ROWS, NARROW, True, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+            tile(NARROW_ROWS, NARROW, True, rows, offsets, taps, K, b, ldb, finish, out, ldc)
         elif mr == NARROW_ROWS:
-            tile(NARROW_ROWS, NARROW, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+            tile(NARROW_ROWS, NARROW, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
         elif mr == 1:
-            tile(1, NARROW, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+            tile(1, NARROW, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
         else:
-            tile(NARROW_ROWS / 2, NARROW, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+            tile(NARROW_ROWS / 2, NARROW, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
     elif mr == MAX_ROWS and in_pairs(rows, mr):
-        tile(MAX_ROWS, 1, True, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+        tile(MAX_ROWS, 1, True, rows, offsets, taps, K, b, ldb, finish, out, ldc)
     elif mr == MAX_ROWS:
-        tile(MAX_ROWS, 1, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+        tile(MAX_ROWS, 1, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
     elif mr == 1:
-        tile(1, 1, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+        tile(1, 1, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
     else:
-        tile(MAX_ROWS / 2, 1, False, rows, offsets, taps, step, K, b, ldb, finish, out, ldc)
+        tile(MAX_ROWS / 2, 1, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
 
 
-cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t step,
+cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps,
                  Py_ssize_t K, const float* b, Py_ssize_t ldb, Py_ssize_t nv, Py_ssize_t columns, Finish finish,
                  float* out, Py_ssize_t ldc) noexcept nogil:
     """All `count` rows by one panel, of which `columns` columns exist. `rows` may be read up to a tile past the last."""
@@ -113,12 +113,12 @@ cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets,
     while at < count:
         mr = rows_of_tile(nv, count - at)
         if columns == panel and mr <= count - at:
-            tile_any(mr, nv, rows + at, offsets, taps, step, K, b, ldb, &finish, out + at * ldc, ldc)
+            tile_any(mr, nv, rows + at, offsets, taps, K, b, ldb, &finish, out + at * ldc, ldc)
         else:
             if finish.onto:
                 for i in range(min(mr, count - at)):
                     memcpy(<float*>spare + i * panel, out + (at + i) * ldc, columns * sizeof(float))
-            tile_any(mr, nv, rows + at, offsets, taps, step, K, b, ldb, &finish, <float*>spare, panel)
+            tile_any(mr, nv, rows + at, offsets, taps, K, b, ldb, &finish, <float*>spare, panel)
             for i in range(min(mr, count - at)):
                 memcpy(out + (at + i) * ldc, <float*>spare + i * panel, columns * sizeof(float))
         at += mr
@@ -127,23 +127,27 @@ cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets,
 cdef inline void pack_panel(const float* b, Py_ssize_t row_stride, Py_ssize_t col_stride, Py_ssize_t K,
                             Py_ssize_t columns, Py_ssize_t panel, float* out) noexcept nogil:
     """out[K][panel] = b[k, 0:columns] by strides, zeros beyond `columns`."""
-    cdef Py_ssize_t k, j, k0, k1
+    cdef Py_ssize_t k, j, k0, j0
     if columns < panel:
         memset(out, 0, K * panel * sizeof(float))
     if col_stride == 1:
         for k in range(K):
             for j in range((columns + LANES - 1) // LANES):
                 vfstore(out + k * panel + j * LANES, vfload_n(b + k * row_stride + j * LANES, columns - j * LANES))
-    else:
-        # by blocks of rows that stay in the first-level cache while the columns write into them
-        for k0 in range(0, K, 16):
-            k1 = min(k0 + 16, K)
-            j = 0
-            while row_stride == 1 and k1 - k0 == 16 and j + LANES <= columns:
-                for k in range(16 / LANES):
-                    vtranspose(b + k0 + k * LANES + j * col_stride, col_stride, out + (k0 + k * LANES) * panel + j, panel)
-                j += LANES
-            while j < columns:
-                for k in range(k0, k1):
-                    out[k * panel + j] = b[k * row_stride + j * col_stride]
-                j += 1
+        return
+    j0 = 0
+    if row_stride == 1:
+        while j0 + LANES <= columns:
+            k0 = 0
+            while k0 + LANES <= K:
+                vtranspose(b + k0 + j0 * col_stride, col_stride, out + k0 * panel + j0, panel)
+                k0 += LANES
+            for k in range(k0, K):
+                for j in range(j0, j0 + LANES):
+                    out[k * panel + j] = b[k + j * col_stride]
+            j0 += LANES
+    # by blocks of rows that stay in the first-level cache while the columns write into them
+    for k0 in range(0, K, 16):
+        for j in range(j0, columns):
+            for k in range(k0, min(k0 + 16, K)):
+                out[k * panel + j] = b[k * row_stride + j * col_stride]
