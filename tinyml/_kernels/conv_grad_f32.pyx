@@ -1,5 +1,5 @@
 # Gradient of a convolution to its weight, over NHWC memory: dw = sum over pixels of (what a tap reads) times dy, tiles of dw
-# in registers. Each element is one chain of sums in the order of pixels, so results do not depend on threads or blocks.
+# in registers for some pixels at a time, in their order: results do not depend on threads.
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -17,55 +17,64 @@ cdef enum:
 
 
 cdef inline void grad_tile(int MR, int NV, const row_t* rows, Py_ssize_t at, Py_ssize_t pixels, const float* dy,
-                           Py_ssize_t ldy, Py_ssize_t columns, float* dw, Py_ssize_t ldw) noexcept nogil:
-    """dw[i][columns] += sum over pixels p of rows[p][at + i] * dy[p][columns], i < MR; MR, NV constants at every call."""
+                           Py_ssize_t ldy, float* dw, Py_ssize_t ldw) noexcept nogil:
+    """dw[i][NV*LANES] += sum over pixels p of rows[p][at + i] * dy[p][NV*LANES], i < MR; MR, NV constants at every call."""
     cdef vecf acc[MAX_ROWS][WIDE]
     cdef vecf d[WIDE]
     cdef vecf x
+    cdef const float* row
     cdef Py_ssize_t p
-    cdef int i, j, n
+    cdef int i, j
     for i in range(MR):
         for j in range(NV):
-            n = <int>columns - j * LANES
-            acc[i][j] = vfload_n(dw + i * ldw + j * LANES, n) if n > 0 else vfzero()
+            acc[i][j] = vfzero()
     for p in range(pixels):
+        row = vpointer(rows[p] + at)
         for j in range(NV):
             d[j] = vfload(dy + j * LANES)
         for i in range(MR):
-            x = vfsplat(rows[p] + at + i)
+            x = vfsplat(row + i)
             for j in range(NV):
                 acc[i][j] = vfma(acc[i][j], x, d[j])
         dy += ldy
     for i in range(MR):
         for j in range(NV):
-            n = <int>columns - j * LANES
-            if n > 0:
-                vfstore_n(dw + i * ldw + j * LANES, acc[i][j], n)
+            vfstore(dw + i * ldw + j * LANES, vfadd(acc[i][j], vfload(dw + i * ldw + j * LANES)))
+
+
+cdef inline Py_ssize_t grad_rows(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
+    """Rows of the next tile where `left` are left: a full tile, 9 or 3 (a window of 3 by 3 or 1 over images), or 1."""
+    cdef Py_ssize_t full = tile_rows(nv)
+    return full if left >= full else 9 if left >= 9 and nv < WIDE else 3 if left >= 3 else 1
 
 
 cdef inline void grad_tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, Py_ssize_t at, Py_ssize_t pixels,
-                               const float* dy, Py_ssize_t ldy, Py_ssize_t columns, float* dw, Py_ssize_t ldw) noexcept nogil:
-    """grad_tile of a full tile for `nv` vectors, of 3 rows (the channels of an image) or of 1."""
+                               const float* dy, Py_ssize_t ldy, float* dw, Py_ssize_t ldw) noexcept nogil:
+    """grad_tile of as many rows as grad_rows gives for `nv` vectors."""
     if nv == WIDE:
         if mr == ROWS:
-            grad_tile(ROWS, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+            grad_tile(ROWS, WIDE, rows, at, pixels, dy, ldy, dw, ldw)
         elif mr == 3:
-            grad_tile(3, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+            grad_tile(3, WIDE, rows, at, pixels, dy, ldy, dw, ldw)
         else:
-            grad_tile(1, WIDE, rows, at, pixels, dy, ldy, columns, dw, ldw)
+            grad_tile(1, WIDE, rows, at, pixels, dy, ldy, dw, ldw)
     elif nv == NARROW:
         if mr == NARROW_ROWS:
-            grad_tile(NARROW_ROWS, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+            grad_tile(NARROW_ROWS, NARROW, rows, at, pixels, dy, ldy, dw, ldw)
+        elif mr == 9:
+            grad_tile(9, NARROW, rows, at, pixels, dy, ldy, dw, ldw)
         elif mr == 3:
-            grad_tile(3, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+            grad_tile(3, NARROW, rows, at, pixels, dy, ldy, dw, ldw)
         else:
-            grad_tile(1, NARROW, rows, at, pixels, dy, ldy, columns, dw, ldw)
+            grad_tile(1, NARROW, rows, at, pixels, dy, ldy, dw, ldw)
     elif mr == MAX_ROWS:
-        grad_tile(MAX_ROWS, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        grad_tile(MAX_ROWS, 1, rows, at, pixels, dy, ldy, dw, ldw)
+    elif mr == 9:
+        grad_tile(9, 1, rows, at, pixels, dy, ldy, dw, ldw)
     elif mr == 3:
-        grad_tile(3, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        grad_tile(3, 1, rows, at, pixels, dy, ldy, dw, ldw)
     else:
-        grad_tile(1, 1, rows, at, pixels, dy, ldy, columns, dw, ldw)
+        grad_tile(1, 1, rows, at, pixels, dy, ldy, dw, ldw)
 
 
 cdef struct Grad:
@@ -81,9 +90,11 @@ cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t cou
               Py_ssize_t index) noexcept nogil:
     """One block of K of one tap, group and panel of N: adds the pixels first .. first+count. `tail` has the gradients of
     the last panel, zeros behind N."""
-    cdef Py_ssize_t full = tile_rows(q.nv), block = index % q.blocks, tap, group, part, n, at, p, k, k1, ldy, offset
-    cdef Py_ssize_t columns, step, size = CHUNK, pixels
+    cdef Py_ssize_t full = tile_rows(q.nv), block = index % q.blocks, tap, group, part, n, at, i, k, k1, ldy, offset
+    cdef Py_ssize_t columns, step, pixels
+    cdef float edge[ROWS * MAX_PANEL]       # a tile of which not all columns exist
     cdef const float* d
+    cdef float* dw
     index //= q.blocks
     part = index % q.panels
     index //= q.panels
@@ -92,9 +103,9 @@ cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t cou
     n = part * q.panel
     columns = min(q.panel, q.N - n)
     offset = q.g.offsets[tap] + group * q.K
-    for p in range((count + size - 1) // size):
-        at = p * size
-        pixels = min(size, count - at)
+    at = 0
+    while at < count:
+        pixels = min(<Py_ssize_t>CHUNK, count - at)
         if columns == q.panel:
             d = q.dy + (first + at) * q.G * q.N + group * q.N + n
             ldy = q.G * q.N
@@ -104,10 +115,18 @@ cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t cou
         k = block * TILES * full
         k1 = min(k + TILES * full, q.K)
         while k < k1:
-            step = full if k1 - k >= full else 3 if k1 - k >= 3 else 1
-            grad_tile_any(step, q.nv, rows + at, offset + k, pixels, d, ldy, columns,
-                          q.dw + ((group * q.g.taps + tap) * q.K + k) * q.N + n, q.N)
+            step = grad_rows(q.nv, k1 - k)
+            dw = q.dw + ((group * q.g.taps + tap) * q.K + k) * q.N + n
+            if columns == q.panel:
+                grad_tile_any(step, q.nv, rows + at, offset + k, pixels, d, ldy, dw, q.N)
+            else:
+                for i in range(step):
+                    memcpy(edge + i * q.panel, dw + i * q.N, columns * sizeof(float))
+                grad_tile_any(step, q.nv, rows + at, offset + k, pixels, d, ldy, edge, q.panel)
+                for i in range(step):
+                    memcpy(dw + i * q.N, edge + i * q.panel, columns * sizeof(float))
             k += step
+        at += CHUNK
     return 0
 
 

@@ -1,8 +1,8 @@
 # Batched float product C[s] = A[s] @ B[s] + bias over matrices of any strides, so that no transposed copy is needed.
 #
 # A group of rows of A passes by all panels of B, DEPTH of K at a time: what is read again and again, the group's part of A
-# and one panel's part of B, stays in the second-level cache. B is read where it is if its rows are contiguous, but for columns that fill no
-# panel, and else packed.
+# and one panel's part of B, stays in the second-level cache. B is read where it is if its rows are contiguous, but for
+# columns that fill no panel, and else packed.
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset

@@ -88,6 +88,8 @@ static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }
 static inline vec vsplat(int32_t x) { return (vec){0} + x; }
 static inline void vfetch(const void *p) { __builtin_prefetch(p); }    /* into the caches; p may be anywhere */
+/* p, of which the compiler knows nothing: of p = q + at it would keep at, at + 1, at + 2, ... in a register each */
+static inline const float *vpointer(const float *p) { __asm__("" : "+r"(p)); return p; }
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
 static inline void vfstore(void *p, vecf v) { memcpy(p, &v, sizeof v); }

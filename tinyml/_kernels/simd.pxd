@@ -20,6 +20,7 @@ cdef extern from "simd.h" nogil:
     Py_ssize_t tile_rows(Py_ssize_t) noexcept
     vec vload(const void*) noexcept
     void vstore(void*, vec) noexcept
+    const float* vpointer(const float*) noexcept
     void vfetch(const void*) noexcept
     vec vzero() noexcept
     vec vsplat(int32_t) noexcept
