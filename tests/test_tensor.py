@@ -32,7 +32,7 @@ def test_a_chain_of_100000_ops():
     """Neither backward nor freeing the tape recurses."""
     x = Tensor([1.0, 2.0], requires_grad=True)
     y = first = x * 1
-    inside = weakref.ref(first)
+    inside = weakref.ref(first.node.context)
     del first
     for _ in range(100_000):
         y = y + x

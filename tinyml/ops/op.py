@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import tensor
+from .._kernels.elementwise import elementwise
 from ..errors import DtypeError, ShapeError
 from ..tape import Context
 from ..tensor import Tensor
@@ -163,7 +164,7 @@ class Op:
 def broadcasting(name: str, function: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """function(a, b), naming the op and both shapes where they do not broadcast."""
     try:
-        return function(a, b)
+        return elementwise(function, a, b)
     except ValueError:
         raise ShapeError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast") from None
 
