@@ -73,12 +73,14 @@ def extensions() -> list[Extension]:
     shared = generated / "_shared.c"
     subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={shared}"], check=True)
 
-    def extension(name: str, source: Path, flags: list[str]) -> Extension:
+    def extension(name: str, source: Path, flags: list[str], openmp: list[str] = openmp) -> Extension:
         return Extension(name, [str(source)], include_dirs=[str(KERNELS)], extra_compile_args=FLAGS + openmp + flags,
                          extra_link_args=openmp, depends=HEADERS)
 
     found = [extension(SHARED, shared, [])]
-    found += [extension(f"tinyml._kernels.{name}", generated / KERNELS / f"{name}.c", []) for name in ONCE]
+    # memory is imported before dispatch has said how OpenMP's threads are to wait: it must not load it
+    found += [extension(f"tinyml._kernels.{name}", generated / KERNELS / f"{name}.c", [], [] if name == "memory" else openmp)
+              for name in ONCE]
     for isa in table["isas_for"](platform.machine()):
         flags = table["ISAS"][isa]["flags"]
         if not builds("int main(void) { return 0; }\n", flags):
