@@ -79,8 +79,8 @@ def extensions() -> list[Extension]:
 
     found = [extension(SHARED, shared, [])]
     # memory is imported before dispatch has said how OpenMP's threads are to wait: it must not load it
-    found += [extension(f"tinyml._kernels.{name}", generated / KERNELS / f"{name}.c", [], [] if name == "memory" else openmp)
-              for name in ONCE]
+    found += [extension(f"tinyml._kernels.{name}", generated / KERNELS / f"{name}.c", [],
+                        [] if name == "memory" else openmp) for name in ONCE]
     for isa in table["isas_for"](platform.machine()):
         flags = table["ISAS"][isa]["flags"]
         if not builds("int main(void) { return 0; }\n", flags):

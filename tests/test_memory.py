@@ -211,7 +211,8 @@ def test_a_training_step_touches_no_fresh_memory():
     for model, x, classes in (
             (models.CifarCNN(width=16), rng.standard_normal((32, 3, 32, 32), np.float32), 10),
             (models.TinyGPT(65, 64, 2, 4, 128), rng.integers(0, 65, (16, 64)), 65)):
-        y, optimizer = rng.integers(0, classes, x.shape[: x.ndim if x.ndim == 2 else 1]), optim.SGD(model.parameters(), 1e-3)
+        y = rng.integers(0, classes, x.shape if x.ndim == 2 else len(x))
+        optimizer = optim.SGD(model.parameters(), 1e-3)
 
         def step(model=model, x=x, y=y, optimizer=optimizer):
             optimizer.zero_grad()
@@ -233,7 +234,8 @@ def test_results_do_not_depend_on_whose_memory_they_are_in(monkeypatch: pytest.M
         optimizer = optim.SGD(model.parameters(), 1e-2, momentum=0.9)
         for _ in range(2):
             optimizer.zero_grad()
-            nn.functional.cross_entropy(model(rng.standard_normal((16, 3, 32, 32), np.float32)), np.arange(16) % 10).backward()
+            logits = model(rng.standard_normal((16, 3, 32, 32), np.float32))
+            nn.functional.cross_entropy(logits, np.arange(16) % 10).backward()
             optimizer.step()
         return [*model.state_dict().values(), *(p.grad.numpy() for p in model.parameters())]
 

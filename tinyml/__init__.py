@@ -11,5 +11,6 @@ from .tensor import Tensor
 from .trainer import Trainer
 
 __version__ = "0.1.0"
-__all__ = ["Tensor", "Trainer", "config", "data", "empty_cache", "errors", "get_num_threads", "graph", "io", "load", "manual_seed",
-           "models", "nn", "no_grad", "optim", "precision", "save", "set_num_threads", "show_config", "testing", "trace"]
+__all__ = ["Tensor", "Trainer", "config", "data", "empty_cache", "errors", "get_num_threads", "graph", "io", "load",
+           "manual_seed", "models", "nn", "no_grad", "optim", "precision", "save", "set_num_threads", "show_config",
+           "testing", "trace"]

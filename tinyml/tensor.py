@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ._kernels import memory
 from .errors import DtypeError, GradError, ShapeError
 from .quantized import Quantized, dequantize_codes, quantize_array
-from ._kernels import memory
 from .tape import MARK, MARKED, Context, Node, Record, run_backward, state
 
 OPS: dict[str, type] = {}       # name -> op class, filled by ops/
@@ -19,6 +19,7 @@ FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64))
 INTEGERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint8, np.bool_))
 INT8 = np.dtype(np.int8)
 _F16, _F32, _F64 = FLOATS
+_new = object.__new__
 _NAMES = {str(d): d for d in (*FLOATS, *INTEGERS, INT8)}
 
 
@@ -27,7 +28,7 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if dtype is not None and isinstance(value, (int, float)):
-        return Tensor(np.asarray(value, dtype))
+        return Tensor._of(np.asarray(value, dtype))
     return Tensor(value)
 
 
@@ -61,7 +62,7 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
         if any(t is not None and t.quantized is not None for t in inputs):
             return _quantized(op, inputs, attrs, grad)
         arrays, half = _converted(op, arrays)
-    context = Context(needs if grad is True else [False] * len(needs))
+    context = Context(needs if grad is True or not noted else [False] * len(needs))
     if state.profiler is None:
         result = op.forward(context, *arrays, **attrs)
     else:
@@ -177,10 +178,10 @@ class Tensor:
         if requires_grad:
             self.requires_grad_()
 
-    @classmethod
-    def _of(cls, array: np.ndarray) -> Tensor:
+    @staticmethod
+    def _of(array: np.ndarray) -> Tensor:
         """Wrap an op's result without the checks of the constructor."""
-        t = cls.__new__(Tensor)
+        t = _new(Tensor)
         t.data = array if isinstance(array, np.ndarray) else np.asarray(array)     # NumPy makes scalars of 0-d results
         t.grad = t.node = t.quantized = None
         t.requires_grad = False
@@ -308,16 +309,18 @@ class Tensor:
         if not self.requires_grad:
             raise GradError("backward: this Tensor does not depend on anything with requires_grad=True "
                             "(or was computed within no_grad())")
+        run_backward(self, self._cotangent(grad), retain_graph)     # no name here keeps it alive
+
+    def _cotangent(self, grad: Any) -> np.ndarray:
         if grad is None:
             if self.size != 1:
                 raise GradError(f"backward: a Tensor of shape {self.shape} needs a cotangent, backward(grad); "
                                 "only a single element has the default 1")
-            seed = np.ones(self.shape, self.dtype)
-        else:
-            seed = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
-            if seed.shape != self.shape:
-                raise ShapeError(f"backward: expected a cotangent of shape {self.shape}, got {seed.shape}")
-        run_backward(self, seed, retain_graph)
+            return np.ones(self.shape, self.dtype)
+        seed = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
+        if seed.shape != self.shape:
+            raise ShapeError(f"backward: expected a cotangent of shape {self.shape}, got {seed.shape}")
+        return seed
 
     # -- precision ----------------------------------------------------------------------------------------------------
     def to(self, dtype: Any) -> Tensor:
@@ -480,7 +483,7 @@ def dimension(name: str, axis: int, ndim: int) -> int:
 
 def plain_shape(shape: tuple) -> tuple[int, ...]:
     """(2, 3) from reshape(2, 3) as from reshape((2, 3))."""
-    return tuple(int(n) for n in (shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
+    return tuple(map(int, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
 
 
 def plain_index(index: Any) -> tuple:

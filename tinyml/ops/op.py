@@ -176,6 +176,8 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 def check_axis(name: str, axis: Any, ndim: int) -> None:
     """Raise ShapeError unless `axis` (None, an int or a tuple) fits `ndim` dimensions, each named once."""
-    axes = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if axis is None:
+        return
+    axes = axis if isinstance(axis, tuple) else (axis,)
     if any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) != len(axes):
         raise ShapeError(f"{name}: axis {axis} does not fit a Tensor of {ndim} dimensions")
