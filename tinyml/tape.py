@@ -95,10 +95,10 @@ class Node:
 
 
 class _Marked:
-    name = "an op whose gradients a checkpoint computes later"
+    name = "checkpoint"
 
 
-MARKED = Node(_Marked, None, None, np.empty(0))
+MARKED = Node(_Marked, None, None, np.empty(0))     # of results under MARK
 
 
 class Continued:
@@ -135,6 +135,9 @@ def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
     del grad
     while heap:
         node = heapq.heappop(heap)
+        if node is MARKED:
+            raise GradError("backward: a Tensor from inside a checkpoint has no tape; return it from the function that is "
+                            "checkpointed")
         if node.context is None:
             raise GradError(f"backward: the tape below {node.op.name} was already used and released; "
                             "call backward(retain_graph=True) the first time to use it again")
