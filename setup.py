@@ -34,6 +34,7 @@ FLAGS = ["-O3", "-ffp-contract=off", "-fwrapv", "-fno-math-errno", "-fno-trappin
 if not DEBUG:
     FLAGS.append("-g0")     # two thirds of the time to compile, a fifth of the size
 SHARED = "tinyml._kernels._shared"      # Cython's memoryview code, compiled once for all kernels
+ONCE = ["cpu", "memory"]                # what is no kernel: compiled for any CPU
 
 
 COMPILER = os.environ.get("CC", "cc")
@@ -66,17 +67,20 @@ def extensions() -> list[Extension]:
     generated = Path("build/generated")
     generated.mkdir(parents=True, exist_ok=True)
     options = {"include_path": [str(KERNELS)], "compiler_directives": DIRECTIVES, "build_dir": str(generated)}
-    names = [*table["KERNELS"], "cpu"]
+    names = [*table["KERNELS"], *ONCE]
     cythonize([Extension(f"tinyml._kernels.{name}", [str(KERNELS / f"{name}.pyx")]) for name in names],
               shared_utility_qualified_name=SHARED, **options)
     shared = generated / "_shared.c"
     subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={shared}"], check=True)
 
-    def extension(name: str, source: Path, flags: list[str]) -> Extension:
+    def extension(name: str, source: Path, flags: list[str], openmp: list[str] = openmp) -> Extension:
         return Extension(name, [str(source)], include_dirs=[str(KERNELS)], extra_compile_args=FLAGS + openmp + flags,
                          extra_link_args=openmp, depends=HEADERS)
 
-    found = [extension(SHARED, shared, []), extension("tinyml._kernels.cpu", generated / KERNELS / "cpu.c", [])]
+    found = [extension(SHARED, shared, [])]
+    # memory is imported before dispatch has said how OpenMP's threads are to wait: it must not load it
+    found += [extension(f"tinyml._kernels.{name}", generated / KERNELS / f"{name}.c", [],
+                        [] if name == "memory" else openmp) for name in ONCE]
     for isa in table["isas_for"](platform.machine()):
         flags = table["ISAS"][isa]["flags"]
         if not builds("int main(void) { return 0; }\n", flags):

@@ -15,21 +15,29 @@ from typing import Any
 
 import numpy as np
 
+from ._kernels import memory
+from ._kernels.elementwise import elementwise
 from .errors import GradError
 
 
 class _State(threading.local):
-    """What differs between Python threads: whether gradients are noted, who listens, which layers are running."""
+    """What differs between Python threads: whether gradients are noted, who listens, which layers are running.
 
-    grad = True
-    recorder: list | None = None
+    grad: True, False, or MARK: results then say that they depend on a gradient, and nothing is kept for it.
+    """
+
+    grad: Any = True
+    recorder: Any = None
+    profiler: Any = None
 
     def __init__(self):
         self.modules: list[Any] = []
 
 
 state = _State()
-_numbers = itertools.count()
+MARK = "mark"
+_number = itertools.count().__next__
+_F16, _F32 = np.dtype(np.float16), np.dtype(np.float32)
 
 
 @contextmanager
@@ -69,17 +77,35 @@ class Context:
 
 
 class Node:
-    """One op result on the tape; its gradient is computed in `dtype`, as its forward was (float32 for float16)."""
+    """One op result on the tape: its shape, and the dtype its gradient is computed in, float32 for float16.
 
-    __slots__ = ("context", "dtype", "inputs", "module", "number", "op")
+    An edge is where the gradient to an operand goes: a node, a leaf Tensor, or None. Operands themselves are not kept: what
+    no op saves dies in the forward pass.
+    """
 
-    def __init__(self, op, context, inputs, module, dtype):
-        self.op, self.context, self.inputs, self.module = op, context, inputs, module
-        self.dtype = np.dtype(np.float32) if dtype == np.float16 else dtype
-        self.number = next(_numbers)
+    __slots__ = ("context", "dtype", "edges", "number", "op", "shape")
+
+    def __init__(self, op, context, edges, array: np.ndarray):
+        self.op, self.context, self.edges, self.shape = op, context, edges, array.shape
+        self.dtype = _F32 if array.dtype is _F16 else array.dtype
+        self.number = _number()
 
     def __lt__(self, other: Node) -> bool:
         return self.number > other.number       # heapq gives the latest node first
+
+
+class _Marked:
+    name = "checkpoint"
+
+
+MARKED = Node(_Marked, None, None, np.empty(0))     # of results under MARK
+
+
+class Continued:
+    """What a backward may return in place of gradients: edges and the gradients to send along them."""
+
+    def __init__(self, edges: list, grads: list[np.ndarray]):
+        self.edges, self.grads = edges, grads
 
 
 def unbroadcast(grad: np.ndarray, shape: tuple[int, ...], name: str = "unbroadcast") -> np.ndarray:
@@ -99,33 +125,68 @@ def unbroadcast(grad: np.ndarray, shape: tuple[int, ...], name: str = "unbroadca
 
 
 def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
-    """Propagate `grad` from `root` to the leaves; each node is released as soon as it is done."""
-    if root.node is None:
-        root._accumulate(grad)
-        return
-    pending: dict[Node, np.ndarray] = {root.node: grad}
-    heap = [root.node]
+    """Propagate `grad` from `root` to the leaves.
+
+    What a node saved is released as soon as its backward ran, each gradient as soon as it was used.
+    """
+    pending: dict[Node, np.ndarray] = {}
+    heap: list[Node] = []
+    _send(root.node or root, [grad], 0, pending, heap)
+    del grad
     while heap:
         node = heapq.heappop(heap)
-        g = pending.pop(node)
+        if node is MARKED:
+            raise GradError("backward: a Tensor from inside a checkpoint has no tape; return it from the function that is "
+                            "checkpointed")
         if node.context is None:
             raise GradError(f"backward: the tape below {node.op.name} was already used and released; "
                             "call backward(retain_graph=True) the first time to use it again")
-        grads = node.op.backward(node.context, g.astype(node.dtype, copy=False))
-        if not isinstance(grads, tuple) or len(grads) != len(node.inputs):
-            got = f"a tuple of {len(grads)}" if isinstance(grads, tuple) else f"a {type(grads).__name__}"
-            raise GradError(f"{node.op.name}: backward returned {got}, expected a tuple of {len(node.inputs)} gradients, "
-                            "one an operand, None where there is none")
-        for tensor, d in zip(node.inputs, grads):
-            if d is None or tensor is None or not tensor.requires_grad:
-                continue
-            d = unbroadcast(d, tensor.data.shape, node.op.name)
-            if tensor.node is None:
-                tensor._accumulate(d)
-            elif tensor.node in pending:
-                pending[tensor.node] = pending[tensor.node] + d
-            else:
-                pending[tensor.node] = d
-                heapq.heappush(heap, tensor.node)
+        found = _backward(node, pending)
+        edges = node.edges
         if not retain_graph:
-            node.context = node.inputs = None
+            node.context = node.edges = None
+        if type(found) is Continued:
+            edges, found = found.edges, found.grads
+        elif not isinstance(found, tuple) or len(found) != len(edges):
+            got = f"a tuple of {len(found)}" if isinstance(found, tuple) else f"a {type(found).__name__}"
+            raise GradError(f"{node.op.name}: backward returned {got}, expected a tuple of {len(edges)} gradients, "
+                            "one an operand, None where there is none")
+        grads = list(found)
+        del found       # a tuple that the op keeps shows in the count of references to what is in it
+        for i, edge in enumerate(edges):
+            if edge is None or grads[i] is None:
+                continue
+            if grads[i].shape != edge.shape:
+                grads[i] = unbroadcast(grads[i], edge.shape, node.op.name)
+            _send(edge, grads, i, pending, heap)
+            grads[i] = None
+
+
+def _backward(node: Node, pending: dict[Node, np.ndarray]) -> Any:
+    """What the op's backward returns for the gradient that is complete; nothing here refers to that afterwards."""
+    grad = pending.pop(node)
+    if grad.dtype is not node.dtype:
+        grad = grad.astype(node.dtype, copy=False)
+    if state.profiler is not None:
+        return state.profiler.backward(node, grad)
+    return node.op.backward(node.context, grad)
+
+
+def _send(edge: Any, grads: list[np.ndarray], i: int, pending: dict[Node, np.ndarray], heap: list[Node]) -> None:
+    """Add grads[i] to what has come along `edge`, in place where nothing else sees the memory of one of the two."""
+    if type(edge) is not Node:
+        if edge.requires_grad:
+            edge._accumulate(grads, i)
+    elif edge not in pending:
+        pending[edge] = grads[i]
+        heapq.heappush(heap, edge)
+    else:
+        pending[edge] = _sum(pending, edge, grads, i)
+
+
+def _sum(pending: dict[Node, np.ndarray], edge: Node, grads: list[np.ndarray], i: int) -> np.ndarray:
+    if pending[edge].dtype is grads[i].dtype:
+        for holder, key in ((pending, edge), (grads, i)):
+            if memory.sole(holder, key):
+                return np.add(pending[edge], grads[i], out=holder[key])
+    return elementwise(np.add, pending[edge], grads[i])

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ._kernels import memory
 from .errors import DtypeError, GradError, ShapeError
 from .quantized import Quantized, dequantize_codes, quantize_array
-from .tape import Context, Node, Record, run_backward, state
+from .tape import MARK, MARKED, Context, Node, Record, run_backward, state
 
 OPS: dict[str, type] = {}       # name -> op class, filled by ops/
 
@@ -18,6 +19,7 @@ FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64))
 INTEGERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint8, np.bool_))
 INT8 = np.dtype(np.int8)
 _F16, _F32, _F64 = FLOATS
+_new = object.__new__
 _NAMES = {str(d): d for d in (*FLOATS, *INTEGERS, INT8)}
 
 
@@ -26,7 +28,7 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if dtype is not None and isinstance(value, (int, float)):
-        return Tensor(np.asarray(value, dtype))
+        return Tensor._of(np.asarray(value, dtype))
     return Tensor(value)
 
 
@@ -41,40 +43,76 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
     Raises:
         DtypeError, ShapeError: from the op, naming it; GradError: a gradient through int8 is asked for.
     """
-    like = next((i.data.dtype for i in inputs if isinstance(i, Tensor) and i.data.dtype in FLOATS), _F32)
-    tensors = tuple(None if i is None else as_tensor(i, like) for i in inputs)
-    needs = tuple(t is not None and t.requires_grad for t in tensors)
-    noted = state.grad and any(needs)
-    quantized = any(t is not None and t.quantized is not None for t in tensors)
-    context = Context(needs if noted else (False,) * len(needs))
-    if quantized:
-        if noted:
-            raise GradError(f"{op.name}: gradients do not flow through int8; use no_grad() to run the model, or train "
-                            "the float model with fake-quantization and convert it afterwards")
-        output = op.quantized(*tensors, **attrs)
-    else:
-        arrays = [None if t is None else t.data for t in tensors]
-        if not op.any_dtype:
-            _check_dtypes(op, arrays)
-        floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
-        half = floats == {_F16} and not op.any_dtype and any(
-            a is not None and a.dtype == _F16 for i, a in enumerate(arrays) if i not in op.stored)
-        if len(floats) > 1 or half:
-            if op.one_precision and _F64 in floats:
-                raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would "
-                                 "take a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
-            wide = _F64 if _F64 in floats else _F32
-            arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide and not (
-                a.dtype == _F16 and i in op.reads_half) else a for i, a in enumerate(arrays)]
+    arrays, needs, plain, noted = [], [], not op.integer_operands, False
+    for t in inputs:
+        if t is None:
+            arrays.append(None)
+            needs.append(False)
+        elif isinstance(t, Tensor):
+            array, wanted = t.data, t.requires_grad
+            plain = plain and array.dtype is _F32
+            noted = noted or wanted
+            arrays.append(array)
+            needs.append(wanted)
+        else:
+            return apply(op, *_tensors(inputs), **attrs)
+    grad = noted and state.grad
+    half = False
+    if not plain:
+        if any(t is not None and t.quantized is not None for t in inputs):
+            return _quantized(op, inputs, attrs, grad)
+        arrays, half = _converted(op, arrays)
+    context = Context(needs if grad is True or not noted else [False] * len(needs))
+    if state.profiler is None:
         result = op.forward(context, *arrays, **attrs)
-        output = Tensor._of(result.astype(_F16) if half and result.dtype == _F32 else result)
-    module = state.modules[-1] if state.modules else None
-    if noted and output.data.dtype in FLOATS:
+    else:
+        result = state.profiler.forward(op, context, arrays, attrs)
+    output = Tensor._of(result.astype(_F16) if half and result.dtype == _F32 else result)
+    if grad and output.data.dtype in FLOATS:
         output.requires_grad = True
-        output.node = Node(op, context, tensors, module, output.data.dtype)
+        output.node = MARKED if grad is MARK else Node(
+            op, context, [(t.node or t) if need else None for t, need in zip(inputs, needs)], output.data)
     if state.recorder is not None:
-        state.recorder.append(Record(op, tensors, attrs, output, module))
+        _record(op, inputs, attrs, output)
     return output
+
+
+def _tensors(inputs: tuple) -> tuple:
+    """`inputs` as Tensors; Python numbers take the dtype of the first that has floats."""
+    like = next((i.data.dtype for i in inputs if isinstance(i, Tensor) and i.data.dtype in FLOATS), _F32)
+    return tuple(None if i is None else as_tensor(i, like) for i in inputs)
+
+
+def _record(op: type, inputs: tuple, attrs: dict, output: Tensor) -> None:
+    state.recorder.append(Record(op, inputs, attrs, output, state.modules[-1] if state.modules else None))
+
+
+def _quantized(op: type, inputs: tuple, attrs: dict, grad: Any) -> Tensor:
+    """The op's integer rule."""
+    if grad:
+        raise GradError(f"{op.name}: gradients do not flow through int8; use no_grad() to run the model, or train "
+                        "the float model with fake-quantization and convert it afterwards")
+    output = op.quantized(*inputs, **attrs)
+    if state.recorder is not None:
+        _record(op, inputs, attrs, output)
+    return output
+
+
+def _converted(op: type, arrays: list) -> tuple[list, bool]:
+    """The operands in the dtypes the op computes in, and whether its result is rounded to float16."""
+    if not op.any_dtype:
+        _check_dtypes(op, arrays)
+    floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
+    half = floats == {_F16} and not op.any_dtype and any(
+        a is not None and a.dtype == _F16 for i, a in enumerate(arrays) if i not in op.stored)
+    if len(floats) > 1 or half:
+        if op.one_precision and _F64 in floats:
+            raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would "
+                             "take a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
+        wide = _F64 if _F64 in floats else _F32
+        arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide and not (
+            a.dtype == _F16 and i in op.reads_half) else a for i, a in enumerate(arrays)]
+    return arrays, half
 
 
 def _check_dtypes(op: type, arrays: list) -> None:
@@ -140,10 +178,10 @@ class Tensor:
         if requires_grad:
             self.requires_grad_()
 
-    @classmethod
-    def _of(cls, array: np.ndarray) -> Tensor:
+    @staticmethod
+    def _of(array: np.ndarray) -> Tensor:
         """Wrap an op's result without the checks of the constructor."""
-        t = cls.__new__(Tensor)
+        t = _new(Tensor)
         t.data = array if isinstance(array, np.ndarray) else np.asarray(array)     # NumPy makes scalars of 0-d results
         t.grad = t.node = t.quantized = None
         t.requires_grad = False
@@ -246,13 +284,16 @@ class Tensor:
         self.requires_grad = on
         return self
 
-    def _accumulate(self, grad: np.ndarray) -> None:
-        grad = grad.astype(self.dtype, copy=False)
-        if self.grad is None:
-            # a copy, in this tensor's memory order: what arrives may be shared with other branches of the tape
-            self.grad = Tensor._of(np.array(grad, order="C"))
+    def _accumulate(self, grads: list[np.ndarray], i: int) -> None:
+        """Add grads[i] to `grad`, which becomes that array itself where nothing else sees its memory."""
+        if self.grad is not None:
+            self.grad.data += grads[i].astype(self.grad.dtype, copy=False)
+        elif grads[i].dtype == self.dtype and memory.sole(grads, i) and grads[i].flags.c_contiguous:
+            self.grad = Tensor._of(grads[i])
         else:
-            self.grad.data += grad
+            copy = memory.empty(self.shape, self.dtype)
+            copy[...] = grads[i]
+            self.grad = Tensor._of(copy)
 
     def backward(self, grad: Any = None, retain_graph: bool = False) -> None:
         """Add d(self)/d(leaf), contracted with `grad`, to every leaf's `grad`.
@@ -268,16 +309,18 @@ class Tensor:
         if not self.requires_grad:
             raise GradError("backward: this Tensor does not depend on anything with requires_grad=True "
                             "(or was computed within no_grad())")
+        run_backward(self, self._cotangent(grad), retain_graph)     # no name here keeps it alive
+
+    def _cotangent(self, grad: Any) -> np.ndarray:
         if grad is None:
             if self.size != 1:
                 raise GradError(f"backward: a Tensor of shape {self.shape} needs a cotangent, backward(grad); "
                                 "only a single element has the default 1")
-            seed = np.ones(self.shape, self.dtype)
-        else:
-            seed = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
-            if seed.shape != self.shape:
-                raise ShapeError(f"backward: expected a cotangent of shape {self.shape}, got {seed.shape}")
-        run_backward(self, seed, retain_graph)
+            return np.ones(self.shape, self.dtype)
+        seed = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
+        if seed.shape != self.shape:
+            raise ShapeError(f"backward: expected a cotangent of shape {self.shape}, got {seed.shape}")
+        return seed
 
     # -- precision ----------------------------------------------------------------------------------------------------
     def to(self, dtype: Any) -> Tensor:
@@ -440,7 +483,7 @@ def dimension(name: str, axis: int, ndim: int) -> int:
 
 def plain_shape(shape: tuple) -> tuple[int, ...]:
     """(2, 3) from reshape(2, 3) as from reshape((2, 3))."""
-    return tuple(int(n) for n in (shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
+    return tuple(map(int, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
 
 
 def plain_index(index: Any) -> tuple:

@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from . import reference
+from . import memory, reference
 from .dispatch import active, threads_for
 
 
@@ -34,7 +34,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool) -> tupl
     q, k, v = (_heads(x, lead) for x in (q, k, v))
     b, h, t, d = q.shape
     s, e = v.shape[2:]
-    y, rows = np.empty((b, t, h, e), q.dtype).transpose(0, 2, 1, 3), np.empty((2, b, h, t), q.dtype)
+    y, rows = memory.empty((b, t, h, e), q.dtype).transpose(0, 2, 1, 3), memory.empty((2, b, h, t), q.dtype)
     kernels = active if q.dtype == np.float32 else reference
     kernels.attention_f32(q, k, v, _scale(q), causal, y, rows, threads_for(b * h * t * s * (d + e)))
     return y.reshape(*lead, t, e), rows
@@ -47,10 +47,10 @@ def attention_grad(q, k, v, causal: bool, y, rows, dy, packed: bool) -> tuple[np
     b, h, t, d = q.shape
     s, e = v.shape[2:]
     if packed:
-        whole = np.empty((b, t, 3, h, d), q.dtype).transpose(2, 0, 3, 1, 4)
+        whole = memory.empty((b, t, 3, h, d), q.dtype).transpose(2, 0, 3, 1, 4)
         parts = tuple(whole)
     else:
-        parts = tuple(np.empty((b, n, h, m), q.dtype).transpose(0, 2, 1, 3) for n, m in ((t, d), (s, d), (s, e)))
+        parts = tuple(memory.empty((b, n, h, m), q.dtype).transpose(0, 2, 1, 3) for n, m in ((t, d), (s, d), (s, e)))
     kernels = active if q.dtype == np.float32 else reference
     kernels.attention_grad_f32(q, k, v, _scale(q), causal, y, rows, dy, *parts, threads_for(2 * b * h * t * s * (d + e)))
     return (whole.reshape(3, *lead, t, d),) if packed else tuple(p.reshape(*lead, *p.shape[2:]) for p in parts)

@@ -47,7 +47,7 @@ def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window
     groups, taps, k, n = weight.shape
     depthwise = groups > 1 and k == n == 1
     shape, out = sweep(x.shape, window, transposed, depthwise)
-    y = np.empty((*out, groups * n), x.dtype)
+    y = memory.empty((*out, groups * n), x.dtype)
     if x.dtype != np.float32:
         reference.conv2d(x, weight, bias, y, shape)
         return y
@@ -128,6 +128,6 @@ def conv2d_grad_weight(x: np.ndarray, dy: np.ndarray, weight_shape: tuple[int, .
     total, k, kh, kw = weight_shape
     g, n = window.groups, total // window.groups
     shape, _ = sweep(xs.shape, window, None, g > 1 and k == n == 1)
-    dw = np.empty((g, kh * kw, k, n), x.dtype)
+    dw = memory.empty((g, kh * kw, k, n), x.dtype)
     kernels_for(x.dtype).conv2d_grad_weight_f32(xs, dys, dw, shape, threads_for(dys.size * k * kh * kw))
     return dw.transpose(0, 3, 2, 1).reshape(weight_shape)

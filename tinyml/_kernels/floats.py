@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import reference
+from . import memory, reference
 from .dispatch import active, threads_for
 
 
@@ -54,7 +54,7 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
 
 def _products(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """a (S, M, K) @ b (S, K, N) + bias (N)."""
-    c = np.empty((*a.shape[:2], b.shape[2]), a.dtype)
+    c = memory.empty((*a.shape[:2], b.shape[2]), a.dtype)
     bias = None if bias is None else np.ascontiguousarray(bias)
     kernels, threads = kernels_for(a.dtype), threads_for(c.size * a.shape[2])
     if a.shape[1] > FEW or a.strides[2] != a.itemsize or b.strides[1] != b.itemsize:
@@ -68,7 +68,7 @@ def _products(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> np.ndarr
 
 def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
     """Largest of each window (NCHW)."""
-    y = nchw(np.empty((len(x), len(rows), len(columns), x.shape[1]), x.dtype))
+    y = nchw(memory.empty((len(x), len(rows), len(columns), x.shape[1]), x.dtype))
     bind_max_pool(x, rows, columns, y)()
     return y
 
@@ -83,7 +83,7 @@ def max_pool_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[n
     """Largest of each window (NCHW), and for the gradient the pixel h*W + w it came from (NHWC)."""
     xs = nhwc(x)
     shape = (xs.shape[0], len(rows), len(columns), xs.shape[3])
-    y, at = np.empty(shape, x.dtype), np.empty(shape, np.int32)
+    y, at = memory.empty(shape, x.dtype), memory.empty(shape, np.int32)
     kernels_for(x.dtype).max_pool_f32(xs, rows, columns, y, at, threads_for(16 * x.size))
     return nchw(y), at
 
@@ -91,14 +91,14 @@ def max_pool_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[n
 def max_pool_grad(dy: np.ndarray, at: np.ndarray, hw: tuple[int, int]) -> np.ndarray:
     """Gradient of max_pool to its input."""
     dys = nhwc(dy)
-    dx = np.empty((dys.shape[0], *hw, dys.shape[3]), dy.dtype)
+    dx = memory.empty((dys.shape[0], *hw, dys.shape[3]), dy.dtype)
     kernels_for(dy.dtype).max_pool_grad_f32(dys, at, dx, threads_for(16 * dx.size))
     return nchw(dx)
 
 
 def avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> np.ndarray:
     """Sum of each window / divisor [OH][OW] (NCHW)."""
-    y = nchw(np.empty((len(x), len(rows), len(columns), x.shape[1]), x.dtype))
+    y = nchw(memory.empty((len(x), len(rows), len(columns), x.shape[1]), x.dtype))
     bind_avg_pool(x, rows, columns, divisor, y)()
     return y
 
@@ -115,7 +115,7 @@ def avg_pool_grad(dy: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor
                   hw: tuple[int, int]) -> np.ndarray:
     """Gradient of avg_pool to its input."""
     dys = nhwc(dy)
-    dx = np.empty((dys.shape[0], *hw, dys.shape[3]), dy.dtype)
+    dx = memory.empty((dys.shape[0], *hw, dys.shape[3]), dy.dtype)
     kernels_for(dy.dtype).avg_pool_grad_f32(dys, rows, columns, divisor.astype(dy.dtype), dx, threads_for(16 * dx.size))
     return nchw(dx)
 
@@ -136,14 +136,14 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """x (B, H, W, C) * a (C) + b (C)."""
-    y = np.empty(x.shape, x.dtype)
+    y = memory.empty(x.shape, x.dtype)
     kernels_for(x.dtype).batch_norm_f32(_rows(x), a, b, _rows(y), threads_for(16 * x.size))
     return y
 
 
 def batch_norm_grad(x, dy, mean, rstd, gamma, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients to x (B, H, W, C), gamma and beta."""
-    dx, dgamma, dbeta = np.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    dx, dgamma, dbeta = memory.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
     kernels_for(x.dtype).batch_norm_grad_f32(_rows(x), _rows(dy), mean, rstd, gamma, training, _rows(dx),
                                           dgamma, dbeta, threads_for(16 * x.size))
     return dx, dgamma, dbeta
@@ -152,7 +152,7 @@ def batch_norm_grad(x, dy, mean, rstd, gamma, training: bool) -> tuple[np.ndarra
 def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
     """Normalised rows of x (..., C), with the mean and 1/sqrt(variance + eps) of each."""
     xs = _rows(x)
-    y, mean, rstd = np.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype), np.empty(len(xs), x.dtype)
+    y, mean, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype), np.empty(len(xs), x.dtype)
     kernels_for(x.dtype).layer_norm_f32(xs, gamma, beta, eps, y, mean, rstd, threads_for(16 * x.size))
     return y.reshape(x.shape), mean, rstd
 
@@ -160,7 +160,7 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
 def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients to x, gamma and beta."""
     xs = _rows(x)
-    dx, dgamma, dbeta = np.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    dx, dgamma, dbeta = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
     kernels_for(x.dtype).layer_norm_grad_f32(xs, _rows(dy), mean, rstd, gamma, dx, dgamma, dbeta, threads_for(16 * x.size))
     return dx.reshape(x.shape), dgamma, dbeta
 
@@ -168,7 +168,7 @@ def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, n
 def _each_row(name: str, *arrays: np.ndarray) -> np.ndarray:
     """A kernel over the last dimension of arrays of one shape."""
     x = arrays[0]
-    y = np.empty(x.shape, x.dtype)
+    y = memory.empty(x.shape, x.dtype)
     getattr(kernels_for(x.dtype), name)(*(_rows(a) for a in arrays), _rows(y), threads_for(16 * x.size))
     return y
 
@@ -195,14 +195,14 @@ def log_softmax_grad(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 def cross_entropy(x: np.ndarray, target: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
     """Softmax p (P, C) of the rows of x and the loss (P), float64, of each; 0 where the target is negative."""
-    p, loss = np.empty(x.shape, x.dtype), np.empty(len(x), np.float64)
+    p, loss = memory.empty(x.shape, x.dtype), np.empty(len(x), np.float64)
     kernels_for(x.dtype).cross_entropy_f32(_rows(x), target, smoothing, p, loss, threads_for(16 * x.size))
     return p, loss
 
 
 def cross_entropy_grad(p: np.ndarray, target: np.ndarray, smoothing: float, g: float) -> np.ndarray:
     """Gradient to x of g times the sum of the losses of cross_entropy."""
-    dx = np.empty(p.shape, p.dtype)
+    dx = memory.empty(p.shape, p.dtype)
     kernels_for(p.dtype).cross_entropy_grad_f32(p, target, smoothing, g, dx, threads_for(16 * p.size))
     return dx
 
@@ -217,7 +217,7 @@ def _run(x: np.ndarray) -> np.ndarray:
 def pointwise(name: str, x: np.ndarray) -> np.ndarray:
     """The kernel `name`_f32 of every element; the result keeps the memory order."""
     x = _run(x)
-    y = np.empty_like(x)
+    y = memory.like(x)
     getattr(kernels_for(x.dtype), name + "_f32")(x.ravel("K"), y.ravel("K"), threads_for(16 * x.size))
     return y
 
@@ -225,7 +225,7 @@ def pointwise(name: str, x: np.ndarray) -> np.ndarray:
 def pointwise_grad(name: str, x: np.ndarray, dy: np.ndarray) -> np.ndarray:
     """The kernel `name`_grad_f32 of every element of x (what the kernel takes: the function's input or output) and dy."""
     x = _run(x)
-    dx = np.empty_like(x)
+    dx = memory.like(x)
     if dy.strides != x.strides:
         dx[...] = dy
         dy = dx
@@ -237,7 +237,7 @@ def fake_quantize(x: np.ndarray, scale: np.ndarray, zero_point: int, lo: int, hi
     """What codes of x stand for, by one scale () or one a row of the first dimension (N); and where none is clamped."""
     layout = nhwc(x) if x.ndim == 4 and not scale.ndim else np.ascontiguousarray(x)     # rows need their own order
     rows = layout.reshape(scale.size, -1) if x.size else layout.reshape(scale.size, 0)
-    y, inside = np.empty(layout.shape, x.dtype), np.empty(layout.shape, np.uint8)
+    y, inside = memory.empty(layout.shape, x.dtype), memory.empty(layout.shape, np.uint8)
     kernels_for(x.dtype).fake_quantize_f32(rows, np.ascontiguousarray(scale, x.dtype).reshape(-1), zero_point, lo, hi,
                                         y.reshape(rows.shape), inside.reshape(rows.shape), threads_for(16 * x.size))
     return (nchw(y), nchw(inside)) if x.ndim == 4 and not scale.ndim else (y.reshape(x.shape), inside.reshape(x.shape))

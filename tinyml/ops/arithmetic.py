@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._kernels.elementwise import elementwise
 from ..errors import ShapeError
 from ..tensor import apply
 from .codes import constant_codes, drowns, tabulate
@@ -98,7 +99,7 @@ class Sub(_Binary):
 
     @staticmethod
     def backward(ctx, grad):
-        return grad, -grad
+        return grad, elementwise(np.negative, grad) if ctx.needs[1] else None
 
     @classmethod
     def lowered(cls, operands, target):
@@ -123,7 +124,8 @@ class Mul(_Binary):
 
     @staticmethod
     def backward(ctx, grad):
-        return grad * ctx.b if ctx.needs[0] else None, grad * ctx.a if ctx.needs[1] else None
+        return (elementwise(np.multiply, grad, ctx.b) if ctx.needs[0] else None,
+                elementwise(np.multiply, grad, ctx.a) if ctx.needs[1] else None)
 
     @classmethod
     def lowered(cls, operands, target):
@@ -150,7 +152,7 @@ class Div(_Binary):
     @staticmethod
     def backward(ctx, grad):
         with np.errstate(divide="ignore", invalid="ignore"):
-            return (grad / ctx.b if ctx.needs[0] else None,
+            return (elementwise(np.divide, grad, ctx.b) if ctx.needs[0] else None,
                     -grad * ctx.a / (ctx.b * ctx.b) if ctx.needs[1] else None)
 
     @staticmethod
@@ -171,11 +173,11 @@ class Neg(Op):
 
     @staticmethod
     def forward(ctx, x):
-        return -x
+        return elementwise(np.negative, x)
 
     @staticmethod
     def backward(ctx, grad):
-        return (-grad,)
+        return (elementwise(np.negative, grad),)
 
     @staticmethod
     def samples(rng):
@@ -196,7 +198,7 @@ class Pow(Op):
     def forward(ctx, x, *, exponent):
         ctx.x, ctx.exponent = x, exponent
         if exponent == 2:
-            return x * x
+            return elementwise(np.multiply, x, x)
         with np.errstate(divide="ignore", invalid="ignore"):
             return np.power(x, x.dtype.type(exponent))
 

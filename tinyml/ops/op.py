@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import tensor
+from .._kernels.elementwise import elementwise
 from ..errors import DtypeError, ShapeError
 from ..tape import Context
 from ..tensor import Tensor
@@ -163,7 +164,7 @@ class Op:
 def broadcasting(name: str, function: Any, a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """function(a, b), naming the op and both shapes where they do not broadcast."""
     try:
-        return function(a, b)
+        return elementwise(function, a, b)
     except ValueError:
         raise ShapeError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast") from None
 
@@ -175,6 +176,8 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
 
 def check_axis(name: str, axis: Any, ndim: int) -> None:
     """Raise ShapeError unless `axis` (None, an int or a tuple) fits `ndim` dimensions, each named once."""
-    axes = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if axis is None:
+        return
+    axes = axis if isinstance(axis, tuple) else (axis,)
     if any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) != len(axes):
         raise ShapeError(f"{name}: axis {axis} does not fit a Tensor of {ndim} dimensions")

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .._kernels import floats
+from .._kernels import floats, memory
 from ..errors import DtypeError, QuantizationError
 from .op import Op, normal, sample
 
@@ -162,7 +162,7 @@ class ReLU(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        y = np.maximum(x, 0)
+        y = np.maximum(x, 0, out=memory.like(x))
         ctx.y = y if ctx.needs[0] else None
         return y
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from .._kernels import integers
@@ -22,11 +20,12 @@ class Reshape(Op):
     @staticmethod
     def forward(ctx, x, *, shape):
         ctx.shape = x.shape
-        known = math.prod(n for n in shape if n != -1)
-        if any(n < -1 for n in shape) or shape.count(-1) > 1 or (
-                x.size != known if -1 not in shape else known == 0 or x.size % known):
-            raise ShapeError(f"reshape: {x.size} elements of shape {x.shape} do not fit shape {tuple(shape)}")
-        return x.reshape(shape)
+        try:
+            if not shape or min(shape) >= -1:     # NumPy takes any negative number for -1
+                return x.reshape(shape)
+        except ValueError:
+            pass
+        raise ShapeError(f"reshape: {x.size} elements of shape {x.shape} do not fit shape {tuple(shape)}")
 
     @staticmethod
     def backward(ctx, grad):

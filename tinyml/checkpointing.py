@@ -1,0 +1,157 @@
+"""Activation checkpointing (Chen et al. 2016): less memory for a second forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from . import random
+from .errors import DtypeError, GradError
+from .nn.module import Module, Parameter
+from .tape import MARK, MARKED, Context, Continued, Node, state
+from .tensor import Tensor
+
+_NOTHING = np.zeros(())     # what goes along an edge that only says: this output has its gradient
+
+
+def checkpoint(fn: Callable, *inputs: Any) -> Any:
+    """fn(*inputs), of which nothing is kept but inputs and outputs; backward runs `fn` again for the rest.
+
+    `fn` returns a Tensor or a tuple of Tensors and may use parameters. Gradients are those of fn(*inputs) to the bit: the
+    second run draws the same random numbers and meets the buffers of layers (running moments, ranges) as the first did, and
+    leaves them as they are. Checkpoints may be nested.
+
+    Raises:
+        DtypeError: `fn` returned something else.
+        GradError: in backward, if the second run gave other shapes or dtypes than the first.
+    """
+    if state.grad is not True:      # nothing is kept in any case
+        return fn(*inputs)
+    run = _Run(fn, inputs)
+    outputs = run.first()
+    if run.marked:
+        gather = Node(_Recompute, run, [], _NOTHING)
+        for i, output in enumerate(run.marked):
+            context = Context((True,))
+            context.run, context.i = run, i
+            output.node = Node(_Output, context, [gather], output.data)
+        run.marked = [(t.shape, t.dtype) for t in run.marked]       # outputs may die before the tape does
+    return outputs
+
+
+class _Run:
+    """What the second run of `fn` needs to be the first: inputs, random numbers, layers, and their buffers as they were."""
+
+    def __init__(self, fn: Callable, inputs: tuple):
+        self.fn, self.inputs = fn, inputs
+        self.random, self.modules = random.get_state(), list(state.modules)
+        self.buffers: list[tuple[Tensor, np.ndarray]] = []
+        self.marked: list = []      # the outputs that depend on a gradient
+        self.grads: dict[int, np.ndarray] = {}
+
+    def first(self) -> Any:
+        """Run `fn`, keeping nothing."""
+        watched = _Watched(state.modules, self.buffers)
+        with _state(MARK, watched, state.recorder):
+            outputs = self.fn(*self.inputs)
+        self.marked = _marked(outputs, lambda t: t.node is MARKED)
+        return outputs
+
+    def again(self) -> list[Tensor]:
+        """Run `fn` on the tape; the outputs that depend on a gradient."""
+        generator, now = random.get_state(), [t.data.copy() for t, _ in self.buffers]
+        random.set_state(self.random)
+        _write(self.buffers)
+        try:
+            # what was computed before this run has a lower number on the tape than all that it makes
+            first = Node(_Recompute, None, [], _NOTHING).number
+            with _state(True, list(self.modules), None):
+                outputs = self.fn(*self.inputs)
+        finally:
+            random.set_state(generator)
+            _write([(t, values) for (t, _), values in zip(self.buffers, now)])
+        found = _marked(outputs, lambda t: t.node is not None and t.node.number > first)
+        if [(t.shape, t.dtype) for t in found] != self.marked:
+            raise GradError(f"checkpoint: expected the second run of {_name(self.fn)} to give what the first gave, "
+                            f"{_shapes(self.marked)}, got {_shapes([(t.shape, t.dtype) for t in found])}")
+        return found
+
+
+class _Output:
+    """The op of an output: its gradient waits until all that come have come."""
+
+    name = "checkpoint"
+
+    @staticmethod
+    def backward(ctx: Context, grad: np.ndarray) -> tuple:
+        ctx.run.grads[ctx.i] = grad
+        return (_NOTHING,)
+
+
+class _Recompute:
+    """The op below all outputs, visited after them: backward goes on along the tape of a second run."""
+
+    name = "checkpoint"
+
+    @staticmethod
+    def backward(run: _Run, _: np.ndarray) -> Continued:
+        grads, run.grads = run.grads, {}
+        outputs = run.again()
+        return Continued([outputs[i].node for i in grads], list(grads.values()))
+
+
+class _Watched(list):
+    """The stack of running layers, which notes the buffers of a layer and of all below it before it runs."""
+
+    def __init__(self, modules: list[Module], buffers: list[tuple[Tensor, np.ndarray]]):
+        super().__init__(modules)
+        self.buffers, self.seen = buffers, set()
+        for module in modules:
+            self.note(module)
+
+    def append(self, module: Module) -> None:
+        super().append(module)
+        for m in module.modules() if id(module) not in self.seen else ():
+            self.note(m)
+
+    def note(self, module: Module) -> None:
+        if id(module) not in self.seen:
+            self.seen.add(id(module))
+            self.buffers += [(t, t.data.copy()) for t in vars(module).values()
+                             if isinstance(t, Tensor) and not isinstance(t, Parameter)]
+
+
+@contextmanager
+def _state(grad: Any, modules: list, recorder: Any) -> Iterator[None]:
+    before = state.grad, state.modules, state.recorder
+    state.grad, state.modules, state.recorder = grad, modules, recorder
+    try:
+        yield
+    finally:
+        state.grad, state.modules, state.recorder = before
+
+
+def _write(buffers: list[tuple[Tensor, np.ndarray]]) -> None:
+    for t, values in buffers:
+        t.data[...] = values
+
+
+def _marked(outputs: Any, chosen: Callable[[Tensor], bool]) -> list[Tensor]:
+    """The distinct outputs that are `chosen`: not the inputs or parameters among them, which have a tape of their own."""
+    several = outputs if isinstance(outputs, tuple) else (outputs,)
+    for t in several:
+        if not isinstance(t, Tensor):
+            raise DtypeError("checkpoint: expected the function to return a Tensor or a tuple of Tensors, got "
+                             + (f"a tuple with a {type(t).__name__}" if several is outputs else f"a {type(t).__name__}"))
+    return [t for t in {id(t): t for t in several}.values() if chosen(t)]
+
+
+def _name(fn: Callable) -> str:
+    return getattr(fn, "__name__", type(fn).__name__)
+
+
+def _shapes(found: list[tuple]) -> str:
+    return ", ".join(f"{shape} of {dtype}" for shape, dtype in found) or "nothing that depends on a gradient"
