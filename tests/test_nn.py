@@ -205,6 +205,11 @@ def test_embedding_and_losses_by_hand():
     x, y = normal(3, 4), normal(3, 4, seed=1)
     close(nn.MSELoss()(x, y), ((x - y) ** 2).mean())
     targets = np.array([0, 3, 2])
+    t, w, p = np.random.default_rng(2).random((3, 4)).astype(np.float32), np.float32([1, 2, 0, 5]), 1 / (1 + np.exp(-x))
+    for weight in (None, w):
+        loss = -((1 if weight is None else w) * t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
+        close(nn.BCEWithLogitsLoss(weight)(x, t), loss)
+        close(F.binary_cross_entropy_with_logits(x, t, weight), loss)
     close(nn.CrossEntropyLoss()(x, targets), -np.log(softmax(x)[np.arange(3), targets]).mean())
 
 

@@ -257,6 +257,7 @@ WRONG = [
     ("linear", (ones(2, 4), ones(5, 4), ones(4)), {}, r"bias \(5,\) for weight \(5, 4\), got .*bias \(4,\)"),
     ("linear", (ones(), ones(5, 4), None), {}, r"got input \(\)"),
     ("linear", (ones(2, 4), ones(), None), {}, r"weight \(\)"),
+    ("linear_activation", (ones(2, 3), ones(5, 4), ones(5)), {"activation": "relu"}, r"got input \(2, 3\), bias \(5,\)"),
     ("linear", (ones(2, 3), codes(5, 4, axis=0), None), {}, r"expected input \(\.\.\., 4\)"),
     ("linear", (ones(2, 4), codes(5, 4, axis=0), ones(4)), {}, r"expected bias \(5,\), got \(4,\)"),
     ("conv2d", (ones(1, 2, 5, 5), ones(4, 3, 3, 3), None), CONV, r"input \(B, 3, H, W\).*got input \(1, 2, 5, 5\)"),
@@ -317,6 +318,10 @@ WRONG = [
     ("cross_entropy", (ones(3), np.array(0)), {}, r"logits \(3,\)"),
     ("cross_entropy", (ones(2, 3), np.array([0, 3])), {}, r"targets in \[0, 3\).* got 3 at position 1"),
     ("cross_entropy", (ones(2, 0), np.array([0, 0])), {}, r"targets in \[0, 0\)"),
+    ("bce_with_logits", (ones(2, 3), ones(3), None), {}, r"got \(2, 3\) and \(3,\)"),
+    ("bce_with_logits", (ones(0), ones(0), None), {}, "non-empty"),
+    ("bce_with_logits", (ones(2, 3), ones(2, 3), ones(2)), {}, r"shapes \(2,\) and \(2, 3\) do not broadcast"),
+    ("bce_with_logits", (ones(3), ones(3), ones(2, 1)), {}, r"pos_weight to broadcast to \(3,\), got \(2, 1\)"),
     ("mse_loss", (ones(2, 3), ones(3)), {}, r"got \(2, 3\) and \(3,\)"),
     ("mse_loss", (ones(0), ones(0)), {}, "non-empty"),
 ]
@@ -360,10 +365,13 @@ def test_a_loss_without_targets_is_nan_and_has_no_gradient():
 @pytest.mark.parametrize("name, attrs", [
     ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("relu", {}), ("gelu", {"approximate": "none"}),
     ("gelu", {"approximate": "tanh"}), ("softmax", {"axis": 0}), ("log_softmax", {"axis": 0}), ("cross_entropy", {}),
+    ("bce_with_logits", {}),
 ])
 def test_large_values_do_not_overflow(name, attrs):
     x = np.array([-1e4, -100, -88, 0, 88, 100, 1e4], np.float32)
     inputs, wanted = ([x[None], np.array([2])], [True, False]) if name == "cross_entropy" else ([x], [True])
+    if name == "bce_with_logits":
+        inputs, wanted = [x, np.float32([0, 1, 0, 1, 0, 1, 0.5]), None], [True, True, False]
     got = run(name, inputs, wanted, attrs)
     assert all(np.isfinite(a).all() for a in got)
     assert_close(got, run(name, [inputs[0].astype(np.float64), *inputs[1:]], wanted, attrs), 1e-6, name)

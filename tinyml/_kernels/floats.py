@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from . import reference
+from . import memory, reference
 from .dispatch import active, threads_for
 
 
@@ -194,17 +194,57 @@ def log_softmax_grad(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(x: np.ndarray, target: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Softmax p (P, C) of the rows of x and the loss (P), float64, of each; 0 where the target is negative."""
-    p, loss = np.empty(x.shape, x.dtype), np.empty(len(x), np.float64)
-    kernels_for(x.dtype).cross_entropy_f32(_rows(x), target, smoothing, p, loss, threads_for(16 * x.size))
-    return p, loss
+    """The loss (P), float64, of each row of x (P, C), 0 where the target is negative.
+
+    And for the gradient (2, P) the largest of each row and 1 / the sum of exp(x - it).
+    """
+    loss, rows = np.empty(len(x), np.float64), np.empty((2, len(x)), x.dtype)
+    kernels_for(x.dtype).cross_entropy_f32(_rows(x), target, smoothing, loss, rows, threads_for(16 * x.size))
+    return loss, rows
 
 
-def cross_entropy_grad(p: np.ndarray, target: np.ndarray, smoothing: float, g: float) -> np.ndarray:
+def cross_entropy_grad(x: np.ndarray, target: np.ndarray, smoothing: float, rows: np.ndarray, g: float) -> np.ndarray:
     """Gradient to x of g times the sum of the losses of cross_entropy."""
-    dx = np.empty(p.shape, p.dtype)
-    kernels_for(p.dtype).cross_entropy_grad_f32(p, target, smoothing, g, dx, threads_for(16 * p.size))
+    dx = memory.empty(x.shape, x.dtype)
+    kernels_for(x.dtype).cross_entropy_grad_f32(_rows(x), target, smoothing, rows, g, dx, threads_for(16 * x.size))
     return dx
+
+
+def sum_columns(x: np.ndarray) -> np.ndarray:
+    """Sum of x (..., C) over all but the last dimension."""
+    y = np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).sum_columns_f32(_rows(x), y, threads_for(16 * x.size))
+    return y
+
+
+def pointwise_grad_sum(name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """pointwise_grad of x and dy (..., C), and its sum over all but the last dimension."""
+    xs = _rows(x)
+    dx, sums = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype)
+    getattr(kernels_for(x.dtype), name + "_grad_sum_f32")(xs, _rows(dy), dx, sums, threads_for(16 * x.size))
+    return dx.reshape(x.shape), sums
+
+
+def scatter_rows(x: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
+    """(count, C) in which row v is the sum of the rows of x (P, C) whose id in ids (P) is v."""
+    y = memory.empty((count, x.shape[1]), x.dtype)
+    kernels_for(x.dtype).scatter_rows_f32(_rows(x), ids, y, threads_for(16 * (x.size + y.size)))
+    return y
+
+
+def dropout(x: np.ndarray, key: int, p: float) -> np.ndarray:
+    """x / (1 - p), or 0 with probability p: which, by the 64-bit key and the element's place in memory.
+
+    The result keeps the memory order.
+    """
+    if p >= 1:
+        return np.zeros_like(x)
+    x = _run(x)
+    y = np.empty_like(x)
+    least = min(round(p * 2**32), 2**32 - 1)
+    scale = x.dtype.type(1) / x.dtype.type(1 - p)
+    kernels_for(x.dtype).dropout_f32(x.ravel("K"), key, least, scale, y.ravel("K"), threads_for(64 * x.size))
+    return y
 
 
 def _run(x: np.ndarray) -> np.ndarray:
