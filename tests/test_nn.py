@@ -15,7 +15,7 @@ from tinyml.errors import DtypeError, ShapeError
 from tinyml.models import MLP, CifarCNN, ResNet8, TinyGPT
 from tinyml.models.gpt import sample
 from tinyml.nn import functional as F
-from tinyml.tape import no_grad
+from tinyml.tape import no_grad, record
 from tinyml.tensor import Tensor
 
 EXPECTED = dict(np.load(FOLDER / "nn.npz"))
@@ -319,6 +319,34 @@ def test_sequential_and_module_list():
     for kind, wrong in ((nn.Sequential, (relu, np.tanh)), (nn.ModuleList, ([relu, np.tanh],))):
         with pytest.raises(DtypeError, match=f"{kind.__name__}: expected Modules, got ufunc"):
             kind(*wrong)
+
+
+class Halve(nn.Module):
+    """A layer that has a function for itself and a ReLU behind it, which gives away that it ran."""
+
+    def forward(self, x):
+        return x * 0.5
+
+    def fused_with(self, following):
+        return (lambda x: F.relu(x * 0.5) + 1) if type(following) is nn.ReLU else None
+
+
+def test_sequential_runs_two_layers_as_one_only_to_train():
+    x = Tensor(normal(4, 3))
+    apart = np.maximum(x.numpy() * 0.5, 0)
+    model = nn.Sequential(Halve(), nn.ReLU(), nn.ReLU(), Halve())
+    y = model(x)
+    close(y, (apart + 1) * 0.5)
+    with no_grad():
+        close(model(x), apart * 0.5)
+    with record() as ops:
+        close(model(x), apart * 0.5)
+    assert [r.op.name for r in ops] == ["mul", "relu", "relu", "mul"]
+    close(model.eval()(x), apart * 0.5)
+    fused = nn.Sequential(Halve(), nn.ReLU())(Tensor(normal(4, 3), requires_grad=True))
+    assert fused.node.module._name == "0"
+    with pytest.raises(DtypeError, match=r"\(in layer Sequential\.0: Halve\)"):
+        nn.Sequential(Halve(), nn.ReLU())(Tensor(np.ones(2, np.int8), scale=1.0))
 
 
 def test_repr_shows_the_tree():
