@@ -349,6 +349,45 @@ def test_sequential_runs_two_layers_as_one_only_to_train():
         nn.Sequential(Halve(), nn.ReLU())(Tensor(np.ones(2, np.int8), scale=1.0))
 
 
+@pytest.mark.parametrize("make", [lambda: (nn.BatchNorm2d(5), normal(4, 5, 9, 7)),
+                                  lambda: (nn.BatchNorm1d(5), normal(300, 5)),
+                                  lambda: (nn.BatchNorm1d(3), normal(6, 3, 40))])
+def test_batch_norm_and_relu_as_one_op_are_the_two_bit_by_bit(make):
+    norm, x = make()
+    norm.weight.data[...], norm.bias.data[...] = normal(2, len(norm.weight), seed=1)
+    apart, cotangent, results = norm.copy(), normal(*x.shape, seed=2), []
+    for model in (nn.Sequential(norm, nn.ReLU()), lambda x: F.relu(apart(x))):
+        given = Tensor(x, requires_grad=True)
+        y = model(given)
+        y.backward(cotangent)
+        results.append([y, given.grad])
+    one, two = results
+    assert one[0].numpy().any() and not one[0].numpy().all()
+    for a, b in zip([*one, norm.weight.grad, norm.bias.grad], [*two, apart.weight.grad, apart.bias.grad], strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    for name, array in norm.state_dict().items():
+        np.testing.assert_array_equal(array, apart.state_dict()[name])
+
+
+def test_what_runs_batch_norm_and_relu_as_one_op():
+    def op(*layers):
+        y = nn.Sequential(*layers)(normal(4, 3, 5, 5))
+        return y.node.op.name
+
+    class OwnNorm(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    class OwnReLU(nn.ReLU):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    assert op(nn.BatchNorm2d(3), nn.ReLU()) == "batch_norm_relu"
+    assert op(nn.BatchNorm2d(3).eval(), nn.ReLU()) == "relu"
+    assert op(OwnNorm(3), nn.ReLU()) == "relu"
+    assert op(nn.BatchNorm2d(3), OwnReLU()) == "mul"
+
+
 def test_repr_shows_the_tree():
     text = repr(nn.Sequential(nn.Conv2d(3, 4, 3, groups=1), nn.Sequential(nn.Dropout(0.25))))
     assert text == ("Sequential(\n"

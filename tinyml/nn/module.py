@@ -107,9 +107,9 @@ class Module:
         return None
 
     def __call__(self, *inputs: Any) -> Any:
-        return self._run(self.forward, *inputs)
+        return self._call(self.forward, *inputs)
 
-    def _run(self, function: Callable, *inputs: Any) -> Any:
+    def _call(self, function: Callable, *inputs: Any) -> Any:
         """function(*inputs) as this layer: nodes on the tape and errors name it."""
         state.modules.append(self)
         try:
@@ -303,7 +303,7 @@ class Sequential(_Numbered):
             if fused is None:
                 x = layer(x)
             else:
-                x, i = layer._run(fused, x), i + 1
+                x, i = layer._call(fused, x), i + 1
         return x
 
 
