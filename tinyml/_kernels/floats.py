@@ -17,13 +17,13 @@ def kernels_for(dtype: np.dtype):
 
 
 def nhwc(x: np.ndarray) -> np.ndarray:
-    """An NCHW array as contiguous NHWC; free where its memory already is."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    """An array (B, C, ...) as contiguous (B, ..., C), NCHW as NHWC; free where its memory already is."""
+    return np.ascontiguousarray(x.transpose(0, *range(2, x.ndim), 1))
 
 
 def nchw(y: np.ndarray) -> np.ndarray:
-    """The NCHW view of an NHWC array."""
-    return y.transpose(0, 3, 1, 2)
+    """The (B, C, ...) view of an array (B, ..., C)."""
+    return y.transpose(0, y.ndim - 1, *range(1, y.ndim - 1))
 
 
 def whole(a: np.ndarray) -> np.ndarray:
@@ -128,23 +128,23 @@ def _rows(x: np.ndarray) -> np.ndarray:
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance over all but the channels of x (B, H, W, C)."""
+    """Mean and biased variance over all but the channels of x (B, ..., C)."""
     mean, variance = np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
     kernels_for(x.dtype).moments_f32(_rows(x), mean, variance, threads_for(16 * x.size))
     return mean, variance
 
 
-def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """x (B, H, W, C) * a (C) + b (C)."""
-    y = np.empty(x.shape, x.dtype)
-    kernels_for(x.dtype).batch_norm_f32(_rows(x), a, b, _rows(y), threads_for(16 * x.size))
+def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray, relu: bool) -> np.ndarray:
+    """x (B, ..., C) * a (C) + b (C), with `relu` not below 0."""
+    y = memory.empty(x.shape, x.dtype)
+    kernels_for(x.dtype).batch_norm_f32(_rows(x), a, b, relu, _rows(y), threads_for(16 * x.size))
     return y
 
 
-def batch_norm_grad(x, dy, mean, rstd, gamma, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients to x (B, H, W, C), gamma and beta."""
-    dx, dgamma, dbeta = np.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
-    kernels_for(x.dtype).batch_norm_grad_f32(_rows(x), _rows(dy), mean, rstd, gamma, training, _rows(dx),
+def batch_norm_grad(x, dy, mean, rstd, gamma, shift, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients to x (B, ..., C), gamma and beta; with a shift (C), of the ReLU of x * (gamma * rstd) + shift."""
+    dx, dgamma, dbeta = memory.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).batch_norm_grad_f32(_rows(x), _rows(dy), mean, rstd, gamma, shift, training, _rows(dx),
                                           dgamma, dbeta, threads_for(16 * x.size))
     return dx, dgamma, dbeta
 

@@ -266,13 +266,17 @@ def moments_f32(x, mean, variance, threads):
     variance[...] = np.square(x - mean).mean(axis=0, dtype=np.float64) if len(x) else 0
 
 
-def batch_norm_f32(x, a, b, y, threads):
-    """y = x * a + b."""
+def batch_norm_f32(x, a, b, relu, y, threads):
+    """y = x * a + b, with `relu` not below 0."""
     y[...] = x * a + b
+    if relu:
+        np.maximum(y, 0, out=y)
 
 
-def batch_norm_grad_f32(x, dy, mean, rstd, gamma, training, dx, dgamma, dbeta, threads):
-    """Gradients of (x - mean) * rstd * gamma + beta."""
+def batch_norm_grad_f32(x, dy, mean, rstd, gamma, shift, training, dx, dgamma, dbeta, threads):
+    """Gradients of (x - mean) * rstd * gamma + beta; with a shift, of the ReLU of x * (gamma * rstd) + shift."""
+    if shift is not None:
+        dy = np.where(x * (gamma * rstd) + shift > 0, dy, 0)
     xhat = (x - mean) * rstd
     dgamma[...] = (dy * xhat).sum(axis=0)
     dbeta[...] = dy.sum(axis=0)
