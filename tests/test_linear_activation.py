@@ -7,7 +7,9 @@ import pytest
 
 from tinyml import nn
 from tinyml.errors import ShapeError
+from tinyml.models import TinyGPT
 from tinyml.nn import functional as F
+from tinyml.ops.linear import LinearActivation
 from tinyml.tape import no_grad, record
 from tinyml.tensor import Tensor
 
@@ -49,3 +51,34 @@ def test_is_two_ops_where_they_are_recorded_and_in_int8(name):
 def test_an_unknown_activation_is_refused():
     with pytest.raises(ShapeError, match=r"linear: expected activation None or one of relu, gelu, .* got 'tan'"):
         F.linear(normal(1, 2), normal(3, 2), activation="tan")
+
+
+LAYERS = {"relu": nn.ReLU(), "gelu": nn.GELU(), "gelu_tanh": nn.GELU("tanh"), "silu": nn.SiLU()}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_sequential_runs_the_two_as_one_to_train(name):
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    model, x = nn.Sequential(nn.Linear(6, 5), LAYERS[name]), normal(3, 6)
+    y = model(x)
+    assert y.node.op is LinearActivation and y.node.module is model[0]
+    np.testing.assert_allclose(y.numpy(), model.eval()(x).numpy(), 1e-6, 1e-6)
+    apart = nn.Sequential(Doubled(6, 5), LAYERS[name])
+    np.testing.assert_array_equal(apart(x).numpy(), LAYERS[name](apart[0](x)).numpy())
+
+
+def test_tiny_gpt_trains_on_it(monkeypatch):
+    model, ids, seen, forward = TinyGPT(11, 6, 2, 2, 8), np.arange(12).reshape(2, 6) % 11, [], LinearActivation.forward
+
+    def counted(*args, **attrs):
+        seen.append(attrs)
+        return forward(*args, **attrs)
+
+    monkeypatch.setattr(LinearActivation, "forward", staticmethod(counted))
+    logits = model(ids).numpy()
+    assert seen == [{"activation": "gelu"}] * 2
+    np.testing.assert_allclose(logits, model.eval()(ids).numpy(), 1e-5, 1e-5)
+    assert len(seen) == 2

@@ -1,48 +1,18 @@
 # Tables x[P][C] whose rows are added: sums of columns (gradients of biases), the gradient of an activation with the sums of
 # its columns, rows added by id (the gradient of an embedding).
-# Of eight rows the sum is made in float, of the eights in double, over chunks of rows whose sums are then added in order:
-# the shape fixes the order, not the number of threads.
+# Of eight rows the sum is made in float, of the eights in double.
 from cython.parallel cimport prange
 from libc.stdint cimport int64_t
-from libc.stdlib cimport calloc, free
 from tinyml._kernels.simd cimport *
 from tinyml._kernels.vmath cimport *
 
 include "gradient.pxi"
+include "sums.pxi"
 
 cdef enum:
     EIGHT = 8           # rows that are added in float
-    STRIP = 256         # columns of eight rows whose gradient is still in the cache when it is added
+    STRIP = 512         # columns of eight rows whose gradient is still in the cache when it is added
     COLUMNS = 128       # of rows that are added by id: what one unit of work writes
-
-
-cdef struct Chunks:
-    Py_ssize_t rows     # of a chunk
-    Py_ssize_t count
-    Py_ssize_t width    # of its sums, whole vectors
-    double* sums
-
-
-cdef int start(Chunks* chunks, Py_ssize_t P, Py_ssize_t C) except -1:
-    chunks.rows = max(<Py_ssize_t>128, 16384 // C)
-    chunks.count = (P + chunks.rows - 1) // chunks.rows
-    chunks.width = (C + LANES - 1) // LANES * LANES
-    chunks.sums = <double*>calloc(chunks.count * chunks.width, sizeof(double))
-    if chunks.sums == NULL:
-        raise MemoryError(f"columns_f32: no memory for {chunks.count * chunks.width} partial sums")
-    return 0
-
-
-cdef int finish(Chunks* chunks, float[::1] y) noexcept nogil:
-    """y[C] = the sums of all chunks."""
-    cdef Py_ssize_t unit, c
-    for unit in range(1, chunks.count):
-        for c in range(y.shape[0]):
-            chunks.sums[c] += chunks.sums[unit * chunks.width + c]
-    for c in range(y.shape[0]):
-        y[c] = <float>chunks.sums[c]
-    free(chunks.sums)
-    return 0
 
 
 cdef int sum_rows(const float* x, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t C, double* sums) noexcept nogil:
@@ -67,17 +37,29 @@ cdef int sum_rows(const float* x, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t C
     return 0
 
 
+cdef int finish(double* parts, Py_ssize_t chunks, Py_ssize_t width, float[::1] y) noexcept nogil:
+    """y[C] = the sums of all chunks, whose memory is given back."""
+    cdef Py_ssize_t c
+    add_chunks(parts + width, chunks - 1, width, parts)
+    for c in range(y.shape[0]):
+        y[c] = <float>parts[c]
+    free(parts)
+    return 0
+
+
 def sum_columns_f32(const float[:, ::1] x, float[::1] y, int threads):
     """y[C] = sum over the rows of x[P][C], off by 2^-21 of the sum of |x| at most."""
-    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], unit
-    cdef Chunks chunks
+    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit
+    cdef double* parts
     y[:] = 0
     if P * C == 0:
         return
-    start(&chunks, P, C)
-    for unit in prange(chunks.count, nogil=True, num_threads=threads, schedule="static"):
-        sum_rows(&x[unit * chunks.rows, 0], min(chunks.rows, P - unit * chunks.rows), C, C, chunks.sums + unit * chunks.width)
-    finish(&chunks, y)
+    rows, width = chunk_rows(C), padded(C)
+    chunks = (P + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        sum_rows(&x[unit * rows, 0], min(rows, P - unit * rows), C, C, parts + unit * width)
+    finish(parts, chunks, width, y)
 
 
 cdef inline int grad_rows(gradient f, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, Py_ssize_t first,
@@ -100,54 +82,62 @@ cdef inline int grad_rows(gradient f, const float[:, ::1] x, const float[:, ::1]
 
 def relu_grad_sum_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
     """dx[P][C] as relu_grad_f32, db[C] its sum over rows, off by 2^-21 of the sum of |dx| at most."""
-    cdef Py_ssize_t unit
-    cdef Chunks chunks
+    cdef Py_ssize_t rows, chunks, width, unit
+    cdef double* parts
     db[:] = 0
     if y.shape[0] * y.shape[1] == 0:
         return
-    start(&chunks, y.shape[0], y.shape[1])
-    for unit in prange(chunks.count, nogil=True, num_threads=threads, schedule="static"):
-        grad_rows(vrelu_grad, y, dy, dx, unit * chunks.rows, chunks.rows, chunks.sums + unit * chunks.width)
-    finish(&chunks, db)
+    rows, width = chunk_rows(y.shape[1]), padded(y.shape[1])
+    chunks = (y.shape[0] + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        grad_rows(vrelu_grad, y, dy, dx, unit * rows, rows, parts + unit * width)
+    finish(parts, chunks, width, db)
 
 
 def gelu_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
     """dx[P][C] as gelu_grad_f32, db[C] its sum over rows."""
-    cdef Py_ssize_t unit
-    cdef Chunks chunks
+    cdef Py_ssize_t rows, chunks, width, unit
+    cdef double* parts
     db[:] = 0
     if x.shape[0] * x.shape[1] == 0:
         return
-    start(&chunks, x.shape[0], x.shape[1])
-    for unit in prange(chunks.count, nogil=True, num_threads=threads, schedule="static"):
-        grad_rows(vgelu_grad, x, dy, dx, unit * chunks.rows, chunks.rows, chunks.sums + unit * chunks.width)
-    finish(&chunks, db)
+    rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
+    chunks = (x.shape[0] + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        grad_rows(vgelu_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
+    finish(parts, chunks, width, db)
 
 
 def gelu_tanh_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
     """dx[P][C] as gelu_tanh_grad_f32, db[C] its sum over rows."""
-    cdef Py_ssize_t unit
-    cdef Chunks chunks
+    cdef Py_ssize_t rows, chunks, width, unit
+    cdef double* parts
     db[:] = 0
     if x.shape[0] * x.shape[1] == 0:
         return
-    start(&chunks, x.shape[0], x.shape[1])
-    for unit in prange(chunks.count, nogil=True, num_threads=threads, schedule="static"):
-        grad_rows(vgelu_tanh_grad, x, dy, dx, unit * chunks.rows, chunks.rows, chunks.sums + unit * chunks.width)
-    finish(&chunks, db)
+    rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
+    chunks = (x.shape[0] + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        grad_rows(vgelu_tanh_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
+    finish(parts, chunks, width, db)
 
 
 def silu_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
     """dx[P][C] as silu_grad_f32, db[C] its sum over rows."""
-    cdef Py_ssize_t unit
-    cdef Chunks chunks
+    cdef Py_ssize_t rows, chunks, width, unit
+    cdef double* parts
     db[:] = 0
     if x.shape[0] * x.shape[1] == 0:
         return
-    start(&chunks, x.shape[0], x.shape[1])
-    for unit in prange(chunks.count, nogil=True, num_threads=threads, schedule="static"):
-        grad_rows(vsilu_grad, x, dy, dx, unit * chunks.rows, chunks.rows, chunks.sums + unit * chunks.width)
-    finish(&chunks, db)
+    rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
+    chunks = (x.shape[0] + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        grad_rows(vsilu_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
+    finish(parts, chunks, width, db)
 
 
 cdef int scatter_columns(const float[:, ::1] x, const int64_t[::1] ids, float[:, ::1] y, Py_ssize_t first) noexcept nogil:

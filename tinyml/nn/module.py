@@ -295,16 +295,21 @@ class Sequential(_Numbered):
             setattr(self, str(i), layer)
 
     def forward(self, x: Any) -> Any:
-        fusing = self.training and state.grad and state.recorder is None
-        layers, i = list(self), 0
-        while i < len(layers):
-            layer, i = layers[i], i + 1
-            fused = layer.fused_with(layers[i]) if fusing and i < len(layers) else None
-            if fused is None:
-                x = layer(x)
-            else:
-                x, i = layer._call(fused, x), i + 1
-        return x
+        return in_turn(list(self), x)
+
+
+def in_turn(layers: list[Module], x: Any) -> Any:
+    """Each layer of what the one before gave. In training two that have one op for both run as that op (`fused_with`), so
+    that a recorder, and evaluation, see each layer by itself."""
+    fusing, i = state.grad and state.recorder is None, 0
+    while i < len(layers):
+        layer, i = layers[i], i + 1
+        fused = layer.fused_with(layers[i]) if fusing and layer.training and i < len(layers) else None
+        if fused is None:
+            x = layer(x)
+        else:
+            x, i = layer._call(fused, x), i + 1
+    return x
 
 
 class ModuleList(_Numbered):
