@@ -418,8 +418,9 @@ def avg_pool_grad_f32(rng, kernels):
 
 
 def tables(rng: np.random.Generator) -> Iterator[tuple]:
-    """(P, C, x): rows around the 512 of one partial sum; some far from zero, where one-pass variances fail."""
-    for d in design(rng, p=(1, 0, 2, 40, 511, 512, 513, 1300), c=(1, 0, 2, 5, 16, 33, 100), offset=(0, 0, 100)):
+    """(P, C, x): columns of which some fill 4, 2 and 1 vectors and some do not; with 100 of them, 163 rows make one partial
+    sum. Some far from zero, where one-pass variances fail."""
+    for d in design(rng, p=(1, 0, 2, 40, 162, 163, 513, 1300), c=(1, 0, 2, 5, 16, 33, 100), offset=(0, 0, 100)):
         yield d.p, d.c, (normal(rng, d.p, d.c) + np.float32(d.offset)).astype(np.float32)
 
 
@@ -433,22 +434,30 @@ def moments(rng, kernels):
 
 
 def batch_norm(rng, kernels):
-    for p, c, x in tables(rng):
-        yield Call((p, c), [x, normal(rng, c), normal(rng, c), np.empty((p, c), np.float32)], (3,),
-                   lambda x, a, b, y: [2 * EPS * (np.abs(x * a) + np.abs(b))])
+    for i, (p, c, x) in enumerate(tables(rng)):
+        x[rng.random(x.shape) < 0.01] = np.nan
+        yield Call((p, c), [x, normal(rng, c), normal(rng, c), i % 2 == 1, np.empty((p, c), np.float32)], (4,),
+                   lambda x, a, b, relu, y: [2 * EPS * (np.abs(x * a) + np.abs(b))])
 
 
 def batch_norm_grad(rng, kernels):
-    def bound(x, dy, mean, rstd, gamma, training, dx, dgamma, dbeta):
-        xhat, n = np.abs((x - mean) * rstd), max(len(x), 1)
-        sums = (np.abs(dy) * xhat).sum(axis=0), np.abs(dy).sum(axis=0)
-        size = np.abs(dy) + (sums[1] / n + xhat * sums[0] / n if training else 0)
-        return [16 * EPS * size * np.abs(gamma * rstd), 4 * EPS * sums[0], 4 * EPS * sums[1]]
+    def bound(x, dy, mean, rstd, gamma, shift, training, dx, dgamma, dbeta):
+        xhat, n, a, dy = np.abs((x - mean) * rstd), max(len(x), 1), gamma * rstd, np.abs(dy)
+        # what is so near 0 that rounding decides whether the ReLU lets it through
+        unsure = np.zeros_like(dy) if shift is None else dy * (
+            np.abs(x * a + shift) <= 4 * EPS * (np.abs(x * a) + np.abs(shift)))
+        allowed = [16 * EPS * dy + unsure, 4 * EPS * (dy * xhat).sum(axis=0) + (unsure * xhat).sum(axis=0),
+                   4 * EPS * dy.sum(axis=0) + unsure.sum(axis=0)]
+        if training:
+            allowed[0] = allowed[0] + 4 * (allowed[2] + xhat * allowed[1]) / n
+        return [allowed[0] * np.abs(a), *allowed[1:]]
 
     for i, (p, c, x) in enumerate(tables(rng)):
         mean, rstd = (x.mean(axis=0) if p else np.zeros(c, np.float32)), np.abs(normal(rng, c)) + np.float32(0.5)
-        yield Call((p, c), [x, normal(rng, p, c), mean, rstd, normal(rng, c), i % 2 == 0, np.empty((p, c), np.float32),
-                            np.empty(c, np.float32), np.empty(c, np.float32)], (6, 7, 8), bound)
+        gamma = normal(rng, c)
+        shift = normal(rng, c) - mean * gamma * rstd if i % 3 else None
+        yield Call((p, c), [x, normal(rng, p, c), mean, rstd, gamma, shift, i % 2 == 0, np.empty((p, c), np.float32),
+                            np.empty(c, np.float32), np.empty(c, np.float32)], (7, 8, 9), bound)
 
 
 def layer_norm(rng, kernels):
@@ -529,26 +538,32 @@ def _targets(rng: np.random.Generator, p: int, c: int) -> np.ndarray:
 
 
 def cross_entropy(rng, kernels):
-    def bound(x, target, smoothing, p, loss):
+    def bound(x, target, smoothing, loss, rows):
         if not x.size:
             return [0, 0]
         with np.errstate(invalid="ignore"):
             below = np.nan_to_num(x.max(axis=1, keepdims=True) - x, nan=0, posinf=0, neginf=0)
-        return [(16 + below) * EPS * np.nan_to_num(p) + 2.0**-126, 8 * EPS * (1 + smoothing * below.mean(axis=1))]
+        return [8 * EPS * (1 + smoothing * below.mean(axis=1)), np.stack([np.zeros(len(x)), 4 * EPS * rows[1]])]
 
     for i, (p, c, x) in enumerate(tables(rng)):
         x = x * np.float32(rng.choice([1, 30]))
         x[rng.random(x.shape) < 0.01] = rng.choice(SPECIAL)
-        yield Call((p, c), [x, _targets(rng, p, c), (0.0, 0.1)[i % 2], np.empty((p, c), np.float32), np.empty(p)], (3, 4),
+        yield Call((p, c), [x, _targets(rng, p, c), (0.0, 0.1)[i % 2], np.empty(p), np.empty((2, p), np.float32)], (3, 4),
                    bound)
 
 
 def cross_entropy_grad(rng, kernels):
+    def bound(x, target, smoothing, rows, g, dx):
+        with np.errstate(invalid="ignore"):
+            below = np.nan_to_num(rows[0][:, None] - x, nan=0, posinf=0, neginf=0)
+            p = np.nan_to_num(np.exp(x - rows[0][:, None]) * rows[1][:, None])
+        return [EPS * g * (4 + (16 + below) * p)]
+
     for i, (p, c, x) in enumerate(tables(rng)):
-        y, target = np.empty((p, c), np.float32), _targets(rng, p, c)
-        reference.softmax_f32(x, y, 1)
-        yield Call((p, c), [y, target, (0.0, 0.1)[i % 2], float(np.float32(0.37)), np.empty((p, c), np.float32)], (4,),
-                   lambda p, target, smoothing, g, dx: [4 * EPS * g * (1 + p)])
+        target, rows, smoothing = _targets(rng, p, c), np.empty((2, p), np.float32), (0.0, 0.1)[i % 2]
+        x[rng.random(x.shape) < 0.01] = rng.choice(SPECIAL)
+        reference.cross_entropy_f32(x.astype(float), target, smoothing, np.empty(p), rows, 1)
+        yield Call((p, c), [x, target, smoothing, rows, float(np.float32(0.37)), np.empty((p, c), np.float32)], (5,), bound)
 
 
 # ---- attention
@@ -674,6 +689,41 @@ def fake_quantize(rng, kernels):
                                          np.empty((rows, n), np.uint8)], (5, 6))
 
 
+# ---- rows that are added, dropout
+
+
+def sum_columns(rng, kernels):
+    for p, c, x in tables(rng):
+        yield Call((p, c), [x, np.empty(c, np.float32)], (1,), lambda x, y: [4 * EPS * np.abs(x).sum(axis=0)])
+
+
+def grad_sum(rng, kernels):
+    """Rows around the eight of one float sum and the 128 of a chunk, columns around the 256 of a strip."""
+    def bound(x, dy, dx, db):
+        off = 4 * EPS * np.abs(dy)
+        return [off, off.sum(axis=0) + 4 * EPS * np.abs(dx).sum(axis=0)]
+
+    for d in design(rng, p=(1, 0, 2, 7, 8, 9, 15, 127, 128, 129, 300), c=(1, 0, 2, 5, 16, 33, 255, 256, 257, 600)):
+        x = _around_zero(rng, d.p * d.c).reshape(d.p, d.c)
+        yield Call(d, [x, normal(rng, d.p, d.c), np.empty_like(x), np.empty(d.c, np.float32)], (2, 3), bound)
+
+
+def scatter_rows(rng, kernels):
+    def bound(x, ids, y):
+        size, count = np.empty_like(y), np.bincount(ids, minlength=len(y))
+        reference.scatter_rows_f32(np.abs(x), ids, size, 1)
+        return [EPS * count[:, None] * size]
+
+    for d in design(rng, p=(1, 0, 2, 300), c=(1, 0, 2, 17, 127, 128, 129, 400), v=(1, 2, 70)):
+        yield Call(d, [normal(rng, d.p, d.c), rng.integers(0, d.v, d.p), np.empty((d.v, d.c), np.float32)], (2,), bound)
+
+
+def dropout(rng, kernels):
+    keys, least = (0, 1, 2**32, 2**64 - 1, 0x0123456789ABCDEF), (0, 1, 2**31, 2**31 - 1, 2**32 - 1, 10**9)
+    for d in design(rng, n=(*SIZES, 31, 32, 33, 64, 127, 128, 129), key=keys, least=least):
+        yield Call(d, [_around_zero(rng, d.n), d.key, d.least, float(np.float32(1.25)), np.empty(d.n, np.float32)], (4,))
+
+
 # ---- what the machine can do at most
 
 
@@ -722,7 +772,9 @@ CASES: dict[str, Callable] = {
     "exp_f32": of_value, "tanh_f32": of_value, "tanh_grad_f32": grad_of_value, "sigmoid_f32": of_value,
     "sigmoid_grad_f32": grad_of_value, "silu_f32": of_operand, "silu_grad_f32": grad, "gelu_f32": of_operand,
     "gelu_grad_f32": grad, "gelu_tanh_f32": of_operand, "gelu_tanh_grad_f32": grad, "relu_grad_f32": relu_grad,
-    "fake_quantize_f32": fake_quantize,
+    "fake_quantize_f32": fake_quantize, "sum_columns_f32": sum_columns,
+    "relu_grad_sum_f32": grad_sum, "gelu_grad_sum_f32": grad_sum, "gelu_tanh_grad_sum_f32": grad_sum,
+    "silu_grad_sum_f32": grad_sum, "scatter_rows_f32": scatter_rows, "dropout_f32": dropout,
     "probe_fma_f32": probe_fma, "probe_dot4_int8": probe_dot4, "probe_read": probe_read, "probe_cycles": probe_cycles,
 }
 
@@ -791,6 +843,17 @@ def test_every_kernel_is_tried():
 def test_equals_the_reference(name, isa):
     for call in CASES[name](np.random.default_rng(7), KERNELS[isa]):
         check(name, KERNELS[isa], call)
+
+
+@pytest.mark.parametrize("counter, key, words", [
+    ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),
+    ((0xFFFFFFFF,) * 4, (0xFFFFFFFF,) * 2, (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD)),
+    ((0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344), (0xA4093822, 0x299F31D0),
+     (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1)),
+])
+def test_philox_gives_the_published_words(counter, key, words):
+    """The known answers of the authors' Random123."""
+    assert reference.philox([counter], key)[0].tolist() == list(words)
 
 
 def test_matmul_takes_any_layout_and_float16():

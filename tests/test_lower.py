@@ -159,6 +159,8 @@ NETS = {    # model, shape of one input
     "tables of images": (lambda: nn.Sequential(nn.Sigmoid(), nn.Conv2d(3, 5, 3), nn.SiLU(), nn.Conv2d(5, 4, 1),
                                                nn.Tanh()), (3, 5, 4)),
     "shapes between": (lambda: Then(shapes_between, nn.Conv2d(2, 6, 3), nn.Linear(6, 5), nn.Linear(4, 3)), (2, 10, 8)),
+    "linear and batch norm": (lambda: nn.Sequential(nn.Linear(6, 17), nn.BatchNorm1d(17), nn.ReLU(),
+                                                    nn.Linear(17, 4, bias=False), nn.BatchNorm1d(4)), (6,)),
     "sequences": (lambda: nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 3, bias=False)), (4, 5)),
     "DepthwiseCNN": (lambda: models.DepthwiseCNN(width=4), (3, 8, 8)),
     "numbers": (lambda: Then(numbers, nn.Linear(5, 6), nn.Linear(6, 6)), (3, 5)),

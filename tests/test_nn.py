@@ -15,7 +15,7 @@ from tinyml.errors import DtypeError, ShapeError
 from tinyml.models import MLP, CifarCNN, ResNet8, TinyGPT
 from tinyml.models.gpt import sample
 from tinyml.nn import functional as F
-from tinyml.tape import no_grad
+from tinyml.tape import no_grad, record
 from tinyml.tensor import Tensor
 
 EXPECTED = dict(np.load(FOLDER / "nn.npz"))
@@ -205,6 +205,11 @@ def test_embedding_and_losses_by_hand():
     x, y = normal(3, 4), normal(3, 4, seed=1)
     close(nn.MSELoss()(x, y), ((x - y) ** 2).mean())
     targets = np.array([0, 3, 2])
+    t, w, p = np.random.default_rng(2).random((3, 4)).astype(np.float32), np.float32([1, 2, 0, 5]), 1 / (1 + np.exp(-x))
+    for weight in (None, w):
+        loss = -((1 if weight is None else w) * t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
+        close(nn.BCEWithLogitsLoss(weight)(x, t), loss)
+        close(F.binary_cross_entropy_with_logits(x, t, weight), loss)
     close(nn.CrossEntropyLoss()(x, targets), -np.log(softmax(x)[np.arange(3), targets]).mean())
 
 
@@ -319,6 +324,73 @@ def test_sequential_and_module_list():
     for kind, wrong in ((nn.Sequential, (relu, np.tanh)), (nn.ModuleList, ([relu, np.tanh],))):
         with pytest.raises(DtypeError, match=f"{kind.__name__}: expected Modules, got ufunc"):
             kind(*wrong)
+
+
+class Halve(nn.Module):
+    """A layer that has a function for itself and a ReLU behind it, which gives away that it ran."""
+
+    def forward(self, x):
+        return x * 0.5
+
+    def fused_with(self, following):
+        return (lambda x: F.relu(x * 0.5) + 1) if type(following) is nn.ReLU else None
+
+
+def test_sequential_runs_two_layers_as_one_only_to_train():
+    x = Tensor(normal(4, 3))
+    apart = np.maximum(x.numpy() * 0.5, 0)
+    model = nn.Sequential(Halve(), nn.ReLU(), nn.ReLU(), Halve())
+    y = model(x)
+    close(y, (apart + 1) * 0.5)
+    with no_grad():
+        close(model(x), apart * 0.5)
+    with record() as ops:
+        close(model(x), apart * 0.5)
+    assert [r.op.name for r in ops] == ["mul", "relu", "relu", "mul"]
+    close(model.eval()(x), apart * 0.5)
+    fused = nn.Sequential(Halve(), nn.ReLU())(Tensor(normal(4, 3), requires_grad=True))
+    assert fused.node.module._name == "0"
+    with pytest.raises(DtypeError, match=r"\(in layer Sequential\.0: Halve\)"):
+        nn.Sequential(Halve(), nn.ReLU())(Tensor(np.ones(2, np.int8), scale=1.0))
+
+
+@pytest.mark.parametrize("make", [lambda: (nn.BatchNorm2d(5), normal(4, 5, 9, 7)),
+                                  lambda: (nn.BatchNorm1d(5), normal(300, 5)),
+                                  lambda: (nn.BatchNorm1d(3), normal(6, 3, 40))])
+def test_batch_norm_and_relu_as_one_op_are_the_two_bit_by_bit(make):
+    norm, x = make()
+    norm.weight.data[...], norm.bias.data[...] = normal(2, len(norm.weight), seed=1)
+    apart, cotangent, results = norm.copy(), normal(*x.shape, seed=2), []
+    for model in (nn.Sequential(norm, nn.ReLU()), lambda x: F.relu(apart(x))):
+        given = Tensor(x, requires_grad=True)
+        y = model(given)
+        y.backward(cotangent)
+        results.append([y, given.grad])
+    one, two = results
+    assert one[0].numpy().any() and not one[0].numpy().all()
+    for a, b in zip([*one, norm.weight.grad, norm.bias.grad], [*two, apart.weight.grad, apart.bias.grad], strict=True):
+        np.testing.assert_array_equal(a.numpy(), b.numpy())
+    for name, array in norm.state_dict().items():
+        np.testing.assert_array_equal(array, apart.state_dict()[name])
+
+
+def test_what_runs_batch_norm_and_relu_as_one_op():
+    def op(*layers):
+        y = nn.Sequential(*layers)(normal(4, 3, 5, 5))
+        return y.node.op.name
+
+    class OwnNorm(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    class OwnReLU(nn.ReLU):
+        def forward(self, x):
+            return super().forward(x) * 2
+
+    assert op(nn.BatchNorm2d(3), nn.ReLU()) == "batch_norm_relu"
+    assert op(nn.BatchNorm2d(3).eval(), nn.ReLU()) == "relu"
+    assert op(OwnNorm(3), nn.ReLU()) == "relu"
+    assert op(nn.BatchNorm2d(3), OwnReLU()) == "mul"
 
 
 def test_repr_shows_the_tree():

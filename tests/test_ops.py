@@ -257,6 +257,7 @@ WRONG = [
     ("linear", (ones(2, 4), ones(5, 4), ones(4)), {}, r"bias \(5,\) for weight \(5, 4\), got .*bias \(4,\)"),
     ("linear", (ones(), ones(5, 4), None), {}, r"got input \(\)"),
     ("linear", (ones(2, 4), ones(), None), {}, r"weight \(\)"),
+    ("linear_activation", (ones(2, 3), ones(5, 4), ones(5)), {"activation": "relu"}, r"got input \(2, 3\), bias \(5,\)"),
     ("linear", (ones(2, 3), codes(5, 4, axis=0), None), {}, r"expected input \(\.\.\., 4\)"),
     ("linear", (ones(2, 4), codes(5, 4, axis=0), ones(4)), {}, r"expected bias \(5,\), got \(4,\)"),
     ("conv2d", (ones(1, 2, 5, 5), ones(4, 3, 3, 3), None), CONV, r"input \(B, 3, H, W\).*got input \(1, 2, 5, 5\)"),
@@ -305,9 +306,10 @@ WRONG = [
     *((n, (ones(2, 3),), {"axis": -3}, "axis -3") for n in ("softmax", "log_softmax")),
     ("layer_norm", (ones(), ones(1), ones(1)), {"eps": 1e-5}, "0-dimensional"),
     ("layer_norm", (ones(2, 3), ones(2), ones(3)), {"eps": 1e-5}, r"\(3,\) for input \(2, 3\), got \(2,\), \(3,\)"),
-    ("batch_norm", (ones(2, 3), ones(3), ones(3), None, None), {"eps": 1e-5}, r"\(B, C, H, W\), got \(2, 3\)"),
+    ("batch_norm", (ones(3), ones(3), ones(3), None, None), {"eps": 1e-5}, r"or \(B, C, H, W\), got \(3,\)"),
     ("batch_norm", (ones(2, 3, 2, 2), ones(2), ones(3), None, None), {"eps": 1e-5}, r"of shape \(3,\)"),
     ("batch_norm", (ones(1, 3, 1, 1), ones(3), ones(3), None, None), {"eps": 1e-5}, "more than one value a channel"),
+    ("batch_norm_relu", (ones(1, 3), ones(3), ones(3), None, None), {"eps": 1e-5}, "more than one value a channel"),
     ("batch_norm_eval", (ones(2, 3, 2, 2), ones(3), ones(3), ones(2), ones(3)), {"eps": 1e-5}, r"of shape \(3,\)"),
     ("embedding", (np.array([0, 4]), ones(4, 2)), {}, r"ids in \[0, 4\), got 0 to 4"),
     ("embedding", (np.array([-1]), ones(4, 2)), {}, "got -1 to -1"),
@@ -317,6 +319,10 @@ WRONG = [
     ("cross_entropy", (ones(3), np.array(0)), {}, r"logits \(3,\)"),
     ("cross_entropy", (ones(2, 3), np.array([0, 3])), {}, r"targets in \[0, 3\).* got 3 at position 1"),
     ("cross_entropy", (ones(2, 0), np.array([0, 0])), {}, r"targets in \[0, 0\)"),
+    ("bce_with_logits", (ones(2, 3), ones(3), None), {}, r"got \(2, 3\) and \(3,\)"),
+    ("bce_with_logits", (ones(0), ones(0), None), {}, "non-empty"),
+    ("bce_with_logits", (ones(2, 3), ones(2, 3), ones(2)), {}, r"shapes \(2,\) and \(2, 3\) do not broadcast"),
+    ("bce_with_logits", (ones(3), ones(3), ones(2, 1)), {}, r"pos_weight to broadcast to \(3,\), got \(2, 1\)"),
     ("mse_loss", (ones(2, 3), ones(3)), {}, r"got \(2, 3\) and \(3,\)"),
     ("mse_loss", (ones(0), ones(0)), {}, "non-empty"),
 ]
@@ -360,10 +366,13 @@ def test_a_loss_without_targets_is_nan_and_has_no_gradient():
 @pytest.mark.parametrize("name, attrs", [
     ("sigmoid", {}), ("tanh", {}), ("silu", {}), ("relu", {}), ("gelu", {"approximate": "none"}),
     ("gelu", {"approximate": "tanh"}), ("softmax", {"axis": 0}), ("log_softmax", {"axis": 0}), ("cross_entropy", {}),
+    ("bce_with_logits", {}),
 ])
 def test_large_values_do_not_overflow(name, attrs):
     x = np.array([-1e4, -100, -88, 0, 88, 100, 1e4], np.float32)
     inputs, wanted = ([x[None], np.array([2])], [True, False]) if name == "cross_entropy" else ([x], [True])
+    if name == "bce_with_logits":
+        inputs, wanted = [x, np.float32([0, 1, 0, 1, 0, 1, 0.5]), None], [True, True, False]
     got = run(name, inputs, wanted, attrs)
     assert all(np.isfinite(a).all() for a in got)
     assert_close(got, run(name, [inputs[0].astype(np.float64), *inputs[1:]], wanted, attrs), 1e-6, name)

@@ -9,6 +9,7 @@ from test_lower import NETS, Then, assert_interpreted, conv, images, inputs_of, 
 import tinyml
 from tinyml import Tensor, models, nn, optim
 from tinyml.nn import functional as F
+from tinyml.nn.norms import BatchNorm
 from tinyml.precision import prepare_qat
 from tinyml.precision.fake_quant import ActivationQuantizer, WeightQuantizer
 from tinyml.precision.qat import QATModel
@@ -44,7 +45,7 @@ def train(model: nn.Module, *xs: np.ndarray, steps: int = 2) -> nn.Module:
 
 def settled(model: nn.Module, *xs: np.ndarray) -> nn.Module:
     """The model, randomised, with the running moments of these inputs: evaluation then does what training does."""
-    norms = [m for m in randomise(model).modules() if isinstance(m, nn.BatchNorm2d)]
+    norms = [m for m in randomise(model).modules() if isinstance(m, BatchNorm)]
     for m in norms:
         m.momentum = 1.0
     with no_grad():
@@ -90,6 +91,8 @@ ODD = {     # model, shapes of one input each
     "shared and unused": (Unused, [(4, 6, 6)]),
     "batch norm alone": (lambda: nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 3), nn.ReLU(), nn.BatchNorm2d(4),
                                                nn.Conv2d(4, 2, 1)), [(3, 6, 6)]),
+    "batch norm of steps": (lambda: nn.Sequential(nn.Linear(4, 5), nn.BatchNorm1d(3), nn.ReLU(), nn.Linear(5, 2)), [(3, 4)]),
+    "batch norm of features": (lambda: nn.Sequential(nn.BatchNorm1d(4), nn.ReLU6(), nn.Linear(4, 3)), [(4,)]),
     "two inputs and outputs": (lambda: Then(two_of_each, nn.Linear(4, 3), nn.Linear(2, 3)), [(4,), (2,)]),
     "constants of the batch": (lambda: Then(batch_constants, nn.Linear(4, 4), nn.Linear(4, 3)), [(2, 4)]),
     "computed weight": (lambda: Then(computed_weight, nn.Linear(5, 4), nn.Linear(5, 2)), [(5,)]),
@@ -119,7 +122,7 @@ def test_evaluation_is_the_integers(name, learn_scales, per_channel, tmp_path):
     model, qat, xs = prepared(name, learn_scales=learn_scales, per_channel=per_channel)
     plan = model.to_int8(calibration=[(tuple(xs), None)], per_channel=per_channel, observer="minmax")
     assert [s.kind for s in plan.steps] == [s.kind for s in qat.to_int8().steps]
-    norms = any(isinstance(m, nn.BatchNorm2d) for m in model.modules())     # whose moments differ in the last bits
+    norms = any(isinstance(m, BatchNorm) for m in model.modules())     # whose moments differ in the last bits
     assert learn_scales or norms or same(plan(*xs), qat.eval()(*xs))
     for steps, freeze in ((0, False), (2, False), (1, True)):
         before = qat.eval()(*xs)

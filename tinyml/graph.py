@@ -28,7 +28,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """A batch norm made part of the convolution before it: the values gamma, beta, mean, variance, and eps."""
+    """A batch norm made part of the layer before it: the values gamma, beta, mean, variance, and eps."""
 
     inputs: tuple[int, int, int, int]
     eps: float

@@ -17,13 +17,13 @@ def kernels_for(dtype: np.dtype):
 
 
 def nhwc(x: np.ndarray) -> np.ndarray:
-    """An NCHW array as contiguous NHWC; free where its memory already is."""
-    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    """An array (B, C, ...) as contiguous (B, ..., C), NCHW as NHWC; free where its memory already is."""
+    return np.ascontiguousarray(x.transpose(0, *range(2, x.ndim), 1))
 
 
 def nchw(y: np.ndarray) -> np.ndarray:
-    """The NCHW view of an NHWC array."""
-    return y.transpose(0, 3, 1, 2)
+    """The (B, C, ...) view of an array (B, ..., C)."""
+    return y.transpose(0, y.ndim - 1, *range(1, y.ndim - 1))
 
 
 def whole(a: np.ndarray) -> np.ndarray:
@@ -128,23 +128,23 @@ def _rows(x: np.ndarray) -> np.ndarray:
 
 
 def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and biased variance over all but the channels of x (B, H, W, C)."""
+    """Mean and biased variance over all but the channels of x (B, ..., C)."""
     mean, variance = np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
     kernels_for(x.dtype).moments_f32(_rows(x), mean, variance, threads_for(16 * x.size))
     return mean, variance
 
 
-def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """x (B, H, W, C) * a (C) + b (C)."""
+def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray, relu: bool) -> np.ndarray:
+    """x (B, ..., C) * a (C) + b (C), with `relu` not below 0."""
     y = memory.empty(x.shape, x.dtype)
-    kernels_for(x.dtype).batch_norm_f32(_rows(x), a, b, _rows(y), threads_for(16 * x.size))
+    kernels_for(x.dtype).batch_norm_f32(_rows(x), a, b, relu, _rows(y), threads_for(16 * x.size))
     return y
 
 
-def batch_norm_grad(x, dy, mean, rstd, gamma, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients to x (B, H, W, C), gamma and beta."""
+def batch_norm_grad(x, dy, mean, rstd, gamma, shift, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients to x (B, ..., C), gamma and beta; with a shift (C), of the ReLU of x * (gamma * rstd) + shift."""
     dx, dgamma, dbeta = memory.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
-    kernels_for(x.dtype).batch_norm_grad_f32(_rows(x), _rows(dy), mean, rstd, gamma, training, _rows(dx),
+    kernels_for(x.dtype).batch_norm_grad_f32(_rows(x), _rows(dy), mean, rstd, gamma, shift, training, _rows(dx),
                                           dgamma, dbeta, threads_for(16 * x.size))
     return dx, dgamma, dbeta
 
@@ -194,17 +194,57 @@ def log_softmax_grad(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(x: np.ndarray, target: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Softmax p (P, C) of the rows of x and the loss (P), float64, of each; 0 where the target is negative."""
-    p, loss = memory.empty(x.shape, x.dtype), np.empty(len(x), np.float64)
-    kernels_for(x.dtype).cross_entropy_f32(_rows(x), target, smoothing, p, loss, threads_for(16 * x.size))
-    return p, loss
+    """The loss (P), float64, of each row of x (P, C), 0 where the target is negative.
+
+    And for the gradient (2, P) the largest of each row and 1 / the sum of exp(x - it).
+    """
+    loss, rows = np.empty(len(x), np.float64), np.empty((2, len(x)), x.dtype)
+    kernels_for(x.dtype).cross_entropy_f32(_rows(x), target, smoothing, loss, rows, threads_for(16 * x.size))
+    return loss, rows
 
 
-def cross_entropy_grad(p: np.ndarray, target: np.ndarray, smoothing: float, g: float) -> np.ndarray:
+def cross_entropy_grad(x: np.ndarray, target: np.ndarray, smoothing: float, rows: np.ndarray, g: float) -> np.ndarray:
     """Gradient to x of g times the sum of the losses of cross_entropy."""
-    dx = memory.empty(p.shape, p.dtype)
-    kernels_for(p.dtype).cross_entropy_grad_f32(p, target, smoothing, g, dx, threads_for(16 * p.size))
+    dx = memory.empty(x.shape, x.dtype)
+    kernels_for(x.dtype).cross_entropy_grad_f32(_rows(x), target, smoothing, rows, g, dx, threads_for(16 * x.size))
     return dx
+
+
+def sum_columns(x: np.ndarray) -> np.ndarray:
+    """Sum of x (..., C) over all but the last dimension."""
+    y = np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).sum_columns_f32(_rows(x), y, threads_for(16 * x.size))
+    return y
+
+
+def pointwise_grad_sum(name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """pointwise_grad of x and dy (..., C), and its sum over all but the last dimension."""
+    xs = _rows(x)
+    dx, sums = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype)
+    getattr(kernels_for(x.dtype), name + "_grad_sum_f32")(xs, _rows(dy), dx, sums, threads_for(16 * x.size))
+    return dx.reshape(x.shape), sums
+
+
+def scatter_rows(x: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
+    """(count, C) in which row v is the sum of the rows of x (P, C) whose id in ids (P) is v."""
+    y = memory.empty((count, x.shape[1]), x.dtype)
+    kernels_for(x.dtype).scatter_rows_f32(_rows(x), ids, y, threads_for(16 * (x.size + y.size)))
+    return y
+
+
+def dropout(x: np.ndarray, key: int, p: float) -> np.ndarray:
+    """x / (1 - p), or 0 with probability p: which, by the 64-bit key and the element's place in memory.
+
+    The result keeps the memory order.
+    """
+    if p >= 1:
+        return np.zeros_like(x)
+    x = _run(x)
+    y = np.empty_like(x)
+    least = min(round(p * 2**32), 2**32 - 1)
+    scale = x.dtype.type(1) / x.dtype.type(1 - p)
+    kernels_for(x.dtype).dropout_f32(x.ravel("K"), key, least, scale, y.ravel("K"), threads_for(64 * x.size))
+    return y
 
 
 def _run(x: np.ndarray) -> np.ndarray:

@@ -4,11 +4,12 @@ from libc.stdint cimport uint8_t
 from tinyml._kernels.simd cimport *
 from tinyml._kernels.vmath cimport *
 
+include "gradient.pxi"
+
 cdef enum:
     BLOCK = 4096    # elements of one unit of work
 
 ctypedef vecf (*function)(vecf) noexcept nogil
-ctypedef vecf (*gradient)(vecf, vecf) noexcept nogil
 
 
 cdef inline Py_ssize_t blocks(Py_ssize_t n) noexcept nogil:
@@ -36,17 +37,8 @@ cdef inline int map_block(function f, const float[::1] x, float[::1] y, Py_ssize
 
 cdef inline int grad_block(gradient f, const float[::1] x, const float[::1] dy, float[::1] dx,
                            Py_ssize_t unit) noexcept nogil:
-    cdef Py_ssize_t i = unit * BLOCK, end = min(i + BLOCK, x.shape[0])
-    cdef vecf a, b
-    while i + 2 * LANES <= end:
-        a, b = f(vfload(&x[i]), vfload(&dy[i])), f(vfload(&x[i + LANES]), vfload(&dy[i + LANES]))
-        vfstore(&dx[i], a)
-        vfstore(&dx[i + LANES], b)
-        i += 2 * LANES
-    while i < end:
-        vfstore_n(&dx[i], f(vfload_n(&x[i], end - i), vfload_n(&dy[i], end - i)), end - i)
-        i += LANES
-    return 0
+    cdef Py_ssize_t first = unit * BLOCK
+    return grad_run(f, &x[first], &dy[first], &dx[first], min(<Py_ssize_t>BLOCK, x.shape[0] - first))
 
 
 def exp_f32(const float[::1] x, float[::1] y, int threads):

@@ -266,13 +266,17 @@ def moments_f32(x, mean, variance, threads):
     variance[...] = np.square(x - mean).mean(axis=0, dtype=np.float64) if len(x) else 0
 
 
-def batch_norm_f32(x, a, b, y, threads):
-    """y = x * a + b."""
+def batch_norm_f32(x, a, b, relu, y, threads):
+    """y = x * a + b, with `relu` not below 0."""
     y[...] = x * a + b
+    if relu:
+        np.maximum(y, 0, out=y)
 
 
-def batch_norm_grad_f32(x, dy, mean, rstd, gamma, training, dx, dgamma, dbeta, threads):
-    """Gradients of (x - mean) * rstd * gamma + beta."""
+def batch_norm_grad_f32(x, dy, mean, rstd, gamma, shift, training, dx, dgamma, dbeta, threads):
+    """Gradients of (x - mean) * rstd * gamma + beta; with a shift, of the ReLU of x * (gamma * rstd) + shift."""
+    if shift is not None:
+        dy = np.where(x * (gamma * rstd) + shift > 0, dy, 0)
     xhat = (x - mean) * rstd
     dgamma[...] = (dy * xhat).sum(axis=0)
     dbeta[...] = dy.sum(axis=0)
@@ -368,28 +372,35 @@ def attention_grad_f32(q, k, v, scale, causal, y, rows, dy, dq, dk, dv, threads)
         dv[...] = p.swapaxes(-1, -2) @ dy
 
 
-def cross_entropy_f32(x, target, smoothing, p, loss, threads):
-    """p = softmax; loss = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, 0 where the target is negative."""
-    softmax_f32(x, p, threads)
-    loss[...] = 0
-    rows = np.flatnonzero(target >= 0)
-    if rows.size == 0:
+def cross_entropy_f32(x, target, smoothing, loss, rows, threads):
+    """loss = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, 0 where the target is negative, p = softmax(x).
+
+    rows: the largest of each row and 1 / the sum of exp(x - it).
+    """
+    loss[...], rows[...] = 0, 0
+    if x.size == 0:
         return
+    with np.errstate(invalid="ignore"):
+        top = np.fmax.reduce(x, axis=1, initial=-np.inf)      # a NaN is in the sum anyway
+        rows[...] = top, 1 / np.exp(x - top[:, None]).sum(axis=1)
     log_p = np.empty_like(x)
     log_softmax_f32(x, log_p, threads)
-    loss[rows] = -(1 - smoothing) * log_p[rows, target[rows]]
+    counted = np.flatnonzero(target >= 0)
+    loss[counted] = -(1 - smoothing) * log_p[counted, target[counted]]
     if smoothing:
-        loss[rows] -= smoothing * log_p[rows].mean(axis=1)
+        loss[counted] -= smoothing * log_p[counted].mean(axis=1)
 
 
-def cross_entropy_grad_f32(p, target, smoothing, g, dx, threads):
+def cross_entropy_grad_f32(x, target, smoothing, rows, g, dx, threads):
     """dx = g * (p - smoothing / C - (1 - smoothing) [c = target]), 0 where the target is negative."""
     dx[...] = 0
-    rows = np.flatnonzero(target >= 0)
-    if rows.size == 0:
+    counted = np.flatnonzero(target >= 0)
+    if counted.size == 0:
         return
-    dx[rows] = p[rows] - smoothing / p.shape[1]
-    dx[rows, target[rows]] -= 1 - smoothing
+    with np.errstate(invalid="ignore"):
+        p = np.exp(x[counted] - rows[0, counted, None]) * rows[1, counted, None]
+    dx[counted] = p - smoothing / x.shape[1]
+    dx[counted, target[counted]] -= 1 - smoothing
     dx *= g
 
 
@@ -478,6 +489,66 @@ def fake_quantize_f32(x, scale, zero_point, lo, hi, y, inside, threads):
     clamped = np.clip(q, lo, hi)
     y[...] = s * (clamped - zero_point)
     inside[...] = clamped == q
+
+
+def sum_columns_f32(x, y, threads):
+    """The sum over rows."""
+    y[...] = x.sum(axis=0)
+
+
+def relu_grad_sum_f32(y, dy, dx, db, threads):
+    """relu_grad_f32, and its sum over rows."""
+    relu_grad_f32(y, dy, dx, threads)
+    sum_columns_f32(dx, db, threads)
+
+
+def gelu_grad_sum_f32(x, dy, dx, db, threads):
+    """gelu_grad_f32, and its sum over rows."""
+    gelu_grad_f32(x, dy, dx, threads)
+    sum_columns_f32(dx, db, threads)
+
+
+def gelu_tanh_grad_sum_f32(x, dy, dx, db, threads):
+    """gelu_tanh_grad_f32, and its sum over rows."""
+    gelu_tanh_grad_f32(x, dy, dx, threads)
+    sum_columns_f32(dx, db, threads)
+
+
+def silu_grad_sum_f32(x, dy, dx, db, threads):
+    """silu_grad_f32, and its sum over rows."""
+    silu_grad_f32(x, dy, dx, threads)
+    sum_columns_f32(dx, db, threads)
+
+
+def scatter_rows_f32(x, ids, y, threads):
+    """Rows of x added to the rows of y that ids name, y zero before."""
+    y[...] = 0
+    np.add.at(y, ids, x)
+
+
+def philox(counters, key):
+    """The four 32-bit words (..., 4) of Philox4x32-10 for counters (..., 4) and a key of two words."""
+    a, b, c, d = np.moveaxis(np.asarray(counters, np.uint64), -1, 0)
+    key0, key1 = (int(word) for word in key)
+    low, half = np.uint64(2**32 - 1), np.uint64(32)
+    for _ in range(10):
+        p, q = a * np.uint64(0xD2511F53), c * np.uint64(0xCD9E8D57)
+        a, b, c, d = (q >> half) ^ b ^ np.uint64(key0), q & low, (p >> half) ^ d ^ np.uint64(key1), p & low
+        key0, key1 = (key0 + 0x9E3779B9) % 2**32, (key1 + 0xBB67AE85) % 2**32
+    return np.stack([a, b, c, d], axis=-1)
+
+
+def dropout_f32(x, key, least, scale, y, threads):
+    """y = x * scale where the element's word of Philox4x32-10 is at least `least`, else 0."""
+    element = np.arange(x.size, dtype=np.uint64)
+    block, half, i = element // np.uint64(64), element // np.uint64(32) % np.uint64(2), element % np.uint64(32)
+    counter = np.uint64(16) * block + i // np.uint64(2)
+    zero = np.zeros_like(counter)
+    words = philox(np.stack([counter % np.uint64(2**32), counter // np.uint64(2**32), zero, zero], axis=-1),
+                   (key % 2**32, key // 2**32))
+    word = np.take_along_axis(words, (np.uint64(2) * half + i % np.uint64(2)).astype(np.intp)[:, None], axis=-1)[:, 0]
+    with np.errstate(invalid="ignore"):
+        y[...] = np.where(word >= least, x * x.dtype.type(scale), 0)
 
 
 def probe_fma_f32(start, x, w, y, rounds, threads):

@@ -13,6 +13,7 @@
    interleave4(p0, p1, p2, p3, u)    4*LANES codes at each pointer to u[4], the 4 codes of a channel in one lane. Lane i of
                                 u[q] has channel 16 * (i / 4) + 4 * q + i % 4: bytes never leave their 128 bits
    vmul_even(a, b)              64-bit products of the lanes 0, 2, ...
+   vmulu_even(a, b)             those of unsigned lanes, which are the low halves of 64-bit ones
    vshift64(x, s, back)         x >> s of 64-bit lanes, arithmetic; back is 2^(63-s)
    bmax(a, b)                   the larger of each pair of bytes
    vload_codes(p)               LANES unsigned bytes as int32 lanes

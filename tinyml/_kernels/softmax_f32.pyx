@@ -168,54 +168,67 @@ def log_softmax_grad_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:,
 
 
 cdef int cross_entropy_block(const float[:, ::1] x, const int64_t[::1] target, double smoothing, Py_ssize_t first,
-                             float[:, ::1] p, double[::1] loss) noexcept nogil:
-    cdef Py_ssize_t rows = min(<Py_ssize_t>BLOCK, x.shape[0] - first), C = x.shape[1], row, i
-    cdef float top[BLOCK]
+                             double[::1] loss, float[:, ::1] rows) noexcept nogil:
+    cdef Py_ssize_t end = min(first + BLOCK, x.shape[0]), C = x.shape[1], p
     cdef double total[BLOCK]
-    softmax_rows(&x[first, 0], rows, C, top, total, &p[first, 0])
-    for i in range(rows):
-        row = first + i
-        loss[row] = 0
-        if target[row] >= 0:
-            loss[row] = log(total[i]) - (1 - smoothing) * (<double>x[row, target[row]] - top[i])
+    for p in range(first, end):
+        rows[0, p] = row_max(&x[p, 0], C)
+    for p in range(first, end):
+        total[p - first] = row_exp(&x[p, 0], C, rows[0, p], NULL)
+    for p in range(first, end):
+        rows[1, p] = <float>(1 / total[p - first])
+        loss[p] = 0
+        if target[p] >= 0:
+            loss[p] = log(total[p - first]) - (1 - smoothing) * (<double>x[p, target[p]] - rows[0, p])
             if smoothing != 0:
-                loss[row] = loss[row] - smoothing / C * row_sum(&x[row, 0], C, top[i])
+                loss[p] = loss[p] - smoothing / C * row_sum(&x[p, 0], C, rows[0, p])
     return 0
 
 
-def cross_entropy_f32(const float[:, ::1] x, const int64_t[::1] target, double smoothing, float[:, ::1] p, double[::1] loss,
-                      int threads):
-    """p[P][C] = softmax of each row of x; loss[P] = -(1 - smoothing) ln p[target] - smoothing * mean of ln p.
+def cross_entropy_f32(const float[:, ::1] x, const int64_t[::1] target, double smoothing, double[::1] loss,
+                      float[:, ::1] rows, int threads):
+    """loss[P] = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, p the softmax of a row of x[P][C].
 
-    A row whose target is negative does not count: its loss is 0.
+    A row whose target is negative does not count: its loss is 0. rows[2][P], for the gradient: the largest of each row and
+    1 / the sum of exp(x - it).
     """
     cdef Py_ssize_t unit
     if x.shape[1] == 0:
         loss[:] = 0
+        rows[:] = 0
         return
     for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        cross_entropy_block(x, target, smoothing, unit * BLOCK, p, loss)
+        cross_entropy_block(x, target, smoothing, unit * BLOCK, loss, rows)
 
 
-cdef int cross_entropy_grad_row(const float* p, Py_ssize_t C, int64_t target, double smoothing, float g,
-                                float* dx) noexcept nogil:
-    cdef vecf scale = vfset(g), shift = vfset(<float>(smoothing / C))
-    cdef Py_ssize_t i
+cdef int cross_entropy_grad_row(const float* x, Py_ssize_t C, int64_t target, double smoothing, float top, float inverse,
+                                float g, float* dx) noexcept nogil:
+    cdef vecf t = vfset(top), factor = vfset(inverse), shift = vfset(<float>-(smoothing / C)), scale = vfset(g)
+    cdef Py_ssize_t i = 0
+    cdef vecf a, b
     if target < 0:
         memset(dx, 0, C * sizeof(float))
         return 0
-    for i from 0 <= i < C by LANES:
-        vfstore_n(dx + i, vfmul(vfsub(vfload_n(p + i, C - i), shift), scale), C - i)
-    dx[target] = <float>(p[target] - smoothing / C - (1 - smoothing)) * g
+    while i + 2 * LANES <= C:
+        a, b = vexp(vfsub(vfload(x + i), t)), vexp(vfsub(vfload(x + i + LANES), t))
+        vfstore(dx + i, vfmul(vfma(shift, a, factor), scale))
+        vfstore(dx + i + LANES, vfmul(vfma(shift, b, factor), scale))
+        i += 2 * LANES
+    while i < C:
+        a = vexp(vfsub(vfload_n(x + i, C - i), t))
+        vfstore_n(dx + i, vfmul(vfma(shift, a, factor), scale), C - i)
+        i += LANES
+    dx[target] = dx[target] - <float>(1 - smoothing) * g
     return 0
 
 
-def cross_entropy_grad_f32(const float[:, ::1] p, const int64_t[::1] target, double smoothing, float g, float[:, ::1] dx,
-                           int threads):
+def cross_entropy_grad_f32(const float[:, ::1] x, const int64_t[::1] target, double smoothing, const float[:, ::1] rows,
+                           float g, float[:, ::1] dx, int threads):
     """Gradient of g * the sum of losses: dx[P][C] = g * (p - smoothing / C - (1 - smoothing) [c = target]), 0 in rows
-    that do not count."""
+    that do not count. p is computed again from the `rows` of cross_entropy_f32 rather than kept, which takes no longer than
+    reading it back."""
     cdef Py_ssize_t row
-    if p.shape[0] * p.shape[1] == 0:
+    if x.shape[0] * x.shape[1] == 0:
         return
-    for row in prange(p.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        cross_entropy_grad_row(&p[row, 0], p.shape[1], target[row], smoothing, g, &dx[row, 0])
+    for row in prange(x.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        cross_entropy_grad_row(&x[row, 0], x.shape[1], target[row], smoothing, rows[0, row], rows[1, row], g, &dx[row, 0])

@@ -37,19 +37,23 @@ KERNELS = {
                    "mul_codes"),
     "pool_int8": ("max_pool_int8", "avg_pool_int8"),
     "pool_f32": ("max_pool_f32", "max_pool_grad_f32", "avg_pool_f32", "avg_pool_grad_f32"),
-    "norm_f32": ("moments_f32", "batch_norm_f32", "batch_norm_grad_f32", "layer_norm_f32", "layer_norm_grad_f32"),
+    "batch_norm_f32": ("moments_f32", "batch_norm_f32", "batch_norm_grad_f32"),
+    "norm_f32": ("layer_norm_f32", "layer_norm_grad_f32"),
     "softmax_f32": ("softmax_f32", "softmax_grad_f32", "log_softmax_f32", "log_softmax_grad_f32", "cross_entropy_f32",
                     "cross_entropy_grad_f32"),
     "attention_f32": ("attention_f32", "attention_grad_f32"),
     "pointwise_f32": ("exp_f32", "tanh_f32", "tanh_grad_f32", "sigmoid_f32", "sigmoid_grad_f32", "silu_f32",
                       "silu_grad_f32", "gelu_f32", "gelu_grad_f32", "gelu_tanh_f32", "gelu_tanh_grad_f32",
                       "relu_grad_f32", "fake_quantize_f32"),
+    "columns_f32": ("sum_columns_f32", "relu_grad_sum_f32", "gelu_grad_sum_f32", "gelu_tanh_grad_sum_f32",
+                    "silu_grad_sum_f32", "scatter_rows_f32"),
+    "dropout_f32": ("dropout_f32",),
     "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
 # Those with dot products of bytes.
 DOT4 = ("product_int8", "probe")
 # Those whose functions are long chains of instructions, each waiting for the one before.
-CHAINS = ("pointwise_f32", "softmax_f32")
+CHAINS = ("pointwise_f32", "softmax_f32", "columns_f32", "dropout_f32")
 
 
 def isas_for(machine: str) -> list[str]:

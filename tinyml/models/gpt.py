@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import nn, random
 from ..errors import DtypeError, ShapeError
-from ..nn import functional as F
+from ..nn.module import in_turn
 from ..tape import no_grad
 from ..tensor import INTEGERS, Tensor, as_tensor
 
@@ -22,12 +22,13 @@ class Block(nn.Module):
         self.attention = nn.MultiHeadAttention(dim, heads)
         self.norm2 = nn.LayerNorm(dim)
         self.up = nn.Linear(dim, 4 * dim)
+        self.gelu = nn.GELU()
         self.down = nn.Linear(4 * dim, dim)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:     # (B, T, C)
         x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(self.down(F.gelu(self.up(self.norm2(x)))))
+        return x + self.dropout(in_turn([self.norm2, self.up, self.gelu, self.down], x))
 
 
 class TinyGPT(nn.Module):

@@ -46,6 +46,13 @@ class SiLU(Module):
         return F.silu(x)
 
 
+def name_of(layer: Module) -> str | None:
+    """What functional.linear calls this activation; None for another layer."""
+    if type(layer) is GELU:
+        return "gelu" if layer.approximate == "none" else "gelu_tanh"
+    return {ReLU: "relu", SiLU: "silu"}.get(type(layer))
+
+
 class Sigmoid(Module):
     """1 / (1 + e^-x)."""
 

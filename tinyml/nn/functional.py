@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ..ops import dropout as dropout_ops
 from ..ops import embedding as embedding_ops
 from ..ops import linear as linear_ops
 from ..ops import shape as shape_ops
+from ..tape import state
 from ..tensor import Tensor, apply, as_tensor
 
 Pair = int | tuple[int, int]
@@ -31,10 +33,26 @@ def pair(value: Any, name: str, least: int = 1) -> tuple[int, int]:
     return int(two[0]), int(two[1])
 
 
-def linear(x: Any, weight: Any, bias: Any = None, scale: Any = None, zero_point: Any = None) -> Tensor:
-    """x (..., K) @ weight (N, K)^T + bias (N). int8 operands run in integers; see ops.linear.Linear."""
+# The functions of ops.linear.ACTIVATIONS.
+_ACTIVATIONS: dict[str, Callable] = {"relu": lambda y: relu(y), "gelu": lambda y: gelu(y),
+                                     "gelu_tanh": lambda y: gelu(y, "tanh"), "silu": lambda y: silu(y)}
+
+
+def linear(x: Any, weight: Any, bias: Any = None, scale: Any = None, zero_point: Any = None,
+           activation: str | None = None) -> Tensor:
+    """activation(x (..., K) @ weight (N, K)^T + bias (N)); activation None, "relu", "gelu", "gelu_tanh" or "silu".
+
+    int8 operands run in integers; see ops.linear.Linear. With an activation it is one op, unless ops are recorded or
+    operands are int8: graphs, and integers, know the two.
+    """
     extra = {} if scale is None else {"scale": scale, "zero_point": zero_point}
-    return apply(linear_ops.Linear, x, weight, bias, **extra)
+    if activation is None:
+        return apply(linear_ops.Linear, x, weight, bias, **extra)
+    if activation not in _ACTIVATIONS:
+        raise ShapeError(f"linear: expected activation None or one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+    if state.recorder is not None or any(t.quantized is not None for t in (x, weight) if isinstance(t, Tensor)):
+        return _ACTIVATIONS[activation](apply(linear_ops.Linear, x, weight, bias, **extra))
+    return apply(linear_ops.LinearActivation, x, weight, bias, activation=activation, **extra)
 
 
 def matmul(a: Any, b: Any, scale: Any = None, zero_point: Any = None) -> Tensor:
@@ -129,7 +147,9 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Zero elements with probability p and scale the rest by 1 / (1 - p); nothing outside training."""
     if not 0 <= p <= 1:
         raise ShapeError(f"dropout: expected p in [0, 1], got {p}")
-    return apply(dropout_ops.Dropout, x, p=p, rng=random.generator()) if training and p > 0 else as_tensor(x)
+    if not training or p == 0:
+        return as_tensor(x)
+    return apply(dropout_ops.Dropout, x, p=p, key=int(random.generator().integers(2**64, dtype=np.uint64)))
 
 
 def attention(q: Any, k: Any, v: Any, causal: bool = False) -> Tensor:
@@ -148,6 +168,11 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100, label_smo
     if not 0 <= label_smoothing <= 1:
         raise ShapeError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
     return apply(losses.CrossEntropy, logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing)
+
+
+def binary_cross_entropy_with_logits(logits: Any, targets: Any, pos_weight: Any = None) -> Tensor:
+    """Mean of -w t ln p - (1 - t) ln(1 - p), p = sigmoid(logits), for targets t in [0, 1]; w is pos_weight, or 1."""
+    return apply(losses.BCEWithLogits, logits, targets, pos_weight)
 
 
 def mse_loss(x: Any, target: Any) -> Tensor:

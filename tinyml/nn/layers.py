@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ..errors import ShapeError
 from ..tensor import Tensor
 from . import functional as F
 from . import init
+from .activations import name_of
 from .module import Module, Parameter
 
 
@@ -19,7 +21,10 @@ def check_sizes(layer: str, **sizes: int) -> None:
 
 
 class Linear(Module):
-    """y (..., N) = x (..., K) @ weight^T + bias; weight (N, K), bias (N)."""
+    """y (..., N) = x (..., K) @ weight^T + bias; weight (N, K), bias (N).
+
+    In training a Sequential runs it and a ReLU, GELU or SiLU behind it as one op.
+    """
 
     stored_weights = ("weight",)
 
@@ -30,6 +35,12 @@ class Linear(Module):
 
     def forward(self, x: Any) -> Tensor:
         return F.linear(x, self.weight, self.bias)
+
+    def fused_with(self, following: Module) -> Callable | None:
+        activation = name_of(following)
+        if activation is None or type(self).forward is not Linear.forward:
+            return None
+        return lambda x: F.linear(x, self.weight, self.bias, activation=activation)
 
     def describe(self) -> str:
         return f"{self.weight.shape[1]}, {self.weight.shape[0]}, bias={self.bias is not None}"

@@ -99,10 +99,21 @@ class Module:
         """Compute the result; subclasses define it."""
         raise TypeError(f"{type(self).__name__} defines no forward(); define one to call it")
 
+    def fused_with(self, following: Module) -> Callable | None:
+        """A function of x that is following(self(x)) as one op, for training; None (as here) where there is none.
+
+        A rule must hold for the two layers as they are: neither is a subclass with a forward of its own.
+        """
+        return None
+
     def __call__(self, *inputs: Any) -> Any:
+        return self._call(self.forward, *inputs)
+
+    def _call(self, function: Callable, *inputs: Any) -> Any:
+        """function(*inputs) as this layer: nodes on the tape and errors name it."""
         state.modules.append(self)
         try:
-            return self.forward(*inputs)
+            return function(*inputs)
         except TinymlError as error:
             error.passing(f"{self._name}: {type(self).__name__}" if self._name else type(self).__name__)
             raise
@@ -272,7 +283,10 @@ class _Numbered(Module):
 
 
 class Sequential(_Numbered):
-    """Modules one after the other; names are "0", "1", ..."""
+    """Modules one after the other; names are "0", "1", ...
+
+    In training two layers that have one op for both (`fused_with`) run as that op. A recorder sees each layer by itself.
+    """
 
     def __init__(self, *layers: Module):
         for i, layer in enumerate(layers):
@@ -281,9 +295,21 @@ class Sequential(_Numbered):
             setattr(self, str(i), layer)
 
     def forward(self, x: Any) -> Any:
-        for layer in self:
+        return in_turn(list(self), x)
+
+
+def in_turn(layers: list[Module], x: Any) -> Any:
+    """Each layer of what the one before gave. In training two that have one op for both run as that op (`fused_with`), so
+    that a recorder, and evaluation, see each layer by itself."""
+    fusing, i = state.grad and state.recorder is None, 0
+    while i < len(layers):
+        layer, i = layers[i], i + 1
+        fused = layer.fused_with(layers[i]) if fusing and layer.training and i < len(layers) else None
+        if fused is None:
             x = layer(x)
-        return x
+        else:
+            x, i = layer._call(fused, x), i + 1
+    return x
 
 
 class ModuleList(_Numbered):

@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
+from ..errors import ShapeError
 from ..ops import norm
-from ..tensor import Tensor, apply
+from ..tensor import Tensor, apply, as_tensor
 from . import functional as F
 from . import init
+from .activations import ReLU
 from .layers import check_sizes
 from .module import Module, Parameter
 
 
-class BatchNorm2d(Module):
-    """Normalise each channel of x (B, C, H, W) over the batch, then scale and shift (Ioffe & Szegedy 2015).
+class BatchNorm(Module):
+    """What BatchNorm1d and BatchNorm2d share: parameters, running moments, both modes.
 
     Training uses the batch's moments and moves running ones: running = (1 - momentum) running + momentum batch, the
-    variance with n - 1; evaluation uses the running ones.
+    variance with n - 1; evaluation uses the running ones. In training a Sequential runs it and a ReLU behind it as one op.
     """
 
+    inputs: ClassVar[dict[int, str]]        # by their number of dimensions
+
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
-        check_sizes("BatchNorm2d", num_features=num_features)
+        check_sizes(type(self).__name__, num_features=num_features)
         self.eps, self.momentum = eps, momentum
         self.weight = Parameter(init.full((num_features,), 1))
         self.bias = Parameter(init.full((num_features,), 0))
@@ -31,10 +37,25 @@ class BatchNorm2d(Module):
         self.num_batches_tracked = Tensor(np.array(0, np.int64))
 
     def forward(self, x: Any) -> Tensor:
-        if not self.training:
-            return apply(norm.BatchNormEval, x, self.weight, self.bias, self.running_mean, self.running_var, eps=self.eps)
+        if self.training:
+            return self._train(norm.BatchNorm, x)
+        return apply(norm.BatchNormEval, self._checked(x), self.weight, self.bias, self.running_mean, self.running_var,
+                     eps=self.eps)
+
+    def fused_with(self, following: Module) -> Callable | None:
+        if self.training and type(following) is ReLU and type(self).forward is BatchNorm.forward:
+            return partial(self._train, norm.BatchNormReLU)
+        return None
+
+    def _checked(self, x: Any) -> Tensor:
+        x = as_tensor(x)
+        if x.ndim not in self.inputs:
+            raise ShapeError(f"{type(self).__name__}: expected input {' or '.join(self.inputs.values())}, got {x.shape}")
+        return x
+
+    def _train(self, op: type[norm.BatchNorm], x: Any) -> Tensor:
         moments: list[np.ndarray] = []
-        y = apply(norm.BatchNorm2d, x, self.weight, self.bias, None, None, eps=self.eps, moments=moments)
+        y = apply(op, self._checked(x), self.weight, self.bias, None, None, eps=self.eps, moments=moments)
         self.track(*moments, y.size // y.shape[1])
         return y
 
@@ -46,6 +67,18 @@ class BatchNorm2d(Module):
 
     def describe(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}, momentum={self.momentum}"
+
+
+class BatchNorm1d(BatchNorm):
+    """Normalise each channel of x (B, C) or (B, C, L) over the batch, then scale and shift (Ioffe & Szegedy 2015)."""
+
+    inputs: ClassVar = {2: "(B, C)", 3: "(B, C, L)"}
+
+
+class BatchNorm2d(BatchNorm):
+    """Normalise each channel of x (B, C, H, W) over the batch, then scale and shift (Ioffe & Szegedy 2015)."""
+
+    inputs: ClassVar = {4: "(B, C, H, W)"}
 
 
 class LayerNorm(Module):

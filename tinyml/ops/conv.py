@@ -51,7 +51,7 @@ class Conv2d(Op):
         x, weight, window = ctx.x, ctx.weight, ctx.window
         return (convolution.conv2d_grad_input(grad, weight, x.shape[2:], window) if ctx.needs[0] else None,
                 convolution.conv2d_grad_weight(x, grad, weight.shape, window) if ctx.needs[1] else None,
-                floats.nhwc(grad).reshape(-1, grad.shape[1]).sum(axis=0) if ctx.needs[2] else None)
+                floats.sum_columns(floats.nhwc(grad)) if ctx.needs[2] else None)
 
     @classmethod
     def quantized(cls, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):

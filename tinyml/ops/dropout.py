@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 
+from .._kernels import floats
 from .op import Op, normal, sample
 
 
 class Dropout(Op):
-    """y = x * keep / (1 - p), keep a random mask drawn from `rng` (Srivastava et al. 2014)."""
+    """y = x / (1 - p) where an element is kept, with probability 1 - p, else 0 (Srivastava et al. 2014).
+
+    Which are kept follows from `key` (64 bits) and the element's place in memory alone, so the gradient computes the mask
+    again instead of keeping it; see _kernels/philox.h.
+    """
 
     name = "dropout"
 
     @staticmethod
-    def forward(ctx, x, *, p, rng):
-        keep = rng.random(x.shape, dtype=np.float32) >= p
-        ctx.factor = keep.astype(x.dtype) / x.dtype.type(1 - p) if p < 1 else np.zeros_like(x)
-        return x * ctx.factor
+    def forward(ctx, x, *, p, key):
+        y = floats.dropout(x, key, p)
+        ctx.p, ctx.key, ctx.nhwc = p, key, y.ndim == 4 and not y.flags.c_contiguous
+        return y
 
     @staticmethod
     def backward(ctx, grad):
-        return (grad * ctx.factor,)
+        # in the memory order of the result, by which elements have their places
+        grad = floats.nchw(floats.nhwc(grad)) if ctx.nhwc else np.ascontiguousarray(grad)
+        return (floats.dropout(grad, ctx.key, ctx.p),)
 
     @staticmethod
     def samples(rng):
-        yield sample(normal(rng, 3, 4), p=0.0, rng=_Fixed())
-        yield sample(normal(rng, 3, 4), p=0.5, rng=_Fixed())
+        yield sample(normal(rng, 3, 4), p=0.0, key=1)
+        yield sample(normal(rng, 3, 40), p=0.5, key=2**64 - 3)
+        yield sample(normal(rng, 3, 4), p=1.0, key=1)
 
     @staticmethod
-    def parity(torch, x, p, rng):
-        keep = torch.from_numpy(rng.random(tuple(x.shape), dtype=np.float32) >= p)
-        return x * keep / (1 - p)
-
-
-class _Fixed:
-    """Draws the same numbers at every call, so that a gradient check sees one mask."""
-
-    def random(self, shape, dtype):
-        return np.random.default_rng(7).random(shape, dtype=dtype)
+    def parity(torch, x, p, key):
+        return x * torch.from_numpy(floats.dropout(np.ones(tuple(x.shape)), key, p)).to(x.dtype)

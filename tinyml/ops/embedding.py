@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import integers
+from .._kernels import floats, integers, memory
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..tensor import INTEGERS, Tensor
 from .op import Lowered, Op, normal, sample
@@ -32,15 +32,15 @@ class Embedding(Op):
     @staticmethod
     def forward(ctx, ids, weight):
         check_ids(ids, weight)
-        ctx.ids, ctx.shape = ids, weight.shape
-        rows = weight[ids]
+        ctx.ids, ctx.count = ids, len(weight)
+        # "clip" takes no copy of the result to check ids a second time
+        rows = np.take(weight, ids, axis=0, out=memory.empty((*ids.shape, weight.shape[1]), weight.dtype), mode="clip")
         return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
     @staticmethod
     def backward(ctx, grad):
-        dw = np.zeros(ctx.shape, grad.dtype)
-        np.add.at(dw, ctx.ids.reshape(-1), grad.reshape(-1, ctx.shape[1]))
-        return None, dw
+        ids = np.ascontiguousarray(ctx.ids, np.int64).reshape(-1)
+        return None, floats.scatter_rows(grad.reshape(ids.size, grad.shape[-1]), ids, ctx.count)
 
     @classmethod
     def quantized(cls, ids, weight):

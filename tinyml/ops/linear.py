@@ -1,4 +1,4 @@
-"""Matrix products: matmul of two activations, linear by a weight."""
+"""Matrix products: matmul of two activations, linear by a weight, linear with an activation behind it."""
 
 from __future__ import annotations
 
@@ -114,6 +114,26 @@ class MatMul(Op):
         return a @ b
 
 
+def _forward(name: str, ctx, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+    """x (..., K) @ weight (N, K)^T + bias (N)."""
+    if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or (
+            bias is not None and bias.shape != weight.shape[:1]):
+        raise ShapeError(f"{name}: expected input (..., {weight.shape[-1] if weight.ndim else '?'}) and bias "
+                         f"({weight.shape[0] if weight.ndim else '?'},) for weight {weight.shape}, got input "
+                         f"{x.shape}, bias {None if bias is None else bias.shape}")
+    ctx.x, ctx.weight = x, weight
+    y = floats.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weight.T, bias)
+    return y.reshape(*x.shape[:-1], weight.shape[0])
+
+
+def _backward(ctx, grad: np.ndarray, bias_grad: np.ndarray | None) -> tuple:
+    """Gradients to x, weight and bias of _forward."""
+    rows = math.prod(grad.shape[:-1])
+    g, x = grad.reshape(rows, grad.shape[-1]), ctx.x.reshape(rows, ctx.x.shape[-1])
+    return (floats.matmul(g, ctx.weight).reshape(ctx.x.shape) if ctx.needs[0] else None,
+            floats.matmul(g.T, x) if ctx.needs[1] else None, bias_grad)
+
+
 class Linear(Op):
     """y (..., N) = x (..., K) @ weight (N, K)^T + bias (N).
 
@@ -131,22 +151,11 @@ class Linear(Op):
     def forward(ctx, x, weight, bias, *, scale=None, zero_point=None):
         if scale is not None:
             raise DtypeError("linear: an output scale goes with int8 activations and weights, got floats")
-        if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or (
-                bias is not None and bias.shape != weight.shape[:1]):
-            raise ShapeError(f"linear: expected input (..., {weight.shape[-1] if weight.ndim else '?'}) and bias "
-                             f"({weight.shape[0] if weight.ndim else '?'},) for weight {weight.shape}, got input "
-                             f"{x.shape}, bias {None if bias is None else bias.shape}")
-        ctx.x, ctx.weight = x, weight
-        y = floats.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weight.T, bias)
-        return y.reshape(*x.shape[:-1], weight.shape[0])
+        return _forward("linear", ctx, x, weight, bias)
 
     @staticmethod
     def backward(ctx, grad):
-        rows = math.prod(grad.shape[:-1])
-        g, x = grad.reshape(rows, grad.shape[-1]), ctx.x.reshape(rows, ctx.x.shape[-1])
-        return (floats.matmul(g, ctx.weight).reshape(ctx.x.shape) if ctx.needs[0] else None,
-                floats.matmul(g.T, x) if ctx.needs[1] else None,
-                g.sum(axis=0) if ctx.needs[2] else None)
+        return _backward(ctx, grad, floats.sum_columns(grad) if ctx.needs[2] else None)
 
     @classmethod
     def quantized(cls, x, weight, bias, *, scale=None, zero_point=None):
@@ -177,3 +186,46 @@ class Linear(Op):
     @staticmethod
     def parity(torch, x, weight, bias):
         return torch.nn.functional.linear(x, weight, bias)
+
+
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")      # names of kernels
+
+
+class LinearActivation(Op):
+    """y (..., N) = activation(x (..., K) @ weight (N, K)^T + bias (N)), activation one of ACTIVATIONS.
+
+    One op for training: the gradient passes the activation and gives that of the bias in one walk over memory. Graphs have
+    the two ops, which integer plans know (nn.functional.linear).
+    """
+
+    name = "linear_activation"
+    one_precision = True
+    stored = (1,)
+    reads_half = (1,)
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, *, activation):
+        y = _forward("linear_activation", ctx, x, weight, bias)
+        ctx.kernel, ctx.kept = activation, y
+        # ReLU's gradient needs its output only, which may take the place of its input
+        return np.maximum(y, 0, out=y) if activation == "relu" else floats.pointwise(activation, y)
+
+    @staticmethod
+    def backward(ctx, grad):
+        if not ctx.needs[2]:
+            return _backward(ctx, floats.pointwise_grad(ctx.kernel, ctx.kept, grad), None)
+        return _backward(ctx, *floats.pointwise_grad_sum(ctx.kernel, ctx.kept, grad))
+
+    @staticmethod
+    def samples(rng):
+        for activation in ACTIVATIONS:
+            yield sample(normal(rng, 3, 4), normal(rng, 5, 4), normal(rng, 5), activation=activation)
+        yield sample(normal(rng, 2, 3, 4), normal(rng, 5, 4), None, activation="relu")
+        yield sample(normal(rng, 4), normal(rng, 2, 4), normal(rng, 2), activation="gelu")
+        yield sample(normal(rng, 0, 4), normal(rng, 2, 4), normal(rng, 2), activation="relu")
+
+    @staticmethod
+    def parity(torch, x, weight, bias, activation):
+        f = torch.nn.functional
+        y = f.linear(x, weight, bias)
+        return f.gelu(y, approximate="tanh") if activation == "gelu_tanh" else getattr(f, activation)(y)

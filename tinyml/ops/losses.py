@@ -6,7 +6,7 @@ import numpy as np
 
 from .._kernels import floats
 from ..errors import ShapeError
-from .op import Op, normal, sample
+from .op import Op, broadcasting, normal, sample
 
 
 class CrossEntropy(Op):
@@ -35,13 +35,14 @@ class CrossEntropy(Op):
             raise ShapeError(f"cross_entropy: expected targets in [0, {classes}) (or ignore_index {ignore_index}), got "
                              f"{t[wrong][0]} at position {int(wrong.argmax())}")
         ctx.t, ctx.n, ctx.smoothing, ctx.shape = np.where(counted, t, -1), int(counted.sum()), label_smoothing, logits.shape
-        ctx.p, losses = floats.cross_entropy(x, ctx.t, label_smoothing)
+        ctx.x = x       # which the tape keeps anyway; probabilities are computed again
+        losses, ctx.rows = floats.cross_entropy(x, ctx.t, label_smoothing)
         with np.errstate(invalid="ignore"):
             return np.asarray(losses.sum() / np.float64(ctx.n)).astype(x.dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        d = floats.cross_entropy_grad(ctx.p, ctx.t, ctx.smoothing, float(grad) / max(ctx.n, 1))
+        d = floats.cross_entropy_grad(ctx.x, ctx.t, ctx.smoothing, ctx.rows, float(grad) / max(ctx.n, 1))
         return d.reshape(ctx.shape), None
 
     @staticmethod
@@ -53,6 +54,61 @@ class CrossEntropy(Op):
     @staticmethod
     def parity(torch, logits, targets, **attrs):
         return torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), **attrs)
+
+
+class BCEWithLogits(Op):
+    """Mean of -w t ln p - (1 - t) ln(1 - p), p = sigmoid(x), for logits x and targets t in [0, 1] of one shape.
+
+    Computed as (1 - t) x + (1 + (w - 1) t) (max(-x, 0) + ln(1 + e^-|x|)), in which nothing overflows. The weight w of
+    positive targets is 1 if absent, and broadcasts to x: one number a class, say.
+
+    Raises:
+        ShapeError: shapes do not fit, or there are no elements.
+    """
+
+    name = "bce_with_logits"
+
+    @staticmethod
+    def forward(ctx, x, t, pos_weight):
+        if x.shape != t.shape or not x.size:
+            raise ShapeError("bce_with_logits: expected non-empty logits and targets of one shape, got "
+                             f"{x.shape} and {t.shape}")
+        one = x.dtype.type(1)
+        ctx.softplus = np.maximum(-x, 0) + np.log1p(np.exp(-np.abs(x)))       # ln(1 + e^-x) = -ln p
+        ctx.x, ctx.t, ctx.pos_weight, ctx.weight = x, t, pos_weight, one
+        if pos_weight is not None:
+            ctx.weight = one + broadcasting("bce_with_logits", np.multiply, pos_weight - one, t)
+            if ctx.weight.shape != x.shape:
+                raise ShapeError(f"bce_with_logits: expected pos_weight to broadcast to {x.shape}, got {pos_weight.shape}")
+        loss = (one - t) * x + ctx.weight * ctx.softplus
+        return np.asarray(loss.mean(dtype=np.float64)).astype(x.dtype)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, t, one = ctx.x, ctx.t, ctx.x.dtype.type(1)
+        scale = (grad / x.size).astype(x.dtype)
+        dx = dt = dw = None
+        if ctx.needs[0]:
+            dx = scale * (one - t - ctx.weight * floats.pointwise("sigmoid", -x))
+        if ctx.needs[1]:
+            dt = scale * (-x if ctx.pos_weight is None else (ctx.pos_weight - one) * ctx.softplus - x)
+        if ctx.needs[2]:
+            dw = scale * t * ctx.softplus
+        return dx, dt, dw
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 4), rng.random((3, 4)), None)
+        yield sample(5 * normal(rng, 2, 3, 4), rng.random((2, 3, 4)), 1 + rng.random(4))
+        yield sample(normal(rng, 5), rng.random(5), 2 * rng.random(1))
+
+    @staticmethod
+    def parity(torch, x, t, pos_weight):
+        f = torch.nn.functional
+        if pos_weight is None:
+            return f.binary_cross_entropy_with_logits(x, t)
+        # which has no gradient to pos_weight
+        return (-pos_weight * t * f.logsigmoid(x) - (1 - t) * f.logsigmoid(-x)).mean()
 
 
 class MSELoss(Op):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from .._kernels import floats
@@ -21,67 +23,82 @@ def _dtype(x: np.ndarray, a: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(a, x.dtype)
 
 
-class BatchNorm2d(Op):
-    """y = (x - mean) / sqrt(variance + eps) * gamma + beta per channel of x (B, C, H, W) (Ioffe & Szegedy 2015).
+class BatchNorm(Op):
+    """y = (x - mean) / sqrt(variance + eps) * gamma + beta per channel of x (B, C, ...) (Ioffe & Szegedy 2015).
 
-    `mean` and `variance` are None in training: then they are the batch's own (variance with n in the denominator), and
-    `moments`, a list, receives them for the running averages.
+    x is (B, C), (B, C, L) or (B, C, H, W). `mean` and `variance` are None in training: then they are the batch's own
+    (variance with n in the denominator), and `moments`, a list, receives them for the running averages.
     """
 
     name = "batch_norm"
     one_precision = True
+    relu: ClassVar[bool] = False
 
-    @staticmethod
-    def forward(ctx, x, gamma, beta, mean, variance, *, eps, moments=None):
-        if x.ndim != 4:
-            raise ShapeError(f"batch_norm: expected input (B, C, H, W), got {x.shape}")
-        _check("batch_norm", x, x.shape[1], gamma, beta, *(v for v in (mean, variance) if v is not None))
+    @classmethod
+    def forward(cls, ctx, x, gamma, beta, mean, variance, *, eps, moments=None):
+        if not 2 <= x.ndim <= 4:
+            raise ShapeError(f"{cls.name}: expected input (B, C), (B, C, L) or (B, C, H, W), got {x.shape}")
+        _check(cls.name, x, x.shape[1], gamma, beta, *(v for v in (mean, variance) if v is not None))
         xs = floats.nhwc(x)
         ctx.training = mean is None
         if ctx.training:
             if x.size // max(x.shape[1], 1) < 2:
-                raise ShapeError(f"batch_norm: training needs more than one value a channel, got input {x.shape}")
+                raise ShapeError(f"{cls.name}: training needs more than one value a channel, got input {x.shape}")
             mean, variance = floats.moments(xs)
             if moments is not None:
                 moments[:] = [mean, variance]
         mean, variance, gamma = _dtype(x, mean), _dtype(x, variance), _dtype(x, gamma)
         rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
-        ctx.x, ctx.mean, ctx.rstd, ctx.gamma = xs, mean, rstd, gamma
         a = gamma * rstd
-        return floats.nchw(floats.batch_norm(xs, a, _dtype(x, beta) - mean * a))
+        b = _dtype(x, beta) - mean * a
+        ctx.x, ctx.mean, ctx.rstd, ctx.gamma, ctx.shift = xs, mean, rstd, gamma, b if cls.relu else None
+        return floats.nchw(floats.batch_norm(xs, a, b, cls.relu))
 
     @staticmethod
     def backward(ctx, grad):
-        dx, dgamma, dbeta = floats.batch_norm_grad(ctx.x, floats.nhwc(grad), ctx.mean, ctx.rstd, ctx.gamma, ctx.training)
+        dx, dgamma, dbeta = floats.batch_norm_grad(ctx.x, floats.nhwc(grad), ctx.mean, ctx.rstd, ctx.gamma, ctx.shift,
+                                                   ctx.training)
         return floats.nchw(dx), dgamma, dbeta, None, None
 
     @staticmethod
     def samples(rng):
-        yield sample(normal(rng, 3, 4, 2, 3), normal(rng, 4), normal(rng, 4), None, None, eps=1e-5)
-        yield sample(normal(rng, 2, 3, 1, 1), normal(rng, 3), normal(rng, 3), None, None, eps=1e-3)
+        for shape, eps in (((3, 4, 2, 3), 1e-5), ((2, 3, 1, 1), 1e-3), ((5, 3), 1e-5), ((3, 2, 4), 1e-3)):
+            yield sample(normal(rng, *shape), normal(rng, shape[1]), normal(rng, shape[1]), None, None, eps=eps)
 
     @staticmethod
     def parity(torch, x, gamma, beta, mean, variance, eps):
         return torch.nn.functional.batch_norm(x, None, None, gamma, beta, True, 0.1, eps)
 
 
+class BatchNormReLU(BatchNorm):
+    """y = max(batch norm of x, 0) in one pass, of which backward keeps x alone: what let gradients through it computes
+    again."""
+
+    name = "batch_norm_relu"
+    relu = True
+
+    @staticmethod
+    def parity(torch, *operands, **attrs):
+        return torch.relu(BatchNorm.parity(torch, *operands, **attrs))
+
+
 class BatchNormEval(Op):
-    """BatchNorm2d with given mean and variance (C), which get no gradient: what `eval()` runs."""
+    """BatchNorm with given mean and variance (C), which get no gradient: what `eval()` runs."""
 
     name = "batch_norm_eval"
     int8 = "lower"
 
     @staticmethod
     def forward(ctx, x, gamma, beta, mean, variance, *, eps):
-        return BatchNorm2d.forward(ctx, x, gamma, beta, mean, variance, eps=eps)
+        return BatchNorm.forward(ctx, x, gamma, beta, mean, variance, eps=eps)
 
-    backward = staticmethod(BatchNorm2d.backward)
+    backward = staticmethod(BatchNorm.backward)
 
     @classmethod
     def lower(cls, operands, target, attrs):
         """Where no convolution took it in: a 1x1 convolution of each channel by itself, y = x g + (beta - mean g)."""
         x, *parameters = operands
-        if x.codec is None or any(p.value is None for p in parameters):
+        if x.codec is None or len(x.shape) != 4 or any(p.value is None for p in parameters):
             return None
         gamma, beta, mean, variance = (p.value.astype(np.float64) for p in parameters)
         g = gamma / np.sqrt(variance + attrs["eps"])
@@ -90,8 +107,9 @@ class BatchNormEval(Op):
 
     @staticmethod
     def samples(rng):
-        yield sample(normal(rng, 3, 4, 2, 3), normal(rng, 4), normal(rng, 4), normal(rng, 4).astype(np.float32),
-                     np.abs(normal(rng, 4)).astype(np.float32) + 0.1, eps=1e-5)
+        for shape in ((3, 4, 2, 3), (3, 4), (2, 4, 3)):
+            yield sample(normal(rng, *shape), normal(rng, 4), normal(rng, 4), normal(rng, 4).astype(np.float32),
+                         np.abs(normal(rng, 4)).astype(np.float32) + 0.1, eps=1e-5)
 
     @staticmethod
     def parity(torch, x, gamma, beta, mean, variance, eps):

@@ -48,13 +48,16 @@ def _add_constant(graph: Graph, value: np.ndarray, name: str) -> int:
 
 
 def fuse_batch_norm(graph: Graph) -> None:
-    """Make each batch norm behind a convolution part of its node, `node.norm`, where nothing else reads its result."""
+    """Make each batch norm behind a convolution or linear layer part of its node, `node.norm`, where nothing else reads its
+    result, and the norm's channels are the layer's outputs: those of a linear layer are the last dimension."""
     users = graph.users()
     made = {n.output: n for n in graph.nodes}
     gone = set()
     for norm in graph.nodes:
         source = made.get(norm.inputs[0]) if norm.op is BatchNormEval else None
-        if source is None or source.op is not Conv2d or len(users[source.output]) > 1 or source.output in graph.outputs:
+        takes = source is not None and (source.op is Conv2d or
+                                        (source.op is Linear and len(graph.shapes[source.output]) == 2))
+        if not takes or len(users[source.output]) > 1 or source.output in graph.outputs:
             continue
         if any(i not in graph.constants for i in [*norm.inputs[1:], *source.inputs[1:]] if i is not None):
             continue
@@ -70,11 +73,12 @@ def folded(weight: np.ndarray, bias: np.ndarray | None, gamma: np.ndarray, beta:
     """weight * g and (bias - mean) * g + beta, g = gamma / sqrt(variance + eps), in float64, rounded to float32 once."""
     g = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
     shift = ((0 if bias is None else bias.astype(np.float64)) - mean) * g + beta
-    return (weight.astype(np.float64) * g[:, None, None, None]).astype(np.float32), shift.astype(np.float32)
+    column = g.reshape(-1, *(1,) * (weight.ndim - 1))
+    return (weight.astype(np.float64) * column).astype(np.float32), shift.astype(np.float32)
 
 
 def fold_batch_norm(graph: Graph) -> None:
-    """Convolution and batch norm as one convolution."""
+    """A layer and its batch norm as one layer."""
     for node in graph.nodes:
         if node.norm is None:
             continue

@@ -246,6 +246,8 @@ class Lowering:
         weight, *rest = (c.tensor.data for c in constants)
         attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, **node.attrs}
         if node.op is BatchNormEval:
+            if len(self.graph.shapes[source]) != 4:
+                return None
             ones = np.ones((len(weight), 1, 1, 1), np.float32)      # a convolution of each channel by itself
             weight, *rest = folded(ones, None, weight, *rest, attrs.pop("eps"))
             attrs["groups"] = len(weight)

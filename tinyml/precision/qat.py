@@ -10,8 +10,8 @@ import numpy as np
 from ..errors import DtypeError, ShapeError, TinymlError
 from ..graph import BatchNorm, Graph, Node, resolve, resolve_constant, trace
 from ..nn import functional as F
+from ..nn import norms as norm_layers
 from ..nn.module import Module, ModuleList
-from ..nn.norms import BatchNorm2d
 from ..ops import norm
 from ..ops.conv import Conv2d
 from ..ops.embedding import Embedding
@@ -50,7 +50,7 @@ class QATModel(Module):
         self.steps = Tensor(np.array(0, np.int64))
         self.samples = Tensor(np.array(found.samples, np.int64))
         self.freeze_at = Tensor(np.array(NEVER if freeze_after is None else freeze_after, np.int64))
-        norms = {id(m.running_mean): m for m in model.modules() if isinstance(m, BatchNorm2d)}
+        norms = {id(m.running_mean): m for m in model.modules() if isinstance(m, norm_layers.BatchNorm)}
         self._norms = {v: norms[id(c.tensor)] for v, c in graph.constants.items() if id(c.tensor) in norms}
         self._fused, self._clamps, self._early = fused(graph)
         whole = self._fused.copy()
@@ -216,7 +216,8 @@ class _Training:
             return apply(op, x, w, b, **attrs)
         gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
         g = gamma * (1 / np.sqrt(variance.data + np.float32(by.eps)))
-        column = (-1, 1, 1, 1)
+        column = (-1,) + (1,) * (weight.ndim - 1)
+        row = (1, *column[:-1])     # channels in the result of a convolution, (1, -1, 1, 1), or linear layer, (1, -1)
         if owner.frozen:
             shift = (beta - g * mean) if bias is None else (bias - mean) * g + beta
             # to the last bit what lowering will fold: a weight at a tie must not round to another code
@@ -225,8 +226,8 @@ class _Training:
             return apply(op, x, *quantizer(w, b, s_x, True), **attrs)
         g = F.where(np.abs(g.data) < TINY, np.float32(TINY), g)
         w, _ = quantizer(weight * g.reshape(*column), None, s_x, False)
-        y = apply(op, x, w, None, **attrs) / g.reshape(1, -1, 1, 1)
-        return self.normalise(y if bias is None else y + bias.reshape(1, -1, 1, 1), by, w.data.any(axis=(1, 2, 3)))
+        y = apply(op, x, w, None, **attrs) / g.reshape(*row)
+        return self.normalise(y if bias is None else y + bias.reshape(*row), by, w.data.any(axis=tuple(range(1, w.ndim))))
 
     def normalise(self, y: Tensor, by: BatchNorm, alive: np.ndarray | None = None) -> Tensor:
         """Batch norm by the batch's moments, which the running ones follow; by the running ones once frozen.
@@ -238,7 +239,7 @@ class _Training:
         if self.owner.frozen or by.inputs[2] not in self.owner._norms:
             return apply(norm.BatchNormEval, y, gamma, beta, mean, variance, eps=by.eps)
         moments: list[np.ndarray] = []
-        out = apply(norm.BatchNorm2d, y, gamma, beta, None, None, eps=by.eps, moments=moments)
+        out = apply(norm.BatchNorm, y, gamma, beta, None, None, eps=by.eps, moments=moments)
         layer, n = self.owner._norms[by.inputs[2]], out.size // out.shape[1]
         if alive is not None:
             moments[1] = np.where(alive, moments[1], layer.running_var.data * np.float32((n - 1) / n))
@@ -249,7 +250,7 @@ class _Training:
 def _with_moments_of(model: Module, batches: list[Arrays]) -> Module:
     """A copy whose batch norms have the moments of these batches, as in training: running ones may be far off them."""
     copy = model.copy().eval()
-    norms = [m for m in copy.modules() if isinstance(m, BatchNorm2d)]
+    norms = [m for m in copy.modules() if isinstance(m, norm_layers.BatchNorm)]
     with no_grad():
         for i, batch in enumerate(batches if norms else []):
             for m in norms:

@@ -25,6 +25,8 @@ static inline void interleave4(const uint8_t *p0, const uint8_t *p1, const uint8
 
 static inline vec64 vmul_even(vec a, vec b) { return (vec64)_mm256_mul_epi32((__m256i)a, (__m256i)b); }
 
+static inline vecu64 vmulu_even(vecu64 a, vecu64 b) { return (vecu64)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return shift64_unsigned(x, s, back); }
 
 static inline vec vmerge(vec64 even, vec64 odd) {

@@ -24,6 +24,8 @@ static inline void interleave4(const uint8_t *p0, const uint8_t *p1, const uint8
 
 static inline vec64 vmul_even(vec a, vec b) { return (vec64)_mm512_mul_epi32((__m512i)a, (__m512i)b); }
 
+static inline vecu64 vmulu_even(vecu64 a, vecu64 b) { return (vecu64)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return (vec64)_mm512_srav_epi64((__m512i)x, (__m512i)s); }
 
 static inline bytes16 bmax(bytes16 a, bytes16 b) { return (bytes16)_mm_max_epu8((__m128i)a, (__m128i)b); }

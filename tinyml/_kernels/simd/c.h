@@ -26,6 +26,8 @@ static inline vec64 vmul_even(vec a, vec b) {
   return r;
 }
 
+static inline vecu64 vmulu_even(vecu64 a, vecu64 b) { return (a & UINT32_MAX) * (b & UINT32_MAX); }
+
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return shift64_unsigned(x, s, back); }
 
 static inline vec vmerge(vec64 even, vec64 odd) {

@@ -34,6 +34,10 @@ static inline void interleave4(const uint8_t *p0, const uint8_t *p1, const uint8
 
 static inline vec64 vmul_even(vec a, vec b) { return (vec64)vmull_s32(vmovn_s64((int64x2_t)a), vmovn_s64((int64x2_t)b)); }
 
+static inline vecu64 vmulu_even(vecu64 a, vecu64 b) {
+  return (vecu64)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+}
+
 static inline vec64 vshift64(vec64 x, vec64 s, vec64 back) { return (vec64)vshlq_s64((int64x2_t)x, (int64x2_t)-s); }
 
 static inline vec vmerge(vec64 even, vec64 odd) { return (vec)vtrn1q_s32((int32x4_t)even, (int32x4_t)odd); }
