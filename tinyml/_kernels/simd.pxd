@@ -55,4 +55,5 @@ cdef extern from "simd.h" nogil:
     vecf vfmin(vecf, vecf) noexcept
     vecf vfmax(vecf, vecf) noexcept
     vecf vfround(vecf) noexcept
+    vecf vfsqrt(vecf) noexcept
     void transpose4(const float*, Py_ssize_t, float, float*, Py_ssize_t) noexcept

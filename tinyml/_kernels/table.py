@@ -44,6 +44,7 @@ KERNELS = {
     "pointwise_f32": ("exp_f32", "tanh_f32", "tanh_grad_f32", "sigmoid_f32", "sigmoid_grad_f32", "silu_f32",
                       "silu_grad_f32", "gelu_f32", "gelu_grad_f32", "gelu_tanh_f32", "gelu_tanh_grad_f32",
                       "relu_grad_f32", "fake_quantize_f32"),
+    "optim_f32": ("sgd_f32", "adam_f32", "adamw_f32", "square_sums_f32"),
     "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
 # Those with dot products of bytes.
