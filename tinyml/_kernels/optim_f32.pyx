@@ -159,11 +159,14 @@ def adamw_f32(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[::1] 
 
 cdef double square_sum(const float* x, Py_ssize_t n) noexcept nogil:
     cdef vecdd a = vddzero(), b = vddzero()
-    cdef Py_ssize_t i
-    for i from 0 <= i < n by 2 * LANES:
+    cdef Py_ssize_t i = 0
+    while i + 2 * LANES <= n:
+        a = vddadd(a, vddsquare(vwiden(vfload(x + i))))
+        b = vddadd(b, vddsquare(vwiden(vfload(x + i + LANES))))
+        i += 2 * LANES
+    while i < n:
         a = vddadd(a, vddsquare(vwiden(vfload_n(x + i, n - i))))
-        if i + LANES < n:
-            b = vddadd(b, vddsquare(vwiden(vfload_n(x + i + LANES, n - i - LANES))))
+        i += LANES
     return vddsum(vddadd(a, b))
 
 
