@@ -39,6 +39,7 @@ class Call:
     bound: Callable[..., list] | None = None    # float64 arguments with results -> allowed error of each output
     codes: tuple[int, ...] = ()     # arguments that the reference sees less ...
     offset: int = 0                 # ... what this instruction set takes off codes
+    updated: tuple[int, ...] = ()   # outputs that are read before they are written
 
 
 def design(rng: np.random.Generator, **values: tuple) -> Iterator[SimpleNamespace]:
@@ -724,6 +725,49 @@ def dropout(rng, kernels):
         yield Call(d, [_around_zero(rng, d.n), d.key, d.least, float(np.float32(1.25)), np.empty(d.n, np.float32)], (4,))
 
 
+# ---- optimizers
+
+
+def updates(slots: int, per_parameter: tuple[int, ...], *scalars: tuple) -> Callable:
+    """Calls of a kernel that updates parameters and their slots, to the bit, with choices of each scalar; those at the
+    positions `per_parameter` are arrays. Slots lie among others, in another order than the parameters."""
+    def cases(rng, kernels):
+        for d in design(rng, n=SIZES, others=((), (1,), (17, 0, 5000)),
+                        **{str(i): choices for i, choices in enumerate(scalars)}):
+            sizes = [d.n, *d.others]
+            p, g = ([_around_zero(rng, n) for n in sizes] for _ in range(2))
+            for w in p:
+                w[~np.isfinite(w)] = 1
+            at = np.cumsum([3, *(w.size for w in p[:0:-1])])[::-1].copy()
+            state = [np.abs(normal(rng, at[0] + d.n + 2)) for _ in range(slots)]     # a second moment is at least 0
+            values = [getattr(d, str(i)) for i in range(len(scalars))]
+            for i in per_parameter:
+                values[i] = np.float32([values[i], *rng.choice(scalars[i], len(p) - 1)])
+            updated = (0, *range(2, 2 + slots))
+            yield Call(d, [p, g, *(state or [None]), at, *values], updated, updated=updated)
+    return cases
+
+
+SCALES = (1.0, 0.3, 0.0)
+with_momentum = updates(1, (2,), (0.1, 0.0), (0.9, 0.5), (0.0, 0.1), (False, True), SCALES)
+without_momentum = updates(0, (2,), (0.1, 0.0), (0.0,), (0.0, 0.1), (False,), SCALES)
+adam = updates(2, (0, 3, 4), (1e-3, 0.1), (0.9, 0.0), (0.999, 0.9), (1e-8, 0.05), (0.0, 0.1), SCALES)
+adamw = updates(2, (0, 3, 4), (1e-3, 0.1), (0.9, 0.0), (0.999, 0.9), (1e-8, 0.05), (1.0, 0.95), SCALES)
+
+
+def sgd(rng, kernels):
+    yield from with_momentum(rng, kernels)
+    yield from without_momentum(rng, kernels)
+
+
+def square_sums(rng, kernels):
+    for d in design(rng, n=SIZES, others=((), (1,), (17, 0, 5000)), kind=("normal", "huge", "inf", "nan")):
+        x = [normal(rng, n) * np.float32(1 if d.kind == "normal" else 1e30) for n in (d.n, *d.others)]
+        if d.kind in ("inf", "nan"):
+            x[0][d.n // 2 :][:1] = float(d.kind)
+        yield Call(d, [x, np.empty(len(x))], (1,), lambda x, sums: [10_000 * 2.0**-53 * np.nan_to_num(sums, posinf=0)])
+
+
 # ---- what the machine can do at most
 
 
@@ -775,6 +819,8 @@ CASES: dict[str, Callable] = {
     "fake_quantize_f32": fake_quantize, "sum_columns_f32": sum_columns,
     "relu_grad_sum_f32": grad_sum, "gelu_grad_sum_f32": grad_sum, "gelu_tanh_grad_sum_f32": grad_sum,
     "silu_grad_sum_f32": grad_sum, "scatter_rows_f32": scatter_rows, "dropout_f32": dropout,
+    "fake_quantize_f32": fake_quantize,
+    "sgd_f32": sgd, "adam_f32": adam, "adamw_f32": adamw, "square_sums_f32": square_sums,
     "probe_fma_f32": probe_fma, "probe_dot4_int8": probe_dot4, "probe_read": probe_read, "probe_cycles": probe_cycles,
 }
 
@@ -786,12 +832,21 @@ def as_given(call: Call) -> list:
     """The arguments for a compiled kernel: read-only inputs (but the geometry), garbage in the outputs."""
     args = list(call.args)
     for i, a in enumerate(args):
-        if i in call.outputs:
+        if i in call.updated:
+            args[i] = [b.copy() for b in a] if isinstance(a, list) else a.copy()
+        elif i in call.outputs:
             args[i] = np.full_like(a, GARBAGE[a.dtype.kind])
+        elif isinstance(a, list):
+            args[i] = [read_only(b) for b in a]
         elif isinstance(a, np.ndarray) and a.dtype != np.intp:
-            args[i] = a.view()
-            args[i].flags.writeable = False
+            args[i] = read_only(a)
     return args
+
+
+def read_only(a: np.ndarray) -> np.ndarray:
+    view = a.view()
+    view.flags.writeable = False
+    return view
 
 
 def as_reference(call: Call) -> list:
@@ -801,25 +856,35 @@ def as_reference(call: Call) -> list:
         args[i] = np.int64(args[i]) - call.offset
     if call.bound is None:
         return args
-    return [a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a for a in args]
+    return [[widened(b) for b in a] if isinstance(a, list) else widened(a) for a in args]
+
+
+def widened(a: Any) -> Any:
+    return a.astype(np.float64) if isinstance(a, np.ndarray) and a.dtype == np.float32 else a
+
+
+def arrays_of(args: list, positions: Any) -> list[np.ndarray]:
+    """The arrays among these arguments, those of lists one after the other."""
+    found = (args[i] if isinstance(args[i], list) else [args[i]] for i in positions)
+    return [a for group in found for a in group if isinstance(a, np.ndarray)]
 
 
 def check(name: str, kernels: Any, call: Call) -> None:
     expected = as_reference(call)
     returned = getattr(reference, name)(*expected, 1)
-    before = [a.tobytes() if isinstance(a, np.ndarray) else None for a in call.args]
+    inputs = arrays_of(call.args, [i for i in range(len(call.args)) if i not in call.outputs])
+    before = [a.tobytes() for a in inputs]
     runs = []
     for threads in (1, 2, 3):
         args = as_given(call)
         assert getattr(kernels, name)(*args, threads) == returned, call.about
-        runs.append([args[i] for i in call.outputs])
+        runs.append(arrays_of(args, call.outputs))
     for run in runs[1:]:
         assert [a.tobytes() for a in run] == [a.tobytes() for a in runs[0]], f"threads change bytes: {call.about}"
-    for i, a in enumerate(call.args):
-        assert i in call.outputs or before[i] is None or a.tobytes() == before[i], f"wrote argument {i}: {call.about}"
-    wanted = [expected[i] for i in call.outputs]
+    assert [a.tobytes() for a in inputs] == before, f"wrote an input: {call.about}"
+    wanted = arrays_of(expected, call.outputs)
     bounds = [None] * len(wanted) if call.bound is None else call.bound(*expected)
-    for i, got, want, bound in zip(call.outputs, runs[0], wanted, bounds, strict=True):
+    for i, (got, want, bound) in enumerate(zip(runs[0], wanted, bounds, strict=True)):
         if bound is None:       # bit by bit, but any NaN for a NaN
             wrong = got.view(f"u{got.itemsize}") != want.view(f"u{got.itemsize}")
         else:
@@ -954,14 +1019,18 @@ class Guarded:
 
 def run_guarded() -> None:
     """Every call of every kernel, all arguments flush against protected pages. A read beyond one ends the process."""
-    arenas = [Guarded() for _ in range(12)]
+    arenas = [Guarded() for _ in range(20)]
     for isa, kernels in KERNELS.items():
         for name in FUNCTIONS:
             for number, call in enumerate(CASES[name](np.random.default_rng(7), kernels)):
                 for at_end in (True, False):
                     print(name, isa, f"call {number}", "end" if at_end else "start", flush=True)
-                    args = [arenas[i].place(a, at_end) if isinstance(a, np.ndarray) else a
-                            for i, a in enumerate(as_given(call))]
+                    args, free = as_given(call), iter(arenas)
+                    for i, a in enumerate(args):
+                        if isinstance(a, list):
+                            args[i] = [next(free).place(b, at_end) for b in a]
+                        elif isinstance(a, np.ndarray):
+                            args[i] = next(free).place(a, at_end)
                     getattr(kernels, name)(*args, 1)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import operator
 import os
 import sys
 import time
@@ -20,28 +21,35 @@ from tqdm import tqdm
 from . import random
 from .errors import DtypeError, FileError, NonFiniteError, ShapeError
 from .io.atomic import write_whole
+from .io.checkpoints import Epoch, Progress, batches_left, epoch_of, read_checkpoint, write_checkpoint
 from .nn import functional as F
+from .nn.finite import bad_element, first_non_finite
 from .nn.module import Module, Parameter
-from .optim import Optimizer, Schedule, clip_grad_norm_
-from .tape import Record, no_grad, record
-from .tensor import FLOATS, Tensor, as_tensor
+from .optim import Optimizer, Schedule, grad_norm
+from .tape import no_grad
+from .tensor import Tensor, as_tensor
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+CHECKPOINT = "checkpoint.safetensors"
 
 
 class Trainer:
     """Trains `model` with `optimizer` on batches (inputs, targets), minimising loss(model(inputs), targets).
 
     loss: a mean over the targets; integer targets equal to its ignore_index (-100 if it has none) do not count.
-    schedule: steps after every batch. clip_norm: the largest norm of the gradient. checkpoint_dir: a folder, made if
-    need be, for last.safetensors, best.safetensors (state dicts) and history.json. progress: bars on stderr.
+    accumulate: batches an update, whose gradient is the mean of theirs; what is left at the end of an epoch makes one too.
+    schedule: steps after every update. clip_norm: the largest norm of the gradient. progress: bars on stderr.
+    checkpoint_dir: a folder, made if need be. Every epoch writes checkpoint.safetensors, from which `fit(resume=True)`
+    continues, history.json and, if it is the best so far, best.safetensors, a state dict. checkpoint_every: updates within
+    an epoch after which the checkpoint is written too.
     `history` has one dict an epoch, and grows over calls of `fit`.
     Raises DtypeError for arguments of other kinds, ShapeError where they do not belong together.
     """
 
     def __init__(self, model: Module, optimizer: Optimizer, loss: Callable[[Any, Any], Tensor] = F.cross_entropy,
                  schedule: Schedule | None = None, clip_norm: float | None = None,
-                 checkpoint_dir: str | os.PathLike | None = None, progress: bool = True):
+                 checkpoint_dir: str | os.PathLike | None = None, progress: bool = True, accumulate: int = 1,
+                 checkpoint_every: int | None = None):
         for value, kind in ((model, Module), (optimizer, Optimizer), (schedule, Schedule)):
             if not isinstance(value, kind) and not (value is None and kind is Schedule):
                 raise DtypeError(f"Trainer: expected a tinyml {kind.__name__}, got {type(value)}")
@@ -51,8 +59,14 @@ class Trainer:
             raise ShapeError("Trainer: expected a schedule of the optimizer given, got one of another optimizer")
         if clip_norm is not None and not clip_norm > 0:
             raise ShapeError(f"Trainer: expected clip_norm above 0, got {clip_norm}")
+        for name, number in (("accumulate", accumulate), ("checkpoint_every", checkpoint_every)):
+            if not (isinstance(number, (int, np.integer)) and number >= 1) and (number is not None or name == "accumulate"):
+                raise ShapeError(f"Trainer: expected {name} to be a whole number of at least 1, got {number!r}")
+        if checkpoint_every is not None and checkpoint_dir is None:
+            raise ShapeError("Trainer: checkpoint_every needs a checkpoint_dir, got none")
         self.model, self.optimizer, self.loss, self.schedule = model, optimizer, loss, schedule
         self.clip_norm, self.progress = clip_norm, progress
+        self.accumulate, self.checkpoint_every = accumulate, checkpoint_every
         self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
         if self.checkpoint_dir is not None:
             self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
@@ -60,29 +74,39 @@ class Trainer:
         self._best: tuple[str, float] | None = None     # what the best checkpoint was chosen by, larger is better
 
     # -- training -----------------------------------------------------------------------------------------------------
-    def fit(self, loader: Iterable, epochs: int, validation: Iterable | None = None,
-            metric: str | Metric = "accuracy") -> list[dict[str, float]]:
+    def fit(self, loader: Iterable, epochs: int, validation: Iterable | None = None, metric: str | Metric = "accuracy",
+            resume: bool = False) -> list[dict[str, float]]:
         """Train for `epochs` passes over `loader`; `history`, whose dicts have epoch, train_loss, lr, seconds and, with
         `validation`, validation_loss and (class targets) validation_accuracy.
 
         metric chooses the best checkpoint: "accuracy" (else loss where there is none), "loss", of the validation (else
         of the training), or metric(outputs, targets) of a validation batch's ndarrays, averaged, larger is better.
 
+        resume: continue from checkpoint_dir's checkpoint, or begin where there is none, so that the same program starts
+        a run and continues it. `epochs` counts those of the checkpoint. The results are those of a run that was never
+        interrupted, bit for bit, if the program is the same; a loader other than tinyml's must give the same batches in
+        the same epoch again, drawing only from tinyml.random.
+
         Raises:
             NonFiniteError: a loss, or with clip_norm a gradient, is not finite; names the first value that went bad.
-                The model is as it was before that step.
+                Weights are as after the last update, buffers as before that batch.
             ShapeError: epochs below 1, no batch in an epoch, batches that are no pairs, an unknown metric.
+            FileError: a checkpoint that cannot be written; to resume from: damaged, or of another model, optimizer,
+                schedule or loader.
         """
         if not isinstance(epochs, (int, np.integer)) or epochs < 1:
             raise ShapeError(f"fit: expected epochs to be a whole number of at least 1, got {epochs!r}")
         if metric not in ("accuracy", "loss") and not (callable(metric) and validation is not None):
             raise ShapeError("fit: expected metric 'accuracy', 'loss' or, with a validation loader, a function; "
                              f"got {metric!r} and {'no' if validation is None else 'a'} validation loader")
+        done = self._resume(loader, validation) if resume else None
         with _mode(self.model, training=True):
-            for _ in range(epochs):
-                start = time.perf_counter()
-                row: dict[str, float] = {"epoch": len(self.history) + 1}
-                row["train_loss"], row["lr"] = self._train_epoch(loader, len(self.history) + 1)
+            for _ in range(len(self.history) if resume else 0, epochs):
+                epoch = done or Epoch(epoch_of(loader), random.get_state())
+                start, done = time.perf_counter() - epoch.seconds, None
+                self._train_epoch(loader, validation, epoch, start)
+                row: dict[str, float] = {"epoch": len(self.history) + 1,
+                                         "train_loss": epoch.loss / max(epoch.count, 1), "lr": epoch.lr}
                 if validation is not None:
                     found = self.evaluate(validation, metric if callable(metric) else None)
                     row |= {f"validation_{key}": value for key, value in found.items() if key != "count"}
@@ -92,35 +116,42 @@ class Trainer:
                     tqdm.write("  " + ", ".join(f"{k.replace('_', ' ')} {v:.4f}" for k, v in row.items()
                                                 if k.startswith("validation")), file=sys.stderr)
                 if self.checkpoint_dir is not None:
-                    self._write_checkpoints(row, metric)
+                    self._keep_best(row, metric)
+                    write_whole(self.checkpoint_dir / "history.json", json.dumps(self.history, indent=1).encode())
+                    self._write_checkpoint(loader, validation, None)
         return self.history
 
-    def _train_epoch(self, loader: Iterable, epoch: int) -> tuple[float, float]:
-        """One pass; the mean loss, and the learning rate of the last step."""
-        total, count, step, lr = 0.0, 0, 0, self.optimizer.lr
-        with tqdm(loader, desc=f"epoch {epoch}", disable=not self.progress, dynamic_ncols=True) as bar:
-            for step, batch in enumerate(bar, start=1):
+    def _train_epoch(self, loader: Iterable, validation: Iterable | None, epoch: Epoch, start: float) -> None:
+        """One pass, from where `epoch` is to its end; keeps `epoch` up to date."""
+        number, collected = len(self.history) + 1, 0
+        batches = batches_left(loader, epoch)
+        buffers = [t for _, t in self.model.named_tensors() if not isinstance(t, Parameter)]
+        with tqdm(batches, desc=f"epoch {number}", disable=not self.progress, dynamic_ncols=True, initial=epoch.batches,
+                  total=operator.length_hint(loader) or None) as bar:
+            for batch in bar:
                 x, y = _pair("fit", batch)
-                lr = self.optimizer.lr
-                loss = self._train_step(x, y, f"epoch {epoch}, step {step}")
-                n = int(self._counted(y).sum())
-                total, count = total + loss * n, count + n
-                bar.set_postfix(loss=f"{total / max(count, 1):.4f}", lr=f"{lr:.2e}", refresh=False)
-        if not step:
-            raise ShapeError(f"fit: epoch {epoch}: no batch came from the {type(loader).__name__}; expected a "
+                if not collected:
+                    self.optimizer.zero_grad()
+                    epoch.lr = self.optimizer.lr
+                where, undo = f"epoch {number}, step {epoch.batches + 1}", _undo(buffers)
+                loss, n = self._add_gradients(x, y, where, undo), int(self._counted(y).sum())
+                epoch.loss, epoch.count, epoch.batches = epoch.loss + loss * n, epoch.count + n, epoch.batches + 1
+                bar.set_postfix(loss=f"{epoch.loss / max(epoch.count, 1):.4f}", lr=f"{epoch.lr:.2e}", refresh=False)
+                collected += 1
+                if collected == self.accumulate:
+                    self._update(collected, where, undo)
+                    collected, epoch.updates = 0, epoch.updates + 1
+                    if self.checkpoint_every and epoch.updates % self.checkpoint_every == 0:
+                        epoch.seconds = time.perf_counter() - start
+                        self._write_checkpoint(loader, validation, epoch)
+            if collected:
+                self._update(collected, where, undo)
+        if not epoch.batches:
+            raise ShapeError(f"fit: epoch {number}: no batch came from the {type(loader).__name__}; expected a "
                              "DataLoader or a list, which can be passed over once an epoch")
-        return total / max(count, 1), lr
 
-    def _train_step(self, x: Tensor, y: Tensor, where: str) -> float:
-        generator = random.get_state()
-        buffers = [(t, t.data.copy()) for _, t in self.model.named_tensors() if not isinstance(t, Parameter)]
-
-        def undo() -> None:
-            random.set_state(generator)
-            for t, values in buffers:
-                t.data[...] = values
-
-        self.optimizer.zero_grad()
+    def _add_gradients(self, x: Tensor, y: Tensor, where: str, undo: Callable[[], None]) -> float:
+        """Add the gradients of a batch to those there are; its loss."""
         try:
             loss = self._loss(self.model(x), y)
             value = loss.item()
@@ -129,24 +160,26 @@ class Trainer:
                 culprit = first_non_finite(self.model, lambda: self._loss(self.model(x), y), x, y)
                 raise NonFiniteError(f"{where}: expected a finite loss, got {value}; the first to go bad: {culprit}")
             loss.backward()
-            if self.clip_norm is not None:
-                self._clip(where)
         except NonFiniteError:
             undo()
             raise
-        self.optimizer.step()
-        if self.schedule is not None:
-            self.schedule.step()
         return value
 
-    def _clip(self, where: str) -> None:
-        try:
-            clip_grad_norm_(self.optimizer.parameters, self.clip_norm)
-        except NonFiniteError as error:
-            found = (f"that of {name}: {bad}" for name, p in self.model.named_parameters()
-                     if p.grad is not None and (bad := _bad(np.isfinite, p.grad.data)))
-            culprit = next(found, str(error))       # the optimizer may hold parameters from outside the model
-            raise NonFiniteError(f"{where}: expected finite gradients, got {culprit}") from error
+    def _update(self, batches: int, where: str, undo: Callable[[], None]) -> None:
+        """A step along the mean of the gradients of so many batches."""
+        scale = 1 / batches
+        if self.clip_norm is not None:
+            try:
+                scale *= min(1.0, self.clip_norm / (grad_norm(self.optimizer.parameters) * scale + 1e-6))
+            except NonFiniteError as error:
+                undo()
+                found = (f"that of {name}: {bad}" for name, p in self.model.named_parameters()
+                         if p.grad is not None and (bad := bad_element(np.isfinite, p.grad.data)))
+                culprit = next(found, str(error))       # the optimizer may hold parameters from outside the model
+                raise NonFiniteError(f"{where}: expected finite gradients, got {culprit}") from error
+        self.optimizer.step(scale)
+        if self.schedule is not None:
+            self.schedule.step()
 
     def _loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         loss = self.loss(outputs, targets)
@@ -219,14 +252,43 @@ class Trainer:
             raise FileError(f"load_best: expected {path} as fit writes it: {error}") from error
         self.model.load_state_dict(values)
 
-    def _write_checkpoints(self, row: dict[str, float], metric: str | Metric) -> None:
+    def _keep_best(self, row: dict[str, float], metric: str | Metric) -> None:
         kind, score = _score(row, metric)
-        weights = save(self.model.state_dict())
-        write_whole(self.checkpoint_dir / "last.safetensors", weights)
         if self._best is None or self._best[0] != kind or score > self._best[1]:
-            write_whole(self.checkpoint_dir / "best.safetensors", weights)
+            write_whole(self.checkpoint_dir / "best.safetensors", save(self.model.state_dict()))
             self._best = kind, score
-        write_whole(self.checkpoint_dir / "history.json", json.dumps(self.history, indent=1).encode())
+
+    def _write_checkpoint(self, loader: Iterable, validation: Iterable | None, epoch: Epoch | None) -> None:
+        # after best.safetensors: a run that stops between the two comes by that epoch again and writes the same
+        write_checkpoint(self.checkpoint_dir / CHECKPOINT, self.model, self.optimizer, self.schedule,
+                         Progress(self.history, self._best, random.get_state(), epoch_of(loader), epoch_of(validation),
+                                  epoch))
+
+    def _resume(self, loader: Iterable, validation: Iterable | None) -> Epoch | None:
+        """Continue from the checkpoint, if there is one; the epoch it was in the middle of."""
+        if self.checkpoint_dir is None:
+            raise FileError("fit: to resume, expected a Trainer with a checkpoint_dir, got none")
+        path = self.checkpoint_dir / CHECKPOINT
+        if not path.exists():
+            return None
+        progress = read_checkpoint(path, self.model, self.optimizer, self.schedule)
+        self.history[:], self._best = progress.history, progress.best
+        for batches, epoch in ((loader, progress.loader_epoch), (validation, progress.validation_epoch)):
+            if epoch_of(batches) is not None and epoch is not None:
+                batches.epoch = epoch
+        return progress.epoch
+
+
+def _undo(buffers: list[Tensor]) -> Callable[[], None]:
+    """A function that puts buffers and tinyml.random back to what they are now."""
+    generator, values = random.get_state(), [t.data.copy() for t in buffers]
+
+    def undo() -> None:
+        random.set_state(generator)
+        for t, before in zip(buffers, values, strict=True):
+            t.data[...] = before
+
+    return undo
 
 
 def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:
@@ -254,43 +316,3 @@ def _pair(what: str, batch: Any) -> tuple[Tensor, Tensor]:
         raise ShapeError(f"{what}: expected batches (inputs, targets), got {type(batch).__name__}"
                          + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""))
     return as_tensor(batch[0]), as_tensor(batch[1])
-
-
-# -- where a value went bad -------------------------------------------------------------------------------------------
-def first_non_finite(model: Module, forward: Callable[[], Any], inputs: Tensor, targets: Tensor) -> str:
-    """Names the first of: the batch, a parameter, an op's output in a run of `forward`, a buffer, that is not finite.
-
-    Of ops, the first that makes a NaN or an infinity from operands without: a causal mask adds infinities on purpose.
-    """
-    parameters = [(f"parameter {name}", p) for name, p in model.named_parameters()]
-    for what, t in [("the batch's inputs", inputs), ("the batch's targets", targets), *parameters]:
-        if bad := _bad(np.isfinite, t.data):
-            return f"{what}: {bad}"
-    with record() as records, np.errstate(all="ignore"):
-        forward()
-    paths = {id(m): f"layer {name} ({type(m).__name__})" if name else type(m).__name__
-             for name, m in reversed(list(model.named_modules()))}      # reversed: a shared layer's first name stays
-    for r in records:
-        if bad := _made(r):
-            return f"the output of {r.op.name} in {paths.get(id(r.module), 'the loss')}: {bad}"
-    for name, t in model.named_tensors():
-        if bad := _bad(np.isfinite, t.data):
-            return f"buffer {name}: {bad}"
-    return "none in a second run of the same forward"
-
-
-def _made(r: Record) -> str | None:
-    """The first NaN, else infinity, of an op's output, if its operands held none."""
-    for good in (lambda a: ~np.isnan(a), lambda a: ~np.isinf(a)):
-        bad = _bad(good, r.output.data)
-        if bad and not any(_bad(good, t.data) for t in r.inputs if t is not None):
-            return bad
-    return None
-
-
-def _bad(good: Callable[[np.ndarray], np.ndarray], a: np.ndarray) -> str | None:
-    """The first element that is not `good` and where it is, or None."""
-    if a.dtype not in FLOATS or good(a).all():
-        return None
-    at = tuple(int(i) for i in np.unravel_index(int(np.argmin(good(a))), a.shape))
-    return f"{a[at]} at index {at} of shape {a.shape}"

@@ -25,6 +25,7 @@
    vfload_or(p, n, fill), vfstore_n(p, v, n)   the first n lanes (all where n is larger); a lane not loaded is that of fill
    vfmin(a, b), vfmax(a, b)     a < b ? a : b and a > b ? a : b, so b where either is NaN
    vfround(x)                   the nearest whole number, ties to even
+   vfsqrt(x)                    the square root, rounded once
    vfscale(x, n)                x * 2^n for |x| in [0.5, 2] and whole n in [-200, 200], rounded once: subnormal, 0 or inf too
    vfinverse(x)                 1 / x for x in [1, 2^60], off by at most one ulp
    vwiden(x)                    the lanes as doubles

@@ -57,4 +57,5 @@ cdef extern from "simd.h" nogil:
     vecf vfmax(vecf, vecf) noexcept
     vecf vfround(vecf) noexcept
     void vtranspose(const float*, Py_ssize_t, float*, Py_ssize_t) noexcept
+    vecf vfsqrt(vecf) noexcept
     void transpose4(const float*, Py_ssize_t, float, float*, Py_ssize_t) noexcept

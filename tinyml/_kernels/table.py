@@ -48,6 +48,7 @@ KERNELS = {
     "columns_f32": ("sum_columns_f32", "relu_grad_sum_f32", "gelu_grad_sum_f32", "gelu_tanh_grad_sum_f32",
                     "silu_grad_sum_f32", "scatter_rows_f32"),
     "dropout_f32": ("dropout_f32",),
+    "optim_f32": ("sgd_f32", "adam_f32", "adamw_f32", "square_sums_f32"),
     "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
 # Those with dot products of bytes.

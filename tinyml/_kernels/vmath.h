@@ -25,6 +25,7 @@ static inline void vstore_equal(uint8_t *out, vecf a, vecf b, ptrdiff_t n) {
 /* Sums in double: vddsum adds the lanes up, always in the same order. */
 static inline vecdd vddzero(void) { return (vecdd){{0}, {0}}; }
 static inline vecdd vddadd(vecdd a, vecdd b) { return (vecdd){a.low + b.low, a.high + b.high}; }
+static inline vecdd vddsquare(vecdd a) { return (vecdd){a.low * a.low, a.high * a.high}; }
 static inline double vddsum(vecdd v) {
   vecd sum = v.low + v.high;
   double x[LANES / 2];

@@ -12,6 +12,7 @@ cdef extern from "vmath.h" nogil:
     vecdd vddzero() noexcept
     vecdd vwiden(vecf) noexcept
     vecdd vddadd(vecdd, vecdd) noexcept
+    vecdd vddsquare(vecdd) noexcept
     double vddsum(vecdd) noexcept
     void vddadd_to(double*, vecdd) noexcept
     vecf vexp(vecf) noexcept

@@ -7,16 +7,29 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .._kernels.dispatch import threads_for
+from .._kernels.floats import kernels_for
 from ..errors import NonFiniteError, ShapeError
 from ..tensor import Tensor
 from ._checks import checked_parameters
-from .optimizers import pieces
+from .optimizers import flat
+
+
+def grad_norm(parameters: Iterable[Tensor]) -> float:
+    """The 2-norm of all gradients as one vector, summed in float64.
+
+    `optimizer.step(scale=min(1, max_norm / (norm + 1e-6)))` clips by it without another pass over the gradients.
+
+    Raises:
+        NonFiniteError: a gradient holds a NaN or an infinity; names the first parameter that has one.
+    """
+    return _norm("grad_norm", checked_parameters("grad_norm", parameters))
 
 
 def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
     """Scale all gradients by min(1, max_norm / (norm + 1e-6)), in place; the norm before (Pascanu et al. 2013).
 
-    norm is the 2-norm of all gradients as one vector, summed in float64. `max_norm` may be infinite, to measure only.
+    norm is that of `grad_norm`. `max_norm` may be infinite, to measure only.
 
     Raises:
         NonFiniteError: a gradient holds a NaN or an infinity; none is scaled then.
@@ -24,17 +37,26 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
     if not max_norm > 0:
         raise ShapeError(f"clip_grad_norm_: expected max_norm above 0, got {max_norm}")
     checked = checked_parameters("clip_grad_norm_", parameters)
-    grads = [(i, p.grad.data) for i, p in enumerate(checked) if p.grad is not None]
-    total = 0.0
-    for i, grad in grads:
-        square = sum(float(np.square(part, dtype=np.float64).sum()) for (part,) in pieces([grad]))
-        if not math.isfinite(square):
-            raise NonFiniteError(f"clip_grad_norm_: expected finite gradients, got one of norm {math.sqrt(square)} for "
-                                 f"parameter {i} of shape {grad.shape}")
-        total += square
-    norm = math.sqrt(total)
+    norm = _norm("clip_grad_norm_", checked)
     factor = max_norm / (norm + 1e-6)
     if factor < 1:
-        for _, grad in grads:
-            grad *= factor
+        for p in checked:
+            if p.grad is not None:
+                p.grad.data *= factor
     return norm
+
+
+def _norm(name: str, parameters: list[Tensor]) -> float:
+    squares = np.zeros(len(parameters))
+    members: dict[np.dtype, list[int]] = {}
+    for i, p in enumerate(parameters):
+        if p.grad is not None:
+            members.setdefault(p.grad.dtype, []).append(i)
+    for dtype, found in members.items():
+        grads, sums = [flat(parameters[i].grad.data, dtype) for i in found], np.empty(len(found))
+        kernels_for(dtype).square_sums_f32(grads, sums, threads_for(16 * sum(g.size for g in grads)))
+        squares[found] = sums
+    for i in np.flatnonzero(~np.isfinite(squares)):
+        raise NonFiniteError(f"{name}: expected finite gradients, got one of norm {math.sqrt(squares[i])} for "
+                             f"parameter {i} of shape {parameters[i].shape}")
+    return math.sqrt(squares.sum())

@@ -71,6 +71,7 @@ static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
 static inline vecf vfmin(vecf a, vecf b) { return (vecf)_mm256_min_ps((__m256)a, (__m256)b); }
 static inline vecf vfmax(vecf a, vecf b) { return (vecf)_mm256_max_ps((__m256)a, (__m256)b); }
 static inline vecf vfround(vecf x) { return (vecf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vecf vfsqrt(vecf x) { return (vecf)_mm256_sqrt_ps((__m256)x); }
 static inline vecf vfinverse(vecf x) { return 1 / x; }
 static inline vecf vfscale(vecf x, vecf n) { return scale_twice(x, n); }
 

@@ -66,6 +66,7 @@ static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
 static inline vecf vfmin(vecf a, vecf b) { return (vecf)_mm512_min_ps((__m512)a, (__m512)b); }
 static inline vecf vfmax(vecf a, vecf b) { return (vecf)_mm512_max_ps((__m512)a, (__m512)b); }
 static inline vecf vfround(vecf x) { return (vecf)_mm512_roundscale_ps((__m512)x, _MM_FROUND_TO_NEAREST_INT); }
+static inline vecf vfsqrt(vecf x) { return (vecf)_mm512_sqrt_ps((__m512)x); }
 static inline vecf vfscale(vecf x, vecf n) { return (vecf)_mm512_scalef_ps((__m512)x, (__m512)n); }
 
 /* one step of Newton's method: half the time of the division */

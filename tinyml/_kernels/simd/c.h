@@ -93,6 +93,7 @@ static inline vecf pick(vec mask, vecf a, vecf b) { return (vecf)((mask & (vec)a
 static inline vecf vfmin(vecf a, vecf b) { return pick(a < b, a, b); }
 static inline vecf vfmax(vecf a, vecf b) { return pick(a > b, a, b); }
 static inline vecf vfround(vecf x) { for (int i = 0; i < LANES; i++) x[i] = rintf(x[i]); return x; }
+static inline vecf vfsqrt(vecf x) { for (int i = 0; i < LANES; i++) x[i] = sqrtf(x[i]); return x; }
 static inline vecf vfinverse(vecf x) { return 1 / x; }
 static inline vecf vfscale(vecf x, vecf n) { return scale_twice(x, n); }
 

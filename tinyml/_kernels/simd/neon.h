@@ -83,6 +83,7 @@ static inline vecf vfmax(vecf a, vecf b) {
   return (vecf)vbslq_f32(vcgtq_f32((float32x4_t)a, (float32x4_t)b), (float32x4_t)a, (float32x4_t)b);
 }
 static inline vecf vfround(vecf x) { return (vecf)vrndnq_f32((float32x4_t)x); }
+static inline vecf vfsqrt(vecf x) { return (vecf)vsqrtq_f32((float32x4_t)x); }
 static inline vecf vfinverse(vecf x) { return 1 / x; }
 static inline vecf vfscale(vecf x, vecf n) { return scale_twice(x, n); }
 

@@ -1,0 +1,146 @@
+"""Checkpoints of training: all that a run needs to continue as if it had never stopped, in one safetensors file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import random
+from ..errors import FileError, TinymlError
+from ..nn.module import Module
+from ..optim import Optimizer, Schedule
+from .atomic import write_whole
+from .container import pack, unpack
+
+
+@dataclass
+class Epoch:
+    """How far an epoch has come. Its batches are found again by beginning it again: hence `loader_epoch` and `random`."""
+
+    loader_epoch: int | None    # the loader's `epoch`, if it has one, ...
+    random: dict                # ... and the state of tinyml.random, when the epoch began
+    batches: int = 0            # trained on
+    updates: int = 0            # optimizer steps
+    loss: float = 0.0           # sum over the targets
+    count: int = 0              # of those
+    lr: float = 0.0             # of the last update
+    seconds: float = 0.0
+
+
+@dataclass
+class Progress:
+    """Where a run is."""
+
+    history: list[dict[str, float]]
+    best: tuple[str, float] | None      # what the best epoch so far was chosen by, and its value
+    random: dict                        # state of tinyml.random
+    loader_epoch: int | None            # `epoch` of the loaders, where they have one
+    validation_epoch: int | None
+    epoch: Epoch | None                 # None: between epochs
+
+
+def write_checkpoint(path: Path, model: Module, optimizer: Optimizer, schedule: Schedule | None,
+                     progress: Progress) -> None:
+    """Write weights, buffers, slots, schedule and progress. Raises FileError where that fails; `path` is then as it was."""
+    about, arrays = _state(model, optimizer, schedule)
+    # as text of its own: a loss may be NaN or infinite, which the description of a file may not
+    write_whole(path, pack({"kind": "checkpoint", **about, "progress": json.dumps(asdict(progress))}, arrays))
+
+
+def read_checkpoint(path: Path, model: Module, optimizer: Optimizer, schedule: Schedule | None) -> Progress:
+    """Put what `write_checkpoint` wrote into the model, the optimizer, the schedule and tinyml.random; the progress.
+
+    Raises:
+        FileError: missing, damaged, no checkpoint, or one of another model, optimizer or schedule; nothing is changed.
+    """
+    before, generator = _state(model, optimizer, schedule), random.get_state()
+    try:
+        about, arrays = unpack(path)
+        if about.get("kind") != "checkpoint":
+            raise FileError(f"expected a checkpoint of training, got {about.get('kind')!r:.80}; read it with tinyml.load")
+        progress = _progress(about)
+        try:
+            _restore(about, arrays, model, optimizer, schedule)
+            random.set_state(progress.random)
+        except BaseException:
+            _restore(*before, model, optimizer, schedule)
+            random.set_state(generator)
+            raise
+    except TinymlError as error:
+        raise FileError(f"{path}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(f"{path}: damaged description: {type(error).__name__}: {error}") from error
+    return progress
+
+
+def epoch_of(loader: Any) -> int | None:
+    """How many passes over a loader have begun, if it counts them: with its seed, that is where its random stream is."""
+    return getattr(loader, "epoch", None)
+
+
+def batches_left(loader: Iterable, epoch: Epoch) -> Iterator:
+    """The batches of `epoch` behind those that were trained on, which are made again as they were then, and dropped.
+
+    Raises:
+        FileError: the loader has fewer than those.
+    """
+    if not epoch.batches:
+        return iter(loader)
+    now = random.get_state()
+    random.set_state(epoch.random)
+    if epoch_of(loader) is not None and epoch.loader_epoch is not None:
+        loader.epoch = epoch.loader_epoch
+    batches = iter(loader)
+    for i in range(epoch.batches):
+        if next(batches, None) is None:
+            raise FileError(f"fit: to resume after {epoch.batches} batches of an epoch, expected a loader of at least as "
+                            f"many, got {i} from the {type(loader).__name__}")
+    random.set_state(now)
+    return batches
+
+
+def _kinds(optimizer: Optimizer, schedule: Schedule | None) -> dict[str, str | None]:
+    return {"optimizer": type(optimizer).__name__, "schedule": None if schedule is None else type(schedule).__name__}
+
+
+def _state(model: Module, optimizer: Optimizer, schedule: Schedule | None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    values = optimizer.state_dict()
+    arrays = {f"model.{name}": a for name, a in model.state_dict().items()}
+    arrays |= {f"optimizer.{name}": a for name, a in values.items() if isinstance(a, np.ndarray)}
+    numbers = {name: value for name, value in values.items() if not isinstance(value, np.ndarray)}
+    return {**_kinds(optimizer, schedule), "optimizer_state": numbers,
+            "schedule_state": None if schedule is None else schedule.state_dict()}, arrays
+
+
+def _restore(about: dict[str, Any], arrays: dict[str, np.ndarray], model: Module, optimizer: Optimizer,
+             schedule: Schedule | None) -> None:
+    for what, kind in _kinds(optimizer, schedule).items():
+        if about[what] != kind:
+            raise FileError(f"expected a checkpoint with {what} {kind or 'None'}, got {about[what]!r:.80}")
+    parts: dict[str, dict[str, np.ndarray]] = {"model": {}, "optimizer": {}}
+    for name, a in arrays.items():
+        part, _, rest = name.partition(".")
+        if part not in parts:
+            raise FileError(f"expected tensors of the model and the optimizer, got {name!r:.80}")
+        parts[part][rest] = a
+    model.load_state_dict(parts["model"])
+    optimizer.load_state_dict({**about["optimizer_state"], **parts["optimizer"]})
+    if schedule is not None:
+        schedule.load_state_dict(about["schedule_state"])
+
+
+def _progress(about: dict[str, Any]) -> Progress:
+    progress = Progress(**json.loads(about["progress"]))
+    if not isinstance(progress.history, list) or not all(isinstance(row, dict) for row in progress.history):
+        raise FileError(f"damaged description: expected a list of epochs as history, got {progress.history!r:.80}")
+    if progress.best is not None:
+        kind, value = progress.best
+        progress.best = str(kind), float(value)
+    if progress.epoch is not None:
+        progress.epoch = Epoch(**progress.epoch)
+    return progress
