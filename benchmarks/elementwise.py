@@ -48,6 +48,7 @@ WORK = {
     "softmax": Work(lambda nn, c: nn.Softmax(-1)),
     "layer_norm": Work(lambda nn, c: nn.LayerNorm(c)),
     "batch_norm": Work(lambda nn, c: nn.BatchNorm2d(c), shapes=IMAGES),
+    "batch_norm, relu": Work(lambda nn, c: nn.Sequential(nn.BatchNorm2d(c), nn.ReLU()), shapes=IMAGES),
     "dropout": Work(lambda nn, c: nn.Dropout(0.1), saved=0.25, random=True),      # a byte an element
     "cross_entropy": Work(lambda nn, c: nn.CrossEntropyLoss(), "xt"),
 }

@@ -88,7 +88,7 @@ WORK = {"gemm": {"3x8x5", "1x8x70"}, "conv": {"3x3, batch 2", "depthwise, batch 
                         for more in ("", ", and backward")},
         "overhead": {*overhead.OPS, *(f"{name}, on the tape" for name in overhead.OPS), "3 additions, and backward",
                      "CifarCNN of width 1, batch 1"}}
-ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "elementwise": 22, "overhead": 17}
+ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "elementwise": 2 * len(ELEMENTWISE), "overhead": 17}
 READ = {"gemm": {"1x8x70"}, "elementwise": WORK["elementwise"]}     # bound by reading
 
 
