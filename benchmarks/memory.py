@@ -12,6 +12,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import tinyml
@@ -25,6 +26,7 @@ STATUS = Path("/proc/self/status")
 # of each model a small step, run before memory is counted: what a library loads on first use is not the step's
 SMALL = {"CifarCNN": ((3, 10, 4), (3, 8, 8)), "TinyGPT": ((8, 8, 1, 2, 16), (8,))}
 AFTER = 2       # steps after the first, whose page faults count
+RUNS = 5        # processes a form: what malloc makes of PyTorch's tensors differs by a third from one to the next
 MB = 2**20
 
 
@@ -32,25 +34,32 @@ MB = 2**20
 class Usage:
     """`peak` bytes resident beyond those from before the model was made; `faults` minor page faults a step, warmed up."""
 
-    peak: int
+    peak: float
     faults: float
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """One step as tinyml and its peers run it, by form."""
+    """One step as tinyml and its peers run it: by form what each process used, of which the median is taken."""
 
     work: str
-    usage: dict[str, Usage]
+    runs: dict[str, list[Usage]]
+
+    @property
+    def usage(self) -> dict[str, Usage]:
+        """By form, the medians."""
+        return {form: Usage(median(u.peak for u in runs), median(u.faults for u in runs))
+                for form, runs in self.runs.items()}
 
     @property
     def ratios(self) -> dict[str, float]:
         """The others' peak / tinyml's: above 1 where tinyml takes less."""
-        return {form: u.peak / self.usage["tinyml"].peak for form, u in self.usage.items() if form != "tinyml"}
+        usage = self.usage
+        return {form: u.peak / usage["tinyml"].peak for form, u in usage.items() if form != "tinyml"}
 
     def figures(self) -> dict[str, Any]:
         """For the JSON file."""
-        return {**asdict(self), "ratios": self.ratios}
+        return {**asdict(self), "usage": {form: asdict(u) for form, u in self.usage.items()}, "ratios": self.ratios}
 
 
 def resident(field: str) -> int:
@@ -95,20 +104,21 @@ def rows(run: Run) -> list[Footprint]:
         if step.model not in SMALL:
             continue
         forms = ["tinyml", *(form for peer in run.peers for form in peer.training(step))]
-        found.append(Footprint(name, {form: apart(form, run.threads, step) for form in forms}))
+        found.append(Footprint(name, {form: [apart(form, run.threads, step) for _ in range(RUNS)] for form in forms}))
         print(f"{name}: {found[-1].usage['tinyml'].peak / MB:.1f} MB", file=sys.stderr, flush=True)
     return found
 
 
 def table(rows: list[Footprint], markdown: bool = False) -> str:
-    """One line a row: each form's peak and how many times tinyml's it is, the page faults of its steps."""
-    forms = list(dict.fromkeys(form for row in rows for form in row.usage))
+    """One line a row: each form's peak, its extremes over the processes and how many times tinyml's it is, its faults."""
+    forms = list(dict.fromkeys(form for row in rows for form in row.runs))
 
     def cells(row: Footprint, form: str) -> list[str]:
-        if form not in row.usage:
+        if form not in row.runs:
             return ["", ""]
-        peak = f"{row.usage[form].peak / MB:.1f} MB" + ("" if form == "tinyml" else f", {row.ratios[form]:.2f}x")
-        return [peak, f"{row.usage[form].faults:.0f}"]
+        used, peaks = row.usage[form], [u.peak / MB for u in row.runs[form]]
+        peak = f"{used.peak / MB:.1f} MB ({min(peaks):.1f} to {max(peaks):.1f})"
+        return [peak + ("" if form == "tinyml" else f", {row.ratios[form]:.2f}x"), f"{used.faults:.0f}"]
 
     head = ["work", *(cell for form in forms for cell in (form, "faults a step"))]
     lines = [[row.work, *(cell for form in forms for cell in cells(row, form))] for row in rows]

@@ -52,7 +52,7 @@ ELEMENTWISE = {name: replace(work, shapes=((2, 3, 4, 4),) if len(work.shapes[0])
                for name, work in elementwise.WORK.items()}
 SMALL = [(gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), (conv, "SHAPES", CONVOLUTIONS),
          (cnn, "IMAGE", (3, 8, 8)), (overhead, "THREADED", [(4, 8, 8)]), (overhead, "CHAIN", 3), (steps, "STEPS", STEPS),
-         (elementwise, "WORK", ELEMENTWISE), (memory, "AFTER", 1), (roofline, "ROUNDS", 20), (timing, "SAMPLE", 0),
+         (elementwise, "WORK", ELEMENTWISE), (memory, "RUNS", 1), (roofline, "ROUNDS", 20), (timing, "SAMPLE", 0),
          (roofline, "beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
          (why, "ONE_ROW", (1, 8, 16))]
 
@@ -235,11 +235,14 @@ def test_memory_counts_what_a_step_holds():
 
 
 def test_a_table_of_memory_has_ratios_and_gaps():
-    usage = {"tinyml": memory.Usage(2 * memory.MB, 3.0), "torch": memory.Usage(3 * memory.MB, 1000.4)}
-    rows = [memory.Footprint("a", usage), memory.Footprint("b", {"tinyml": usage["tinyml"]})]
+    runs = {"tinyml": [memory.Usage(2 * memory.MB, 3.0)],
+            "torch": [memory.Usage(n * memory.MB, faults) for n, faults in ((9, 1e3), (3, 7e3), (2.5, 0))]}
+    rows = [memory.Footprint("a", runs), memory.Footprint("b", {"tinyml": runs["tinyml"]})]
+    assert rows[0].figures()["usage"]["torch"] == {"peak": 3 * memory.MB, "faults": 1e3}
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in memory.table(rows, True).splitlines()]
     assert lines[0] == ["work", "tinyml", "faults a step", "torch", "faults a step"]
-    assert lines[2:] == [["a", "2.0 MB", "3", "3.0 MB, 1.50x", "1000"], ["b", "2.0 MB", "3", "", ""]]
+    assert lines[2:] == [["a", "2.0 MB (2.0 to 2.0)", "3", "3.0 MB (2.5 to 9.0), 1.50x", "1000"],
+                         ["b", "2.0 MB (2.0 to 2.0)", "3", "", ""]]
 
 
 def test_why_explains_in_numbers(small, capsys):
