@@ -1,6 +1,8 @@
 """Speed of tinyml beside what a user would pick instead, timed by turns in one process.
 
     python -m benchmarks gemm|conv|cnn|overhead --vs torch onnxruntime numpy --threads 1 --json FILE
+    python -m benchmarks train|memory --vs torch        a step of training: its time, its memory
+    python -m benchmarks elementwise --vs torch numpy   work that memory bounds, forward and backward
     python -m benchmarks why            the numbers behind docs/why-int8.md
     python -m benchmarks.plot FILE      the roofline of what --json wrote
 
@@ -12,16 +14,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 
 import tinyml
 
-from . import cnn, conv, gemm, overhead, peers, report, why
+from . import cnn, conv, elementwise, gemm, memory, overhead, peers, report, train, why
 from .roofline import Roofline
 from .timing import Run
 
 # each function makes the rows of one table
-SUBJECTS = {"gemm": [gemm.rows], "conv": [conv.rows], "cnn": [cnn.rows],
-            "overhead": [overhead.one_element, overhead.plan_steps, overhead.threads]}
+SUBJECTS: dict[str, list[Callable[[Run], list]]] = {
+    "gemm": [gemm.rows], "conv": [conv.rows], "cnn": [cnn.rows],
+    "train": [train.rows], "memory": [memory.rows], "elementwise": [elementwise.rows],
+    "overhead": [overhead.one_element, overhead.tape, overhead.plan_steps, overhead.threads],
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -51,11 +57,11 @@ def main(arguments: list[str] | None = None) -> int:
     if args.subject == "why":
         print("\n" + why.explain(run))
         return 0
-    rows = []
+    rows, table = [], memory.table if args.subject == "memory" else report.table
     for measure in SUBJECTS[args.subject]:
         measured = measure(run)
         if measured:
-            print("\n" + report.table(measured, args.markdown), flush=True)
+            print("\n" + table(measured, args.markdown), flush=True)
         rows += measured
     if args.json:
         report.write(args.json, run, command, args.subject, rows)

@@ -13,6 +13,7 @@ import tinyml
 from tinyml import Tensor, models
 
 from . import cnn, ours
+from .elementwise import prepare
 from .layers import linear
 from .machine import cores
 from .peers import Prepared
@@ -25,14 +26,17 @@ OPS: dict[str, Callable[[Any, Any], Any]] = {
     "x @ y": operator.matmul,
     "x.sum()": lambda x, y: x.sum(),
     "x.reshape(1)": lambda x, y: x.reshape(1),
+    "x[0]": lambda x, y: x[0],
+    "-x": lambda x, y: -x,
 }
+CHAIN = 100             # ops one after the other on the tape
 SMALL = (1, 8, 8)       # image of a network whose arithmetic is next to nothing
 # around the size from which products are divided among threads, and well above
 THREADED = [(1, 768, 768), (8, 256, 512), (64, 768, 768), (384, 768, 768), (384, 1024, 1024), (64, 768, 3072)]
 
 
 def one_element(run: Run) -> list[Row]:
-    """Ops beyond NumPy's: the difference is tinyml's Python, and its call of a kernel."""
+    """Ops beyond the NumPy call inside them: the note has the difference, tinyml's Python, on the tape the noting too."""
     x, y = np.full((1, 1), 1.5, np.float32), np.full((1, 1), 0.5, np.float32)
     found = []
     for name, op in OPS.items():
@@ -48,6 +52,23 @@ def one_element(run: Run) -> list[Row]:
             row.note = f"{1e6 * (row.seconds - row.times['numpy'].median):+.2f} µs to numpy"
             found.append(row)
     return found
+
+
+def tape(run: Run) -> list[Row]:
+    """A chain of ops on one element and its way back: noting them, and walking over what was noted."""
+    def chain(x: Any) -> Any:
+        y = x
+        for _ in range(CHAIN):
+            y = y + x
+        return y
+
+    x = np.full((1, 1), 1.5, np.float32)
+    prepared = {"tinyml": prepare(chain, [x], np.ones_like(x))}
+    for peer in run.peers:
+        prepared |= peer.elementwise("chain", lambda nn, channels: chain, chain, [x], np.ones_like(x))
+    row = run.row(f"{CHAIN} additions, and backward", "float32", prepared, np.full((1, 1, 1), CHAIN + 1.0), grad=True)
+    row.note = f"{1e6 * row.seconds / CHAIN:.2f} µs an op, both ways"
+    return [row]
 
 
 def plan_steps(run: Run) -> list[Row]:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from . import machine
 from .roofline import Peaks
 from .timing import Row, Run
+
+if TYPE_CHECKING:
+    from .memory import Footprint
 
 
 def duration(seconds: float) -> str:
@@ -24,6 +28,7 @@ def _cells(row: Row, forms: list[str], notes: bool) -> list[str]:
     own = row.times["tinyml"]
     cells = [row.work, row.precision, duration(own.median), f"±{50 * (own.high - own.low) / own.median:.1f}%",
              f"{row.rate / 1e9:.1f}" if row.operations else "",
+             f"{row.nbytes / own.median / 1e9:.1f}" if row.bound == "read" and not row.operations else "",
              f"{row.share:.0%} of {row.bound}" if row.share is not None else ""]
     cells += [f"{duration(row.times[f].median)}, {row.ratios[f]:.2f}x" if f in row.times else "" for f in forms]
     cells.append("" if row.faster_peer is None else f"{row.faster_peer:.2f}x")
@@ -31,16 +36,20 @@ def _cells(row: Row, forms: list[str], notes: bool) -> list[str]:
 
 
 def table(rows: list[Row], markdown: bool = False) -> str:
-    """One line a row: tinyml's median, half the distance of its quartiles, rate, share of the peak; then the others'
-    medians and how many times tinyml's they are; then that of the fastest peer."""
+    """One line a row: tinyml's median, half the distance of its quartiles, rate (of bytes where no operations are counted),
+    share of the peak; then the others' medians and how many times tinyml's they are; then that of the fastest peer."""
     forms = list(dict.fromkeys(f for row in rows for f in row.times if f != "tinyml"))
     notes = any(row.note for row in rows)
-    head = ["work", "precision", "tinyml", "spread", "Gop/s", "share", *forms, "fastest peer"] + ["note"] * notes
+    head = ["work", "precision", "tinyml", "spread", "Gop/s", "GB/s", "share", *forms, "fastest peer"] + ["note"] * notes
     lines = [head, *(_cells(row, forms, notes) for row in rows)]
     kept = [i for i in range(len(head)) if i < 4 or any(line[i] for line in lines[1:])]
-    lines = [[line[i] for i in kept] for line in lines]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(kept))]
     left = [i for i, k in enumerate(kept) if k < 2 or head[k] == "note"]
+    return layout([[line[i] for i in kept] for line in lines], left, markdown)
+
+
+def layout(lines: list[list[str]], left: Collection[int], markdown: bool = False) -> str:
+    """A table, its head the first line, columns as wide as they must be, those in `left` flush left."""
+    widths = [max(map(len, column)) for column in zip(*lines)]
     text = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))] for line in lines]
     if not markdown:
         return "\n".join("  ".join(line).rstrip() for line in text)
@@ -70,15 +79,9 @@ def all_versions(run: Run) -> dict[str, str]:
     return found
 
 
-def as_dict(rows: list[Row]) -> list[dict[str, Any]]:
-    """The rows with what follows from them."""
-    return [{**asdict(row), "rate": row.rate, "share": row.share, "ratios": row.ratios, "faster_peer": row.faster_peer}
-            for row in rows]
-
-
-def write(path: str, run: Run, command: str, subject: str, rows: list[Row]) -> None:
+def write(path: str, run: Run, command: str, subject: str, rows: Sequence[Row | Footprint]) -> None:
     """All figures as JSON; times in seconds, rates a second."""
     found = {"subject": subject, "command": command, "date": date.today().isoformat(), "threads": run.threads,
              "machine": machine.describe(), "versions": all_versions(run),
-             "peaks": [asdict(p) for p in run.roofline.peaks], "rows": as_dict(rows)}
+             "peaks": [asdict(p) for p in run.roofline.peaks], "rows": [row.figures() for row in rows]}
     Path(path).write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

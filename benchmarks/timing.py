@@ -8,7 +8,8 @@ import math
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
 from statistics import median, quantiles
 from typing import Any
 
@@ -124,6 +125,11 @@ class Row:
         """The fastest peer's time / tinyml's; None without peers."""
         return min((r for name, r in self.ratios.items() if not name.startswith("tinyml")), default=None)
 
+    def figures(self) -> dict[str, Any]:
+        """All of it and what follows from it, for the JSON file."""
+        return {**asdict(self), "rate": self.rate, "share": self.share, "ratios": self.ratios,
+                "faster_peer": self.faster_peer}
+
 
 def check(what: str, got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
     """Raise ValueError unless `got` is `expected` but for a mean error of `tolerance` times the mean size."""
@@ -144,23 +150,24 @@ class Run:
 
     def row(self, work: str, precision: str, prepared: dict[str, Prepared], expected: np.ndarray, operations: int = 0,
             nbytes: int = 0, bound: str = "", grad: bool = False) -> Row:
-        """Check that all compute `expected`, then time them by turns; `bound` names the peak: "fma", "dot4", "read", none.
+        """Check that all compute `expected`, then `time` them.
 
         Raises:
             ValueError: one computes something else.
         """
-        with tinyml.no_grad():
+        with nullcontext() if grad else tinyml.no_grad():
             for name, p in prepared.items():
                 check(f"{work}, {precision}, {name}", p.array(p.call()), expected, TOLERANCE[precision])
+        return self.time(work, precision, prepared, operations, nbytes, bound, grad)
+
+    def time(self, work: str, precision: str, prepared: dict[str, Prepared], operations: int = 0, nbytes: int = 0,
+             bound: str = "", grad: bool = False) -> Row:
+        """Time all by turns; `bound` names the peak: "fma", "dot4", "read", none."""
         functions = {name: p.call for name, p in prepared.items()}
         if bound == "read":     # by turns with the rest: caches hold as much of what is read, and others slow it as much
             functions["read"] = reader(nbytes, self.threads)
-        settle = SETTLE if self.threads > 1 else 0
-        if grad:
-            times = alternate(functions, self.seconds, settle)
-        else:
-            with tinyml.no_grad():
-                times = alternate(functions, self.seconds, settle)
+        with nullcontext() if grad else tinyml.no_grad():
+            times = alternate(functions, self.seconds, SETTLE if self.threads > 1 else 0)
         limit = nbytes / times.pop("read").median if bound == "read" else self.roofline.limit(bound) if bound else None
         row = Row(work, precision, times, operations, nbytes, bound, limit)
         print(f"{work}, {precision}: {1e3 * row.seconds:.4f} ms", file=sys.stderr, flush=True)      # tables come at the end

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,22 +17,49 @@ import pytest
 sys.path.append(str(Path(__file__).parent.parent))     # benchmarks is no part of what is installed
 
 import benchmarks.__main__ as command
-from benchmarks import cnn, conv, gemm, layers, machine, overhead, peers, report, roofline, timing, why
+import tinyml
+from benchmarks import (
+    cnn,
+    conv,
+    elementwise,
+    gemm,
+    layers,
+    machine,
+    memory,
+    overhead,
+    peers,
+    report,
+    roofline,
+    steps,
+    timing,
+    train,
+    why,
+)
 from benchmarks.peers import Prepared
+from benchmarks.steps import Step
 from benchmarks.timing import Row, Timing
 from tinyml import models
 from tinyml._kernels.windows import Window
 
 CONVOLUTIONS = {"3x3": (2, 4, 6, 8, Window((3, 3), (1, 1), (1, 1))),
                 "depthwise": (2, 4, 6, 4, Window((3, 3), (2, 2), (1, 1), groups=4))}
+STEPS = {"CNN": Step("CifarCNN", (3, 10, 4), 2, (3, 8, 8), 10),
+         "GPT": Step("TinyGPT", (12, 8, 2, 2, 8, 0, False), 2, (8,), 12),
+         "nanoGPT": Step("TinyGPT", (12, 8, 2, 2, 8), 2, (8,), 12, biases=False, betas=(0.9, 0.99), weight_decay=0.1,
+                         vectors_decay=False, clip=1.0),
+         "MLP": Step("MLP", (6, 5, 4), 3, (6,), 4)}
+ELEMENTWISE = {name: replace(work, shapes=((2, 3, 4, 4),) if len(work.shapes[0]) == 4 else ((4, 6),))
+               for name, work in elementwise.WORK.items()}
 SMALL = [(gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), (conv, "SHAPES", CONVOLUTIONS),
-         (cnn, "IMAGE", (3, 8, 8)), (overhead, "THREADED", [(4, 8, 8)]), (roofline, "ROUNDS", 20), (timing, "SAMPLE", 0),
+         (cnn, "IMAGE", (3, 8, 8)), (overhead, "THREADED", [(4, 8, 8)]), (overhead, "CHAIN", 3), (steps, "STEPS", STEPS),
+         (elementwise, "WORK", ELEMENTWISE), (memory, "RUNS", 1), (roofline, "ROUNDS", 20), (timing, "SAMPLE", 0),
          (roofline, "beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
          (why, "ONE_ROW", (1, 8, 16))]
 
 
 NETWORK = {"tinyml", "tinyml eager", "tinyml float32"}
-OWN = {"gemm": {"tinyml", "tinyml float32"}, "conv": {"tinyml"}, "cnn": NETWORK, "overhead": NETWORK}     # tinyml's forms
+OWN = {"gemm": {"tinyml", "tinyml float32"}, "conv": {"tinyml"}, "cnn": NETWORK, "train": {"tinyml"},     # tinyml's forms
+       "elementwise": {"tinyml"}, "overhead": NETWORK}
 
 
 def small_models() -> dict:
@@ -55,16 +83,27 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 # each subject's rows of int8 have tinyml's float32 beside them where the whole network runs
 WORK = {"gemm": {"3x8x5", "1x8x70"}, "conv": {"3x3, batch 2", "depthwise, batch 2"},
         "cnn": {"CifarCNN, batch 2", "CifarCNN, batch 1", "ResNet8, batch 2", "DepthwiseCNN, batch 2"},
-        "overhead": {*overhead.OPS, *(f"{name}, on the tape" for name in overhead.OPS), "CifarCNN of width 1, batch 1"}}
-ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "overhead": 12}
+        "train": {*STEPS},
+        "elementwise": {f"{name} {'x'.join(map(str, work.shapes[0]))}{more}" for name, work in ELEMENTWISE.items()
+                        for more in ("", ", and backward")},
+        "overhead": {*overhead.OPS, *(f"{name}, on the tape" for name in overhead.OPS), "3 additions, and backward",
+                     "CifarCNN of width 1, batch 1"}}
+ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "elementwise": 2 * len(ELEMENTWISE), "overhead": 17}
+READ = {"gemm": {"1x8x70"}, "elementwise": WORK["elementwise"]}     # bound by reading
 
 
-def check_file(path: Path, subject: str, forms: set[str]) -> list[dict]:
-    """The rows of a JSON file that is well-formed, where all of `forms` took part."""
+def read_file(path: Path, subject: str) -> dict:
+    """A JSON file whose head is well-formed."""
     found = json.loads(path.read_text(encoding="utf-8"))
     assert (found["subject"], found["threads"]) == (subject, 1) and found["command"].startswith("python -m benchmarks")
     assert found["versions"].keys() >= {"tinyml", "python", "numpy"} and found["machine"]["isa"]
     assert found["peaks"][-1].keys() == {"threads", "fma", "dot4", "read", "clock"}
+    return found
+
+
+def check_file(path: Path, subject: str, forms: set[str]) -> list[dict]:
+    """The rows of a JSON file that is well-formed, where all of `forms` took part."""
+    found = read_file(path, subject)
     rows = [r for r in found["rows"] if "2 threads" not in r["work"]]      # only where there are two cores
     assert {r["work"] for r in rows} == WORK[subject] and len(rows) == ROWS[subject]
     assert set().union(*(r["times"] for r in rows)) == forms
@@ -77,7 +116,7 @@ def check_file(path: Path, subject: str, forms: set[str]) -> list[dict]:
         if subject != "overhead":
             moved = r["nbytes"] if r["bound"] == "read" else r["operations"]
             assert r["share"] == pytest.approx(moved / own / r["limit"]) and r["rate"] == r["operations"] / own
-            assert (r["bound"] == "read") == r["work"].startswith("1x")
+            assert (r["bound"] == "read") == (r["work"] in READ.get(subject, ()))
     return rows
 
 
@@ -105,6 +144,105 @@ def test_operations_are_those_of_the_layers():
     layer = layers.make((2, 6, 5, 5), (4, 3, 3, 3), Window((3, 3), (2, 2), (1, 1), groups=2))
     assert layer.y.shape == (2, 4, 3, 3) and layer.operations == 2 * layer.y.size * 27
     assert layer.nbytes(4, 1) == 4 * (300 + 72) + 108
+
+
+def test_operations_of_a_step_are_those_of_its_products():
+    """By hand: as much again for each gradient, but none to the images or ids."""
+    mlp, gpt, conv = STEPS["MLP"], STEPS["GPT"], STEPS["CNN"]
+    assert steps.operations(mlp) == 2 * 3 * (2 * 6 * 5 + 3 * 5 * 4)
+    b, t, c, vocab, pairs = 2, 8, 8, 12, 8 * 9 // 2
+    assert steps.operations(gpt) == 3 * 2 * (b * t * (2 * 12 * c * c + c * vocab) + 2 * 2 * b * pairs * c)
+    assert steps.operations(STEPS["nanoGPT"]) == steps.operations(gpt)
+    with tinyml.no_grad():
+        forward = cnn.ours.operations(conv.make().eval(), conv.data()[0])
+    assert steps.operations(conv) == 3 * forward - 2 * 2 * 64 * 9 * 3 * 4
+
+
+def test_a_step_trains_by_its_settings():
+    """Clipping bounds the gradient and the plain step does not; decay moves matrices only where vectors are exempt."""
+    nano = STEPS["nanoGPT"]
+    for step, expected in ((nano, {"norm.weight"}), (replace(nano, vectors_decay=True), set())):
+        model = step.make()
+        assert {name for name, p in model.named_parameters() if not p.decay} >= expected
+        assert all(p.decay for p in model.parameters()) == step.vectors_decay
+        assert not any(name.endswith("bias") for name, _ in model.named_parameters())
+    small, free = (steps.training(replace(nano, clip=clip)) for clip in (1e-3, None))
+    clipped, whole = (p.array(p.call()) for p in (small, free))
+    assert clipped[0] == whole[0] and np.linalg.norm(clipped[1:]) < 1e-3 < np.linalg.norm(whole[1:])
+    assert free.array(free.call())[0] < whole[0]
+
+
+def test_steps_that_disagree_are_not_timed():
+    right = np.array([2.0, 0.1, -0.1])
+    prepared = {"tinyml": Prepared(lambda: right), "same": Prepared(lambda: right * (1 + 1e-6))}
+    train.agree("w", prepared)
+    for wrong, what in (([2.001, 0.1, -0.1], "loss"), ([2, 0.1, 0.1], "gradient of the first parameter")):
+        with pytest.raises(ValueError, match=f"w, other, {what}: expected the outputs"):
+            train.agree("w", {**prepared, "other": Prepared(lambda y=wrong: np.array(y))})
+
+
+def test_several_threads_are_timed_beside_one(small, tmp_path):
+    path, before = tmp_path / "found.json", tinyml.get_num_threads()
+    try:
+        assert command.main(["train", "--seconds", "0", "--threads", "2", "--json", str(path)]) == 0
+        assert tinyml.get_num_threads() == 2
+    finally:
+        tinyml.set_num_threads(before)
+    assert all(list(r["times"]) == ["tinyml", "tinyml, 1 thread"] for r in json.loads(path.read_text())["rows"])
+
+
+def test_bytes_are_those_read_and_written_once():
+    x, y = np.zeros((4, 6), np.float32), np.zeros((), np.float32)
+    assert elementwise.nbytes([x, x], x, None) == 3 * 96
+    assert elementwise.nbytes([x, x], x, 2) == 3 * 96 + 3 * 96 + 2 * 96    # both operands and the cotangent, two gradients
+    assert elementwise.nbytes([x, np.zeros(4, np.int64)], y, 1) == (96 + 32 + 4) + (96 + 4 + 96)
+
+
+def test_of_dropout_the_factor_is_compared():
+    x = np.arange(1.0, 9.0, dtype=np.float32).reshape(2, 4)
+    found = [elementwise.kept(Prepared(lambda f=f: f * x * (x % 3 > 0)), x) for f in (1.25, 2.5)]
+    assert [p.array(p.call()).tolist() for p in found] == [[1.25], [2.5]]
+
+
+# ---- memory
+
+
+def check_memory(path: Path, forms: set[str]) -> None:
+    rows = read_file(path, "memory")["rows"]
+    assert [r["work"] for r in rows] == ["CNN", "GPT", "nanoGPT"]
+    assert set().union(*(r["usage"] for r in rows)) == forms
+    for r in rows:
+        own = r["usage"]["tinyml"]["peak"]
+        assert own > 0 and r["ratios"] == {form: u["peak"] / own for form, u in r["usage"].items() if form != "tinyml"}
+
+
+def test_memory_prints_and_writes(small, tmp_path, capsys):
+    path = tmp_path / "found.json"
+    assert command.main(["memory", "--seconds", "0", "--json", str(path), "--markdown"]) == 0
+    check_memory(path, {"tinyml"})
+    head, table = capsys.readouterr().out.split("\n\n")
+    assert "`python -m benchmarks memory --threads 1`" in head
+    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["CNN", "GPT", "nanoGPT"]
+
+
+def test_memory_counts_what_a_step_holds():
+    """At least the parameters, their gradients and AdamW's two moments; not the libraries, which take far more."""
+    step = replace(STEPS["GPT"], arguments=(20_000, 8, 1, 2, 16), classes=20_000)
+    least = 4 * 4 * sum(p.size for p in step.make().parameters())
+    usage = memory.apart("tinyml", 1, step)
+    assert least <= usage.peak <= 4 * least and usage.faults >= 0
+    assert asdict(Step(**json.loads(json.dumps(asdict(step))))).keys() == asdict(step).keys()
+
+
+def test_a_table_of_memory_has_ratios_and_gaps():
+    runs = {"tinyml": [memory.Usage(2 * memory.MB, 3.0)],
+            "torch": [memory.Usage(n * memory.MB, faults) for n, faults in ((9, 1e3), (3, 7e3), (2.5, 0))]}
+    rows = [memory.Footprint("a", runs), memory.Footprint("b", {"tinyml": runs["tinyml"]})]
+    assert rows[0].figures()["usage"]["torch"] == {"peak": 3 * memory.MB, "faults": 1e3}
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in memory.table(rows, True).splitlines()]
+    assert lines[0] == ["work", "tinyml", "faults a step", "torch", "faults a step"]
+    assert lines[2:] == [["a", "2.0 MB (2.0 to 2.0)", "3", "3.0 MB (2.5 to 9.0), 1.50x", "1000"],
+                         ["b", "2.0 MB (2.0 to 2.0)", "3", "", ""]]
 
 
 def test_why_explains_in_numbers(small, capsys):
@@ -200,6 +338,9 @@ def test_a_missing_peer_names_the_extra(small, monkeypatch, capsys):
     "gemm": {"torch", "torch packed", "onnxruntime", "numpy"},
     "conv": {"torch", "torch channels_last", "torch packed", "onnxruntime"},
     "cnn": {"torch", "torch channels_last", "onnxruntime"},
+    "train": {"torch", "torch channels_last"},
+    "elementwise": {"torch", "numpy"},
+    "memory": {"torch", "torch channels_last"},
     "overhead": {"torch", "torch channels_last", "onnxruntime", "numpy"}}.items())
 def test_all_peers_compute_the_same(subject, forms, tmp_path):
     """As a process of its own: the peers turn gradients off and set threads for good."""
@@ -212,7 +353,10 @@ def test_all_peers_compute_the_same(subject, forms, tmp_path):
     done = subprocess.run([sys.executable, "-W", "error", "-c", program, subject, *options], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": paths}, timeout=600, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    check_file(path, subject, OWN[subject] | forms)
+    if subject == "memory":
+        check_memory(path, {"tinyml"} | forms)
+    else:
+        check_file(path, subject, OWN[subject] | forms)
 
 
 def test_the_roofline_is_drawn(small, tmp_path):

@@ -9,11 +9,14 @@ import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..layers import Layer
+
+if TYPE_CHECKING:
+    from ..steps import Step
 
 NAMES = ("torch", "onnxruntime", "numpy")
 
@@ -60,6 +63,15 @@ class Peer:
 
     def model_int8(self, model: Any, x: np.ndarray) -> dict[str, Prepared]:
         """The same quantized by the library's own tools, calibrated on x; float32 in and out."""
+        return {}
+
+    def training(self, step: Step) -> dict[str, Callable[[], Prepared]]:
+        """The step on the same model with the same parameters; a form is prepared when it is called, for memory counts."""
+        return {}
+
+    def elementwise(self, name: str, make: Callable[[Any, int], Callable[..., Any]], ours: Any, arrays: list[np.ndarray],
+                    cotangent: np.ndarray | None) -> dict[str, Prepared]:
+        """benchmarks.elementwise.prepare of make(the library's nn, channels), with the parameters of `ours`, tinyml's."""
         return {}
 
     def arrays(self, *values: np.ndarray) -> dict[str, list[Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 import tinyml
 from tinyml import models
@@ -36,6 +37,51 @@ class ResNet8(nn.Module):
         return self.fc(self.flatten(self.pool(x)))
 
 
+class Attention(nn.Module):
+    """tinyml.nn.MultiHeadAttention."""
+
+    def __init__(self, m: tinyml.nn.MultiHeadAttention):
+        super().__init__()
+        self.qkv, self.proj, self.heads, self.causal = layer(m.qkv), layer(m.proj), m.heads, m.causal
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = (part.view(b, t, self.heads, c // self.heads).transpose(1, 2) for part in self.qkv(x).split(c, dim=2))
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.proj(y.transpose(1, 2).reshape(b, t, c))
+
+
+class Block(nn.Module):
+    """tinyml.models.gpt.Block without dropout."""
+
+    def __init__(self, block: tinyml.nn.Module):
+        super().__init__()
+        self.norm1, self.norm2, self.up, self.down = map(layer, (block.norm1, block.norm2, block.up, block.down))
+        self.attention = Attention(block.attention)
+
+    def forward(self, x):
+        x = x + self.attention(self.norm1(x))
+        return x + self.down(functional.gelu(self.up(self.norm2(x))))
+
+
+class TinyGPT(nn.Module):
+    """tinyml.models.TinyGPT, GPT-2's shape and nanoGPT's where it has no biases and a tied head."""
+
+    def __init__(self, model: tinyml.models.TinyGPT):
+        super().__init__()
+        self.tokens, self.positions, self.norm, self.head = map(
+            layer, (model.tokens, model.positions, model.norm, model.head))
+        self.blocks = nn.ModuleList(map(Block, model.blocks))
+        if model.head.weight is model.tokens.weight:
+            self.head.weight = self.tokens.weight
+
+    def forward(self, ids):
+        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
+        for block in self.blocks:
+            x = block(x)
+        return self.head(self.norm(x))
+
+
 def layer(m: tinyml.nn.Module) -> nn.Module:
     """A layer of the same kind and sizes; a Sequential of them.
 
@@ -44,6 +90,8 @@ def layer(m: tinyml.nn.Module) -> nn.Module:
     """
     if isinstance(m, models.ResNet8):
         return ResNet8(m)
+    if isinstance(m, models.TinyGPT):
+        return TinyGPT(m)
     if isinstance(m, tinyml.nn.Sequential):
         return nn.Sequential(*map(layer, m))
     if isinstance(m, tinyml.nn.Conv2d):
@@ -51,6 +99,10 @@ def layer(m: tinyml.nn.Module) -> nn.Module:
         return nn.Conv2d(k * m.groups, n, size, m.stride, m.padding, m.dilation, m.groups, m.bias is not None)
     if isinstance(m, tinyml.nn.Linear):
         return nn.Linear(m.weight.shape[1], m.weight.shape[0], m.bias is not None)
+    if isinstance(m, tinyml.nn.Embedding):
+        return nn.Embedding(*m.weight.shape)
+    if isinstance(m, tinyml.nn.LayerNorm):
+        return nn.LayerNorm(m.weight.shape[0], m.eps, bias=isinstance(m.bias, tinyml.nn.Parameter))
     if isinstance(m, tinyml.nn.BatchNorm2d):
         return nn.BatchNorm2d(m.weight.shape[0], m.eps)
     if type(m) is tinyml.nn.MaxPool2d:      # AvgPool2d is one too
@@ -66,6 +118,6 @@ def layer(m: tinyml.nn.Module) -> nn.Module:
 
 def twin(model: tinyml.nn.Module) -> nn.Module:
     """The model in torch, in evaluation mode, with the same parameters and statistics."""
-    copy = layer(model)
-    copy.load_state_dict({name: torch.from_numpy(value.copy()) for name, value in model.state_dict().items()})
+    copy, state = layer(model), model.state_dict()
+    copy.load_state_dict({name: torch.from_numpy(state[name].copy()) for name in copy.state_dict()})
     return copy.eval()

@@ -1,0 +1,127 @@
+"""Work that memory bounds: a layer or function, forward and with its gradients, where the L2 cache holds the data and not.
+
+The share is of reading as many bytes: each operand, saved array and cotangent once, with each result once.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from tinyml import Tensor, nn, no_grad
+from tinyml._kernels import floats
+
+from .peers import Prepared
+from .timing import Row, Run
+
+ROWS = ((768, 128), (2048, 1536))
+IMAGES = ((12, 32, 16, 16), (64, 32, 32, 32))       # channels-last
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is measured.
+
+    make(nn, c) gives what is called, of tinyml's nn or a peer's alike, c the channels or last dimension. `operands` "x" are
+    arrays of the shape, "t" class ids; `saved` is how many arrays of that size backward must read beside the cotangent.
+    """
+
+    make: Callable[[Any, int], Callable[..., Any]]
+    operands: str = "x"
+    saved: float = 1
+    shapes: tuple[tuple[int, ...], ...] = ROWS
+    random: bool = False        # results differ from call to call
+
+
+WORK = {
+    "add": Work(lambda nn, c: operator.add, "xx", saved=0),
+    "mul": Work(lambda nn, c: operator.mul, "xx", saved=2),
+    "relu": Work(lambda nn, c: nn.ReLU()),
+    "gelu": Work(lambda nn, c: nn.GELU()),
+    "exp": Work(lambda nn, c: operator.methodcaller("exp")),
+    "tanh": Work(lambda nn, c: nn.Tanh()),
+    "softmax": Work(lambda nn, c: nn.Softmax(-1)),
+    "layer_norm": Work(lambda nn, c: nn.LayerNorm(c)),
+    "batch_norm": Work(lambda nn, c: nn.BatchNorm2d(c), shapes=IMAGES),
+    "batch_norm, relu": Work(lambda nn, c: nn.Sequential(nn.BatchNorm2d(c), nn.ReLU()), shapes=IMAGES),
+    "dropout": Work(lambda nn, c: nn.Dropout(0.1), saved=0.25, random=True),      # a byte an element
+    "cross_entropy": Work(lambda nn, c: nn.CrossEntropyLoss(), "xt"),
+}
+
+
+def normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Normal values; images have channels-last memory."""
+    rng = np.random.default_rng(seed)
+    if len(shape) == 4:
+        b, c, h, w = shape
+        return floats.nchw(rng.standard_normal((b, h, w, c), np.float32))
+    return np.asarray(rng.standard_normal(shape, np.float32))
+
+
+def operands(work: Work, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """The arrays of these operands."""
+    return [normal(i, shape) if kind == "x" else np.random.default_rng(i).integers(0, shape[-1], shape[:-1])
+            for i, kind in enumerate(work.operands)]
+
+
+def nbytes(arrays: list[np.ndarray], result: np.ndarray, saved: float | None) -> int:
+    """Bytes of forward, and where `saved` is given of backward, which writes a gradient of each float operand."""
+    forward = sum(a.nbytes for a in arrays) + result.nbytes
+    if saved is None:
+        return forward
+    gradients = sum(a.nbytes for a in arrays if a.dtype == np.float32)
+    return forward + int(saved * arrays[0].nbytes) + result.nbytes + gradients
+
+
+def prepare(function: Callable[..., Any], arrays: list[np.ndarray], cotangent: np.ndarray | None) -> Prepared:
+    """The call in tinyml; its array is the result, or with a cotangent the operands' gradients, one after the other."""
+    if cotangent is None:
+        given = [Tensor(a) for a in arrays]
+        return Prepared(lambda: function(*given), lambda y: y.numpy())
+    given = [Tensor(a, requires_grad=a.dtype == np.float32) for a in arrays]
+    leaves = [*given, *(function.parameters() if isinstance(function, nn.Module) else ())]
+    seed = Tensor(cotangent)
+
+    def call() -> None:
+        for t in leaves:
+            t.grad = None
+        function(*given).backward(seed)
+    return Prepared(call, lambda _: np.stack([t.grad.numpy() for t in given if t.requires_grad]))
+
+
+def kept(p: Prepared, source: np.ndarray) -> Prepared:
+    """Of a random choice of elements, what those chosen are multiplied by: the rest differs between calls."""
+    def array(result: Any) -> np.ndarray:
+        y = p.array(result).reshape(source.shape)
+        return (y[y != 0] / source[y != 0]).mean(keepdims=True)
+    return Prepared(p.call, array)
+
+
+def row(run: Run, name: str, work: Work, shape: tuple[int, ...], backward: bool) -> Row:
+    """One call, forward or with backward, in tinyml and its peers with the same parameters."""
+    arrays, function = operands(work, shape), work.make(nn, shape[1])
+    forward = prepare(function, arrays, None)
+    with no_grad():
+        y = forward.array(forward.call())
+    cotangent = normal(len(arrays), y.shape) if backward else None
+    prepared = {"tinyml": prepare(function, arrays, cotangent)}
+    for peer in run.peers:
+        prepared |= peer.elementwise(name, work.make, function, arrays, cotangent)
+    if work.random:
+        prepared = {form: kept(p, cotangent if backward else arrays[0]) for form, p in prepared.items()}
+    title = f"{name} {'x'.join(map(str, shape))}{', and backward' if backward else ''}"
+    with nullcontext() if backward else no_grad():
+        expected = prepared["tinyml"].array(prepared["tinyml"].call())
+    return run.row(title, "float32", prepared, expected, 0, nbytes(arrays, y, work.saved if backward else None), "read",
+                   grad=backward)
+
+
+def rows(run: Run) -> list[Row]:
+    """Two rows a shape: forward, and forward with backward."""
+    return [row(run, name, work, shape, backward)
+            for name, work in WORK.items() for shape in work.shapes for backward in (False, True)]

@@ -1,0 +1,107 @@
+"""Steps of training as data, so that tinyml, its peers and processes of their own run the same; tinyml's side of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+import tinyml
+from tinyml import Tensor, models, nn, optim
+from tinyml.nn import functional as F
+from tinyml.tape import record
+
+from .peers import Prepared
+
+
+@dataclass(frozen=True)
+class Step:
+    """zero_grad, forward, cross entropy, backward, clipping where `clip` is given, AdamW, on one batch."""
+
+    model: str                                  # its name in tinyml.models
+    arguments: tuple[int | bool, ...]           # of its constructor
+    batch: int
+    sample: tuple[int, ...]                     # shape of one input: of ids for TinyGPT, else of floats
+    classes: int
+    biases: bool = True                         # off: nanoGPT's bias=False
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 0.01
+    vectors_decay: bool = True                  # off: only matrices decay, as in nanoGPT
+    clip: float | None = None
+
+    def make(self) -> nn.Module:
+        """The model in training mode; always with the same parameters."""
+        tinyml.manual_seed(0)
+        model = getattr(models, self.model)(*self.arguments)
+        for m in () if self.biases else model.modules():
+            if isinstance(m, nn.Linear):
+                m.bias = None
+            elif isinstance(m, nn.LayerNorm):
+                m.bias = Tensor(np.zeros(m.bias.shape, np.float32))     # the op takes a shift: a constant
+        for p in () if self.vectors_decay else model.parameters():
+            p.decay = p.ndim > 1
+        return model
+
+    def data(self) -> tuple[np.ndarray, np.ndarray]:
+        """A batch of inputs and targets, always the same; a text model's targets are the ids that follow."""
+        rng = np.random.default_rng(0)
+        if self.model == "TinyGPT":
+            ids = rng.integers(0, self.classes, (self.batch, self.sample[0] + 1))
+            return np.ascontiguousarray(ids[:, :-1]), np.ascontiguousarray(ids[:, 1:])
+        return (rng.standard_normal((self.batch, *self.sample), np.float32), rng.integers(0, self.classes, self.batch))
+
+
+# The models and sizes of training that tinyml is held to; the last is nanoGPT's configuration for Shakespeare on a CPU
+STEPS = {
+    "CifarCNN, batch 64": Step("CifarCNN", (), 64, (3, 32, 32), 10),
+    "GPT d384 L6, 8x256": Step("TinyGPT", (256, 256, 6, 6, 384, 0, False), 8, (256,), 256),
+    "GPT d128 L4, 12x64": Step("TinyGPT", (65, 64, 4, 4, 128, 0, False), 12, (64,), 65),
+    "nanoGPT d128 L4, 12x64": Step("TinyGPT", (65, 64, 4, 4, 128), 12, (64,), 65, biases=False, betas=(0.9, 0.99),
+                                   weight_decay=0.1, vectors_decay=False, clip=1.0),
+    "MLP 784-512-10, batch 128": Step("MLP", (784, 512, 10), 128, (784,), 10),
+}
+
+
+def outcome(loss: float, gradient: np.ndarray) -> np.ndarray:
+    """What of a step is compared: the loss, then the gradient of the model's first parameter."""
+    return np.concatenate([[loss], gradient.ravel()])
+
+
+def training(step: Step) -> Prepared:
+    """The step in tinyml, on a model of its own; its array is the `outcome`."""
+    model = step.make()
+    inputs, targets = map(Tensor, step.data())
+    parameters = list(model.parameters())
+    optimizer = optim.AdamW(parameters, betas=step.betas, weight_decay=step.weight_decay)
+
+    def call() -> Tensor:
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(inputs), targets)
+        loss.backward()
+        if step.clip is not None:
+            optim.clip_grad_norm_(parameters, step.clip)
+        optimizer.step()
+        return loss
+
+    return Prepared(call, lambda loss: outcome(loss.item(), parameters[0].grad.numpy()))
+
+
+def operations(step: Step) -> int:
+    """Of all products of the step, two a multiply-add.
+
+    Forward, and as many each for the gradients of both operands, less those of the model's input. Of causal attention the
+    pairs that a position sees count, and not what is computed again to save memory.
+    """
+    model = step.make()
+    weights = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
+    total = 0
+    with record() as ops:
+        model(step.data()[0])
+    for r in ops:
+        # by the weight and not by the op's name: a layer may come fused with what follows it. Embeddings have ids first
+        if len(r.inputs) > 1 and id(r.inputs[1]) in weights and r.inputs[0].dtype == np.float32:
+            total += 2 * r.output.size * r.inputs[1].data[0].size * (3 if r.inputs[0].requires_grad else 2)
+        elif r.op.name == "attention":
+            *heads, t, size = r.output.shape        # two products of every pair (t, s), s <= t
+            total += 3 * 2 * 2 * size * int(np.prod(heads)) * t * (t + 1) // 2
+    return total
