@@ -165,6 +165,22 @@ def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, n
     return dx.reshape(x.shape), dgamma, dbeta
 
 
+def rms_norm(x: np.ndarray, gamma: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of x (..., C) by 1/sqrt(mean of squares + eps) of each, which comes too, and gamma (C)."""
+    xs = _rows(x)
+    y, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype)
+    kernels_for(x.dtype).rms_norm_f32(xs, gamma, eps, y, rstd, threads_for(16 * x.size))
+    return y.reshape(x.shape), rstd
+
+
+def rms_norm_grad(x, dy, rstd, gamma) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients to x and gamma."""
+    xs = _rows(x)
+    dx, dgamma = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).rms_norm_grad_f32(xs, _rows(dy), rstd, gamma, dx, dgamma, threads_for(16 * x.size))
+    return dx.reshape(x.shape), dgamma
+
+
 def _each_row(name: str, *arrays: np.ndarray) -> np.ndarray:
     """A kernel over the last dimension of arrays of one shape."""
     x = arrays[0]
