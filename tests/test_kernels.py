@@ -840,7 +840,6 @@ CASES: dict[str, Callable] = {
     "fake_quantize_f32": fake_quantize, "sum_columns_f32": sum_columns,
     "relu_grad_sum_f32": grad_sum, "gelu_grad_sum_f32": grad_sum, "gelu_tanh_grad_sum_f32": grad_sum,
     "silu_grad_sum_f32": grad_sum, "scatter_rows_f32": scatter_rows, "dropout_f32": dropout,
-    "fake_quantize_f32": fake_quantize,
     "sgd_f32": sgd, "adam_f32": adam, "adamw_f32": adamw, "square_sums_f32": square_sums,
     "probe_fma_f32": probe_fma, "probe_dot4_int8": probe_dot4, "probe_read": probe_read, "probe_cycles": probe_cycles,
 }

@@ -22,7 +22,6 @@ from .module import Module, ModuleList, Parameter, Sequential
 from .norms import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
 
 __all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d",
-           "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "LayerNorm", "Linear", "MSELoss", "MaxPool2d",
-           "Module",
-           "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid", "Softmax",
-           "Tanh", "functional", "init"]
+           "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "Module",
+           "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid",
+           "Softmax", "Tanh", "functional", "init"]
