@@ -145,6 +145,14 @@ def run_cnn(torch, rng: np.random.Generator, out: dict[str, np.ndarray]) -> None
     out |= {f"cnn/after/{name}": t.numpy().copy() for name, t in model.named_buffers()}
 
 
+def run_batch_norm(torch, name: str, layer, xs: np.ndarray, out: dict[str, np.ndarray]) -> None:
+    """Batches xs, the result of the last in training and in evaluation, the running moments after all."""
+    for x in map(torch.from_numpy, xs):
+        y = layer(x)
+    out |= {f"{name}/x": xs, f"{name}/y": y.detach().numpy(), f"{name}/eval": layer.eval()(x).detach().numpy()}
+    out |= {f"{name}/after/{key}": t.numpy().copy() for key, t in layer.named_buffers()}
+
+
 def layers(torch) -> dict[str, np.ndarray]:
     """The arrays of parity/nn.npz."""
     torch.manual_seed(0)
@@ -173,13 +181,7 @@ def layers(torch) -> dict[str, np.ndarray]:
             return self.attention(x, x, x, attn_mask=mask, need_weights=False)[0]
 
     run_layer(torch, "attention", Causal(), normal(3, 4, 8), out)
-    batch_norm = nn.BatchNorm2d(3, momentum=0.3)
-    out["batch_norm/x"] = normal(4, 2, 3, 2, 3) * 2 + 1
-    for x in out["batch_norm/x"]:
-        y = batch_norm(torch.from_numpy(x))
-    out["batch_norm/y"] = y.detach().numpy()
-    out["batch_norm/eval"] = batch_norm.eval()(torch.from_numpy(x)).detach().numpy()
-    out |= {f"batch_norm/after/{name}": t.numpy().copy() for name, t in batch_norm.named_buffers()}
+    run_batch_norm(torch, "batch_norm", nn.BatchNorm2d(3, momentum=0.3), normal(4, 2, 3, 2, 3) * 2 + 1, out)
     logits, targets = normal(6, 5), np.array([0, 4, -100, 2, 1, 2])
     out |= {"cross_entropy/logits": logits, "cross_entropy/targets": targets}
     for name, options in (("plain", {}), ("smooth", {"label_smoothing": 0.1}), ("ignore", {"ignore_index": 2})):
@@ -189,6 +191,11 @@ def layers(torch) -> dict[str, np.ndarray]:
         loss.backward()
         out |= {f"cross_entropy/{name}": loss.detach().numpy(), f"cross_entropy/{name}_grad": given.grad.numpy()}
         given.grad = None
+    for name, shape in (("batch_norm_rows", (4, 7, 3)), ("batch_norm_steps", (4, 2, 3, 5))):
+        run_batch_norm(torch, name, nn.BatchNorm1d(3, momentum=0.3), normal(*shape) * 2 + 1, out)
+    norm = nn.RMSNorm(5, eps=1e-5)
+    norm.load_state_dict({"weight": torch.from_numpy(normal(5))})
+    run_layer(torch, "rms_norm", norm, normal(2, 3, 5), out)
     return out
 
 

@@ -488,6 +488,26 @@ def layer_norm_grad(rng, kernels):
                    (5, 6, 7), bound)
 
 
+def rms_norm(rng, kernels):
+    for i, (p, c, x) in enumerate(tables(rng)):
+        eps = float(np.float32((1e-5, 1e-2)[i % 2]))
+        yield Call((p, c), [x, normal(rng, c), eps, np.empty((p, c), np.float32), np.empty(p, np.float32)], (3, 4),
+                   lambda x, gamma, eps, y, rstd: [8 * EPS * np.abs(y), 4 * EPS * rstd])
+
+
+def rms_norm_grad(rng, kernels):
+    def bound(x, dy, rstd, gamma, dx, dgamma):
+        if not x.size:
+            return [0, 0]
+        xhat, d = np.abs(x * rstd[:, None]), np.abs(dy * gamma)
+        size = d + xhat * (d * xhat).mean(axis=1, keepdims=True)
+        return [16 * EPS * size * rstd[:, None], 4 * EPS * (np.abs(dy) * xhat).sum(axis=0)]
+
+    for p, c, x in tables(rng):
+        yield Call((p, c), [x, normal(rng, p, c), np.abs(normal(rng, p)) + np.float32(0.5), normal(rng, c),
+                            np.empty((p, c), np.float32), np.empty(c, np.float32)], (4, 5), bound)
+
+
 def softmax(rng, kernels):
     def bound(x, y):
         if not x.size:
@@ -764,7 +784,8 @@ CASES: dict[str, Callable] = {
     "max_pool_f32": max_pool_f32, "max_pool_grad_f32": max_pool_grad_f32, "avg_pool_f32": avg_pool_f32,
     "avg_pool_grad_f32": avg_pool_grad_f32,
     "moments_f32": moments, "batch_norm_f32": batch_norm, "batch_norm_grad_f32": batch_norm_grad,
-    "layer_norm_f32": layer_norm, "layer_norm_grad_f32": layer_norm_grad,
+    "layer_norm_f32": layer_norm, "layer_norm_grad_f32": layer_norm_grad, "rms_norm_f32": rms_norm,
+    "rms_norm_grad_f32": rms_norm_grad,
     "softmax_f32": softmax, "softmax_grad_f32": softmax_grad, "log_softmax_f32": log_softmax,
     "log_softmax_grad_f32": log_softmax_grad, "cross_entropy_f32": cross_entropy,
     "cross_entropy_grad_f32": cross_entropy_grad,

@@ -73,6 +73,7 @@ LAYERS = {
     "linear": lambda: nn.Linear(6, 4),
     "linear_no_bias": lambda: nn.Linear(6, 4, bias=False),
     "layer_norm": lambda: nn.LayerNorm(5),
+    "rms_norm": lambda: nn.RMSNorm(5),
     "attention": lambda: nn.MultiHeadAttention(8, 2),
     **{f"conv_{name}": lambda i=i, o=o, size=size, options=options: nn.Conv2d(i, o, size, **options)
        for name, (i, o, size, options) in CONVS.items()},
@@ -96,15 +97,18 @@ def test_layers_give_pytorchs_outputs_and_gradients(name):
         close(p.grad, gradients[key], 3e-5)
 
 
-def test_batch_norm_keeps_pytorchs_running_moments():
-    layer = nn.BatchNorm2d(3, momentum=0.3)
-    for x in EXPECTED["batch_norm/x"]:
+@pytest.mark.parametrize(("name", "make"), [("batch_norm", nn.BatchNorm2d), ("batch_norm_rows", nn.BatchNorm1d),
+                                            ("batch_norm_steps", nn.BatchNorm1d)])
+def test_batch_norm_keeps_pytorchs_running_moments(name, make):
+    layer = make(3, momentum=0.3)
+    for x in EXPECTED[f"{name}/x"]:
         y = layer(x)
-    close(y, EXPECTED["batch_norm/y"])
-    for name, array in part("batch_norm/after").items():
-        close(layer.state_dict()[name], array, 1e-6)
+    close(y, EXPECTED[f"{name}/y"])
+    for key, array in part(f"{name}/after").items():
+        close(layer.state_dict()[key], array, 1e-6)
     before = layer.state_dict()
-    close(layer.eval()(x), EXPECTED["batch_norm/eval"])
+    assert list(before) == ["weight", "bias", "running_mean", "running_var", "num_batches_tracked"]
+    close(layer.eval()(x), EXPECTED[f"{name}/eval"])
     assert all(np.array_equal(array, before[name]) for name, array in layer.state_dict().items())
 
 
@@ -415,7 +419,9 @@ def test_errors_name_the_layer():
     lambda: nn.Linear(0, 1), lambda: nn.Linear(2, 1.5),
     lambda: nn.Conv2d(3, 4, 3, groups=2), lambda: nn.Conv2d(3, 4, 0),
     lambda: nn.Conv2d(3, 4, (3, 3, 3)), lambda: nn.Conv2d(3, 4, 3, stride=0), lambda: nn.Conv2d(3, 4, 3, padding=-1),
-    lambda: nn.Embedding(0, 3), lambda: nn.LayerNorm(0), lambda: nn.BatchNorm2d(-1), lambda: nn.Dropout(1.5),
+    lambda: nn.Embedding(0, 3), lambda: nn.LayerNorm(0), lambda: nn.RMSNorm(1.5), lambda: nn.BatchNorm2d(-1),
+    lambda: nn.BatchNorm1d(2)(normal(3, 2, 1, 1)), lambda: nn.BatchNorm2d(2)(normal(3, 2)),
+    lambda: nn.BatchNorm1d(2).eval()(normal(2)), lambda: nn.Dropout(1.5),
     lambda: nn.MultiHeadAttention(6, 4), lambda: nn.GELU("sigmoid"), lambda: nn.MaxPool2d(0),
     lambda: F.cross_entropy(normal(2, 3), np.array([0, 1]), label_smoothing=2), lambda: F.dropout(normal(2), -0.1),
     lambda: nn.BatchNorm2d(2)(normal(1, 2, 1, 1)), lambda: nn.CrossEntropyLoss()(normal(2, 3), np.array([0, 3]))])

@@ -306,6 +306,8 @@ WRONG = [
     *((n, (ones(2, 3),), {"axis": -3}, "axis -3") for n in ("softmax", "log_softmax")),
     ("layer_norm", (ones(), ones(1), ones(1)), {"eps": 1e-5}, "0-dimensional"),
     ("layer_norm", (ones(2, 3), ones(2), ones(3)), {"eps": 1e-5}, r"\(3,\) for input \(2, 3\), got \(2,\), \(3,\)"),
+    ("rms_norm", (ones(), ones(1)), {"eps": 1e-5}, "0-dimensional"),
+    ("rms_norm", (ones(2, 3), ones(2)), {"eps": 1e-5}, r"\(3,\) for input \(2, 3\), got \(2,\)"),
     ("batch_norm", (ones(3), ones(3), ones(3), None, None), {"eps": 1e-5}, r"or \(B, C, H, W\), got \(3,\)"),
     ("batch_norm", (ones(2, 3, 2, 2), ones(2), ones(3), None, None), {"eps": 1e-5}, r"of shape \(3,\)"),
     ("batch_norm", (ones(1, 3, 1, 1), ones(3), ones(3), None, None), {"eps": 1e-5}, "more than one value a channel"),

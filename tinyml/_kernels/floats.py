@@ -152,7 +152,7 @@ def batch_norm_grad(x, dy, mean, rstd, gamma, shift, training: bool) -> tuple[np
 def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
     """Normalised rows of x (..., C), with the mean and 1/sqrt(variance + eps) of each."""
     xs = _rows(x)
-    y, mean, rstd = np.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype), np.empty(len(xs), x.dtype)
+    y, mean, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype), np.empty(len(xs), x.dtype)
     kernels_for(x.dtype).layer_norm_f32(xs, gamma, beta, eps, y, mean, rstd, threads_for(16 * x.size))
     return y.reshape(x.shape), mean, rstd
 
@@ -160,9 +160,25 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
 def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients to x, gamma and beta."""
     xs = _rows(x)
-    dx, dgamma, dbeta = np.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    dx, dgamma, dbeta = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
     kernels_for(x.dtype).layer_norm_grad_f32(xs, _rows(dy), mean, rstd, gamma, dx, dgamma, dbeta, threads_for(16 * x.size))
     return dx.reshape(x.shape), dgamma, dbeta
+
+
+def rms_norm(x: np.ndarray, gamma: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of x (..., C) by 1/sqrt(mean of squares + eps) of each, which comes too, and gamma (C)."""
+    xs = _rows(x)
+    y, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype)
+    kernels_for(x.dtype).rms_norm_f32(xs, gamma, eps, y, rstd, threads_for(16 * x.size))
+    return y.reshape(x.shape), rstd
+
+
+def rms_norm_grad(x, dy, rstd, gamma) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients to x and gamma."""
+    xs = _rows(x)
+    dx, dgamma = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).rms_norm_grad_f32(xs, _rows(dy), rstd, gamma, dx, dgamma, threads_for(16 * x.size))
+    return dx.reshape(x.shape), dgamma
 
 
 def _each_row(name: str, *arrays: np.ndarray) -> np.ndarray:

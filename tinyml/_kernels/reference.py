@@ -307,6 +307,24 @@ def layer_norm_grad_f32(x, dy, mean, rstd, gamma, dx, dgamma, dbeta, threads):
     dx[...] = rstd[:, None] * (d - d.mean(axis=1, keepdims=True) - xhat * (d * xhat).mean(axis=1, keepdims=True))
 
 
+def rms_norm_f32(x, gamma, eps, y, rstd, threads):
+    """y = x * rstd * gamma."""
+    if x.size == 0:
+        return
+    rstd[...] = 1 / np.sqrt(np.square(x).mean(axis=1) + eps)
+    y[...] = x * rstd[:, None] * gamma
+
+
+def rms_norm_grad_f32(x, dy, rstd, gamma, dx, dgamma, threads):
+    """Gradients of rms_norm_f32."""
+    dgamma[...] = 0
+    if x.size == 0:
+        return
+    xhat, d = x * rstd[:, None], dy * gamma
+    dgamma[...] = (dy * xhat).sum(axis=0)
+    dx[...] = rstd[:, None] * (d - xhat * (d * xhat).mean(axis=1, keepdims=True))
+
+
 def softmax_f32(x, y, threads):
     """exp(x - max) / sum of each row."""
     if x.size == 0:

@@ -38,7 +38,7 @@ KERNELS = {
     "pool_int8": ("max_pool_int8", "avg_pool_int8"),
     "pool_f32": ("max_pool_f32", "max_pool_grad_f32", "avg_pool_f32", "avg_pool_grad_f32"),
     "batch_norm_f32": ("moments_f32", "batch_norm_f32", "batch_norm_grad_f32"),
-    "norm_f32": ("layer_norm_f32", "layer_norm_grad_f32"),
+    "norm_f32": ("layer_norm_f32", "layer_norm_grad_f32", "rms_norm_f32", "rms_norm_grad_f32"),
     "softmax_f32": ("softmax_f32", "softmax_grad_f32", "log_softmax_f32", "log_softmax_grad_f32", "cross_entropy_f32",
                     "cross_entropy_grad_f32"),
     "attention_f32": ("attention_f32", "attention_grad_f32"),

@@ -19,9 +19,9 @@ from .attention import MultiHeadAttention
 from .layers import Conv2d, Embedding, Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .module import Module, ModuleList, Parameter, Sequential
-from .norms import BatchNorm1d, BatchNorm2d, LayerNorm
+from .norms import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
 
 __all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d",
            "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "Module",
-           "ModuleList", "MultiHeadAttention", "Parameter", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid", "Softmax",
-           "Tanh", "functional", "init"]
+           "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid",
+           "Softmax", "Tanh", "functional", "init"]

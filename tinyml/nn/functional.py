@@ -117,6 +117,11 @@ def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Tensor:
     return apply(norm.LayerNorm, x, weight, bias, eps=eps)
 
 
+def rms_norm(x: Any, weight: Any, eps: float = 1e-5) -> Tensor:
+    """Divide by the root of the mean square over the last dimension, then scale."""
+    return apply(norm.RMSNorm, x, weight, eps=eps)
+
+
 def max_pool2d(x: Any, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
     """Largest of each window; stride None is the window's size."""
     return apply(pooling.MaxPool2d, x, **_pool("max_pool2d", size, stride, padding))

@@ -95,3 +95,18 @@ class LayerNorm(Module):
 
     def describe(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}"
+
+
+class RMSNorm(Module):
+    """Divide x (..., C) by the root of its mean square over the last dimension, then scale (Zhang & Sennrich 2019)."""
+
+    def __init__(self, dim: int, eps: float = 1e-5):
+        check_sizes("RMSNorm", dim=dim)
+        self.eps = eps
+        self.weight = Parameter(init.full((dim,), 1))
+
+    def forward(self, x: Any) -> Tensor:
+        return F.rms_norm(x, self.weight, self.eps)
+
+    def describe(self) -> str:
+        return f"{self.weight.shape[0]}, eps={self.eps}"

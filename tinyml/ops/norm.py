@@ -147,6 +147,36 @@ class LayerNorm(Op):
         return torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, eps)
 
 
+class RMSNorm(Op):
+    """y = x / sqrt(mean of x^2 + eps) * gamma over the last dimension of x (..., C) (Zhang & Sennrich 2019)."""
+
+    name = "rms_norm"
+    one_precision = True
+
+    @staticmethod
+    def forward(ctx, x, gamma, *, eps):
+        if not x.ndim:
+            raise ShapeError("rms_norm: expected input (..., C), got a 0-dimensional Tensor")
+        _check("rms_norm", x, x.shape[-1], gamma)
+        gamma = _dtype(x, gamma)
+        y, rstd = floats.rms_norm(x, gamma, eps)
+        ctx.x, ctx.rstd, ctx.gamma = x, rstd, gamma
+        return y
+
+    @staticmethod
+    def backward(ctx, grad):
+        return floats.rms_norm_grad(ctx.x, grad, ctx.rstd, ctx.gamma)
+
+    @staticmethod
+    def samples(rng):
+        yield sample(normal(rng, 3, 5), normal(rng, 5), eps=1e-5)
+        yield sample(normal(rng, 2, 3, 4), normal(rng, 4), eps=1e-3)
+
+    @staticmethod
+    def parity(torch, x, gamma, eps):
+        return torch.nn.functional.rms_norm(x, x.shape[-1:], gamma, eps)
+
+
 class Softmax(Op):
     """y = exp(x) / sum of exp(x) over `axis`."""
 
