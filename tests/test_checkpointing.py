@@ -159,7 +159,7 @@ def test_where_no_gradient_is_wanted_nothing_is_noted():
 
 def test_errors():
     x = Tensor([1.0, 2.0], requires_grad=True)
-    with pytest.raises(DtypeError, match="checkpoint: expected .* a Tensor or a tuple of Tensors, got a list"):
+    with pytest.raises(DtypeError, match=r"checkpoint: expected .* a Tensor or a tuple of Tensors, got a list"):
         checkpoint(lambda a: [a * 2], x)
     with pytest.raises(DtypeError, match="got a tuple with a float"):
         checkpoint(lambda a: (a * 2, 1.0), x)
