@@ -14,5 +14,5 @@ from .trainer import Trainer
 
 __version__ = "0.1.0"
 __all__ = ["Tensor", "Trainer", "checkpoint", "config", "data", "empty_cache", "errors", "get_num_threads", "graph", "io",
-           "load", "manual_seed", "models", "nn", "no_grad", "optim", "precision", "profile", "save", "set_num_threads", "show_config",
-           "testing", "trace"]
+           "load", "manual_seed", "models", "nn", "no_grad", "optim", "precision", "profile", "save", "set_num_threads",
+           "show_config", "testing", "trace"]
