@@ -42,6 +42,6 @@ def test_memory_does_not_grow_with_the_number_of_batches(name):
         finally:
             tracemalloc.stop()
 
-    convert(1000)       # fills the lists of freed objects that Python keeps, up to 2,000 of a kind
+    convert(2500)       # fills the lists of freed objects that Python keeps, up to 2,000 of a kind, of some one a batch
     few, many = peak(10), peak(1000)
     assert few > 8000 and abs(many - few) < MOST, f"{few:,} bytes for 10 batches, {many:,} for 1,000"

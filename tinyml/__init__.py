@@ -6,6 +6,7 @@ from ._kernels.memory import empty_cache
 from .checkpointing import checkpoint
 from .graph import trace
 from .io import load, save
+from .profiling import profile
 from .random import manual_seed
 from .tape import no_grad
 from .tensor import Tensor
@@ -13,5 +14,5 @@ from .trainer import Trainer
 
 __version__ = "0.1.0"
 __all__ = ["Tensor", "Trainer", "checkpoint", "config", "data", "empty_cache", "errors", "get_num_threads", "graph", "io",
-           "load", "manual_seed", "models", "nn", "no_grad", "optim", "precision", "save", "set_num_threads", "show_config",
-           "testing", "trace"]
+           "load", "manual_seed", "models", "nn", "no_grad", "optim", "precision", "profile", "save", "set_num_threads",
+           "show_config", "testing", "trace"]

@@ -72,7 +72,7 @@ class Record:
 class Context:
     """What an op's forward leaves for its backward; `needs[i]` tells whether input i wants a gradient."""
 
-    def __init__(self, needs: tuple[bool, ...]):
+    def __init__(self, needs: list[bool]):
         self.needs = needs
 
 

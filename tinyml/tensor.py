@@ -68,19 +68,24 @@ def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
     else:
         result = state.profiler.forward(op, context, arrays, attrs)
     output = Tensor._of(result.astype(_F16) if half and result.dtype == _F32 else result)
-    if grad and output.data.dtype in FLOATS:
+    array = output.data
+    if grad and (array.dtype is _F32 or array.dtype in FLOATS):
         output.requires_grad = True
         output.node = MARKED if grad is MARK else Node(
-            op, context, [(t.node or t) if need else None for t, need in zip(inputs, needs)], output.data)
+            op, context, [(t.node or t) if need else None for t, need in zip(inputs, needs)], array)
     if state.recorder is not None:
         _record(op, inputs, attrs, output)
     return output
 
 
-def _tensors(inputs: tuple) -> tuple:
+def _tensors(inputs: tuple) -> list:
     """`inputs` as Tensors; Python numbers take the dtype of the first that has floats."""
-    like = next((i.data.dtype for i in inputs if isinstance(i, Tensor) and i.data.dtype in FLOATS), _F32)
-    return tuple(None if i is None else as_tensor(i, like) for i in inputs)
+    like = _F32
+    for t in inputs:
+        if isinstance(t, Tensor) and t.data.dtype in FLOATS:
+            like = t.data.dtype
+            break
+    return [t if t is None or isinstance(t, Tensor) else as_tensor(t, like) for t in inputs]
 
 
 def _record(op: type, inputs: tuple, attrs: dict, output: Tensor) -> None:

@@ -1,0 +1,205 @@
+"""Where the time of a model goes: what each op took, forward and backward, and at what share of the machine's peak."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._kernels.dispatch import active, get_num_threads
+from .errors import TinymlError
+from .nn.module import Module
+from .tape import Context, Node, state
+
+
+def _attention(arrays: list, result: np.ndarray, attrs: dict) -> float:
+    q, k, v = arrays[0] if len(arrays) == 1 else arrays
+    t, s = q.shape[-2], k.shape[-2]
+    pairs = t * s - (t * (t - 1) // 2 if attrs.get("causal") else 0)
+    return 2.0 * math.prod(result.shape[:-2]) * pairs * (q.shape[-1] + v.shape[-1])
+
+
+# Operations of a forward, two a multiply-add, from operands, result and attributes; and of a backward, in forwards.
+FLOPS: dict[str, Callable[[list, np.ndarray, dict], float]] = {
+    "linear": lambda arrays, result, attrs: 2.0 * arrays[0].size * len(arrays[1]),
+    "matmul": lambda arrays, result, attrs: 2.0 * result.size * arrays[0].shape[-1],
+    "conv2d": lambda arrays, result, attrs: 2.0 * result.size * math.prod(arrays[1].shape[1:]),
+    "attention": _attention,
+}
+BACKWARDS: dict[str, Callable[[Context], float]] = {
+    "linear": lambda context: sum(context.needs[:2]),       # a product for each operand that wants its gradient
+    "matmul": lambda context: sum(context.needs[:2]),
+    "conv2d": lambda context: sum(context.needs[:2]),
+    "attention": lambda context: 2.5,                       # two products forward; the scores again, and four, backward
+}
+
+
+@dataclass
+class Row:
+    """What all calls of one op took in one phase, "forward" or "backward"; `peak` in operations a second.
+
+    bytes: of operands and results, in backward of what was saved, too. flops: operations, None where none are counted.
+    """
+
+    op: str
+    phase: str
+    peak: float
+    calls: int = 0
+    seconds: float = 0.0
+    bytes: int = 0
+    flops: float | None = None
+
+    @property
+    def gflops(self) -> float | None:
+        """10^9 operations a second."""
+        return None if self.flops is None else self.flops / max(self.seconds, 1e-12) / 1e9
+
+    @property
+    def share(self) -> float | None:
+        """Of the peak."""
+        return None if self.gflops is None else 1e9 * self.gflops / self.peak
+
+
+class profile:
+    """Measure the ops that this Python thread runs within, and print them at the end, the longest first.
+
+        with tinyml.profile() as p:
+            model(x).sum().backward()
+
+    Afterwards `rows` has the figures (`Row`), `seconds` the time in all, `outside` what was spent outside ops. With `trace`
+    the events go to that file as Chrome reads them (chrome://tracing).
+
+    Raises:
+        TinymlError: entered within another profile of this thread, or a second time.
+    """
+
+    def __init__(self, trace: Any = None):
+        self.trace = trace
+        self.rows: list[Row] = []
+        self.seconds = self.outside = 0.0
+        self._found: dict[tuple[str, str], Row] = {}
+        self._events: list[tuple[str, str, float, float]] = []      # name, category, start, seconds
+        self._inner = 0.0       # seconds of the ops that ran within the one that runs
+        self._start: float | None = None
+
+    def __enter__(self) -> profile:
+        if state.profiler is not None:
+            raise TinymlError("profile: this thread is being profiled already; a profile cannot be within another")
+        if self._start is not None:
+            raise TinymlError("profile: this one was used already; make a new one")
+        self._peak = _peak(get_num_threads())
+        state.profiler, state.modules = self, _Layers(state.modules, self._events)
+        self._start = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: Any, *error: Any) -> None:
+        self.seconds = time.perf_counter() - self._start
+        state.profiler, state.modules = None, list(state.modules)
+        self._events.append(("profile", "profile", self._start, self.seconds))
+        self.rows = sorted(self._found.values(), key=lambda row: -row.seconds)
+        self.outside = self.seconds - sum(row.seconds for row in self.rows)
+        if self.trace is not None:
+            self.chrome_trace(self.trace)
+        if kind is None:
+            print(self)
+
+    # -- called by apply and backward ---------------------------------------------------------------------------------
+    def forward(self, op: type, context: Context, arrays: list, attrs: dict) -> np.ndarray:
+        """op.forward, measured."""
+        result, row = self._timed(op.name, "forward", lambda: op.forward(context, *arrays, **attrs))
+        row.bytes += _nbytes([*arrays, result])
+        if op.name in FLOPS:
+            context.flops = FLOPS[op.name](arrays, result, attrs)
+            row.flops = (row.flops or 0) + context.flops
+        return result
+
+    def backward(self, node: Node, grad: np.ndarray) -> Any:
+        """The backward of a node, measured."""
+        saved = [v for v in vars(node.context).values() if isinstance(v, np.ndarray)]
+        result, row = self._timed(node.op.name, "backward", lambda: node.op.backward(node.context, grad))
+        row.bytes += _nbytes([grad, *saved, *(result if isinstance(result, tuple) else ())])
+        flops = getattr(node.context, "flops", None)
+        if flops is not None:
+            row.flops = (row.flops or 0) + BACKWARDS[node.op.name](node.context) * flops
+        return result
+
+    def _timed(self, name: str, phase: str, call: Callable[[], Any]) -> tuple[Any, Row]:
+        outer, self._inner = self._inner, 0.0
+        start = time.perf_counter()
+        result = call()
+        seconds = time.perf_counter() - start
+        row = self._found.setdefault((name, phase), Row(name, phase, self._peak))
+        row.calls += 1
+        row.seconds += seconds - self._inner
+        self._inner = outer + seconds
+        self._events.append((name if phase == "forward" else f"{name} backward", phase, start, seconds))
+        return result, row
+
+    # -- what it found ------------------------------------------------------------------------------------------------
+    def chrome_trace(self, path: Any) -> None:
+        """Write the events to a JSON file for chrome://tracing: ops within layers within the profile."""
+        events = [{"name": name, "cat": category, "ph": "X", "ts": 1e6 * (start - self._start), "dur": 1e6 * seconds,
+                   "pid": 0, "tid": threading.get_ident()} for name, category, start, seconds in self._events]
+        Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
+
+    def __str__(self) -> str:
+        total, width = max(self.seconds, 1e-12), max([len("outside ops"), *(len(r.op) for r in self.rows)])
+
+        def line(name: str, seconds: float, calls: str = "", phase: str = "", rest: str = "") -> str:
+            return f"{name:{width}}  {phase:8}  {calls:>6}  {1e3 * seconds:9.2f}  {seconds / total:5.1%}  {rest}".rstrip()
+
+        def rest(r: Row) -> str:
+            speed = "" if r.flops is None else f"{r.gflops:8.1f}  {r.share:5.0%}"
+            return f"{r.bytes / 1e6:9.1f}  {r.bytes / max(r.seconds, 1e-12) / 1e9:6.1f}  {speed}"
+
+        head = (f"{'op':{width}}  {'phase':8}  {'calls':>6}  {'ms':>9}  {'time':>5}  {'MB':>9}  {'GB/s':>6}  "
+                f"{'GFLOPS':>8}  {'peak':>5}")
+        lines = [line(r.op, r.seconds, str(r.calls), r.phase, rest(r)) for r in self.rows]
+        return "\n".join([head, *lines, line("outside ops", self.outside), line("total", self.seconds)])
+
+
+class _Layers(list):
+    """The stack of running layers, which notes when each began and ended."""
+
+    def __init__(self, modules: list[Module], events: list):
+        super().__init__(modules)
+        self.events, self.starts = events, []
+
+    def append(self, module: Module) -> None:
+        super().append(module)
+        self.starts.append(time.perf_counter())
+
+    def pop(self) -> Module:
+        module = super().pop()
+        if self.starts:     # else it began before the profile
+            start = self.starts.pop()
+            kind = type(module).__name__
+            self.events.append((f"{module._name}: {kind}" if module._name else kind, "layer", start,
+                                time.perf_counter() - start))
+        return module
+
+
+def _nbytes(arrays: list) -> int:
+    """Bytes of the distinct arrays among these."""
+    return sum(a.nbytes for a in {id(a): a for a in arrays if a is not None}.values())
+
+
+@functools.cache
+def _peak(threads: int) -> float:
+    """float32 operations a second that the machine can do at most: the best of some runs of the probe kernel."""
+    rows, columns, rounds = 96 * threads, 64, 2000      # whole tiles of every instruction set
+    start, w = np.zeros((rows, columns), np.float32), np.full(columns, 0.5, np.float32)
+    y, times = np.empty_like(start), []
+    for _ in range(40):
+        begin = time.perf_counter()
+        active.probe_fma_f32(start, 0.5, w, y, rounds, threads)
+        times.append(time.perf_counter() - begin)
+    return 2 * rows * columns * rounds / min(times)
