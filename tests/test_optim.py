@@ -152,6 +152,13 @@ def test_parameters_over_one_array_are_updated_one_after_the_other():
         np.testing.assert_array_equal(array, expected)
 
 
+def test_a_parameter_and_its_transpose_are_both_updated():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tied = [nn.Parameter(array.T), nn.Parameter(array)]
+    optim.SGD(with_gradients(tied, [np.ones((3, 2), np.float32), np.ones((2, 3), np.float32)]), lr=0.5).step()
+    np.testing.assert_array_equal(array, np.arange(6).reshape(2, 3) - 1)
+
+
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_scale_is_that_of_all_gradients(name, dtype):
