@@ -146,7 +146,8 @@ def test_train_cnn(monkeypatch, untimed, capsys, tmp_path, model, mode):
         assert tinyml.load(tmp_path / f"int8-seed{run['seed']}.safetensors").islands == []
     float32, int8 = (np.mean([run[side]["accuracy"] for run in figures["runs"]]) for side in "ab")
     assert f"mean of 2 seeds: float32 {float32:.2%}, int8 {int8:.2%}" in capsys.readouterr().out
-    assert {"best.safetensors", "checkpoint.safetensors"} <= set(os.listdir(tmp_path / "kept"))
+    for seed in (3, 4):
+        assert {"best.safetensors", "checkpoint.safetensors"} <= set(os.listdir(tmp_path / "kept" / f"seed{seed}"))
 
 
 def test_quantize_cnn(monkeypatch, untimed, capsys, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from make_optim_parity import FOLDER, ONE_CYCLES, OPTIMIZERS, SHAPES, STEPS, gra
 from make_optim_parity import optim as torch_numbers
 
 from tinyml import nn, optim
+from tinyml._kernels import dispatch
 from tinyml.errors import DtypeError, NonFiniteError, ShapeError
 from tinyml.tensor import Tensor
 
@@ -87,6 +90,136 @@ def test_large_and_strided_parameters_are_updated_as_small_ones(name):
     # rows end in other pieces than the whole: each element's arithmetic is its own, so nothing may differ
     np.testing.assert_array_equal(optimizers[0].parameters[0].numpy(), np.stack([p.numpy() for p in rows]))
     np.testing.assert_array_equal(strided.numpy(), np.stack([p.numpy() for p in rows]))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_parameters_may_lie_anywhere_and_move(name):
+    """One optimizer over separate arrays, and one over memory of every kind that a user may put in their place."""
+    rng = np.random.default_rng(0)
+    shapes = [(4, 5), (300, 300), (7,), (6, 2), (3, 3), (2, 8)]
+    start = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+    usual = make(name, parameters(*start))
+    moved = make(name, parameters(*start))
+    record = np.zeros(6, [("a", "u1"), ("b", "<f4", 2)])
+    for step in range(6):
+        a, b, *rest = moved.parameters
+        if step == 1:
+            a.data = a.data.copy()                                  # rebound
+            b.data = np.ascontiguousarray(b.data[::-1])[::-1]       # reversed
+            room = np.empty(7 + 4, np.float32)[2:9]
+            room[...] = rest[0].data
+            rest[0].data = room                                     # part of another array
+            record["b"] = rest[1].data
+            rest[1].data = record["b"]                              # strides that are no whole elements
+            rest[2].data = np.asfortranarray(rest[2].data)
+        if step == 2:
+            moved = copy.deepcopy(moved)
+        if step == 3:
+            moved = pickle.loads(pickle.dumps(moved))
+        if step == 4:
+            moved.parameters[5].data = moved.parameters[5].data.astype(np.float64)
+        if step == 5:       # another optimizer over the same parameters
+            state, moved = moved.state_dict(), make(name, moved.parameters)
+            moved.parameters[5].data = moved.parameters[5].data.astype(np.float32)
+            moved = make(name, moved.parameters)
+            moved.load_state_dict(state)
+        grads = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
+        with_gradients(usual.parameters, grads)
+        with_gradients(moved.parameters, [np.asfortranarray(g) for g in grads])
+        held = [p.data for p in moved.parameters]
+        usual.step()
+        moved.step()
+        for x, y, array in zip(usual.parameters, moved.parameters, held, strict=True):
+            assert y.data is array
+            np.testing.assert_array_equal(x.numpy(), array)
+
+
+def test_parameters_over_one_array_are_updated_one_after_the_other():
+    values, ends = np.random.default_rng(0).standard_normal((2, 200_000)).astype(np.float32), []
+    for threads in (1, 2, 3):
+        dispatch.set_num_threads(threads)
+        array = values[0].copy()
+        tied = [nn.Parameter(array), nn.Parameter(array[1000:])]
+        optimizer = optim.SGD(with_gradients(tied, [values[1], values[1][1000:]]), lr=0.5)
+        for _ in range(3):
+            optimizer.step()
+        ends.append(array)
+    expected = values[0]
+    for _ in range(3):
+        expected = expected - values[1] * np.float32(0.5)
+        expected[1000:] -= values[1][1000:] * np.float32(0.5)
+    for array in ends:
+        np.testing.assert_array_equal(array, expected)
+
+
+def test_a_parameter_and_its_transpose_are_both_updated():
+    array = np.arange(6, dtype=np.float32).reshape(2, 3)
+    tied = [nn.Parameter(array.T), nn.Parameter(array)]
+    optim.SGD(with_gradients(tied, [np.ones((3, 2), np.float32), np.ones((2, 3), np.float32)]), lr=0.5).step()
+    np.testing.assert_array_equal(array, np.arange(6).reshape(2, 3) - 1)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_scale_is_that_of_all_gradients(name, dtype):
+    (a, b), scale = ([make(name, [nn.Parameter(x.astype(dtype)) for x in initial()]) for _ in range(2)]), 0.37
+    for step in range(3):
+        grads = [None if g is None else g.astype(dtype) for g in gradient(step)]
+        with_gradients(a.parameters, grads)
+        with_gradients(b.parameters, [None if g is None else g * dtype(scale) for g in grads])
+        a.step(scale)
+        b.step()
+    for x, y in zip(values(a), values(b), strict=True):
+        assert x.dtype == dtype
+        np.testing.assert_array_equal(x, y)
+
+
+def test_parameters_of_two_dtypes_are_updated_by_the_same_formulas():
+    def train(dtypes):
+        ps = [nn.Parameter(x.astype(d)) for x, d in zip(initial(), dtypes, strict=True)]
+        optimizer = optim.AdamW(ps, lr=0.1)
+        for step in range(5):
+            with_gradients(ps, [None if g is None else g.astype(d) for g, d in zip(gradient(step), dtypes, strict=True)])
+            optimizer.step()
+        return ps, optimizer
+
+    mixed, optimizer = train([np.float32, np.float64, np.float32])
+    for p, q in zip(mixed, train([np.float32] * 3)[0], strict=True):
+        np.testing.assert_allclose(p.numpy(), q.numpy(), rtol=1e-5)
+    continued = optim.AdamW(mixed)
+    continued.load_state_dict(optimizer.state_dict())
+    state = continued.state_dict()
+    assert {k: np.asarray(v).tobytes() for k, v in state.items()} == {
+        k: np.asarray(v).tobytes() for k, v in optimizer.state_dict().items()}
+
+
+def test_a_parameter_of_another_size_is_an_error():
+    (p,) = parameters([1.0, 2.0])
+    optimizer = optim.SGD([p], lr=0.1)
+    p.data = np.ones(3, np.float32)
+    with_gradients([p], [np.ones(3, np.float32)])
+    with pytest.raises(ShapeError, match=r"expected parameter 0 to keep its 2 elements, got shape \(3,\)"):
+        optimizer.step()
+
+
+def test_an_optimizer_of_ones_own():
+    class Sign(optim.Optimizer):
+        """p -= lr sign(sum of the gradients)."""
+        slots = ("total",)
+
+        def update(self, step):
+            for p, g, at in zip(step.p, step.g, step.at, strict=True):
+                total = step.slots[0][at : at + p.size]
+                total += step.scale * g
+                p -= self.lr * np.sign(total)
+
+    ps = parameters([[1.0, 2.0]], [3.0])
+    optimizer = Sign(ps, lr=0.5)
+    for g in (1, -3):
+        with_gradients(ps, [np.full((1, 2), g, np.float32), np.float32([-g])])
+        optimizer.step()
+    assert ps[0].numpy().tolist() == [[1, 2]] and ps[1].numpy().tolist() == [3]
+    np.testing.assert_array_equal(optimizer.state_dict()["total.0"], [[-2, -2]])
 
 
 def test_a_parameter_without_gradient_is_left_alone():
@@ -335,12 +468,36 @@ def test_a_norm_just_at_max_norm_is_scaled_as_pytorch_does():
     assert p.grad.item() == pytest.approx(1e-4 * 1e-4 / (1e-4 + 1e-6), rel=1e-5)
 
 
+def test_clipping_in_the_step_is_clipping_before_it():
+    ends = []
+    for inside in (True, False):
+        ps = with_gradients(parameters(*initial()), gradient(0))
+        optimizer = optim.AdamW(ps, lr=0.1)
+        if inside:
+            optimizer.step(min(1, 0.5 / (optim.grad_norm(ps) + 1e-6)))
+        else:
+            optim.clip_grad_norm_(ps, 0.5)
+            optimizer.step()
+        ends.append([p.numpy().tobytes() for p in ps])
+    assert ends[0] == ends[1]
+
+
 def test_clipping_measures_what_float32_squares_cannot_hold():
     (p,) = with_gradients(parameters([0.0, 0.0]), [np.array([3e30, 4e30], np.float32)])
     assert optim.clip_grad_norm_([p], math.inf) == pytest.approx(5e30)
     np.testing.assert_array_equal(p.grad.numpy(), np.array([3e30, 4e30], np.float32))
     optim.clip_grad_norm_([p], 10.0)
     np.testing.assert_allclose(p.grad.numpy(), [6, 8], rtol=1e-6)
+
+
+def test_the_norm_depends_on_no_number_of_threads():
+    grads = [np.random.default_rng(n).standard_normal(n).astype(np.float32) for n in (200_000, 3, 70_000)]
+    ps = with_gradients(parameters(*grads), grads)
+    norms = []
+    for threads in (1, 2, 3):
+        dispatch.set_num_threads(threads)
+        norms.append(optim.grad_norm(ps))
+    assert norms[0] == norms[1] == norms[2] == pytest.approx(math.sqrt(sum((g.astype(float) ** 2).sum() for g in grads)))
 
 
 def test_clipping_without_gradients_is_zero():

@@ -211,6 +211,9 @@ def test_what_is_left_of_an_epoch_is_a_mean_of_its_own():
 
 
 def refused(path, trainer, message):
+    trainer.model.out.bias.data += 1        # not what the checkpoint has
+    trainer.optimizer.lr *= 0.5
+    tinyml.random.generator().random()
     before, generator = results(trainer), tinyml.random.get_state()
     with pytest.raises(FileError, match=message) as caught:
         read_checkpoint(path, trainer.model, trainer.optimizer, trainer.schedule)

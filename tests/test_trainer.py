@@ -507,6 +507,15 @@ def test_a_bad_running_moment_does_not_stay():
     assert t.model.norm.num_batches_tracked.item() == 0
 
 
+@pytest.mark.parametrize("bad", [3, 4])
+def test_a_bad_batch_of_a_group_is_named_and_the_group_makes_no_update(bad):
+    t = trainer(CifarCNNLike(), accumulate=3, clip_norm=1.0)
+    data = batches(separable(100))
+    data[bad][0][0, 0] = math.inf
+    assert f"epoch 1, step {bad + 1}: " in run_into(t, data)
+    assert t.optimizer.updates == [1] * len(t.optimizer.updates) and t.model.norm.num_batches_tracked.item() == bad
+
+
 class Root(nn.Module):
     """sqrt(|Wx| 0): 0 forward, infinite slope."""
 

@@ -129,9 +129,10 @@ def _restore(about: dict[str, Any], arrays: dict[str, np.ndarray], model: Module
             raise FileError(f"expected tensors of the model and the optimizer, got {name!r:.80}")
         parts[part][rest] = a
     model.load_state_dict(parts["model"])
-    optimizer.load_state_dict({**about["optimizer_state"], **parts["optimizer"]})
     if schedule is not None:
         schedule.load_state_dict(about["schedule_state"])
+    # after the schedule, which sets the optimizer's lr: it may have been changed since
+    optimizer.load_state_dict({**about["optimizer_state"], **parts["optimizer"]})
 
 
 def _progress(about: dict[str, Any]) -> Progress:

@@ -57,9 +57,14 @@ class _Store:
         return self.whole(slot)[self.at[i] : self.at[i] + self.sizes[i]]
 
 
+def in_place(a: np.ndarray, dtype: np.dtype) -> bool:
+    """Whether kernels can take the memory of `a` as it is."""
+    return a.dtype == dtype and a.flags.carray
+
+
 def flat(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The elements of `a` in C order, as kernels take them: `a`'s own memory, where that is possible."""
-    return a.reshape(-1) if a.dtype == dtype and a.flags.carray else np.array(a, dtype, order="C").reshape(-1)
+    """The elements of `a` in C order: its own memory, or else a copy that kernels can take."""
+    return a.reshape(-1) if in_place(a, dtype) else np.array(a, dtype, order="C").reshape(-1)
 
 
 class Optimizer:
@@ -94,35 +99,37 @@ class Optimizer:
         Raises ShapeError for a gradient of another shape, or a parameter whose number of elements has changed.
         """
         for store in self._stores:
-            members, found, gradients, elsewhere = [], [], [], []
+            together, alone = [], []
             for i in store.members:
                 p = self.parameters[i]
                 if p.grad is None:
                     continue
-                data, grad = p.data, p.grad.data
-                if grad.shape != data.shape:
+                if p.grad.data.shape != p.data.shape:
                     raise ShapeError(f"{type(self).__name__}: expected a gradient of shape {p.shape} for parameter {i}, "
-                                     f"got {grad.shape}")
-                if data.size != store.sizes[i]:
+                                     f"got {p.grad.shape}")
+                if p.data.size != store.sizes[i]:
                     raise ShapeError(f"{type(self).__name__}: expected parameter {i} to keep its {store.sizes[i]} "
                                      f"elements, got shape {p.shape}")
-                elements = flat(data, store.dtype)
-                if not (data.dtype == store.dtype and data.flags.carray):
-                    elsewhere.append((data, elements))
-                members.append(i)
-                found.append(elements)
-                gradients.append(flat(grad, store.dtype))
-            if not members:
-                continue
-            for i in members:
-                self.updates[i] += 1
-            self.update(Step(
-                found, gradients, float(scale), [store.whole(slot) for slot in self.slots],
-                np.array([store.at[i] for i in members], np.intp), np.array([self.updates[i] for i in members], float),
-                np.array([self.weight_decay if getattr(self.parameters[i], "decay", True) else 0.0 for i in members]),
-                kernels_for(store.dtype), threads_for(16 * sum(store.sizes[i] for i in members))))
-            for data, elements in elsewhere:
-                data[...] = elements.reshape(data.shape)
+                (together if in_place(p.data, store.dtype) else alone).append(i)
+            if together:
+                self._update(store, together, scale)
+            for i in alone:     # one after the other: they are copied, and may be views of another
+                self._update(store, [i], scale)
+
+    def _update(self, store: _Store, members: list[int], scale: float) -> None:
+        arrays = [self.parameters[i].data for i in members]
+        elements = [flat(a, store.dtype) for a in arrays]
+        for i in members:
+            self.updates[i] += 1
+        decay = [self.weight_decay if getattr(self.parameters[i], "decay", True) else 0.0 for i in members]
+        self.update(Step(
+            elements, [flat(self.parameters[i].grad.data, store.dtype) for i in members], float(scale),
+            [store.whole(slot) for slot in self.slots], np.array([store.at[i] for i in members], np.intp),
+            np.array([self.updates[i] for i in members], float), np.array(decay), kernels_for(store.dtype),
+            threads_for(16 * sum(store.sizes[i] for i in members))))
+        for a, changed in zip(arrays, elements, strict=True):
+            if not in_place(a, store.dtype):
+                a[...] = changed.reshape(a.shape)
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
