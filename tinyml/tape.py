@@ -86,8 +86,9 @@ class Node:
     __slots__ = ("context", "dtype", "edges", "number", "op", "shape")
 
     def __init__(self, op, context, edges, array: np.ndarray):
-        self.op, self.context, self.edges, self.shape = op, context, edges, array.shape
-        self.dtype = _F32 if array.dtype is _F16 else array.dtype
+        self.op, self.context, self.edges = op, context, edges
+        self.shape, dtype = array.shape, array.dtype
+        self.dtype = _F32 if dtype is _F16 else dtype
         self.number = _number()
 
     def __lt__(self, other: Node) -> bool:

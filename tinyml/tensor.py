@@ -132,7 +132,7 @@ def _check_dtypes(op: type, arrays: list) -> None:
 
 
 def call(name: str, *inputs: Any, **attrs: Any) -> Tensor:
-    """`apply` by the op's name: how Tensor's methods reach ops, which are defined above this module."""
+    """`apply` by the op's name. Tensor's methods look ops up as this does: they are defined above this module."""
     return apply(OPS[name], *inputs, **attrs)
 
 
@@ -335,7 +335,7 @@ class Tensor:
             return self.to_int8()
         if self.quantized:
             return self.dequantize().to(dtype)
-        return self if dtype == self.dtype else call("cast", self, dtype=str(dtype))
+        return self if dtype == self.dtype else apply(OPS["cast"], self, dtype=str(dtype))
 
     def to_fp16(self) -> Tensor:
         """The elements as IEEE half precision; a finite element above 65504 is an error (design (12))."""
@@ -369,19 +369,19 @@ class Tensor:
         return Tensor._of(dequantize_codes(self.data, self.quantized))
 
     # -- arithmetic ---------------------------------------------------------------------------------------------------
-    def __add__(self, other): return call("add", self, other)
-    def __radd__(self, other): return call("add", other, self)
-    def __sub__(self, other): return call("sub", self, other)
-    def __rsub__(self, other): return call("sub", other, self)
-    def __mul__(self, other): return call("mul", self, other)
-    def __rmul__(self, other): return call("mul", other, self)
-    def __truediv__(self, other): return call("div", self, other)
-    def __rtruediv__(self, other): return call("div", other, self)
-    def __matmul__(self, other): return call("matmul", self, other)
-    def __rmatmul__(self, other): return call("matmul", other, self)
-    def __pow__(self, exponent): return call("pow", self, exponent=float(exponent))
-    def __neg__(self): return call("neg", self)
-    def __getitem__(self, index): return call("getitem", self, index=plain_index(index))
+    def __add__(self, other): return apply(OPS["add"], self, other)
+    def __radd__(self, other): return apply(OPS["add"], other, self)
+    def __sub__(self, other): return apply(OPS["sub"], self, other)
+    def __rsub__(self, other): return apply(OPS["sub"], other, self)
+    def __mul__(self, other): return apply(OPS["mul"], self, other)
+    def __rmul__(self, other): return apply(OPS["mul"], other, self)
+    def __truediv__(self, other): return apply(OPS["div"], self, other)
+    def __rtruediv__(self, other): return apply(OPS["div"], other, self)
+    def __matmul__(self, other): return apply(OPS["matmul"], self, other)
+    def __rmatmul__(self, other): return apply(OPS["matmul"], other, self)
+    def __pow__(self, exponent): return apply(OPS["pow"], self, exponent=float(exponent))
+    def __neg__(self): return apply(OPS["neg"], self)
+    def __getitem__(self, index): return apply(OPS["getitem"], self, index=plain_index(index))
 
     def __eq__(self, other): return compare(np.equal, self, other)
     def __ne__(self, other): return compare(np.not_equal, self, other)
@@ -391,22 +391,22 @@ class Tensor:
     def __ge__(self, other): return compare(np.greater_equal, self, other)
     __hash__ = object.__hash__
 
-    def exp(self): return call("exp", self)
-    def log(self): return call("log", self)
-    def sqrt(self): return call("sqrt", self)
-    def abs(self): return call("abs", self)
-    def round(self): return call("round", self)
-    def clip(self, lo: float = -math.inf, hi: float = math.inf): return call("clip", self, lo=float(lo), hi=float(hi))
-    def relu(self): return call("relu", self)
-    def sigmoid(self): return call("sigmoid", self)
-    def tanh(self): return call("tanh", self)
-    def softmax(self, axis: int = -1): return call("softmax", self, axis=axis)
+    def exp(self): return apply(OPS["exp"], self)
+    def log(self): return apply(OPS["log"], self)
+    def sqrt(self): return apply(OPS["sqrt"], self)
+    def abs(self): return apply(OPS["abs"], self)
+    def round(self): return apply(OPS["round"], self)
+    def clip(self, lo: float = -math.inf, hi: float = math.inf): return apply(OPS["clip"], self, lo=float(lo), hi=float(hi))
+    def relu(self): return apply(OPS["relu"], self)
+    def sigmoid(self): return apply(OPS["sigmoid"], self)
+    def tanh(self): return apply(OPS["tanh"], self)
+    def softmax(self, axis: int = -1): return apply(OPS["softmax"], self, axis=axis)
 
     # -- reductions: axis None is all of them -------------------------------------------------------------------------
-    def sum(self, axis=None, keepdims=False): return call("sum", self, axis=axis, keepdims=keepdims)
-    def mean(self, axis=None, keepdims=False): return call("mean", self, axis=axis, keepdims=keepdims)
-    def max(self, axis=None, keepdims=False): return call("max", self, axis=axis, keepdims=keepdims)
-    def min(self, axis=None, keepdims=False): return call("min", self, axis=axis, keepdims=keepdims)
+    def sum(self, axis=None, keepdims=False): return apply(OPS["sum"], self, axis=axis, keepdims=keepdims)
+    def mean(self, axis=None, keepdims=False): return apply(OPS["mean"], self, axis=axis, keepdims=keepdims)
+    def max(self, axis=None, keepdims=False): return apply(OPS["max"], self, axis=axis, keepdims=keepdims)
+    def min(self, axis=None, keepdims=False): return apply(OPS["min"], self, axis=axis, keepdims=keepdims)
 
     def var(self, axis=None, keepdims=False, correction: int = 1):
         """Variance with n - correction in the denominator."""
@@ -422,7 +422,7 @@ class Tensor:
 
     # -- shapes -------------------------------------------------------------------------------------------------------
     def reshape(self, *shape):
-        return call("reshape", self, shape=plain_shape(shape))
+        return apply(OPS["reshape"], self, shape=plain_shape(shape))
 
     view = reshape
 
@@ -443,9 +443,9 @@ class Tensor:
 
     def permute(self, *order):
         """Dimensions in a new order."""
-        return call("permute", self, order=plain_shape(order))
+        return apply(OPS["permute"], self, order=plain_shape(order))
 
-    def broadcast_to(self, *shape): return call("broadcast_to", self, shape=plain_shape(shape))
+    def broadcast_to(self, *shape): return apply(OPS["broadcast_to"], self, shape=plain_shape(shape))
 
     def squeeze(self, axis: int):
         """Without dimension `axis`, which must be 1."""

@@ -42,7 +42,7 @@ class Sum(_Reduction):
     def forward(ctx, x, *, axis, keepdims):
         check_axis("sum", axis, x.ndim)
         ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
-        return np.asarray(x.sum(axis=axis, keepdims=keepdims))
+        return np.asarray(np.add.reduce(x, axis=axis, keepdims=keepdims))
 
     @staticmethod
     def backward(ctx, grad):
