@@ -47,6 +47,7 @@ WORK = {
     "tanh": Work(lambda nn, c: nn.Tanh()),
     "softmax": Work(lambda nn, c: nn.Softmax(-1)),
     "layer_norm": Work(lambda nn, c: nn.LayerNorm(c)),
+    "rms_norm": Work(lambda nn, c: nn.RMSNorm(c)),
     "batch_norm": Work(lambda nn, c: nn.BatchNorm2d(c), shapes=IMAGES),
     "batch_norm, relu": Work(lambda nn, c: nn.Sequential(nn.BatchNorm2d(c), nn.ReLU()), shapes=IMAGES),
     "dropout": Work(lambda nn, c: nn.Dropout(0.1), saved=0.25, random=True),      # a byte an element
