@@ -28,8 +28,9 @@ from tinyml.data import ArrayDataset, Compose, DataLoader, RandomBatches, Random
 from tinyml.errors import FileError, ShapeError
 from tinyml.io import atomic, container
 from tinyml.io.checkpoints import read_checkpoint
-from tinyml.models import MLP, TinyGPT
+from tinyml.models import MLP, CifarCNN, TinyGPT
 from tinyml.nn import functional as F
+from tinyml.precision import prepare_qat
 from tinyml.trainer import Trainer
 
 NAME = "checkpoint.safetensors"
@@ -140,6 +141,23 @@ def test_windows_of_a_text_drawn_at_random_are_resumed(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "a", 9)
     assert train(tmp_path / "a") == train(tmp_path / "b")
+
+
+def test_quantization_aware_training_is_resumed(tmp_path):
+    def train(folder, stop=None):
+        tinyml.manual_seed(3)
+        data = images(40, 0)
+        prepared = prepare_qat(CifarCNN(in_channels=1, width=2), [data.batch(np.arange(20))[0]], freeze_after=6)
+        trainer = Trainer(prepared, optim.AdamW(prepared.parameters(), 0.01), Stopping(stop), checkpoint_dir=folder,
+                          progress=False, checkpoint_every=1)
+        trainer.fit(DataLoader(data, 8, shuffle=True), 2, resume=True)
+        return {name: a.tobytes() for name, a in prepared.state_dict().items()}
+
+    straight = train(tmp_path / "straight")
+    for stop in (4, 9):     # before and after activations freeze
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path / str(stop), stop)
+        assert train(tmp_path / str(stop)) == straight
 
 
 def test_a_finished_run_is_left_as_it_is_and_a_longer_one_continues(tmp_path):
