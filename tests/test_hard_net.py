@@ -71,4 +71,5 @@ def test_per_tensor_collapses_and_per_channel_and_training_come_back(sets, hard)
     trained = points(model, prepared.to_int8(), tests)
     print(f"points lost: {easy:.2f} before scaling; {per_tensor:.2f} per tensor, {per_channel:.2f} per channel, "
           f"{trained:.2f} trained")
-    assert easy < 1 and per_tensor > 5 and per_channel < 1 and trained < 1
+    # over 40 trainings, of other seeds and on other instruction sets: up to 0.5, from 6.8, up to 2.4, up to 1.15
+    assert easy < 1 and per_tensor > 5 and per_channel < 3 and trained < 2
