@@ -71,5 +71,6 @@ def test_per_tensor_collapses_and_per_channel_and_training_come_back(sets, hard)
     trained = points(model, prepared.to_int8(), tests)
     print(f"points lost: {easy:.2f} before scaling; {per_tensor:.2f} per tensor, {per_channel:.2f} per channel, "
           f"{trained:.2f} trained")
-    # over 31 trainings of other seeds and roundings: up to 0.45, from 6.85, up to 2.4, up to 1.15
-    assert easy < 1 and per_tensor > 5 and per_channel < 3 and trained < 2
+    # the scaled channel's input keeps two or three codes, and how much that costs is the luck of which channel it is: over
+    # 40 trainings -0.7 to 3.8 points per channel
+    assert easy < 1 and per_tensor > 5 and per_channel < per_tensor / 4 and trained < 1
