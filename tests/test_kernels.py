@@ -1,4 +1,4 @@
-"""Every function of the kernel table against its twin in reference.py, on every instruction set that this CPU runs.
+"""Every function of the kernel table against its twin in reference/, on every instruction set that this CPU runs.
 
 Integers and codes must agree byte for byte, floats within a bound derived from the lengths of their sums, and any
 number of threads must give the same bytes. Run as a program, the file repeats the calls between protected pages.

@@ -58,7 +58,7 @@ def test_gradients_are_those_of_central_differences(name):
 
 @every_op
 def test_float32_agrees_with_float64(name):
-    # float64 runs on reference.py, float32 on the compiled kernels: forward and backward are checked at once
+    # float64 runs on reference/, float32 on the compiled kernels: forward and backward are checked at once
     for single, double in zip(samples(name), samples(name, np.float64), strict=True):
         got = run(name, *single)
         assert got[0].dtype == np.float32 or name == "cast"

@@ -34,12 +34,14 @@ FLOPS: dict[str, Callable[[list, np.ndarray, dict], float]] = {
     "conv2d": lambda arrays, result, attrs: 2.0 * result.size * math.prod(arrays[1].shape[1:]),
     "attention": _attention,
 }
+FLOPS["linear_activation"] = FLOPS["linear"]
 BACKWARDS: dict[str, Callable[[Context], float]] = {
     "linear": lambda context: sum(context.needs[:2]),       # a product for each operand that wants its gradient
     "matmul": lambda context: sum(context.needs[:2]),
     "conv2d": lambda context: sum(context.needs[:2]),
     "attention": lambda context: 2.5,                       # two products forward; the scores again, and four, backward
 }
+BACKWARDS["linear_activation"] = BACKWARDS["linear"]
 
 
 @dataclass

@@ -1,4 +1,4 @@
-"""Attention over ndarrays: float32 runs attention_f32.pyx, float64 reference.py.
+"""Attention over ndarrays: float32 runs attention_f32.pyx, float64 reference/.
 
 Heads are the last leading dimension. Results lie in memory as (B, T, H, D) does, so that the heads of a position are
 neighbours and merging them is free.

@@ -1,4 +1,4 @@
-"""Float kernels over ndarrays: layouts, output buffers and threads. float32 runs compiled, float64 in reference.py."""
+"""Float kernels over ndarrays: layouts, output buffers and threads. float32 runs compiled, float64 in reference/."""
 
 from __future__ import annotations
 

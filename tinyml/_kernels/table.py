@@ -26,7 +26,7 @@ ISAS = {
     "baseline": {"machines": (), "flags": [], "features": ()},
 }
 
-# One row a kernel file: its functions. Each has a twin of the same name and signature in reference.py.
+# One row a kernel file: its functions. Each has a twin of the same name and signature in reference/.
 KERNELS = {
     "gemm_f32": ("gemm_f32",),
     "rows_f32": ("rows_f32", "rows_f16"),

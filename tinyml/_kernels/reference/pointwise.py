@@ -1,0 +1,96 @@
+"""Functions of one element, and their gradients."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def exp_f32(x, y, threads):
+    """e^x."""
+    with np.errstate(over="ignore", under="ignore"):
+        np.exp(x, out=y)
+
+
+def tanh_f32(x, y, threads):
+    """tanh x."""
+    np.tanh(x, out=y)
+
+
+def tanh_grad_f32(y, dy, dx, threads):
+    """dy * (1 - y^2)."""
+    dx[...] = dy * (1 - y * y)
+
+
+def _sigmoid(x):
+    with np.errstate(under="ignore"):
+        z = np.exp(-np.abs(x))
+    return np.where(x < 0, z, 1) / (1 + z)
+
+
+def sigmoid_f32(x, y, threads):
+    """1 / (1 + e^-x), without overflow."""
+    y[...] = _sigmoid(x)
+
+
+def sigmoid_grad_f32(y, dy, dx, threads):
+    """dy * y * (1 - y)."""
+    dx[...] = dy * y * (1 - y)
+
+
+# Where the function's other factor has reached 0, x may be any number: at infinity the product would be NaN.
+def silu_f32(x, y, threads):
+    """x * sigmoid(x)."""
+    y[...] = np.maximum(x, -1000) * _sigmoid(x)
+
+
+def silu_grad_f32(x, dy, dx, threads):
+    """dy * s * (1 + x * (1 - s)), s = sigmoid(x)."""
+    dx[...] = dy * _sigmoid(x) * (1 + np.clip(x, -1000, 1000) * _sigmoid(-x))
+
+
+def gelu_f32(x, y, threads):
+    """x * Phi(x)."""
+    y[...] = np.maximum(x, -50) * 0.5 * _erfc(x / -math.sqrt(2)) if x.size else 0
+
+
+def gelu_grad_f32(x, dy, dx, threads):
+    """dy * (Phi(x) + x * phi(x))."""
+    if x.size:
+        c = np.clip(x, -50, 50)
+        density = np.exp(-0.5 * c * c) / math.sqrt(2 * math.pi)
+        dx[...] = dy * (0.5 * _erfc(x / -math.sqrt(2)) + c * density)
+
+
+_TANH_SCALE, _TANH_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
+
+
+def gelu_tanh_f32(x, y, threads):
+    """x / 2 * (1 + tanh(u)) = x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3)."""
+    c = np.clip(x, -50, 50)
+    y[...] = np.maximum(x, -50) * _sigmoid(_TANH_SCALE * (c + _TANH_CUBE * c * c * c))
+
+
+def gelu_tanh_grad_f32(x, dy, dx, threads):
+    """dy * the derivative of gelu_tanh_f32."""
+    c = np.clip(x, -50, 50)
+    v = _TANH_SCALE * (c + _TANH_CUBE * c * c * c)
+    dx[...] = dy * _sigmoid(v) * (1 + c * _sigmoid(-v) * _TANH_SCALE * (1 + 3 * _TANH_CUBE * c * c))
+
+
+def relu_grad_f32(y, dy, dx, threads):
+    """dy where y > 0, else 0."""
+    dx[...] = np.where(y > 0, dy, 0)
+
+
+def fake_quantize_f32(x, scale, zero_point, lo, hi, y, inside, threads):
+    """y = scale * (q - zero_point), q = clamp(rint(x / scale) + zero_point); NaN stays NaN; `inside`: not clamped."""
+    s, zero_point, lo, hi = scale[:, None], *(x.dtype.type(v) for v in (zero_point, lo, hi))
+    with np.errstate(over="ignore"):
+        q = np.rint(x / s) + zero_point
+    clamped = np.clip(q, lo, hi)
+    y[...] = s * (clamped - zero_point)
+    inside[...] = clamped == q
