@@ -42,6 +42,8 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
     b may be float16: its values count, and the result has the dtype of a.
     """
     a, b = whole(a), whole(b)
+    if a.ndim == b.ndim == 2:
+        return _products(a[None], b[None], bias)[0]
     k, n = b.shape[-2:]
     if b.ndim == 2:     # one matrix for all: rows of all batches are rows of one product
         return _products(a.reshape(1, math.prod(a.shape[:-1]), k), b[None], bias).reshape(*a.shape[:-1], n)

@@ -38,10 +38,11 @@ class MatMul(Op):
         ctx.vectors = a.ndim == 1, b.ndim == 1
         a = a[None] if a.ndim == 1 else a
         b = b[:, None] if b.ndim == 1 else b
-        try:
-            np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
-        except ValueError:
-            raise ShapeError(f"matmul: leading dimensions of {a.shape} and {b.shape} do not broadcast") from None
+        if a.ndim > 2 and b.ndim > 2:
+            try:
+                np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+            except ValueError:
+                raise ShapeError(f"matmul: leading dimensions of {a.shape} and {b.shape} do not broadcast") from None
         ctx.a, ctx.b = a, b
         y = floats.matmul(a, b)
         y = y[..., 0, :] if ctx.vectors[0] else y
