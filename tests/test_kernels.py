@@ -623,7 +623,7 @@ def attention_errors(q, k, scale, causal):
     """softmax of the scores, and how far its elements are off in proportion: by the errors of two scores, each of a size up
     to scale |q| |k|, of their difference, and by the roundings of exp, of its sum and of the new start of a block."""
     with np.errstate(all="ignore"):
-        e, _, total = reference._attention_weights(q, k, scale, causal)
+        e, _, total = reference.attention_weights(q, k, scale, causal)
         size = scale * (np.abs(q) @ np.abs(k).swapaxes(-1, -2))
         size = np.where((e > 0) & np.isfinite(size), size, 0).max(axis=-1, keepdims=True)
         return e / total, EPS * ((2 * q.shape[-1] + 8) * size + k.shape[2] + 16)

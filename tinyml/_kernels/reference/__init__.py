@@ -84,6 +84,7 @@ from .products import (
 from .softmax import (
     attention_f32,
     attention_grad_f32,
+    attention_weights,
     cross_entropy_f32,
     cross_entropy_grad_f32,
     log_softmax_f32,
@@ -92,8 +93,8 @@ from .softmax import (
     softmax_grad_f32,
 )
 
-__all__ = ["adam_f32", "adamw_f32", "add_codes", "attention_f32", "attention_grad_f32", "avg_pool_f32",
-           "avg_pool_grad_f32", "avg_pool_int8", "batch_norm_f32", "batch_norm_grad_f32", "conv2d",
+__all__ = ["adam_f32", "adamw_f32", "add_codes", "attention_f32", "attention_grad_f32", "attention_weights",
+           "avg_pool_f32", "avg_pool_grad_f32", "avg_pool_int8", "batch_norm_f32", "batch_norm_grad_f32", "conv2d",
            "conv2d_grad_weight_f32", "cross_entropy_f32", "cross_entropy_grad_f32", "dequantize", "dropout_f32", "exp_f32",
            "fake_quantize_f32", "gelu_f32", "gelu_grad_f32", "gelu_grad_sum_f32", "gelu_tanh_f32", "gelu_tanh_grad_f32",
            "gelu_tanh_grad_sum_f32", "gemm_f32", "layer_norm_f32", "layer_norm_grad_f32", "log_softmax_f32",

@@ -33,7 +33,7 @@ def log_softmax_grad_f32(y, dy, dx, threads):
     dx[...] = dy - np.exp(y) * dy.sum(axis=1, keepdims=True)
 
 
-def _attention_weights(q, k, scale, causal):
+def attention_weights(q, k, scale, causal):
     """exp(scores - top) (..., T, S), the largest number `top` of each row and the sum of the row."""
     with np.errstate(invalid="ignore"):
         s = q @ k.swapaxes(-1, -2) * scale
@@ -50,7 +50,7 @@ def attention_f32(q, k, v, scale, causal, y, rows, threads):
         y[...] = 0
         rows[...] = 0
         return
-    e, top, total = _attention_weights(q, k, scale, causal)
+    e, top, total = attention_weights(q, k, scale, causal)
     with np.errstate(invalid="ignore", divide="ignore"):
         y[...] = (e / total) @ v
         rows[0], rows[1] = top[..., 0], 1 / total[..., 0]
@@ -61,7 +61,7 @@ def attention_grad_f32(q, k, v, scale, causal, y, rows, dy, dq, dk, dv, threads)
     if k.shape[2] == 0:
         dq[...] = 0
         return
-    e, _, total = _attention_weights(q, k, scale, causal)
+    e, _, total = attention_weights(q, k, scale, causal)
     with np.errstate(invalid="ignore"):
         p = e / total
         ds = scale * p * (dy @ v.swapaxes(-1, -2) - (dy * y).sum(axis=-1, keepdims=True))
