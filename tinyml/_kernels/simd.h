@@ -127,9 +127,13 @@ static inline void transpose4(const float *x, ptrdiff_t step, float factor, floa
                   SHUFFLE4(ba, dc, 0, 1, 4, 5), SHUFFLE4(ba, dc, 2, 3, 6, 7)};
   for (int j = 0; j < 4; j++) { y[j] *= factor; memcpy(out + j * width, &y[j], 16); }
 }
-/* out[j * width + i] = x[i * step + j] for i, j < LANES: each round lays the first and the second half of the rows together
-   lane by lane, as one shuffles cards, and after log2(LANES) rounds rows are columns */
+/* out[j * width + i] = x[i * step + j] for i, j < LANES. Each round lays the first and the second half of the rows together
+   lane by lane, as one shuffles cards, and after log2(LANES) rounds rows are columns. clang takes no such orders of lanes */
 static inline void vtranspose(const float *x, ptrdiff_t step, float *out, ptrdiff_t width) {
+#if defined(__clang__)
+  for (int i = 0; i < LANES; i += 4)
+    for (int j = 0; j < LANES; j += 4) transpose4(x + i * step + j, step, 1, out + j * width + i, width);
+#else
   vec low, high;
   for (int i = 0; i < LANES; i++) { low[i] = i / 2 + i % 2 * LANES; high[i] = low[i] + LANES / 2; }
   vecf rows[LANES], laid[LANES];
@@ -142,6 +146,7 @@ static inline void vtranspose(const float *x, ptrdiff_t step, float *out, ptrdif
     for (int i = 0; i < LANES; i++) rows[i] = laid[i];
   }
   for (int j = 0; j < LANES; j++) memcpy(out + j * width, &rows[j], sizeof(vecf));
+#endif
 }
 static inline vecf vfdiv(vecf a, vecf b) { return a / b; }
 static inline vec vadd(vec a, vec b) { return a + b; }
