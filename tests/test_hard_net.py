@@ -71,6 +71,6 @@ def test_per_tensor_collapses_and_per_channel_and_training_come_back(sets, hard)
     trained = points(model, prepared.to_int8(), tests)
     print(f"points lost: {easy:.2f} before scaling; {per_tensor:.2f} per tensor, {per_channel:.2f} per channel, "
           f"{trained:.2f} trained")
-    # per channel is not held to a point: the scaled channel's input keeps two or three codes, and what that costs is the luck
-    # of which channel it is
+    # per channel is not held to a point: the scaled channel's input keeps two or three codes, and what that costs is the
+    # luck of which channel it is
     assert easy < 1 and per_tensor > 5 and per_channel < per_tensor / 4 and trained < 1
