@@ -279,7 +279,7 @@ def test_models_that_cannot_become_int8_are_refused():
         for calibration in (None, normal(2, 4)):
             with pytest.raises(DtypeError, match="is already int8"):
                 int8.to_int8(calibration=calibration)
-    with pytest.raises(DtypeError, match="observer and rounding are options of static int8"):
+    with pytest.raises(DtypeError, match="observer, rounding, repairs and max_drop are options of static int8"):
         model.to_int8(rounding="double")
     with pytest.raises(DtypeError, match="expected rounding single or double, got 'nearest'"):
         model.to_int8(calibration=normal(2, 4), rounding="nearest")

@@ -147,7 +147,7 @@ def _evaluating(models: tuple[Module, Module]) -> Iterator[None]:
             m.training = training
 
 
-def _unpack(batch: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
+def unpack(batch: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """The model inputs and the target of a batch: x, (x,), (x, y), ((x1, x2),) or ((x1, x2), y)."""
     parts = batch if isinstance(batch, (tuple, list)) else (batch,)
     if not 1 <= len(parts) <= 2:
@@ -158,7 +158,7 @@ def _unpack(batch: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
     return tuple(as_tensor(v) for v in inputs), None if y is None else as_tensor(y)
 
 
-def _kind(y: Tensor | None) -> str:
+def kind_of(y: Tensor | None) -> str:
     if y is None:
         return "no targets"
     if y.dtype not in (*INTEGERS, *FLOATS):
@@ -206,12 +206,12 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     first, kinds = None, set()
     with _evaluating(models), no_grad():
         for batch in [data] if isinstance(data, (np.ndarray, Tensor)) else data:
-            inputs, y = _unpack(batch)
+            inputs, y = unpack(batch)
             outs = _outputs(models, inputs)
             if not outs[0].size:
                 continue
             first = inputs if first is None else first
-            kinds.add(_kind(y))
+            kinds.add(kind_of(y))
             if len(kinds) > 1:
                 raise ShapeError(f"compare: expected all batches to be alike, got {' and '.join(sorted(kinds))}")
             classes = [out.argmax(axis=-1) for out in outs]

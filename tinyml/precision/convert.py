@@ -3,8 +3,8 @@ to_fp16() to weights stored as float16."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,17 @@ from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module, conversions, is_inside
-from ..tensor import FLOATS, INT8, Tensor
-from .calibrate import calibrate, inputs_of
-from .lower import WEIGHTS, lower
-from .observers import observer_for, observer_name, unmatched
+from ..tensor import FLOATS, Tensor
+from .budget import within
+from .lower import lower
 from .plan import Plan
-
-OBSERVER = "mse"     # the default: docs/accuracy.md has the table that chose it
+from .score import Score, again
+from .static import OBSERVER, Options, checked_layers, drafted, planned
 
 
 def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, per_channel: bool = True,
-            rounding: str = "single", weights: str = "max", skip: Sequence[str] = (), progress: bool = False) -> Module:
+            rounding: str = "single", weights: str = "max", skip: Sequence[str] = (), repairs: Sequence[str] = (),
+            max_drop: float | None = None, validation: Any = None, progress: bool = False) -> Module:
     """An int8 copy of a float model; the model itself stays as it is.
 
     Without `calibration`, dynamic: weights that layers declare (`stored_weights`: linear, conv2d, embedding) are stored
@@ -39,49 +39,33 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
         rounding: "single" or "double" (gemmlowp's), static only.
         weights: "max" (no weight is clipped) or "mse" (clipped where that lowers the squared error).
         skip: names of layers that stay float, with all inside them.
+        repairs: of "equalize", "migrate_scales", "learn_rounding", "correct_bias" those that are done, in this order
+            (see precision.repairs). Static only.
+        max_drop: at most how much the result may be worse than the float model on the data: points of accuracy, or of
+            agreement with it where there are no targets; for sequences and float targets, how much higher the loss. The
+            fewest layers found stay float; `info["frontier"]` of the result has the mixtures that were seen. Static only.
+        validation: the data for `max_drop`, where they are not those of `calibration`.
 
     Raises:
         TraceError: the forward cannot be recorded; QuantizationError: NaN or infinity in weights or data, or no data;
         DtypeError: the model is already int8, has nothing to quantize, or a layer or option is unknown.
     """
-    if isinstance(model, Plan) or any(t.dtype == INT8 for _, t in model.named_tensors()):
-        raise DtypeError(f"to_int8: {type(model).__name__} is already int8, or a plan: convert the float model")
-    if weights not in WEIGHTS:
-        raise DtypeError(f"to_int8: expected weights {' or '.join(WEIGHTS)}, got {weights!r}")
-    skip = checked_layers("to_int8: skip", model, skip)
+    options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("to_int8", model)
     if calibration is None:
-        if rounding != "single" or observer != OBSERVER:
-            raise DtypeError("to_int8: observer and rounding are options of static int8, which needs calibration data")
-        return _dynamic(model, per_channel, weights, skip)
-    if isinstance(calibration, (np.ndarray, Tensor)):
-        calibration = [calibration]
-    batches = iter(calibration) if hasattr(calibration, "__iter__") else calibration
-    first = next(inputs_of(batches), None)
-    if first is None:
-        raise QuantizationError("calibration: expected at least one batch of data, got none")
-    if any(x.dtype.kind == "f" and not np.isfinite(x).all() for x in first):
-        raise QuantizationError("calibration: NaN or infinite values in the input, batch 0; expected finite data")
-    choose = observer_for(observer)
-    checked_layers("to_int8: observer", model, unmatched(observer, [name for name, _ in model.named_modules()]))
-    graph = trace(model, *first)
-    found = calibrate(graph, chain([(first,)], batches), choose, progress)
-    plan = lower(graph, found.ranges, per_channel, rounding, weights, skip)
-    plan.info["calibration"] = {"observer": observer_name(observer), "samples": found.samples, "digest": found.digest}
-    return plan
-
-
-def checked_layers(what: str, model: Module, names: Sequence[str]) -> list[str]:
-    """`names`, each of which is a layer of `model`.
-
-    Raises:
-        DtypeError: one is not; names the layers there are.
-    """
-    known = [name for name, _ in model.named_modules() if name]
-    names = [names] if isinstance(names, str) else list(names)
-    for name in names:
-        if name not in known:
-            raise DtypeError(f"{what}: {type(model).__name__} has no layer {name!r}; its layers are {', '.join(known)}")
-    return names
+        if rounding != "single" or observer != OBSERVER or options.repairs or max_drop is not None:
+            raise DtypeError("to_int8: observer, rounding, repairs and max_drop are options of static int8, which needs "
+                             "calibration data")
+        return _dynamic(model, per_channel, weights, options.skip)
+    if max_drop is None:
+        if validation is not None:
+            raise DtypeError("to_int8: validation data are for max_drop, which is not given")
+        return planned(*drafted(model, calibration, options, progress), options)
+    if not 0 <= max_drop < math.inf:
+        raise DtypeError(f"to_int8: expected max_drop of at least 0, got {max_drop}")
+    calibration = again(calibration)
+    draft, found = drafted(model, calibration, options, progress)
+    score = Score(model.copy().eval(), calibration if validation is None else validation)
+    return within(draft, found, options, score, max_drop, progress)
 
 
 def change_stored(model: Module, skip: Sequence[str], change: Any) -> Module:

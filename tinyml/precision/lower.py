@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,10 +24,11 @@ from .plan import Plan, Slot
 from .steps import ROUNDINGS, STEPS, Step
 
 WEIGHTS = ("max", "mse")
+Skip = Sequence[str] | Callable[[str], bool]
 
 
 def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
-          skip: Sequence[str] = (), weight_scales: Mapping[int, np.ndarray] | None = None) -> Plan:
+          skip: Skip = (), weight_scales: Mapping[int, np.ndarray] | None = None) -> Plan:
     """The graph on int8 codes: batch norm folded, activations fused, each op by the rule in its class.
 
     Args:
@@ -35,12 +36,18 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
         per_channel: one weight scale an output channel, else one a layer.
         rounding: "single" or "double", equation (5).
         weights: "max" or "mse", how weight scales are chosen: equation (2), or clipped for the least squared error.
-        skip: layers, with all inside them, that stay float.
+        skip: layers, with all inside them, that stay float; or a function of a layer's name that tells.
         weight_scales: learned scales (N) of layers, by the number of their result; the others are computed.
 
     Raises:
         QuantizationError: a range or scale that int8 cannot represent, naming the op; DtypeError: an unknown option.
     """
+    return lowering(graph, ranges, per_channel, rounding, weights, skip, weight_scales).plan()
+
+
+def lowering(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
+             skip: Skip = (), weight_scales: Mapping[int, np.ndarray] | None = None) -> Lowering:
+    """What `lower` runs; afterwards it knows where in the plan the values of the graph are."""
     if rounding not in ROUNDINGS:
         raise DtypeError(f"lower: expected rounding {' or '.join(ROUNDINGS)}, got {rounding!r}")
     if weights not in WEIGHTS:
@@ -48,7 +55,7 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
     graph, clamps, _ = fused(graph)
     fold_batch_norm(graph)
     options = {"per_channel": per_channel, "rounding": rounding, "weights": weights}
-    return Lowering(graph, ranges, clamps, options, skip, weight_scales or {}).plan()
+    return Lowering(graph, ranges, clamps, options, skip, weight_scales or {})
 
 
 def fused(graph: Graph) -> tuple[Graph, dict[int, tuple[float, float]], list[Node]]:
@@ -63,10 +70,11 @@ def fused(graph: Graph) -> tuple[Graph, dict[int, tuple[float, float]], list[Nod
 class Lowering:
     """Walks the nodes; a value exists as codes, as it is (floats, or ids), or as both, each made when somebody asks."""
 
-    def __init__(self, graph: Graph, ranges: Ranges, clamps: dict, options: dict, skip: Sequence[str],
+    def __init__(self, graph: Graph, ranges: Ranges, clamps: dict, options: dict, skip: Skip,
                  weight_scales: Mapping[int, np.ndarray]):
         self.graph, self.ranges, self.clamps = graph, ranges, clamps
-        self.options, self.skip, self.weight_scales = options, skip, weight_scales
+        self.options, self.weight_scales = options, weight_scales
+        self.skipped = skip if callable(skip) else lambda layer: any(is_inside(layer, name) for name in skip)
         self.steps: list[Step] = []
         self.next = max(graph.shapes) + 1
         self.as_codes: dict[int, int] = {}      # graph value -> plan value holding its codes
@@ -125,7 +133,7 @@ class Lowering:
 
     def rule(self, node: Node) -> str | None:
         """The op's integer rule, None in a layer that is skipped."""
-        return None if any(is_inside(node.module, name) for name in self.skip) else node.op.int8
+        return None if self.skipped(node.module) else node.op.int8
 
     def read_as_codes(self, value: int) -> bool:
         """Whether an integer step reads the value, at once or behind ops that pass codes through."""

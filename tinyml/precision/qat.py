@@ -21,11 +21,11 @@ from ..ops.shape import Concat
 from ..tape import no_grad
 from ..tensor import FLOATS, INT8, Tensor, apply, as_tensor
 from .calibrate import Arrays, Calibration, calibrate, inputs_of
-from .convert import checked_layers
 from .fake_quant import ActivationQuantizer, WeightQuantizer
 from .fold import fold_batch_norm, folded
 from .lower import Lowering, fused, lower
 from .plan import Plan
+from .static import checked_layers
 
 NEVER = 2**62
 PRODUCTS = (Conv2d, Linear, norm.BatchNormEval)

@@ -1,0 +1,89 @@
+"""Score: one number for how well a model does on data, and how much of it another form of the model loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import ShapeError
+from ..nn.module import Module
+from ..tape import no_grad
+from ..tensor import INTEGERS, Tensor
+from .calibrate import Arrays
+from .compare import unpack
+from .paired import IGNORED, cross_entropies, squared_errors
+
+
+def again(data: Any) -> Iterable:
+    """Batches that can be gone through more than once: `data` itself unless it is an iterator, or one array."""
+    data = [data] if isinstance(data, (np.ndarray, Tensor)) else data
+    if not isinstance(data, Iterable):
+        raise ShapeError(f"expected an iterable of batches (arrays, Tensors or (input, target) pairs), got "
+                         f"{type(data).__name__}")
+    return list(data) if isinstance(data, Iterator) else data
+
+
+class Score:
+    """The figure of a float model on data, to hold its int8 forms against.
+
+    metric: "accuracy" where the data have a class for each sample; "loss" (cross entropy) where they have a class for each
+    position of a sequence, and (mean squared error) where targets are floats; "agreement" with the float model's own
+    predictions where there are no targets.
+
+    Raises:
+        ShapeError: no data, or a target that does not fit.
+    """
+
+    def __init__(self, model: Module, data: Any):
+        self.data = again(data)
+        self.float_outputs = [self._output(model, inputs) for inputs, _ in self._batches()]
+        if not self.float_outputs:
+            raise ShapeError("score: expected at least one batch of data, got none")
+        targets = next(y for _, y in self._batches())
+        self.metric = ("agreement" if targets is None else
+                       "accuracy" if targets.dtype in INTEGERS and targets.ndim == 1 else "loss")
+        self.float_value = self._value(self.float_outputs)
+
+    @property
+    def inputs(self) -> Iterator[Arrays]:
+        """The model inputs of each batch."""
+        return (inputs for inputs, _ in self._batches())
+
+    def _batches(self) -> Iterator[tuple[Arrays, np.ndarray | None]]:
+        for batch in self.data:
+            inputs, y = unpack(batch)
+            yield tuple(x.data for x in inputs), None if y is None else y.data
+
+    @staticmethod
+    def _output(model: Module, inputs: Arrays) -> np.ndarray:
+        with no_grad():
+            out = model(*(Tensor(x) for x in inputs))
+        if not isinstance(out, Tensor):
+            raise ShapeError(f"score: expected a single output of shape (batch, ...), got a {type(out).__name__}")
+        return out.data
+
+    def value(self, model: Module) -> float:
+        """The metric of another form of the model, in evaluation mode: a share for accuracy and agreement."""
+        return self._value([self._output(model, inputs) for inputs in self.inputs])
+
+    def _value(self, outputs: list[np.ndarray]) -> float:
+        total, count = 0.0, 0
+        for out, floats, (_, y) in zip(outputs, self.float_outputs, self._batches(), strict=True):
+            if self.metric == "agreement":
+                scores = out.argmax(axis=-1) == floats.argmax(axis=-1)
+            elif y.dtype in INTEGERS:
+                counted = y != IGNORED
+                losses = cross_entropies(out, y.astype(np.int64), counted)      # refuses targets that do not fit
+                scores = (losses if self.metric == "loss" else out.argmax(axis=-1) == y)[counted]
+            else:
+                scores = squared_errors(out, y)
+            total, count = total + float(scores.sum()), count + scores.size
+        if not count:
+            raise ShapeError("score: expected at least one target that counts, got none")
+        return total / count
+
+    def drop(self, value: float) -> float:
+        """What `value` loses against the float model: points of accuracy or agreement, or of loss what it is higher."""
+        return value - self.float_value if self.metric == "loss" else 100 * (self.float_value - value)
