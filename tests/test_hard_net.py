@@ -1,8 +1,4 @@
-"""A net that is hard to quantize: what one scale a layer loses, and one a channel or training brings back.
-
-DepthwiseCNN, trained for a moment on small images; then the channel of one depthwise convolution with the largest weights
-is scaled up 100 times, and its input, by the batch norm before it, down 100 times: the float outputs stay as they are.
-"""
+"""A net that is hard to quantize: what one scale a layer loses, what a scale a channel, repairs or training bring back."""
 
 from __future__ import annotations
 
@@ -10,45 +6,21 @@ import numpy as np
 import pytest
 
 import tinyml
-from tinyml import data, models, nn, optim, precision
-
-NORM, DEPTHWISE = 13, 15        # positions in DepthwiseCNN of a batch norm, and of the depthwise convolution that reads it
-
-
-def images(split: str, n: int) -> data.ArrayDataset:
-    """n images of 14 x 14."""
-    x, y = data.fashion_mnist_small(split)[range(n)]
-    return data.ArrayDataset(np.ascontiguousarray(x[:, :, ::2, ::2]), y)
+from benchmarks import hard_nets
+from tinyml import data, models, nn, precision
 
 
 @pytest.fixture(scope="module")
-def sets() -> tuple[data.DataLoader, data.DataLoader, list]:
-    train = images("train", 6000)
-    return (data.DataLoader(train, 64, shuffle=True, drop_last=True, seed=0), data.DataLoader(images("test", 2000), 250),
-            [train[range(i, i + 64)] for i in range(0, 512, 64)])
-
-
-def fit(model: nn.Module, loader: data.DataLoader, epochs: int, lr: float) -> None:
-    optimizer = optim.AdamW(model.parameters(), lr, weight_decay=0.05)
-    schedule = optim.OneCycleLR(optimizer, lr, epochs * len(loader))
-    tinyml.Trainer(model, optimizer, schedule=schedule, progress=False).fit(loader, epochs)
+def tests() -> data.DataLoader:
+    return data.DataLoader(hard_nets.images("test", 2000), 250)
 
 
 @pytest.fixture(scope="module")
-def hard(sets) -> tuple[nn.Module, nn.Module]:
+def hard() -> tuple[nn.Module, nn.Module]:
     """The net as trained, and scaled apart."""
     tinyml.manual_seed(0)
-    model = models.DepthwiseCNN(in_channels=1, width=8)
-    fit(model, sets[0], 3, 4e-3)
-    model.eval()
-    scaled = model.copy()
-    conv, before, after = scaled[DEPTHWISE], scaled[NORM], scaled[DEPTHWISE + 1]
-    gain = after.weight.data / np.sqrt(after.running_var.data + after.eps)
-    c = int((np.abs(conv.weight.data).max(axis=(1, 2, 3)) * np.abs(gain)).argmax())
-    before.weight.data[c] /= 100
-    before.bias.data[c] /= 100
-    conv.weight.data[c] *= 100
-    return model, scaled
+    model = hard_nets.trained(models.DepthwiseCNN(in_channels=1, width=8))
+    return model, hard_nets.scaled_apart(model)
 
 
 def points(model: nn.Module, other: nn.Module, tests: data.DataLoader) -> float:
@@ -57,20 +29,48 @@ def points(model: nn.Module, other: nn.Module, tests: data.DataLoader) -> float:
     return 100 * (result.a.accuracy - result.b.accuracy)
 
 
-def test_per_tensor_collapses_and_per_channel_and_training_come_back(sets, hard):
-    loader, tests, calibration = sets
+def test_per_tensor_collapses_and_per_channel_and_training_come_back(tests, hard):
     model, scaled = hard
-    x = next(iter(tests))[0]
+    x, calibration = next(iter(tests))[0], hard_nets.calibration()
     with tinyml.no_grad():
         assert np.allclose(scaled(x).numpy(), model(x).numpy(), atol=1e-4)
     easy = points(model, model.to_int8(calibration=calibration, per_channel=False), tests)
     per_tensor = points(model, scaled.to_int8(calibration=calibration, per_channel=False), tests)
     per_channel = points(model, scaled.to_int8(calibration=calibration), tests)
+    loader = data.DataLoader(hard_nets.images("train", 6000), 64, shuffle=True, drop_last=True, seed=0)
     prepared = precision.prepare_qat(scaled, calibration, freeze_after=len(loader) // 2)
-    fit(prepared, loader, 1, 3e-4)
+    hard_nets.fit(prepared, loader, 1, 3e-4)
     trained = points(model, prepared.to_int8(), tests)
     print(f"points lost: {easy:.2f} before scaling; {per_tensor:.2f} per tensor, {per_channel:.2f} per channel, "
           f"{trained:.2f} trained")
-    # per channel is not held to a point: the scaled channel's input keeps two or three codes, and what that costs is the
-    # luck of which channel it is
+    # per channel alone is not held to a point: the scaled channel's input keeps a few codes, and what that costs is the
+    # luck of which channel it is; equalized it is, below
     assert easy < 1 and per_tensor > 5 and per_channel < per_tensor / 4 and trained < 1
+
+
+def test_each_repair_brings_back_most_of_what_one_scale_a_layer_loses(tests, hard):
+    model, scaled = hard
+    lost = {}
+    for repairs in ([], ["equalize"], ["learn_rounding"], ["correct_bias"], ["equalize", "correct_bias"]):
+        int8 = scaled.to_int8(calibration=hard_nets.calibration(), per_channel=False, repairs=repairs)
+        lost[", ".join(repairs) or "none"] = points(model, int8, tests)
+    per_channel = points(model, scaled.to_int8(calibration=hard_nets.calibration(), repairs=["equalize"]), tests)
+    print("points lost per tensor: " + "; ".join(f"{name} {p:.2f}" for name, p in lost.items())
+          + f"; per channel, equalized {per_channel:.2f}")
+    assert lost["equalize"] < 1 and lost["equalize, correct_bias"] < 1 and per_channel < 1
+    assert max(lost["learn_rounding"], lost["correct_bias"]) < lost["none"] / 2
+
+
+def test_the_planted_layer_is_found_named_and_kept_in_float(tests, hard):
+    _, scaled = hard
+    calibration, planted = hard_nets.calibration(), str(hard_nets.DEPTHWISE)
+    found = precision.diagnose(scaled, tests, calibration, per_channel=False)
+    assert found.worst.layer == planted and found.worst.cause == "outlier channel" and found.worst.only_drop > 5
+    assert f"{planted}: outlier channel: " in str(found) and 'repairs=["equalize"]' in found.worst.remedy
+    int8 = scaled.to_int8(calibration=calibration, per_channel=False, validation=tests, max_drop=0.5)
+    assert f"conv2d in {planted}" in int8.islands and len(int8.islands) <= 2
+    assert int8.info["floats"][planted].startswith("kept by max_drop=0.5: outlier channel: ")
+    frontier = int8.info["frontier"]
+    assert points(scaled, int8, tests) <= 0.5 and frontier[0]["drop"] > 5 and frontier[-1]["drop"] <= 0.5
+    assert [p["file_bytes"] for p in frontier] == sorted(p["file_bytes"] for p in frontier)
+    assert [p["drop"] for p in frontier] == sorted((p["drop"] for p in frontier), reverse=True)

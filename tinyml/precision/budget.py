@@ -12,6 +12,7 @@ from ..errors import QuantizationError
 from ..nn.module import conversions
 from .calibrate import Calibration
 from .compare import alternate
+from .diagnose import layer_causes, some
 from .draft import Draft
 from .plan import Plan
 from .score import Score
@@ -93,7 +94,8 @@ def within(draft: Draft, found: Calibration, options: Options, score: Score, mos
     """The plan with the fewest float layers found that loses at most `most` of the score.
 
     Each layer is tried in float by itself; if none of them is enough, they are added in the order of what each brought
-    back, and those that turn out not to be needed are taken away again. plan.info["frontier"] has what was seen on the way.
+    back, and those that turn out not to be needed are taken away again. plan.info["frontier"] has what was seen on the way,
+    "floats" the causes of those that stay.
 
     Raises:
         QuantizationError: it cannot be met even in float.
@@ -104,4 +106,8 @@ def within(draft: Draft, found: Calibration, options: Options, score: Score, mos
         floats = search.fewest(layers)
     plan, _ = search.seen[frozenset(floats)]
     plan.info["frontier"] = [asdict(point) for point in search.frontier(layers)]
+    reasons = plan.info.setdefault("floats", {})
+    for name, (_, _, cause) in layer_causes(draft, some(score), floats).items():
+        why = f"{cause.name}: {cause.evidence}" if cause else "no known cause stands out"
+        reasons[name] = f"kept by max_drop={most:g}: {why}"
     return plan

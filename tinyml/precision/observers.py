@@ -138,17 +138,15 @@ class MSE(Histogram):
 
     def range(self) -> tuple[float, float]:
         """The best range found."""
+        return least(self.error, self.lo, self.hi) if self.counts.any() else (self.lo, self.hi)
+
+    def error(self, lo: float, hi: float) -> float:
+        """Sum of the squared errors that codes of the range [lo, hi] make."""
         used = self.counts > 0
-        if not used.any():
-            return self.lo, self.hi
         values, weights = self.centers()[used], self.counts[used]
-
-        def error(lo: float, hi: float) -> float:
-            scale, zero = fixed_point.affine_parameters(lo, hi, "MSE")
-            q = np.clip(np.rint(values / float(scale)) + zero, -128, 127)
-            return float((weights * np.square((q - zero) * float(scale) - values)).sum())
-
-        return least(error, self.lo, self.hi)
+        scale, zero = fixed_point.affine_parameters(lo, hi, "MSE")
+        q = np.clip(np.rint(values / float(scale)) + zero, -128, 127)
+        return float((weights * np.square((q - zero) * float(scale) - values)).sum())
 
 
 class Entropy(Histogram):

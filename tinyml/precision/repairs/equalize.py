@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,13 +56,12 @@ def pairs(graph: Graph) -> Iterator[Pair]:
             value = node.output
 
 
-def _columns(weight: np.ndarray, node: Node, pair: Pair) -> np.ndarray:
-    """Largest |weight| that reads each channel."""
-    w = np.abs(weight.astype(np.float64))
+def columns(w: np.ndarray, node: Node, channels: int, reduce: Callable) -> np.ndarray:
+    """`reduce` (np.max, np.sum) of the weights that read each channel; w (N, K) or (N, C / groups, kh, kw)."""
     if node.op is Conv2d:
         groups = node.attrs["groups"]
-        return w.reshape(groups, len(w) // groups, w.shape[1], -1).max(axis=(1, 3)).reshape(-1)
-    return w.reshape(len(w), pair.channels, pair.spread).max(axis=(0, 2))
+        return reduce(w.reshape(groups, len(w) // groups, w.shape[1], -1), axis=(1, 3)).reshape(-1)
+    return reduce(w.reshape(len(w), channels, -1), axis=(0, 2))
 
 
 def _rescaled(weight: np.ndarray, node: Node, pair: Pair, s: np.ndarray) -> np.ndarray:
@@ -95,7 +94,7 @@ def equalize(graph: Graph) -> Graph:
         for p in found:
             first, second = weights[id(p.first)], weights[id(p.second)]
             made = np.abs(first).reshape(p.channels, -1).max(axis=1)
-            read = _columns(second, p.second, p)
+            read = columns(np.abs(second), p.second, p.channels, np.max)
             alive = (made > 0) & (read > 0)
             s = np.sqrt(np.where(alive, made, 1) / np.where(alive, read, 1))
             weights[id(p.first)] = first / s.reshape(-1, *(1,) * (first.ndim - 1))

@@ -1,0 +1,84 @@
+"""What each repair brings back: python -m benchmarks.repairs [--json FILE] prints the tables of docs/repairs.md.
+
+Networks are trained on shipped data for a moment: CifarCNN; DepthwiseCNN with channels scaled apart (the hard net); TinyGPT
+as it is and with outlier channels. Each is converted without and with repairs, one weight scale a layer and one a channel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import tinyml
+from tinyml import data, models, nn, precision
+from tinyml.precision.repairs import REPAIRS
+
+from . import hard_nets
+
+CHOICES = [[], *([name] for name in REPAIRS), list(REPAIRS)]
+
+
+def networks() -> dict[str, tuple[Callable[[], nn.Module], Any, Any]]:
+    """Each network: what makes it, calibration data, test data."""
+    def hard() -> nn.Module:
+        return hard_nets.scaled_apart(hard_nets.trained(models.DepthwiseCNN(in_channels=1, width=8)))
+
+    def cifar() -> nn.Module:
+        return hard_nets.trained(models.CifarCNN(in_channels=1, width=16))
+
+    images = hard_nets.calibration(), data.DataLoader(hard_nets.images("test", 2000), 250)
+    texts = hard_nets.windows()
+    return {"hard net": (hard, *images), "CifarCNN": (cifar, *images), "TinyGPT": (hard_nets.trained_gpt, *texts),
+            "TinyGPT with outliers": (lambda: hard_nets.with_outliers(hard_nets.trained_gpt()), *texts)}
+
+
+def measure() -> list[dict[str, Any]]:
+    """A row a network, choice of repairs and kind of weight scales."""
+    rows = []
+    for name, (build, calibration, tests) in networks().items():
+        tinyml.manual_seed(0)
+        model = build()
+        for per_channel in (False, True):
+            for repairs in CHOICES:
+                start = time.perf_counter()
+                int8 = model.to_int8(calibration=calibration, per_channel=per_channel, repairs=repairs)
+                seconds = time.perf_counter() - start
+                r = precision.compare(model, int8, tests, show=False, seconds=0)
+                gpt = isinstance(model, models.TinyGPT)
+                lost = r.b.loss - r.a.loss if gpt else 100 * (r.a.accuracy - r.b.accuracy)
+                rows.append({"network": name, "per_channel": per_channel, "repairs": repairs, "lost": lost,
+                             "unit": "loss" if gpt else "points", "seconds": seconds})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown: a line a choice of repairs, a column a network and kind of scales."""
+    columns = list(dict.fromkeys((r["network"], r["per_channel"]) for r in rows))
+    cells = {(r["network"], r["per_channel"], tuple(r["repairs"])): r for r in rows}
+    head = ["repairs", *(f"{n}, per {'channel' if c else 'tensor'}" for n, c in columns)]
+    lines = [head, ["---"] + ["---:"] * len(columns)]
+    for choice in CHOICES:
+        found = [cells[(*column, tuple(choice))] for column in columns]
+        shown = "none" if not choice else "all four" if len(choice) > 1 else choice[0]
+        lines.append([shown, *(f"{r['lost']:.2f} points" if r["unit"] == "points" else f"{r['lost']:+.4f}" for r in found)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.repairs", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")
+    args = parser.parse_args()
+    rows = measure()
+    print(table(rows))
+    if args.json:
+        with open(args.json, "w") as file:
+            json.dump(rows, file, indent=2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,194 @@
+"""Repairs: none changes what a model computes in floats where it must not, each lowers the error it is for."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import tinyml
+from benchmarks import hard_nets
+from tinyml import graph, models, nn, precision
+from tinyml.errors import DtypeError, QuantizationError, ShapeError
+from tinyml.precision.draft import Draft, batch_norm_folded, weight_of
+from tinyml.precision.repairs import REPAIRS, bias, equalize, rounding
+from tinyml.precision.repairs.equalize import columns, pairs
+
+RNG = np.random.default_rng
+
+
+class Grouped(nn.Sequential):
+    """Every kind of neighbour that equalization knows, and some that it must leave alone."""
+
+    def __init__(self):
+        super().__init__(
+            nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 12, 3, groups=4), nn.AvgPool2d(2),
+            nn.Conv2d(12, 12, 1, groups=12), nn.GELU(), nn.Conv2d(12, 6, 1), nn.MaxPool2d(2), nn.Flatten(),
+            nn.Linear(6 * 3 * 3, 10), nn.ReLU(), nn.Linear(10, 5), nn.Tanh(), nn.Linear(5, 4))
+
+
+MODELS = {
+    "CifarCNN": (lambda: models.CifarCNN(width=4), (3, 12, 12)),
+    "ResNet8": (lambda: models.ResNet8(width=4), (3, 12, 12)),
+    "DepthwiseCNN": (lambda: models.DepthwiseCNN(width=4), (3, 12, 12)),
+    "MLP": (lambda: models.MLP(48, 16, 8), (3, 4, 4)),
+    "Grouped": (Grouped, (3, 16, 16)),
+}
+
+
+def made(name: str, seed: int = 0) -> tuple[nn.Module, np.ndarray]:
+    """A model with channels scaled at random, batch norms that have seen data, and a batch."""
+    build, shape = MODELS[name]
+    rng, model = RNG(seed), build()
+    x = rng.standard_normal((8, *shape), np.float32)
+    with tinyml.no_grad():
+        model(x)
+    for p in model.parameters():
+        if p.ndim > 1:
+            p.data *= np.exp(rng.normal(0, 1, (len(p), *(1,) * (p.ndim - 1)))).astype(np.float32)
+    return model.eval(), x
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_equalized_graphs_compute_the_same_and_their_ranges_agree(name):
+    model, x = made(name)
+    before = batch_norm_folded(graph.trace(model, x))
+    after = equalize(before)
+    with tinyml.no_grad():
+        y, z = before(x).numpy(), after(x).numpy()
+    assert np.allclose(y, z, rtol=1e-4, atol=1e-4 * np.abs(y).max())
+    found = list(pairs(after))
+    assert len(found) == {"CifarCNN": 6, "ResNet8": 3, "DepthwiseCNN": 11, "MLP": 1, "Grouped": 4}[name]
+    for p in found:
+        first, second = weight_of(after, p.first), weight_of(after, p.second)
+        made_by = np.abs(first).reshape(p.channels, -1).max(axis=1)
+        read_by = columns(np.abs(second), p.second, p.channels, np.max)
+        assert np.allclose(made_by, read_by, rtol=0.05)
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 3), st.integers(1, 4), st.integers(1, 12), st.integers(0, 10**6))
+def test_learned_rounding_never_loses_to_nearest_and_no_single_change_is_better(groups, rows, k, seed):
+    rng = RNG(seed)
+    w = rng.standard_normal((groups, rows, k))
+    scale = np.abs(w).max(axis=-1, keepdims=True) / rng.integers(1, 20)
+    x = rng.standard_normal((groups, 40, k)) @ rng.standard_normal((groups, k, k))
+    q = x + 0.1 * rng.standard_normal(x.shape)
+    h, t = q.swapaxes(1, 2) @ q, (w @ x.swapaxes(1, 2)) @ q
+
+    def error(codes: np.ndarray) -> np.ndarray:
+        return np.square((codes * scale) @ q.swapaxes(1, 2) - w @ x.swapaxes(1, 2)).sum(axis=-1)
+
+    codes = rounding.learned(w, scale, h, t)
+    low = np.clip(np.floor(w / scale), -127, 126)
+    assert ((codes == low) | (codes == low + 1)).all()
+    best = error(codes)
+    assert (best <= error(np.clip(np.rint(w / scale), low, low + 1)) * (1 + 1e-9)).all()
+    if k <= 6:      # with so few weights the sweeps have settled
+        for i in range(k):
+            other = codes.copy()
+            other[..., i] = 2 * low[..., i] + 1 - codes[..., i]
+            assert (error(other) >= best * (1 - 1e-9)).all()
+
+
+@settings(max_examples=40)
+@given(st.integers(1, 2), st.integers(1, 3), st.sampled_from([(1, 1), (3, 3), (2, 3)]), st.integers(1, 2),
+       st.integers(0, 2), st.integers(1, 2), st.integers(0, 10**6))
+def test_the_vectors_of_a_convolution_are_what_it_multiplies(batch, per, size, stride, padding, dilation, seed):
+    rng, groups = RNG(seed), 2
+    x = rng.standard_normal((batch, per * groups, 7, 8)).astype(np.float32)
+    layer = nn.Conv2d(per * groups, 6, size, stride, padding, dilation, groups, bias=False)
+    node, = graph.trace(layer, x).nodes
+    with tinyml.no_grad():
+        y = layer(x).numpy()
+    at = rng.integers(2**40, size=20)
+    found = rounding.vectors(node, x, size, at)                             # (R, G, K)
+    made = np.einsum("rgk,gmk->rgm", found, layer.weight.data.reshape(groups, 3, -1)).reshape(20, 6)
+    b, i, j = np.unravel_index(at % (y.size // 6), (batch, *y.shape[2:]))
+    assert np.allclose(made, y[b, :, i, j], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_corrected_biases_bring_the_mean_outputs_back(name):
+    model, x = made(name)
+    options = {"per_channel": False, "rounding": "single", "weights": "max"}
+    folded = batch_norm_folded(graph.trace(model, x))
+    draft = Draft(folded, precision.calibrate(folded, [x]).ranges, options)
+
+    def shift(d: Draft) -> float:
+        """Mean error of the last layer's result, of the mean size of that result."""
+        with tinyml.no_grad():
+            y = model(x).numpy()
+        return float(np.abs((d.lowered().plan(x).numpy() - y).mean(axis=0)).mean() / np.abs(y).mean())
+
+    corrected = bias.correct_bias(draft, [(x,)])
+    assert shift(corrected) < max(0.6 * shift(draft), 0.01)
+    with tinyml.no_grad():      # the draft that was given is as it was
+        assert np.array_equal(draft.graph(x).numpy(), folded(x).numpy())
+
+
+@pytest.mark.parametrize("repairs", [[name] for name in REPAIRS] + [list(REPAIRS)], ids=lambda r: "+".join(r))
+@pytest.mark.parametrize("name", MODELS)
+def test_repaired_models_are_plans_like_any_other(name, repairs, tmp_path):
+    model, x = made(name)
+    before = model.state_dict()
+    int8 = model.to_int8(calibration=x, repairs=repairs)
+    assert int8.info["repairs"] == repairs and not int8.islands[1:]     # Grouped's GELU has a table
+    int8.save(tmp_path / "m.safetensors")
+    assert np.array_equal(tinyml.load(tmp_path / "m.safetensors")(x).numpy(), int8(x).numpy())
+    assert all(np.array_equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
+
+
+def test_migrated_scales_take_planted_outliers_out_of_a_gpt():
+    tinyml.manual_seed(0)
+    model = hard_nets.trained_gpt()
+    planted = hard_nets.with_outliers(model)
+    calibration, tests = hard_nets.windows()
+    traced = graph.trace(planted, calibration[0])
+    moved = precision.migrate_scales(traced, [(x,) for x in calibration])
+    with tinyml.no_grad():
+        logits = planted(tests[0][0]).numpy()
+        assert np.allclose(moved(tests[0][0]).numpy(), logits, atol=1e-4)
+        assert np.allclose(model(tests[0][0]).numpy(), logits, atol=1e-4)
+
+    def rise(**options) -> float:
+        int8 = planted.to_int8(calibration=calibration, **options)
+        result = precision.compare(planted, int8, tests, show=False, seconds=0)
+        return result.b.loss - result.a.loss
+
+    plain, migrated = rise(), rise(repairs=["migrate_scales"])
+    print(f"loss increase of static int8 with planted outliers: {plain:.4f}; scales migrated: {migrated:.4f}")
+    assert plain > 0.02 and migrated < plain / 2
+    found = precision.diagnose(planted, tests[:1], calibration)
+    assert found.metric == "loss" and {r.cause for r in found.layers if "qkv" in r.layer or "up" in r.layer} == {
+        "outlier channel"}
+
+
+def test_wrong_options_are_refused():
+    model, x = made("MLP")
+    for options, says in [
+        ({"repairs": ["equalise"]}, "expected repairs among equalize, .*, got 'equalise'"),
+        ({"max_drop": -1}, "expected max_drop of at least 0, got -1"),
+        ({"validation": [x]}, "validation data are for max_drop"),
+    ]:
+        with pytest.raises(DtypeError, match=says):
+            model.to_int8(calibration=x, **options)
+    with pytest.raises(DtypeError, match="options of static int8"):
+        model.to_int8(repairs=["equalize"])
+    with pytest.raises(ShapeError, match="expected an iterable of batches"):
+        model.to_int8(calibration=5, max_drop=1)
+    with pytest.raises(QuantizationError, match="at least one batch"):
+        model.to_int8(calibration=[], repairs=["equalize"])
+
+
+def test_a_search_without_targets_goes_by_agreement_and_one_shot_data_will_do():
+    model, x = made("CifarCNN")
+    int8 = model.to_int8(calibration=iter([x]), max_drop=100)
+    assert int8.info["frontier"][0]["float_layers"] == [] and not int8.islands
+    tight = model.to_int8(calibration=iter([x]), max_drop=0, per_channel=False)
+    last = tight.info["frontier"][-1]
+    assert last["metric"] == 1 and last["drop"] == 0
+    targets = RNG(0).standard_normal((8, 10)).astype(np.float32)
+    by_loss = model.to_int8(calibration=[(x, targets)], max_drop=1e-3)
+    assert by_loss.info["frontier"][-1]["drop"] <= 1e-3

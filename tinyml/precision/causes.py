@@ -1,0 +1,169 @@
+"""Causes: why a layer loses in int8. Each is a function of a layer's evidence that names itself where it finds something.
+
+What causes have in common is a figure in decibels: how much less noise there would be if this one were put right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .evidence import Layer, Seen
+
+FINE = 30.0         # decibels of signal to noise from which on a layer's result needs no cause: sound ones have some 40
+LEAST = 3.0         # decibels below which a cause is not named: half the noise
+SPREAD = 10.0       # ... of a difference of channels: those of sound layers differ by some 5
+TINY = np.finfo(np.float64).tiny
+
+
+@dataclass
+class Cause:
+    """What is wrong, how much it costs (decibels of noise), what shows it, what to do about it."""
+
+    name: str
+    decibels: float
+    evidence: str
+    remedy: str
+
+
+def costliest(found: Iterable[Cause | None]) -> Cause | None:
+    """The one with most decibels."""
+    return max((c for c in found if c), key=lambda c: c.decibels, default=None)
+
+
+def decibels(ratio: float) -> float:
+    """10 log10 of a ratio of energies."""
+    return float(10 * np.log10(max(ratio, TINY)))
+
+
+def _clipping(seen: Seen, what: str) -> Cause | None:
+    if seen.codec is None or seen.clipped <= seen.rounded:
+        return None
+    lo, hi = min(float(np.min(seen.lo)), 0), max(float(np.max(seen.hi)), 0)
+    whole = seen.elements * ((hi - lo) / 255) ** 2 / 12
+    scale, zero = float(seen.codec.scale), seen.codec.zero_point
+    codes = f"[{(-128 - zero) * scale:.3g}, {(127 - zero) * scale:.3g}]"
+    return Cause("clipped range", decibels((seen.clipped + seen.rounded) / max(whole, TINY)),
+                 f"{what} reaches [{lo:.3g}, {hi:.3g}], its codes only {codes}",
+                 'calibrate with data like these, or take observer="minmax" for it')
+
+
+def clipped_range(layer: Layer) -> Cause | None:
+    """The data leave the range of the codes, and clipping costs more than rounding."""
+    return costliest([_clipping(layer.x, "the input"), _clipping(layer.y, "the result")])
+
+
+def _few(seen: Seen, what: str) -> Cause | None:
+    if seen.codec is None or seen.clipped > seen.rounded or not seen.histogram.counts.any():
+        return None
+    gain = decibels((seen.clipped + seen.rounded) / max(seen.least_noise(), TINY))
+    levels = seen.levels()
+    return Cause("few levels", gain, f"{levels} of 256 codes hold 99% of the non-zero values of {what}",
+                 'take out what widened the range in calibration, or take observer="mse" or "percentile"')
+
+
+def few_levels(layer: Layer) -> Cause | None:
+    """The range of the codes is far wider than the data, which are left with a few of them."""
+    return costliest([_few(layer.x, "the input"), _few(layer.y, "the result")])
+
+
+def _weight_gain(layer: Layer) -> tuple[float, int]:
+    """Noise of one scale for all rows over that of a scale a row, each row's against its own signal; the largest row."""
+    rows, power = layer.rows(), layer.y.power
+    alive = (rows > 0) & ~layer.y.constant
+    if alive.sum() < 2:
+        return 0.0, int(rows.argmax())
+    signal = np.maximum(power, 1e-3 * np.median(power) + TINY)[alive]
+    rows = rows[alive]
+    return decibels((rows.max() ** 2 / signal).sum() / max((rows ** 2 / signal).sum(), TINY)), int(layer.rows().argmax())
+
+
+def _input_gain(layer: Layer) -> tuple[float, int]:
+    """Noise that one scale for all of the input brings into the sums, over that of one a channel; the channel with most."""
+    read, own = layer.columns(), layer.x.scales()
+    alive = (read > 0) & ~layer.x.constant
+    if alive.sum() < 2:
+        return 0.0, 0
+    gain = decibels(own[alive].max() ** 2 * read[alive].sum() / max((np.square(own) * read)[alive].sum(), TINY))
+    return gain, int(np.where(alive, read, 0).argmax())
+
+
+def _times(values: np.ndarray, at: int) -> str:
+    """How far one channel is from the others."""
+    others = np.median(values)
+    return f"{values[at] / others:.0f} times the median" if others > 0 else "most others are 0"
+
+
+def _folded_outlier(layer: Layer) -> int | None:
+    """The channel that batch norm, and not the weight before it, made the largest by far."""
+    if layer.gain is None:
+        return None
+    rows, raw = layer.rows(), np.abs(layer.raw).reshape(len(layer.raw), -1).max(axis=1)
+    at = int(rows.argmax())
+    apart, before = rows[at] / max(np.median(rows), TINY), raw[at] / max(np.median(raw), TINY)
+    return at if apart > 10 and apart > 3 * before else None
+
+
+def outlier_channel(layer: Layer) -> Cause | None:
+    """One scale serves channels of very different ranges: rows of the weight, or channels of what is read or handed on."""
+    found = []
+    if np.ptp(layer.scale) == 0:
+        gain, at = _weight_gain(layer)
+        if gain > SPREAD and not layer.y.constant[at] and _folded_outlier(layer) is None:
+            found.append(Cause("outlier channel", gain, f"weights of output channel {at} are {_times(layer.rows(), at)} of "
+                               "all, under one scale", 'per_channel=True, or repairs=["equalize"]'))
+    for reader, where in [(layer, "input channel {}"), *((r, f"channel {{}} for {r.name}") for r in layer.readers)]:
+        gain, at = _input_gain(reader)
+        if gain > SPREAD:
+            codes, read = 255 * reader.x.scales() / reader.x_scale, np.sqrt(reader.columns())
+            found.append(Cause("outlier channel", gain, f"{where.format(at)} has {codes[at]:.1f} of 256 codes, the median "
+                               f"channel {np.median(codes):.0f}; weights that read it are {_times(read, at)} of all",
+                               'repairs=["equalize"] behind a convolution, ["migrate_scales"] behind a norm, or '
+                               "prepare_qat"))
+    return costliest(found)
+
+
+def batch_norm_fold(layer: Layer) -> Cause | None:
+    """Folding made weights of one channel far larger than the others: its running variance is next to nothing."""
+    at = _folded_outlier(layer)
+    if at is None:
+        return None
+    shared = np.ptp(layer.scale) == 0
+    gain = max([_weight_gain(layer)[0] if shared else 0.0, *(_input_gain(reader)[0] for reader in layer.readers)])
+    if gain <= SPREAD:
+        return None
+    return Cause("batch-norm fold", gain, f"batch norm multiplies channel {at} by {layer.gain[at]:.3g}, "
+                 f"{_times(np.abs(layer.gain), at)} of all", 'check its running variance (train on, or a larger eps); '
+                 'repairs=["equalize"]')
+
+
+def dead_channel(layer: Layer) -> Cause | None:
+    """Channels whose result is one number whatever the input; one with large weights takes the others' precision."""
+    dead = np.flatnonzero(layer.y.constant)
+    if not dead.size:
+        return None
+    rows, gain = layer.rows(), 0.0
+    if np.ptp(layer.scale) == 0 and rows.argmax() in dead and len(dead) < len(rows):
+        gain = 2 * decibels(rows.max() / max(np.delete(rows, dead).max(), TINY))
+    return Cause("dead channel", gain, f"{dead.size} of {len(rows)} output channels never change, the first is {dead[0]}",
+                 "set their weights to 0 and their constant into the bias, or leave them out of the network")
+
+
+def bias(share: float) -> Cause:
+    """Most of the error is a shift of the channels' means."""
+    return Cause("bias", -decibels(max(1 - share, 1e-9)), f"{share:.0%} of the squared error is a shift of the channels' "
+                 "means", 'repairs=["correct_bias"]')
+
+
+def cause_of(layer: Layer, snr: float, bias_share: float) -> Cause | None:
+    """The cause that costs most, None where there is none; ranges and bias are looked at only where the result is noisy.
+
+    Args:
+        snr: signal to noise of the layer's result, in decibels; bias_share: what the means of channels have of the noise.
+    """
+    found = [dead_channel(layer), batch_norm_fold(layer), outlier_channel(layer)]     # the first of equals
+    if snr < FINE:
+        found += [c for c in (clipped_range(layer), few_levels(layer), bias(bias_share)) if c and c.decibels > LEAST]
+    return costliest(found)

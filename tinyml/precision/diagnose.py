@@ -1,0 +1,161 @@
+"""diagnose(model, data): which layers int8 costs most, why, and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..nn.module import Module, is_inside
+from ..tape import no_grad
+from .calibrate import Arrays
+from .causes import Cause, cause_of, decibels
+from .draft import Draft, batch_norm_folded
+from .evidence import Layer, by_channel, gather
+from .fold import fold_constants, fuse_batch_norm
+from .score import Score, again
+from .static import OBSERVER, Options, drafted
+
+SAMPLES = 512       # of the data, from which the signal-to-noise of a layer is taken
+
+
+@dataclass
+class LayerDiagnosis:
+    """A layer in int8. Signal to noise in decibels, more is better: of its weights, of its result where it alone is int8.
+
+    only_drop, without_drop: what the metric loses with only this layer in int8, and with all but this one; in points for
+    accuracy and agreement. cause is "" where nothing stands out.
+    """
+
+    layer: str
+    weight_snr: float
+    activation_snr: float
+    only_drop: float
+    without_drop: float
+    cause: str = ""
+    evidence: str = ""
+    remedy: str = ""
+
+
+@dataclass
+class Diagnosis:
+    """All layers that multiply in integers, in order; prints as a table, the costliest layers' causes below it.
+
+    metric: what the drops are of, see `Score`; drop: what the whole model in int8 loses.
+    """
+
+    metric: str
+    float_value: float
+    int8_value: float
+    drop: float
+    layers: list[LayerDiagnosis]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures, for JSON."""
+        return asdict(self)
+
+    @property
+    def worst(self) -> LayerDiagnosis | None:
+        """The layer without which the model loses least: the first to look at."""
+        return min(self.layers, key=lambda r: r.without_drop, default=None)
+
+    def __str__(self) -> str:
+        unit = "" if self.metric == "loss" else " points"
+        shown = "{:.4f}" if self.metric == "loss" else "{:.2%}"
+        head = ("layer", "weights dB", "result dB", "only it", "all but it", "cause")
+        digits = 4 if self.metric == "loss" else 2
+        rows = [(r.layer, f"{r.weight_snr:.1f}", f"{r.activation_snr:.1f}", f"{r.only_drop:.{digits}f}",
+                 f"{r.without_drop:.{digits}f}", r.cause or "-") for r in self.layers]
+        widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
+        table = ["  ".join(c.ljust(w) if i in (0, 5) else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))).rstrip()
+                 for r in [head, *rows]]
+        table.insert(1, "-" * max(map(len, table)))
+        lines = [f"{self.metric}: float32 {shown.format(self.float_value)}, int8 {shown.format(self.int8_value)}, "
+                 f"lost {self.drop:.{digits}f}{unit}", "", *table]
+        causes = [f"{r.layer}: {r.cause}: {r.evidence}. Remedy: {r.remedy}" for r in self.layers if r.cause]
+        return "\n".join(lines + ([""] + causes if causes else []))
+
+
+def _error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any) -> tuple[float, float]:
+    """Signal to noise of the layer's result with it alone in int8, and the share of the noise that is a shift of means."""
+    lowered, value = draft.lowered(only), layer.fused.output
+    signal, noise, shift, count = 0.0, 0.0, np.zeros(1), 0
+    for inputs in batches:
+        found: dict[int, np.ndarray] = {}
+        with no_grad():
+            draft.graph(*inputs, observe=lambda v, x, found=found: found.update({v: x}) if v == value else None)
+        exact = by_channel(found[value], layer.y.images).astype(np.float64)
+        wrong = by_channel(lowered.values(inputs, [value])[0], layer.y.images) - exact
+        signal, noise = signal + np.square(exact).sum(), noise + np.square(wrong).sum()
+        shift, count = shift + wrong.sum(axis=0), count + len(wrong)
+    share = float(np.square(shift).sum() / count / noise) if noise else 0.0
+    return (decibels(signal / noise) if noise else np.inf), share
+
+
+def some(score: Score) -> list[Arrays]:
+    """Batches of some of the data."""
+    batches, count = [], 0
+    for inputs in score.inputs:
+        if count >= SAMPLES:
+            break
+        batches.append(tuple(x[: SAMPLES - count] for x in inputs))
+        count += len(inputs[0])
+    return batches
+
+
+def foldable(draft: Draft) -> tuple[Draft, Any]:
+    """The draft with batch norm folded, and its graph with batch norm fused but not folded."""
+    unfolded = draft.graph.copy()
+    fold_constants(unfolded)
+    fuse_batch_norm(unfolded)
+    return Draft(batch_norm_folded(draft.graph), draft.ranges, draft.options, draft.skip, draft.weight_scales), unfolded
+
+
+def layer_causes(draft: Draft, batches: list[Arrays], names: Sequence[str]) -> dict[str, tuple[Layer, float, Cause | None]]:
+    """Evidence, signal to noise and cause of the layers `names`."""
+    draft, unfolded = foldable(draft)
+    found = {}
+    for layer in gather(draft, draft.lowered(), unfolded, batches):
+        if layer.name in names and layer.name not in found:
+            snr, share = _error(draft, layer, batches, lambda module, name=layer.name: not is_inside(module, name))
+            found[layer.name] = layer, snr, cause_of(layer, snr, share)
+    return found
+
+
+def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = OBSERVER, per_channel: bool = True,
+             rounding: str = "single", weights: str = "max", skip: Sequence[str] = (), repairs: Sequence[str] = (),
+             progress: bool = False) -> Diagnosis:
+    """What int8 costs layer by layer on `data`, and why: the model as `to_int8(calibration=...)` would convert it.
+
+    Each layer is put in int8 by itself, and left in float by itself; beside the metric's change its signal-to-noise is
+    measured and its weights, ranges and codes are searched for known causes.
+
+    Args:
+        data: batches of inputs, or of (input, target) as `compare` takes them; they decide the metric (see `Score`).
+        calibration: the data that ranges come from, those of `data` by default. All other options are those of `to_int8`.
+
+    Raises:
+        As `to_int8`; ShapeError: no data, or targets that do not fit.
+    """
+    options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("diagnose", model)
+    data = again(data)
+    draft, _ = drafted(model, data if calibration is None else calibration, options, progress)
+    score = Score(model.copy().eval(), data)
+    batches, whole = some(score), draft.lowered()
+    names = list(dict.fromkeys(node.module for node, _ in whole.layers(draft.graph) if node.module))
+    causes, rows = layer_causes(draft, batches, names), []
+    int8_value = score.value(whole.plan)
+    for name in tqdm(names, desc="diagnosing", unit="layer", disable=not progress):
+        layer, snr, cause = causes[name]
+        only = draft.lowered(lambda module, name=name: not is_inside(module, name)).plan
+        without = draft.lowered([*options.skip, name]).plan
+        exact = layer.weight.astype(np.float64)
+        rows.append(LayerDiagnosis(
+            name, decibels(np.square(exact).sum() / max(np.square(layer.quantized - exact).sum(), 1e-300)), snr,
+            score.drop(score.value(only)), score.drop(score.value(without)),
+            *((cause.name, cause.evidence, cause.remedy) if cause else ())))
+    return Diagnosis(score.metric, score.float_value, int8_value, score.drop(int8_value), rows)
+
