@@ -10,7 +10,8 @@ from benchmarks import hard_nets
 from tinyml import data, models, nn, precision
 from tinyml.errors import DtypeError, QuantizationError, ShapeError
 
-CONV, NORM, RELU, NEXT = "3", 4, "5", 7     # CifarCNN: a convolution, its norm and ReLU, the convolution behind (and a pool)
+# of CifarCNN: a convolution, its norm and ReLU, and the convolution behind the pool
+CONV, NORM, RELU, NEXT = "3", 4, "5", 7
 
 
 @pytest.fixture(scope="module")
