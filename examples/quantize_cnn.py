@@ -14,8 +14,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from train_cnn import load
-
 import tinyml
 from tinyml import data, models, nn, optim, precision
 
@@ -63,7 +61,7 @@ def main() -> None:
     args = parser.parse_args()
 
     tinyml.manual_seed(0)
-    train, test = load(args.data, "train"), load(args.data, "test")
+    train, test = data.load_dataset(args.data, "train"), data.load_dataset(args.data, "test")
     loader = data.DataLoader(train, 64, shuffle=True, drop_last=True, seed=0, transform=data.RandomFlip())
     tests = data.DataLoader(test, 100)
     if args.model:

@@ -19,19 +19,10 @@ import tinyml
 from tinyml import data, models, optim
 
 
-def load(source: str, split: str) -> data.ArrayDataset:
-    """The split of a data set by name or path."""
-    if source == "shipped":
-        return data.fashion_mnist_small(split)
-    if source == "fashion-mnist":
-        return data.fashion_mnist(split)
-    return data.cifar10(source, split) if Path(source).is_dir() else data.npz_images(source, split)
-
-
 def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     """Train, quantize, compare; the figures of one seed."""
     tinyml.manual_seed(seed)
-    train, test = load(args.data, "train"), load(args.data, "test")
+    train, test = data.load_dataset(args.data, "train"), data.load_dataset(args.data, "test")
     augment = data.Compose([data.RandomFlip(), data.RandomShift(args.shift, args.mode)])
     loader = data.DataLoader(train, args.batch, shuffle=True, drop_last=True, seed=seed, transform=augment)
     tests = data.DataLoader(test, 100)

@@ -15,6 +15,7 @@ import pytest
 
 import tinyml
 from tinyml import cli, data, demo, precision
+from tinyml.cli.commands import COMMANDS
 from tinyml.errors import FileError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -57,15 +58,19 @@ def test_config(tmp_path):
 
 def test_help_and_bad_arguments(capsys):
     done = run_python("-m", "tinyml", "--help")
-    assert done.returncode == 0 and "demo" in done.stdout and "config" in done.stdout
-    wrong = [], ["train"], ["demo", "--model", "rnn"], ["config", "--model", "cnn"], ["demo", "--json"]
-    for arguments in (["--help"], ["demo", "--help"], ["config", "--help"], *wrong):
-        code = 2 if arguments in wrong else 0
+    assert done.returncode == 0 and all(c.name in done.stdout and c.help in done.stdout for c in COMMANDS)
+    for arguments in (["--help"], *([c.name, "--help"] for c in COMMANDS)):
         with pytest.raises(SystemExit) as stop:
             cli.main(arguments)
-        assert stop.value.code == code
         out, err = capsys.readouterr()
-        assert "usage: tinyml" in (err if code else out)
+        assert stop.value.code == 0 and not err and "usage: tinyml" in out
+        assert arguments == ["--help"] or f"example: tinyml {arguments[0]}" in out
+    wrong = [], ["train"], ["demo", "--model", "rnn"], ["config", "--model", "cnn"], ["demo", "--json"], ["nothing"]
+    for arguments in wrong:
+        with pytest.raises(SystemExit) as stop:
+            cli.main(arguments)
+        out, err = capsys.readouterr()
+        assert stop.value.code == 2 and not out and err.startswith("tinyml") and err.count("\n") == 1
 
 
 def test_errors_are_one_line_and_exit_1(monkeypatch, capsys, tmp_path):

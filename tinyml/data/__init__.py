@@ -15,6 +15,7 @@ from tinyml.data.images import (
     npz_images,
 )
 from tinyml.data.loader import DataLoader, RandomBatches
+from tinyml.data.named import load_dataset
 from tinyml.data.text import CharTokenizer, bible, read_text
 from tinyml.data.transforms import Compose, Normalize, RandomCrop, RandomFlip, RandomShift
 
@@ -40,6 +41,7 @@ __all__ = [
     "cifar10",
     "fashion_mnist",
     "fashion_mnist_small",
+    "load_dataset",
     "npz_images",
     "read_idx",
     "read_text",

@@ -1,0 +1,222 @@
+"""The commands: what each takes, what it does, the figures it gives."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .. import data, demo, optim, precision, random
+from .._kernels.dispatch import config, show_config
+from ..errors import DtypeError
+from ..nn import Module
+from ..precision.compare import alternate
+from ..precision.plan import Plan
+from ..precision.repairs import REPAIRS
+from ..precision.static import OBSERVER
+from ..trainer import Trainer
+from .names import DATA, add_model, batches, dataset, model
+
+Parser = argparse.ArgumentParser
+Args = argparse.Namespace
+
+
+@dataclass
+class Command:
+    """A command; `run` returns figures for --json."""
+
+    name: str
+    help: str
+    example: str
+    arguments: Callable[[Parser], None]
+    run: Callable[[Args], Any]
+
+
+# -- train ------------------------------------------------------------------------------------------------------------
+def _train_arguments(p: Parser) -> None:
+    add_model(p)
+    p.add_argument("--data", required=True, help=DATA)
+    p.add_argument("-o", dest="out", required=True, help="file to write")
+    p.add_argument("--epochs", type=int, default=5)
+    p.add_argument("--batch", type=int, default=64)
+    p.add_argument("--lr", type=float, default=3e-3, help="largest learning rate of AdamW on one cycle (default 0.003)")
+    p.add_argument("--weight-decay", type=float, default=0.05)
+    p.add_argument("--seed", type=int, default=0)
+    p.add_argument("--checkpoints", metavar="DIR", help="write checkpoints there, resume from what is there")
+
+
+def _train(args: Args) -> dict[str, Any]:
+    random.manual_seed(args.seed)
+    net = model(args.model, args)
+    train = data.DataLoader(dataset(args.data, "train", net), args.batch, shuffle=True, drop_last=True, seed=args.seed)
+    optimizer = optim.AdamW(net.parameters(), args.lr, weight_decay=args.weight_decay)
+    schedule = optim.OneCycleLR(optimizer, args.lr, args.epochs * len(train))
+    trainer = Trainer(net, optimizer, schedule=schedule, checkpoint_dir=args.checkpoints)
+    trainer.fit(train, args.epochs, validation=batches(args.data, "test", net, 100), resume=args.checkpoints is not None)
+    net.eval().save(args.out)
+    print(f"wrote {args.out}: {Path(args.out).stat().st_size:,} bytes")
+    return {"history": trainer.history, "file": args.out}
+
+
+# -- quantize ---------------------------------------------------------------------------------------------------------
+def _conversion(p: Parser) -> None:
+    """Options of to_int8 that several commands take."""
+    p.add_argument("--samples", type=int, default=512, help="of the training part, to calibrate with (default 512)")
+    p.add_argument("--observer", choices=precision.OBSERVERS, default=OBSERVER, help="how ranges come from the data")
+    p.add_argument("--per-tensor", action="store_true", help="one weight scale a layer, not one a channel")
+    p.add_argument("--repairs", nargs="+", choices=REPAIRS, default=[], help="see docs/repairs.md")
+    p.add_argument("--skip", nargs="+", default=[], metavar="LAYER", help="layers that stay float")
+
+
+def _chosen(args: Args) -> dict[str, Any]:
+    return {"observer": args.observer, "per_channel": not args.per_tensor, "repairs": args.repairs, "skip": args.skip}
+
+
+def _quantize_arguments(p: Parser) -> None:
+    add_model(p)
+    p.add_argument("--calibration", metavar="DATA", help=f"{DATA}; without it only weights become int8")
+    p.add_argument("-o", dest="out", required=True, help="file to write")
+    p.add_argument("--max-drop", type=float, metavar="POINTS", help="keep the fewest layers in float that lose no more")
+    p.add_argument("--validation", metavar="DATA", help="whose test part --max-drop is measured on")
+    _conversion(p)
+
+
+def _quantize(args: Args) -> dict[str, Any]:
+    net = model(args.model, args)
+    if args.calibration is None:
+        changed = args.max_drop is not None or args.validation or args.repairs or args.observer != OBSERVER
+        if changed:
+            raise DtypeError("--max-drop, --validation, --repairs and --observer need --calibration DATA")
+        int8 = net.to_int8(per_channel=not args.per_tensor, skip=args.skip)
+    else:
+        tests = batches(args.validation, "test", net, 100) if args.validation else None
+        int8 = net.to_int8(calibration=batches(args.calibration, "train", net, 64, args.samples), **_chosen(args),
+                           max_drop=args.max_drop, validation=tests, progress=True)
+    int8.save(args.out)
+    size = Path(args.out).stat().st_size
+    print(f"wrote {args.out}: {size:,} bytes, {size / max(net.nbytes, 1):.1%} of the model's {net.nbytes:,} in memory")
+    floats = int8.info.get("floats", {}) if isinstance(int8, Plan) else {}
+    for layer, why in floats.items():
+        print(f"float: {layer}: {why}")
+    return {"file": args.out, "file_bytes": size, "float_bytes": net.nbytes, "floats": floats,
+            "frontier": int8.info.get("frontier", []) if isinstance(int8, Plan) else []}
+
+
+# -- compare ----------------------------------------------------------------------------------------------------------
+def _compare_arguments(p: Parser) -> None:
+    add_model(p, "a", "b")
+    p.add_argument("--data", required=True, help=f"whose test part to run on: {DATA}")
+    p.add_argument("--tolerance", type=float, default=0.5, help="points of accuracy that B may lose (default 0.5)")
+
+
+def _compare(args: Args) -> dict[str, Any]:
+    a, b = model(args.a, args), model(args.b, args)
+    return precision.compare(a, b, batches(args.data, "test", a, 64), tolerance=args.tolerance).as_dict()
+
+
+# -- diagnose ---------------------------------------------------------------------------------------------------------
+def _diagnose_arguments(p: Parser) -> None:
+    add_model(p)
+    p.add_argument("--data", required=True, help=f"calibrates with its training part, measures on its test part: {DATA}")
+    _conversion(p)
+
+
+def _diagnose(args: Args) -> dict[str, Any]:
+    net = model(args.model, args)
+    found = precision.diagnose(net, batches(args.data, "test", net, 100),
+                               batches(args.data, "train", net, 64, args.samples), **_chosen(args), progress=True)
+    print(found)
+    return found.as_dict()
+
+
+# -- report, info, bench ----------------------------------------------------------------------------------------------
+def _report_arguments(p: Parser) -> None:
+    add_model(p)
+    p.add_argument("--html", metavar="OUT", help="write a page")
+    p.add_argument("--plot", metavar="OUT", help="draw a picture")
+    p.add_argument("--data", help=f"whose test part activations are looked at on: {DATA}")
+    p.add_argument("--batch", type=int, default=1, help="samples at a time when layers are timed (default 1)")
+
+
+def _report(args: Args) -> dict[str, Any]:
+    net = model(args.model, args)
+    found = net.report(data=batches(args.data, "test", net, 64, 512) if args.data else None, batch=args.batch)
+    print(found)
+    for path, write in ((args.html, found.to_html), (args.plot, found.plot)):
+        if path:
+            write(path)
+            print(f"wrote {path}")
+    return found.as_dict()
+
+
+def _info(args: Args) -> dict[str, Any]:
+    net = model(args.model, args)
+    print(net)
+    kinds: dict[str, int] = {}
+    for t in {id(t): t for _, t in net.named_tensors()}.values():
+        kinds[str(t.dtype)] = kinds.get(str(t.dtype), 0) + t.size
+    about = {"class": type(net).__name__, "bytes": net.nbytes, "elements": kinds,
+             "plan": net.info if isinstance(net, Plan) else None}
+    for name, value in about.items():
+        if value:
+            print(f"{name}: {f'{value:,}' if isinstance(value, int) else value}")
+    return about
+
+
+def _bench_arguments(p: Parser) -> None:
+    add_model(p)
+    p.add_argument("--data", required=True, help=f"inputs: {DATA}")
+    p.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="samples at a time (default 1 64)")
+    p.add_argument("--seconds", type=float, default=1.0, help="a batch size (default 1)")
+
+
+def _bench(args: Args) -> list[dict[str, Any]]:
+    net = model(args.model, args).eval()
+    forms: dict[str, Module] = {"as it is": net}
+    if not isinstance(net, Plan) and not any(str(t.dtype) == "int8" for _, t in net.named_tensors()):
+        some = batches(args.data, "train", net, 64, 256)
+        forms |= {"compile()": net.compile(some[0][0]), "to_int8()": net.to_int8(), "to_int8(calibration)":
+                  net.to_int8(calibration=some)}
+    rows = []
+    print(f"{'batch':>6}  {'form':<22}{'ms':>10}{'a second':>14}{'bytes':>14}")
+    for size in args.batch:
+        x = batches(args.data, "test", net, size, size)[0][0]
+        times = alternate([lambda m=m, x=x: m(x) for m in forms.values()], args.seconds)
+        for (name, form), ms in zip(forms.items(), times):
+            rows.append({"batch": len(x), "form": name, "ms": ms, "samples_per_second": 1e3 * len(x) / ms,
+                         "bytes": form.nbytes})
+            print(f"{len(x):>6}  {name:<22}{ms:>10.3f}{1e3 * len(x) / ms:>14,.0f}{form.nbytes:>14,}")
+    return rows
+
+
+# -- demo, config -----------------------------------------------------------------------------------------------------
+def _demo_arguments(p: Parser) -> None:
+    p.add_argument("--model", choices=("cnn", "gpt"), default="cnn", help="what to train (default: cnn)")
+
+
+def _config(args: Args) -> dict[str, Any]:
+    show_config()
+    return config()
+
+
+COMMANDS = [
+    Command("demo", "train on shipped data, quantize, print the table", "tinyml demo --model gpt --json figures.json",
+            _demo_arguments, lambda args: demo.cnn() if args.model == "cnn" else demo.gpt()),
+    Command("train", "train a model and write it to a file",
+            "tinyml train tinyml.models:CifarCNN --arg in_channels=1 --data shipped -o cnn.safetensors",
+            _train_arguments, _train),
+    Command("quantize", "convert a model to int8",
+            "tinyml quantize cnn.safetensors --calibration shipped -o int8.safetensors", _quantize_arguments, _quantize),
+    Command("compare", "what one model loses against another, and what it gains",
+            "tinyml compare cnn.safetensors int8.safetensors --data shipped", _compare_arguments, _compare),
+    Command("diagnose", "which layers int8 costs most, why, and what to do about it",
+            "tinyml diagnose cnn.safetensors --data shipped", _diagnose_arguments, _diagnose),
+    Command("report", "what each layer of an int8 model takes and gains",
+            "tinyml report int8.safetensors --html report.html", _report_arguments, _report),
+    Command("info", "what is in a model", "tinyml info int8.safetensors", add_model, _info),
+    Command("bench", "time a model in each of its forms", "tinyml bench cnn.safetensors --data shipped --batch 1 64",
+            _bench_arguments, _bench),
+    Command("config", "print instruction set and threads", "tinyml config", lambda parser: None, _config),
+]

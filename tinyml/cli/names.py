@@ -1,0 +1,84 @@
+"""Models and data as a user names them on the command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from .. import data, io
+from ..errors import FileError, TinymlError
+from ..models import TinyGPT
+from ..nn import Module
+
+MODEL = "a file, or module:callable that makes the model"
+DATA = "shipped, fashion-mnist, bible, a .npz or .txt file, or a folder of CIFAR-10"
+
+
+def add_model(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Positional arguments that name models, and what module:callable is called with."""
+    for name in names or ("model",):
+        parser.add_argument(name, metavar=name.upper(), help=MODEL)
+    parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", type=_argument,
+                        help="an argument for module:callable, its value in JSON; may be given more than once")
+    parser.add_argument("--arch", metavar="MODULE:CALLABLE", help="what makes the model that a state dict is for")
+
+
+def _argument(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+def model(name: str, args: argparse.Namespace) -> Module:
+    """The model that a user named.
+
+    Raises:
+        FileError: no such file, module or callable, or one that makes no model; what reading a file raises.
+    """
+    if ":" in name and not Path(name).exists():
+        return _made(name, dict(args.arg))
+    if args.arch:
+        return io.load(name, _made(args.arch, dict(args.arg)))
+    loaded = io.load(name)
+    if not isinstance(loaded, Module):
+        raise FileError(f"{name}: holds a state dict, which needs a model: --arch module:callable")
+    return loaded
+
+
+def _made(name: str, arguments: dict[str, Any]) -> Module:
+    where, _, what = name.partition(":")
+    if "" not in sys.path:
+        sys.path.insert(0, "")      # modules of the folder that the user is in, as under python -m
+    try:
+        made = importlib.import_module(where)
+        for part in what.split("."):
+            made = getattr(made, part)
+        result = made(**arguments)
+    except TinymlError:
+        raise
+    except Exception as error:      # code of the user's, which raises anything
+        raise FileError(f"{name}: {type(error).__name__}: {error}") from error
+    if not isinstance(result, Module):
+        raise FileError(f"{name}: expected a callable that makes a tinyml.nn.Module, got a {type(result).__name__}")
+    return result
+
+
+def dataset(name: str, split: str, model: Module) -> data.Dataset:
+    """A part of the data that a user named; text in windows as long as the model's context."""
+    return data.load_dataset(name, split, model.context if isinstance(model, TinyGPT) else 64)
+
+
+def batches(name: str, split: str, model: Module, size: int, most: int | None = None) -> data.DataLoader | list:
+    """Its batches, of the first `most` samples."""
+    whole = dataset(name, split, model)
+    if most is None:
+        return data.DataLoader(whole, size)
+    return [whole[range(i, min(i + size, most, len(whole)))] for i in range(0, min(most, len(whole)), size)]
