@@ -55,15 +55,15 @@ def measure() -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line a choice of repairs, a column a network and kind of scales."""
-    columns = list(dict.fromkeys((r["network"], r["per_channel"]) for r in rows))
+    """Markdown: a line a network and kind of scales, a column a choice of repairs."""
     cells = {(r["network"], r["per_channel"], tuple(r["repairs"])): r for r in rows}
-    head = ["repairs", *(f"{n}, per {'channel' if c else 'tensor'}" for n, c in columns)]
-    lines = [head, ["---"] + ["---:"] * len(columns)]
-    for choice in CHOICES:
-        found = [cells[(*column, tuple(choice))] for column in columns]
-        shown = "none" if not choice else "all four" if len(choice) > 1 else choice[0]
-        lines.append([shown, *(f"{r['lost']:.2f} points" if r["unit"] == "points" else f"{r['lost']:+.4f}" for r in found)])
+    names = ["none", *REPAIRS, "all four"]
+    lines = [["lost by", "weight scales", *names], ["---", "---"] + ["---:"] * len(names)]
+    for network, per_channel in dict.fromkeys((r["network"], r["per_channel"]) for r in rows):
+        found = [cells[network, per_channel, tuple(choice)] for choice in CHOICES]
+        unit = "points" if found[0]["unit"] == "points" else "nats"
+        lines.append([f"{network}, {unit}", "one a channel" if per_channel else "one a layer",
+                      *(f"{r['lost']:.2f}" if unit == "points" else f"{r['lost']:.4f}" for r in found)])
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 

@@ -28,6 +28,7 @@ from benchmarks import (
     memory,
     overhead,
     peers,
+    repairs,
     report,
     roofline,
     steps,
@@ -307,3 +308,17 @@ def test_the_roofline_is_drawn(small, tmp_path):
     assert first == second and all(text in first for text in ("3x8x5", "1x8x70", "float16 weights", "dot4: ", "memory: "))
     with pytest.raises(ValueError, match="expected rows with operations"):
         plot.figure([json.loads(path.read_text()) | {"rows": []}])
+
+
+def test_the_table_of_repairs_has_a_line_a_network(monkeypatch):
+    def net():
+        return models.MLP(16, 8, 4)
+
+    x, y = np.random.default_rng(0).standard_normal((8, 16), np.float32), np.arange(8) % 4
+    monkeypatch.setattr(repairs, "networks", lambda: {"some net": (net, [x], [(x, y)])})
+    rows = repairs.measure()
+    assert [r["repairs"] for r in rows[:2]] == [[], ["equalize"]] and len(rows) == 12
+    assert all(r["unit"] == "points" and -100 <= r["lost"] <= 100 for r in rows)
+    lines = repairs.table(rows).splitlines()
+    assert len(lines) == 4 and lines[2].startswith("| some net, points | one a layer | ")
+    assert {line.count("|") for line in lines} == {9}
