@@ -141,3 +141,19 @@ def test_what_cannot_be_diagnosed_is_refused(sound, tests):
         precision.diagnose(sound, [(np.zeros((4, 1, 14, 14), np.float32), np.full(4, 10))])
     with pytest.raises(QuantizationError, match="expected at least one batch"):
         precision.diagnose(sound, [])
+
+
+class Constants(nn.Module):
+    """A layer whose input does not depend on the model's."""
+
+    def __init__(self):
+        self.table, self.mix, self.out = nn.Embedding(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(x + self.mix(self.table(np.arange(4))).mean(axis=0))
+
+
+def test_layers_that_read_constants_are_none_to_diagnose_and_float64_will_do():
+    model, x = Constants().eval(), np.random.default_rng(0).standard_normal((64, 8))
+    assert [r.layer for r in precision.diagnose(model, [x]).layers] == ["out"]
+    assert model.to_int8(calibration=[x], max_drop=100, repairs=["learn_rounding", "correct_bias"]).info["frontier"]
