@@ -143,6 +143,18 @@ def test_what_cannot_be_diagnosed_is_refused(sound, tests):
         precision.diagnose(sound, [])
 
 
+def test_a_shift_of_the_means_is_named_and_corrected():
+    rng = np.random.default_rng(0)
+    x = (5 + 0.1 * rng.standard_normal((512, 128))).astype(np.float32)    # rounded weights times 5 do not add up to 0
+    model = nn.Sequential(nn.Linear(128, 16)).eval()
+    model[0].bias.data[...] = -5 * model[0].weight.data.sum(axis=1)
+    found = precision.diagnose(model, x, per_channel=False)
+    assert found.layers[0].cause == "bias" and 'repairs=["correct_bias"]' in found.layers[0].remedy
+    repaired = precision.diagnose(model, x, per_channel=False, repairs=["correct_bias"])
+    assert repaired.layers[0].cause == "" and repaired.drop <= found.drop
+    assert repaired.layers[0].activation_snr > found.layers[0].activation_snr + 3
+
+
 class Constants(nn.Module):
     """A layer whose input does not depend on the model's."""
 
