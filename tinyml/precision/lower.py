@@ -199,8 +199,8 @@ class Lowering:
             return UNPAID
         source, target = self.codec(node.inputs[0]), self.codec(node.output)
         table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data)
-        return self.emit("table", [self.codes(node.inputs[0], node.module)], node.module, {"op": node.op.name},
-                         {"table": table})
+        return self.emit("table", [self.codes(node.inputs[0], node.module)], node.module,
+                         {"op": node.op.name, "attrs": node.attrs}, {"table": table})
 
     def integer_step(self, node: Node) -> int | str:
         """The op's own lowering; why there is none where it has none for these operands."""
