@@ -32,9 +32,11 @@ def of_array(what: str, x: np.ndarray) -> Histogram | None:
     if not finite.size:
         return None
     lo, hi = float(finite.min()), float(finite.max())
-    if not lo < hi:
-        lo, hi = lo - 0.5, hi + 0.5
-    return Histogram(what, str(x.dtype), lo, hi, np.histogram(finite, BINS, (lo, hi))[0].tolist())
+    if lo == hi:
+        lo, hi = lo - max(abs(lo), 1.0) / 2, hi + max(abs(hi), 1.0) / 2
+    share = (finite / 2 - lo / 2) / (hi / 2 - lo / 2)       # halves: the difference of two floats may be none
+    at = np.minimum((share * BINS).astype(np.intp), BINS - 1)
+    return Histogram(what, str(x.dtype), lo, hi, np.bincount(at, minlength=BINS).tolist())
 
 
 def weights(model: Module) -> dict[str, list[Histogram]]:

@@ -96,8 +96,10 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
         raise ShapeError("report: expected data of at least one sample, got none")
     with _evaluating(model):
         activations = {} if first is None else histograms.activations(model, chain([first], batches))
-        about = _overall(model, int(batch), seconds, first)
-        took, latency, call = _times(model, int(batch), seconds, first)
+        with _made_up(first):
+            inputs = _inputs(model, int(batch), first)
+            about = _overall(model, int(batch), seconds, inputs)
+            took, latency, call = _times(model, int(batch), seconds, inputs)
         tensors, header, total = on_disk(model)
         make = plan_layers if isinstance(model, Plan) else module_layers
         layers = make(model, tensors, in_memory(model), took, call, histograms.weights(model), activations)
@@ -105,17 +107,36 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
                   memory_bytes=sum(layer.memory_bytes for layer in layers))
 
 
-def _overall(model: Module, batch: int, seconds: float, first: tuple | None) -> dict[str, Any]:
+def _inputs(model: Module, batch: int, first: tuple | None) -> list[np.ndarray] | None:
+    """What is timed, None where nothing can be."""
+    if isinstance(model, Plan):
+        return sized(model, first, batch)
+    return None if first is None else [np.take(x, np.arange(batch) % len(x), 0) for x in first]
+
+
+@contextmanager
+def _made_up(first: tuple | None) -> Iterator[None]:
+    """Where no data were given, and the numbers made up instead break the plan, say that."""
+    try:
+        with np.errstate(all="ignore"):
+            yield
+    except ShapeError as error:
+        if first is not None:
+            raise
+        raise ShapeError(f"report: the plan fails on made-up inputs; give it some as data=...: {error}") from error
+
+
+def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray] | None) -> dict[str, Any]:
     """What a report says of a model as a whole, bytes and times apart."""
     settings = config()
     about = {"model": type(model).__name__, "kind": kind_of(model), "batch": batch, "isa": settings["isa"],
              "threads": settings["threads"]}
     if isinstance(model, Plan):
         about |= {"calibration": model.info.get("calibration"), "frontier": list(model.info.get("frontier", [])),
-                  "arena_bytes": model.memory(batch).nbytes}
+                  "arena_bytes": model.layout(inputs, batch).memory.nbytes}
     if not seconds:
         about["timed"] = "no times: none were asked for (seconds=0)"
-    elif first is None and not isinstance(model, Plan):
+    elif inputs is None:
         about["timed"] = ("no times: a model that is no plan does not know the shape of its inputs; give it some, as "
                           "report(data=...)")
     return about
@@ -131,20 +152,13 @@ def kind_of(model: Module) -> str:
     return " + ".join(found) or "float32"
 
 
-def _times(model: Module, batch: int, seconds: float, first: tuple | None) -> tuple[list | None, float | None, float]:
+def _times(model: Module, batch: int, seconds: float,
+           inputs: list[np.ndarray] | None) -> tuple[list | None, float | None, float]:
     """What each step or op took (modules: with its layer), the whole, and the least call; None where nothing is timed."""
-    if not seconds or (first is None and not isinstance(model, Plan)):
+    if not seconds or inputs is None:
         return None, None, 0.0
     if isinstance(model, Plan):
-        inputs = sized(model, first, batch)
-        try:
-            model(*inputs)
-            return plan_times(model, inputs, batch, seconds)
-        except ShapeError as error:
-            if first is not None:
-                raise
-            raise ShapeError(f"report: the plan fails on made-up inputs; give it some as data=...: {error}") from error
-    inputs = [np.take(x, np.arange(batch) % len(x), 0) for x in first]
+        return plan_times(model, inputs, batch, seconds)
     ran = records(model, inputs)
     took, whole, call = module_times(model, ran, inputs, seconds)
     return [(layer, r, t) for (layer, r), t in zip(ran, took)], whole, call

@@ -25,7 +25,8 @@ def draw(report: Figures, kind: str) -> bytes:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise TinymlError("plot: matplotlib is missing; the extra \"plot\" installs it: pip install 'tinyml[plot]'") from error
+        raise TinymlError("plot: matplotlib is missing; the extra \"plot\" installs it: pip install 'tinyml[plot]'"
+                          ) from error
     parts = [_bytes]
     parts += [_times] if report.latency_ms is not None else []
     parts += [_sensitivity] if report.diagnosis is not None and report.diagnosis["layers"] else []
@@ -86,8 +87,8 @@ def _frontier(axes: Any, report: Figures) -> None:
     axes.plot([p["latency_ms"] for p in points], [p["drop"] for p in points], "o-", color="#2f6fd0", linewidth=1)
     for p in points:
         text = f"{len(p['float_layers'])} float" if p["float_layers"] else "all int8"
-        axes.annotate(f"{text}, {p['file_bytes']:,} bytes", (p["latency_ms"], p["drop"]), (4, 4), textcoords="offset points",
-                      fontsize=7)
+        axes.annotate(f"{text}, {p['file_bytes']:,} bytes", (p["latency_ms"], p["drop"]), (4, 4), fontsize=7,
+                      textcoords="offset points")
     axes.set_title("drop against latency", fontsize=10)
     axes.set_xlabel("ms", fontsize=9)
     axes.set_ylabel("drop", fontsize=9)

@@ -32,6 +32,11 @@ def codecs(steps: list[Step]) -> dict[int, Codec]:
             note(step.output, a["scale_out"], a["zero_point"])
         elif "scale_out" in a:
             note(step.output, a["scale_out"], a["zero_point"])
+            places = [where == "value" for where in a.get("operands", ["value"] * len(step.inputs))]
+            given = iter(step.inputs)
+            for is_value, scale, zero_point in zip(places, a["scales"], a["zero_points"]):
+                if is_value:
+                    note(next(given), scale, zero_point)
     for step in [*steps, *reversed(steps)]:     # what passes codes through has none of its own
         if step.kind == "codes":
             for one, other in ((step.inputs[0], step.output), (step.output, step.inputs[0])):
