@@ -11,7 +11,7 @@ from ..nn.module import Module
 from ..tape import Record, no_grad, record
 from ..tensor import INT8, Tensor, apply
 from .planned import Functions, other_channels, parted
-from .timing import CROWD, FEW_ROWS, Took, in_turn
+from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, team_call
 
 PRODUCTS = ("linear", "conv2d", "matmul")
 
@@ -27,15 +27,15 @@ def records(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]
 
 
 def module_times(model: Module, ran: list[tuple[str, Record]], inputs: list[np.ndarray],
-                 seconds: float) -> tuple[list[Took], float, float]:
-    """What each op takes, what a whole call takes, and the least that a product in int8 takes: milliseconds."""
-    functions: Functions = {"whole": lambda: model(*inputs), "call": _least_call()}
+                 seconds: float) -> tuple[list[Took], Calls]:
+    """What each op takes, and a whole call."""
+    functions: Functions = {"whole": lambda: model(*inputs), "least": _least_call(), "team": team_call()}
     for at, (_, r) in enumerate(ran):
         functions.update(((at, part), f) for part, f in _parts(r).items())
     with no_grad():
         took = in_turn(functions, seconds)
-    whole, call = took.pop("whole"), took.pop("call")
-    return [_took(r, {part: ms for (i, part), ms in took.items() if i == at}) for at, (_, r) in enumerate(ran)], whole, call
+    calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
+    return [_took(r, {part: ms for (i, part), ms in took.items() if i == at}) for at, (_, r) in enumerate(ran)], calls
 
 
 def _least_call() -> Callable[[], object]:

@@ -109,8 +109,8 @@ class Figures:
 
     @property
     def unit(self) -> str:
-        """What the table's times are in: "µs", or "ms" of a batch that takes more than 10 of these."""
-        return "ms" if (self.latency_ms or 0) > 10 else "µs"
+        """What the table's times are in: "µs", or "ms" of a batch that takes more than 100 of these."""
+        return "ms" if (self.latency_ms or 0) > 100 else "µs"
 
     def rows(self) -> list[dict[str, str]]:
         """The table's cells by the keys of COLUMNS: a row a layer, then the header of the file, then the total."""

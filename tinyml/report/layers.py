@@ -15,7 +15,7 @@ from ..tape import Record
 from .eager import is_dynamic
 from .figures import NO_LAYER, Histogram, Layer
 from .reasons import hardly_smaller, no_gain
-from .timing import Took
+from .timing import Calls, Took
 from .twins import codecs
 
 BY_DESIGN = "float by design: only the weights of linear, conv2d and embedding layers are stored as int8 or float16"
@@ -31,7 +31,7 @@ def called(step: Step) -> str:
 
 
 def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[Took] | None,
-                call_ms: float, weights: Histograms, activations: Histograms) -> list[Layer]:
+                calls: Calls | None, weights: Histograms, activations: Histograms) -> list[Layer]:
     """A row for each layer of a plan in the order they run, what belongs to none last."""
     known, names = codecs(plan.steps), list(dict.fromkeys(s.name for s in plan.steps))
     margins: dict[str, float] = {}
@@ -49,7 +49,7 @@ def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str
         if codec is not None:
             layer.observer, (layer.lo, layer.hi) = _observer_of(observer, name), _range(codec)
         mine = [] if took is None else [t for t, s in zip(took, plan.steps) if s.name == name]
-        _fill_times(layer, mine, call_ms)
+        _fill_times(layer, mine, calls)
         codes = sum(s.layer.unpacked().size for s in steps if isinstance(s, Product))
         smaller = hardly_smaller(layer.tensors, codes)
         layer.notes += [smaller] if smaller else []
@@ -95,7 +95,7 @@ def _why_floats(plan: Plan) -> dict[str, list[str]]:
 
 
 def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dict[str, int],
-                  took: list[tuple[str, Record, Took]] | None, call_ms: float, weights: Histograms,
+                  took: list[tuple[str, Record, Took]] | None, calls: Calls | None, weights: Histograms,
                   activations: Histograms) -> list[Layer]:
     """A row for each layer of a module that has tensors or runs ops, in the order of attributes, the model last."""
     stored = {getattr(m, key).dtype for m in model.modules() for key in m.stored_weights}
@@ -114,13 +114,13 @@ def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dic
             layer.observer = "row by row"
         if converted:
             layer.floats += [LEFT] if "float32" in kinds else [] if kinds else [BY_DESIGN]
-        _fill_times(layer, [t for _, t in ran] if took is not None else [], call_ms)
+        _fill_times(layer, [t for _, t in ran] if took is not None else [], calls)
         layer.notes += [f"its {key} is that of {origin}, and counts there" for key, origin in ties.get(name, [])]
         smaller = hardly_smaller(layer.tensors, sum(getattr(m, key).size for key in m.stored_weights
                                                     if getattr(m, key).dtype == np.int8 and key in layer.tensors))
         layer.notes += [smaller] if smaller else []
         if took is not None and not ran:
-            _fill_times(layer, [Took()], call_ms)
+            _fill_times(layer, [Took()], calls)
         layers.append(layer)
     return layers
 
@@ -138,7 +138,7 @@ def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _fill_times(layer: Layer, parts: list[Took], call_ms: float) -> None:
+def _fill_times(layer: Layer, parts: list[Took], calls: Calls) -> None:
     """The sums of what was timed of a layer, and what follows from them."""
     if not parts:
         return
@@ -151,7 +151,7 @@ def _fill_times(layer: Layer, parts: list[Took], call_ms: float) -> None:
     layer.float32_ms = None if any(p.float32 is None for p in parts) else sum(p.float32 for p in parts)
     if layer.float32_ms and layer.total_ms and any(p.narrow and p.total for p in parts):
         layer.speedup = layer.float32_ms / layer.total_ms
-    reason = no_gain(layer, parts, call_ms)
+    reason = no_gain(layer, parts, calls)
     layer.notes += [reason] if reason else []
     if layer.together:
         layer.notes.append(f"multiplying and requantizing are not told apart: {layer.together}")

@@ -20,10 +20,11 @@ from ..precision.plan import Plan
 from ..precision.qat import QATModel
 from . import histograms, page, plot
 from .eager import module_times, records
-from .figures import Figures
+from .figures import Figures, duration
 from .layers import module_layers, plan_layers
 from .planned import plan_times, sized
 from .sizes import in_memory, on_disk
+from .timing import BUSY, Calls
 
 # what a page reads of a diagnosis
 OVERALL = ("metric", "float_value", "int8_value")
@@ -99,11 +100,15 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
         with _made_up(first):
             inputs = _inputs(model, int(batch), first)
             about = _overall(model, int(batch), seconds, inputs)
-            took, latency, call = _times(model, int(batch), seconds, inputs)
+            took, calls = _times(model, int(batch), seconds, inputs)
         tensors, header, total = on_disk(model)
         make = plan_layers if isinstance(model, Plan) else module_layers
-        layers = make(model, tensors, in_memory(model), took, call, histograms.weights(model), activations)
-    return Report(**about, layers=layers, header_bytes=header, file_bytes=total, latency_ms=latency, diagnosis=diagnosed,
+        layers = make(model, tensors, in_memory(model), took, calls, histograms.weights(model), activations)
+    if calls is not None and calls.team >= BUSY:
+        about["timed"] = (f"something else kept a core busy: {about['threads']} threads took {duration(calls.team)} to "
+                          "begin and end together, which is in the time of every layer that uses them")
+    return Report(**about, layers=layers, header_bytes=header, file_bytes=total, diagnosis=diagnosed,
+                  latency_ms=None if calls is None else calls.whole,
                   memory_bytes=sum(layer.memory_bytes for layer in layers))
 
 
@@ -153,15 +158,15 @@ def kind_of(model: Module) -> str:
 
 
 def _times(model: Module, batch: int, seconds: float,
-           inputs: list[np.ndarray] | None) -> tuple[list | None, float | None, float]:
-    """What each step or op took (modules: with its layer), the whole, and the least call; None where nothing is timed."""
+           inputs: list[np.ndarray] | None) -> tuple[list, Calls] | tuple[None, None]:
+    """What each step or op took (modules: with its layer), and what calls took; None where nothing is timed."""
     if not seconds or inputs is None:
-        return None, None, 0.0
+        return None, None
     if isinstance(model, Plan):
         return plan_times(model, inputs, batch, seconds)
     ran = records(model, inputs)
-    took, whole, call = module_times(model, ran, inputs, seconds)
-    return [(layer, r, t) for (layer, r), t in zip(ran, took)], whole, call
+    took, calls = module_times(model, ran, inputs, seconds)
+    return [(layer, r, t) for (layer, r), t in zip(ran, took)], calls
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from ..precision.arena import empty, standard
 from ..precision.plan import Plan
 from ..precision.program import observe
 from ..precision.steps import Product, Step, bind_layer
-from .timing import CROWD, FEW_ROWS, Took, in_turn, split
+from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, split, team_call
 from .twins import codecs, twin
 
 Functions = dict[Hashable, Callable[[], object]]
@@ -42,8 +42,8 @@ def sized(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list
     return made
 
 
-def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[Took], float, float]:
-    """What each step takes, what a whole call takes, and the least that calling a kernel takes: milliseconds.
+def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[Took], Calls]:
+    """What each step takes, and a whole call.
 
     A plan runs a large batch in pieces that stay in the cache: steps are timed on one piece, and count as often as there
     are pieces. What a program does not run (views, what depends on no input) takes no time.
@@ -55,16 +55,16 @@ def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float)
     made, _ = observe(plan.steps, values, tuple(s.output for s in layout.steps), piece)
     values = {**{v: standard(x) for v, x in values.items()}, **dict(zip((s.output for s in layout.steps), made))}
     known = codecs(plan.steps)
-    functions: Functions = {"whole": lambda: plan(*inputs), "call": least_call()}
+    functions: Functions = {"whole": lambda: plan(*inputs), "least": least_call(), "team": team_call()}
     for at, step in enumerate(plan.steps):
         if step.output in layout.memory.begins:
             operands = [values[i] for i in step.inputs]
             parts = _parts(step, operands, values[step.output], piece, known)
             functions.update(((at, part), f) for part, f in parts.items())
     took = in_turn(functions, seconds)
-    whole, call = took.pop("whole"), took.pop("call")
+    calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
     return [_took(step, {part: ms * times for (i, part), ms in took.items() if i == at}, values)
-            for at, step in enumerate(plan.steps)], whole, call
+            for at, step in enumerate(plan.steps)], calls
 
 
 def least_call() -> Callable[[], object]:

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from .figures import Layer, duration
-from .timing import CROWD, Took
+from .timing import BUSY, CROWD, Calls, Took
 
 GAIN = 1.1              # times as fast as float32: less is called no gain, a shared machine shows no less
 SMALLER = 0.5           # of the bytes of float32: more is called hardly smaller
 
 
-def no_gain(layer: Layer, parts: list[Took], call_ms: float) -> str | None:
+def no_gain(layer: Layer, parts: list[Took], times: Calls) -> str | None:
     """Why the integer steps (or ops) of a layer take as long as in float32, None where they gain or cannot be compared.
 
     The first of these that holds: without its quantizing it would gain; what Python does around products takes half of its
-    time, or calling kernels does; it requantizes longer than it multiplies; many more rows take hardly longer; copying its
-    bytes takes half of its time.
+    time, or calling kernels does, or its threads waiting for each other; it requantizes longer than it multiplies; many
+    more rows take hardly longer; copying its bytes takes half of its time.
     """
     if layer.speedup is None or layer.speedup >= GAIN:
         return None
     ms, products = layer.total_ms, [p for p in parts if p.terms]
     quantize, multiply, requantize, other = layer.quantize_ms, layer.multiply_ms, layer.requantize_ms, layer.other_ms
     kernels = [p for p in parts if p.terms or p.copy is not None]
-    calls, copy = len(kernels) * call_ms, sum(p.copy or 0.0 for p in parts)
+    calls, copy = len(kernels) * times.least, sum(p.copy or 0.0 for p in parts)
     crowds = [p for p in products if p.crowd is not None]
     if quantize and ms > quantize and layer.float32_ms / (ms - quantize) >= GAIN:
         why = (f"quantizing and dequantizing at its edges take {duration(quantize)} of its {duration(ms)}; what is between "
@@ -30,6 +30,9 @@ def no_gain(layer: Layer, parts: list[Took], call_ms: float) -> str | None:
         why = f"what Python does around the product takes {duration(other)} of its {duration(ms)}"
     elif calls >= ms / 2:
         why = f"it is too small: calling {_count(len(kernels), 'kernel')} takes {duration(calls)} of its {duration(ms)}"
+    elif times.team >= BUSY and times.team <= ms <= 2 * len(kernels) * times.team:
+        why = (f"threads wait: beginning and ending together takes them {duration(times.team)} a kernel, and all of it "
+               f"{duration(ms)}")
     elif products and requantize is not None and requantize > multiply:
         why = (f"requantizing takes {duration(requantize)}, multiplying {duration(multiply)}: its sums have only "
                f"{products[0].terms:,} products")

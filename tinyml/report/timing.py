@@ -7,8 +7,12 @@ import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
-LEAST_ROUNDS = 3
-MEASURED = 50e-6        # seconds that one measurement takes at least: the clock itself costs about a thousandth of it
+import numpy as np
+
+from .._kernels.dispatch import active, get_num_threads
+
+LEAST_ROUNDS, IN_ROUND = 3, 3       # rounds, and measurements of a function in each
+MEASURED = 10e-6        # seconds that one measurement takes at least: the clock itself costs about a hundredth of it
 
 
 @dataclass
@@ -42,28 +46,47 @@ class Took:
         return self.quantize + self.multiply + self.requantize + self.other
 
 
+@dataclass
+class Calls:
+    """Milliseconds of one call of the model, of the least product there is, and of a kernel that next to nothing is shared
+    out in among all threads: much only where something else keeps a core busy."""
+
+    whole: float
+    least: float
+    team: float
+
+
 CROWD, FEW_ROWS = 8, 16
+BUSY = 0.05         # milliseconds for threads to begin and end together: some µs where each has a core
+
+
+def team_call() -> Callable[[], object]:
+    """A lookup of a few codes by all threads."""
+    u, table, threads = np.zeros(256, np.uint8), np.zeros(256, np.uint8), get_num_threads()
+    y = np.empty_like(u)
+    return lambda: active.lookup(u, table, y, threads)
 
 
 def in_turn(functions: dict[Hashable, Callable[[], object]], seconds: float) -> dict[Hashable, float]:
     """Least milliseconds of each function over rounds in which all are called one after the other, so that a machine whose
-    speed changes changes it for all. Short ones are called many times for one measurement.
+    speed changes changes it for all. A round has some measurements of each, a measurement several calls of short ones.
     """
-    repeats = {}
-    for key, function in functions.items():
-        function()
+    def measured(function: Callable[[], object], calls: int) -> float:
+        times = range(calls)
         start = time.perf_counter()
-        function()
-        repeats[key] = min(max(math.ceil(MEASURED / max(time.perf_counter() - start, 1e-9)), 1), 1000)
-    least = dict.fromkeys(functions, math.inf)
+        for _ in times:
+            function()
+        return (time.perf_counter() - start) / calls
+
+    least, calls = {}, {}
+    for key, function in functions.items():
+        least[key] = min(measured(function, 1) for _ in range(3))       # the first of which warms up
+        calls[key] = min(max(math.ceil(MEASURED / max(least[key], 1e-9)), 1), 1000)
     until, rounds = time.perf_counter() + seconds, 0
     while rounds < LEAST_ROUNDS or time.perf_counter() < until:
         for key, function in functions.items():
-            times = range(repeats[key])
-            start = time.perf_counter()
-            for _ in times:
-                function()
-            least[key] = min(least[key], (time.perf_counter() - start) / repeats[key])
+            for _ in range(IN_ROUND):
+                least[key] = min(least[key], measured(function, calls[key]))
         rounds += 1
     return {key: 1e3 * value for key, value in least.items()}
 
