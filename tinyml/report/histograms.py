@@ -88,7 +88,7 @@ def _pieces(plan: Plan, inputs: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray
 
 
 def _count_steps(plan: Plan, inputs: tuple[np.ndarray, ...], count) -> None:
-    values = {s.value: x.astype(np.float32, copy=False) if s.floats else x for s, x in zip(plan.inputs, inputs)}
+    values = {s.value: x for s, x in zip(plan.inputs, inputs)}
     outputs = tuple(s.output for s in plan.steps)
     batch = check_inputs([s.shape for s in plan.inputs], [x.shape for x in inputs])
     made, _ = observe(plan.steps, values, outputs, batch)

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels.dispatch import config
+from .._kernels.dispatch import config, get_num_threads, set_num_threads
 from ..errors import DtypeError, ShapeError
 from ..io.atomic import write_whole
 from ..nn.module import Module, conversions
@@ -22,7 +22,7 @@ from . import histograms, page, plot
 from .eager import module_times, records
 from .figures import Figures, duration
 from .layers import module_layers, plan_layers
-from .planned import plan_times, sized
+from .planned import checked, plan_times, sized
 from .sizes import in_memory, on_disk
 from .timing import BUSY, Calls
 
@@ -76,7 +76,8 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
             `batch` samples; all give the histograms of activations. A plan is timed without data too, on numbers of the
             range it was calibrated for; other modules do not know the shape of their inputs and are not.
         batch: samples in the batch that is timed.
-        seconds: how long to time, at least three rounds; 0 for no times.
+        seconds: how long to time, at least three rounds; 0 for no times. On a machine whose cores are busy once more, on
+            one thread: threads that wait would be in the times of some layers.
         diagnosis: what `precision.diagnose` returned, for the page.
 
     Raises:
@@ -92,6 +93,8 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
         raise ShapeError(f"report: expected seconds of at least 0, got {seconds}")
     diagnosed = _diagnosis(diagnosis)
     batches = iter(()) if data is None else inputs_of(data)
+    if isinstance(model, Plan):
+        batches = (checked(model, inputs) for inputs in batches)
     first = next(batches, None)
     if data is not None and (first is None or any(not x.ndim or not len(x) for x in first)):
         raise ShapeError("report: expected data of at least one sample, got none")
@@ -100,13 +103,10 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
         with _made_up(first):
             inputs = _inputs(model, int(batch), first)
             about = _overall(model, int(batch), seconds, inputs)
-            took, calls = _times(model, int(batch), seconds, inputs)
+            took, calls = _times(model, seconds, inputs, about)
         tensors, header, total = on_disk(model)
         make = plan_layers if isinstance(model, Plan) else module_layers
         layers = make(model, tensors, in_memory(model), took, calls, histograms.weights(model), activations)
-    if calls is not None and calls.team >= BUSY:
-        about["timed"] = (f"something else kept a core busy: {about['threads']} threads took {duration(calls.team)} to "
-                          "begin and end together, which is in the time of every layer that uses them")
     return Report(**about, layers=layers, header_bytes=header, file_bytes=total, diagnosis=diagnosed,
                   latency_ms=None if calls is None else calls.whole,
                   memory_bytes=sum(layer.memory_bytes for layer in layers))
@@ -157,16 +157,34 @@ def kind_of(model: Module) -> str:
     return " + ".join(found) or "float32"
 
 
-def _times(model: Module, batch: int, seconds: float,
-           inputs: list[np.ndarray] | None) -> tuple[list, Calls] | tuple[None, None]:
-    """What each step or op took (modules: with its layer), and what calls took; None where nothing is timed."""
+def _times(model: Module, seconds: float, inputs: list[np.ndarray] | None,
+           about: dict[str, Any]) -> tuple[list, Calls] | tuple[None, None]:
+    """What each step or op took (modules: with its layer), and what calls took; None where nothing is timed.
+
+    Where threads wait for cores that something else keeps busy, all is timed once more on one thread, which `about` notes.
+    """
     if not seconds or inputs is None:
         return None, None
-    if isinstance(model, Plan):
-        return plan_times(model, inputs, batch, seconds)
-    ran = records(model, inputs)
-    took, calls = module_times(model, ran, inputs, seconds)
-    return [(layer, r, t) for (layer, r), t in zip(ran, took)], calls
+
+    def measure() -> tuple[list, Calls]:
+        if isinstance(model, Plan):
+            return plan_times(model, inputs, about["batch"], seconds)
+        ran = records(model, inputs)
+        took, calls = module_times(model, ran, inputs, seconds)
+        return [(layer, r, t) for (layer, r), t in zip(ran, took)], calls
+
+    took, calls = measure()
+    threads = get_num_threads()
+    if threads == 1 or calls.team < BUSY:
+        return took, calls
+    about["timed"] = (f"something else kept a core busy: {threads} threads took {duration(calls.team)} to begin and end "
+                      "together, so all was timed on one thread")
+    about["threads"] = 1
+    set_num_threads(1)
+    try:
+        return measure()
+    finally:
+        set_num_threads(threads)
 
 
 @contextmanager
@@ -187,6 +205,7 @@ def _diagnosis(diagnosis: Any) -> dict[str, Any] | None:
         return None
 
     def plain(value: Any) -> Any:
+        value = value.item() if isinstance(value, np.generic) else value
         return None if isinstance(value, float) and not math.isfinite(value) else value
 
     try:

@@ -8,12 +8,14 @@ import numpy as np
 
 from .._kernels import integers
 from .._kernels.windows import Window
-from ..graph import Batch, resolve
+from ..errors import DtypeError, ShapeError
+from ..graph import Batch, check_inputs, resolve
 from ..ops import Codec
 from ..precision.arena import empty, standard
 from ..precision.plan import Plan
 from ..precision.program import observe
 from ..precision.steps import Product, Step, bind_layer
+from ..tensor import FLOATS, INTEGERS
 from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, split, team_call
 from .twins import codecs, twin
 
@@ -40,6 +42,21 @@ def sized(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list
             x = np.zeros(resolve(slot.shape, batch), np.int64)
         made.append(np.ascontiguousarray(x))
     return made
+
+
+def checked(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """Inputs of a batch as the plan takes them.
+
+    Raises:
+        ShapeError: another number of inputs, or other shapes; DtypeError: floats for ids, or integers for floats.
+    """
+    if len(inputs) != len(plan.inputs):
+        raise ShapeError(f"report: expected batches of {len(plan.inputs)} input(s), got {len(inputs)}")
+    check_inputs([s.shape for s in plan.inputs], [x.shape for x in inputs])
+    for slot, x in zip(plan.inputs, inputs):
+        if x.dtype not in (FLOATS if slot.floats else INTEGERS):
+            raise DtypeError(f"report: expected {'floats' if slot.floats else 'integer ids'} as input, got {x.dtype}")
+    return tuple(x.astype(np.float32, copy=False) if slot.floats else x for slot, x in zip(plan.inputs, inputs))
 
 
 def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[Took], Calls]:

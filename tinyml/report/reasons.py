@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .figures import Layer, duration
-from .timing import BUSY, CROWD, Calls, Took
+from .timing import CROWD, Calls, Took
 
 GAIN = 1.1              # times as fast as float32: less is called no gain, a shared machine shows no less
 SMALLER = 0.5           # of the bytes of float32: more is called hardly smaller
@@ -13,8 +13,8 @@ def no_gain(layer: Layer, parts: list[Took], times: Calls) -> str | None:
     """Why the integer steps (or ops) of a layer take as long as in float32, None where they gain or cannot be compared.
 
     The first of these that holds: without its quantizing it would gain; what Python does around products takes half of its
-    time, or calling kernels does, or its threads waiting for each other; it requantizes longer than it multiplies; many
-    more rows take hardly longer; copying its bytes takes half of its time.
+    time, or calling kernels does; it requantizes longer than it multiplies; many more rows take hardly longer; copying its
+    bytes takes half of its time.
     """
     if layer.speedup is None or layer.speedup >= GAIN:
         return None
@@ -30,9 +30,6 @@ def no_gain(layer: Layer, parts: list[Took], times: Calls) -> str | None:
         why = f"what Python does around the product takes {duration(other)} of its {duration(ms)}"
     elif calls >= ms / 2:
         why = f"it is too small: calling {_count(len(kernels), 'kernel')} takes {duration(calls)} of its {duration(ms)}"
-    elif times.team >= BUSY and times.team <= ms <= 2 * len(kernels) * times.team:
-        why = (f"threads wait: beginning and ending together takes them {duration(times.team)} a kernel, and all of it "
-               f"{duration(ms)}")
     elif products and requantize is not None and requantize > multiply:
         why = (f"requantizing takes {duration(requantize)}, multiplying {duration(multiply)}: its sums have only "
                f"{products[0].terms:,} products")
