@@ -106,14 +106,15 @@ def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dic
         if not (ran or memory.get(name) or tensors.get(name) or not name or m.stored_weights):
             continue
         kinds = [getattr(m, key).dtype.name for key in m.stored_weights]
+        computes = {"float32"} if ran or memory.get(name) else set()
         layer = Layer(name or NO_LAYER, [r.op.name for r, _ in ran] or [type(m).__name__],
-                      " + ".join(sorted(set(kinds) or {"float32"}, reverse=True)), memory.get(name, 0),
+                      " + ".join(sorted(set(kinds) or computes, reverse=True)), memory.get(name, 0),
                       sum(tensors.get(name, {}).values()), tensors.get(name, {}), weights=weights.get(name, []),
                       activations=activations.get(name, []))
         if any(is_dynamic(r) for r, _ in ran):
             layer.observer = "row by row"
         if converted:
-            layer.floats += [LEFT] if "float32" in kinds else [] if kinds else [BY_DESIGN]
+            layer.floats += [LEFT] if "float32" in kinds else [BY_DESIGN] if computes and not kinds else []
         _fill_times(layer, [t for _, t in ran] if took is not None else [], calls)
         layer.notes += [f"its {key} is that of {origin}, and counts there" for key, origin in ties.get(name, [])]
         smaller = hardly_smaller(layer.tensors, sum(getattr(m, key).size for key in m.stored_weights
