@@ -87,7 +87,7 @@ def histogram(name: str, title: str, h: Histogram) -> str:
 
 
 def points(name: str, title: str, x_label: str, y_label: str, values: Sequence[tuple[float, float, str, str]]) -> str:
-    """Points (x, y, label, what it says when pointed at), joined in the order of x."""
+    """Points (x, y, label, what it says when pointed at)."""
     left, right, top, bottom = 8, WIDTH - 8, 26, 190
     (x0, x1), (y0, y1) = (_span([v[i] for v in values]) for i in (0, 1))
 
@@ -95,8 +95,7 @@ def points(name: str, title: str, x_label: str, y_label: str, values: Sequence[t
         return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - y0) / (y1 - y0) * (bottom - top)
 
     ordered = sorted(values)
-    line = "L".join(f"{px:.1f} {py:.1f}" for px, py in (at(x, y) for x, y, *_ in ordered))
-    body = [f'<path class="axis" d="M{left} {top - 8}V{bottom + 8}H{right}"/><path class="line" d="M{line}"/>',
+    body = [f'<path class="axis" d="M{left} {top - 8}V{bottom + 8}H{right}"/>',
             f'<text x="{left}" y="11">{escape(y_label)}</text>',
             f'<text class="end" x="{right}" y="{bottom + 36}">{escape(x_label)}</text>']
     if y0 <= 0 <= y1:

@@ -84,7 +84,7 @@ def _sensitivity(axes: Any, report: Figures) -> None:
 
 def _frontier(axes: Any, report: Figures) -> None:
     points = sorted(report.frontier, key=lambda point: point["latency_ms"])
-    axes.plot([p["latency_ms"] for p in points], [p["drop"] for p in points], "o-", color="#2f6fd0", linewidth=1)
+    axes.plot([p["latency_ms"] for p in points], [p["drop"] for p in points], "o", color="#2f6fd0")
     for p in points:
         text = f"{len(p['float_layers'])} float" if p["float_layers"] else "all int8"
         axes.annotate(f"{text}, {p['file_bytes']:,} bytes", (p["latency_ms"], p["drop"]), (4, 4), fontsize=7,

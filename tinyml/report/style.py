@@ -49,7 +49,7 @@ svg .quantize{fill:var(--quantize)}svg .multiply{fill:var(--multiply)}svg .requa
 svg .other{fill:var(--other)}svg .float{fill:var(--float)}
 svg .bytes,svg .columns{fill:var(--bytes)}svg .drop{fill:var(--drop)}
 svg .axis{stroke:var(--soft);stroke-width:1;fill:none}svg .dashed{stroke-dasharray:3 3}
-svg .line{stroke:var(--float);stroke-width:1.5;fill:none}svg circle{fill:var(--multiply)}
+svg circle{fill:var(--multiply)}
 .key{display:flex;flex-wrap:wrap;gap:2px 14px;list-style:none;padding:0;margin:0 0 10px;font-size:12.5px;color:var(--soft)}
 .key i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:5px;vertical-align:-1px}
 details{background:var(--card);border:1px solid var(--rule);border-radius:10px;margin:0 0 8px}
