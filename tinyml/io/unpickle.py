@@ -15,9 +15,11 @@ from typing import Any, BinaryIO
 
 from ..errors import FileError
 
-LEAST = 2**20       # bytes that reading a description may take, however small the file
+LEAST = 2**20       # bytes that reading a description may take, however small the file: 600 tensors of one number each
+BUFFERS = 2**15     # of these, what reading takes beside objects
 TEXT = 2**16        # bytes of the longest string: no name of a tensor is longer
-SLOT = 24           # bytes of a place in a list or of its growth
+SLOT = 24           # bytes of a place in a list
+GROWTH = 100        # bytes of a place in the new table of a dict that grows
 MARK = object()     # what "(" leaves on the stack
 
 CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False, b")": ()}
@@ -30,16 +32,17 @@ class Budget:
     """Bytes that objects made from a file of `size` bytes may still take: twice as many, and LEAST for small files."""
 
     def __init__(self, size: int):
-        self.left = self.limit = max(2 * size, LEAST)
+        self.limit = max(2 * size, LEAST)
+        self.left = self.limit - BUFFERS
 
     def spend(self, n: int) -> None:
-        """Take `n` of them.
-
-        Raises:
-            FileError: there are not as many.
-        """
+        """Take `n` of them; raises FileError where there are not as many."""
+        self.expect(n)
         self.left -= n
-        if self.left < 0:
+
+    def expect(self, n: int) -> None:
+        """Raise FileError unless there are `n` of them."""
+        if n > self.left:
             raise FileError(f"its description takes more than {self.limit} bytes, more than the file's size accounts for")
 
 
@@ -116,11 +119,9 @@ class Unpickler:
             case b"\x85" | b"\x86" | b"\x87":
                 self.make(tuple([self.pop() for _ in range(TUPLES[code])][::-1]))
             case b"a" | b"e":   # APPEND, APPENDS
-                values = [self.pop()] if code == b"a" else self.to_mark()
-                self.grow(self.top(list), lambda target: target.extend(values))
+                self.grow(list, list.extend, [self.pop()] if code == b"a" else self.to_mark())
             case b"s" | b"u":   # SETITEM, SETITEMS
-                items = [self.pop(), self.pop()][::-1] if code == b"s" else self.to_mark()
-                self.grow(self.top(dict), lambda target: set_items(target, items))
+                self.grow(dict, set_items, [self.pop(), self.pop()][::-1] if code == b"s" else self.to_mark())
             case b"q" | b"r":   # BINPUT, LONG_BINPUT
                 self.put(self.unpack(INDICES[code]))
             case b"h" | b"j":   # BINGET, LONG_BINGET
@@ -182,23 +183,20 @@ class Unpickler:
             self.budget.spend(sys.getsizeof(value))
         self.push(value)
 
-    def grow(self, target: Any, change: Callable[[Any], None]) -> None:
-        """change(target), counting what the container takes more; while it moves there are both, the old and the new."""
+    def grow(self, kind: type, change: Callable[[Any, list], None], values: list[Any]) -> None:
+        """change(container, values) of the container on top of the stack, counting what it takes more."""
+        if not self.stack or not isinstance(self.stack[-1], kind):
+            raise FileError(f"damaged pickle: expected a {kind.__name__} to put values in")
+        target = self.stack[-1]
         before = sys.getsizeof(target)
-        change(target)
-        if sys.getsizeof(target) != before:
-            self.budget.spend(sys.getsizeof(target))
-            self.budget.left += before
+        self.budget.expect(2 * before + GROWTH * len(values))       # beside the old table, while values are moved
+        change(target, values)
+        self.budget.spend(sys.getsizeof(target) - before)
 
     def pop(self) -> Any:
         if not self.stack or self.stack[-1] is MARK:
             raise FileError("damaged pickle: an opcode lacks its operands")
         return self.stack.pop()
-
-    def top(self, kind: type) -> Any:
-        if not self.stack or not isinstance(self.stack[-1], kind):
-            raise FileError(f"damaged pickle: expected a {kind.__name__} to put values in")
-        return self.stack[-1]
 
     def to_mark(self) -> list[Any]:
         """The values above the last mark, and the mark, are taken from the stack."""
