@@ -100,7 +100,7 @@ def checked_name(name: bytes) -> str:
         text = name.decode("utf-8")
     except UnicodeDecodeError:
         text = ""
-    if not text or "\\" in text or "\0" in text or not {"", ".", ".."}.isdisjoint(text.split("/")):
+    if "\\" in text or "\0" in text or not {"", ".", ".."}.isdisjoint(text.split("/")):
         raise FileError(f"damaged archive: {name!r:.80} is no name of an entry")
     return text
 
