@@ -67,11 +67,11 @@ def state_dict(arrays: dict[str, np.ndarray], legacy: bool = False) -> tuple[byt
     return ORDERED + b"(" + items + b"u" + about + b"b", {str(i): a.tobytes() for i, a in enumerate(arrays.values())}
 
 
-def zipped(value: Any, storages: dict[str, bytes], more: tuple[tuple[str, bytes], ...] = (), order: bytes = b"little",
-           method: int = zipfile.ZIP_STORED) -> bytes:
-    """An archive with data.pkl, data/0, ... and further entries (a name may come again)."""
-    entries = [("data.pkl", pickled(value)), ("byteorder", order), *((f"data/{k}", v) for k, v in storages.items()),
-               ("version", b"3\n")]
+def zipped(value: Any, storages: dict[str, bytes], more: tuple[tuple[str, bytes], ...] = (),
+           order: bytes | None = b"little", method: int = zipfile.ZIP_STORED) -> bytes:
+    """An archive with data.pkl, data/0, ... and further entries (a name may come again); order None as before 2.1."""
+    entries = [("data.pkl", pickled(value)), *([] if order is None else [("byteorder", order)]),
+               *((f"data/{k}", v) for k, v in storages.items()), ("version", b"3\n")]
     file = io.BytesIO()
     with warnings.catch_warnings(), zipfile.ZipFile(file, "w", method) as archive:
         warnings.simplefilter("ignore")     # of names that come twice

@@ -94,7 +94,7 @@ def _read_zip(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
         raise FileError("a zip archive without one data.pkl in its folder: not written by torch.save (.npz files are read "
                         "with numpy.load)")
     root = roots[0]
-    if f"{root}/constants.pkl" in found or any(name.startswith(f"{root}/code/") for name in found):
+    if f"{root}/constants.pkl" in found:
         raise FileError(f"a TorchScript archive, which is a program (torch.jit.save); {SAVE}")
 
     def content(name: str) -> archive.Member:
