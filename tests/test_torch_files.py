@@ -82,15 +82,14 @@ def test_views_share_their_storage(tmp_path):
     half = (values.view(np.uint32) >> 16).astype(np.uint16)
     views = w.plain({"all": w.tensor(held, 0, (3, 4), (4, 1)), "columns": w.tensor(held, 0, (4, 3), (1, 4)),
                      "tie": w.tensor(held, 0, (3, 4), (4, 1)), "slice": w.tensor(held, 5, (2, 1, 2), (4, 10**12, 2)),
-                     "scalar": w.tensor(held, 11, (), ()), "none": w.tensor(held, 12, (0, 3), (3, 1)),
+                     "scalar": w.tensor(held, 11, (), ()), "none": w.tensor(held, 12, (0, 30), (3, 1)),
                      "wide": w.tensor(w.storage("8", "BFloat16", 12), 2, (5,), (2,)),
-                     "parameter": b"ctorch._utils\n_rebuild_parameter\n" + w.plain(
-                         (w.tensor(held, 3, (2,), (3,)), True, w.ORDERED)) + b"R"})
+                     "parameter": PARAMETER + w.plain((w.tensor(held, 3, (2,), (3,)), True, w.ORDERED)) + b"R"})
     path.write_bytes(w.zipped(views, {"7": values.tobytes(), "8": half.tobytes()}, order=None))
     got = tinyml.load(path)
     a, exact = values.reshape(3, 4), (half.astype(np.uint32) << 16).view(np.float32)
     for name, expected in {"all": a, "columns": a.T, "tie": a, "slice": a[1:, None, 1::2], "scalar": values[11],
-                           "none": np.zeros((0, 3), np.float32), "wide": exact[2::2], "parameter": values[[3, 6]]}.items():
+                           "none": np.zeros((0, 30), np.float32), "wide": exact[2::2], "parameter": values[[3, 6]]}.items():
         assert got[name].dtype == np.float32 and np.array_equal(got[name], expected) and got[name].shape == expected.shape
     assert np.shares_memory(got["tie"], got["columns"])
 
@@ -119,7 +118,8 @@ WEIGHT = normal(2**17)
 DATA = {"0": WEIGHT.tobytes(), "1": bytes(16)}
 RUN = b"cos\nsystem\n" + w.plain(("touch ran",)) + b"R"
 MODEL = b"ctorch.nn.modules.linear\nLinear\n)\x81"
-FOUR = w.storage("1", "Float", 4)
+FOUR, CLASS, PARAMETER = w.storage("1", "Float", 4), b"ctorch\nFloatStorage\n", b"ctorch._utils\n_rebuild_parameter\n"
+TENSOR = w.tensor(FOUR, 0, (4,), (1,))
 
 
 def around(value: bytes) -> bytes:
@@ -208,7 +208,11 @@ HOSTILE = {     # what is wrong: a file's content, what the error says
     "key of a number": (of(held=w.storage(1, "Float", 4)), "expected the class, key, device and size"),
     "size of a string": (of(held=w.storage("1", "Float", "4")), "expected the class, key, device and size"),
     "class of a string": (of(held=w.plain(("storage", "Float", "1", "cpu", 4)) + b"Q"), "expected the class, key, dev"),
-    "persistent id of a list": (of(held=w.plain(["storage"]) + b"Q"), "expected a persistent id of a storage"),
+    "persistent id of a list": (of(held=w.plain(["storage", CLASS, "1", "cpu", 4]) + b"Q"), "expected a persistent id"),
+    "persistent id of four": (of(held=w.plain(("storage", CLASS, "1", "cpu")) + b"Q"), "expected a persistent id"),
+    "persistent id of a module": (of(held=w.plain(("module", CLASS, "1", "cpu", 4)) + b"Q"), "expected a persistent id"),
+    "parameter of a number": (holding(PARAMETER + w.plain((1, True, w.ORDERED)) + b"R"), "expected the tensor of a param"),
+    "parameter of four": (holding(PARAMETER + w.plain((TENSOR, True, w.ORDERED, {})) + b"R"), "the tensor of a parameter"),
     "view of a view": (of(held=w.storage("1", "Float", 4, legacy=True)), "expected a persistent id of a storage"),
     "bool of 2": (w.zipped(around(w.tensor(w.storage("2", "Bool", 2), 0, (2,), (1,))), {**DATA, "2": b"\1\2"}),
                   "holds bytes other than 0 and 1"),
@@ -285,6 +289,8 @@ HOSTILE = {     # what is wrong: a file's content, what the error says
     "big-endian": (w.zipped(around(b"N"), DATA, order=b"big"), "its numbers are not little-endian"),
     "an order of a megabyte": (w.zipped(around(b"N"), DATA, order=b"little" * 170_000), "numbers are not little-endian"),
     # legacy files
+    "old, a view of a view": (w.legacy({"a": w.plain(("storage", CLASS, "0", "cpu", 4, ("1", 0, 4))) + b"Q"}, {}, {})
+                              + DATA["0"], "expected a persistent id of a storage"),
     "old, another version": (OLD.replace(b"\x8a\x02\xe9\x03.", b"\x8a\x02\xe8\x03."), "expected version 1001"),
     "old, big-endian": (old(little=False), "with little-endian numbers"),
     "old, of no system": (b"".join(map(w.pickled, (w.MAGIC, 1001, [], "N"))) + DATA["0"], "with little-endian numbers"),
