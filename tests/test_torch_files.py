@@ -209,6 +209,7 @@ HOSTILE = {     # what is wrong: a file's content, what the error says
     "size of a string": (of(held=w.storage("1", "Float", "4")), "expected the class, key, device and size"),
     "class of a string": (of(held=w.plain(("storage", "Float", "1", "cpu", 4)) + b"Q"), "expected the class, key, dev"),
     "persistent id of a list": (of(held=w.plain(["storage", CLASS, "1", "cpu", 4]) + b"Q"), "expected a persistent id"),
+    "persistent id of nothing": (of(held=b"NQ"), "expected a persistent id of a storage"),
     "persistent id of four": (of(held=w.plain(("storage", CLASS, "1", "cpu")) + b"Q"), "expected a persistent id"),
     "persistent id of a module": (of(held=w.plain(("module", CLASS, "1", "cpu", 4)) + b"Q"), "expected a persistent id"),
     "parameter of a number": (holding(PARAMETER + w.plain((1, True, w.ORDERED)) + b"R"), "expected the tensor of a param"),
