@@ -10,6 +10,8 @@ import hashlib
 import json
 import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -52,20 +54,30 @@ def unpack(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     Raises:
         FileError: missing, unreadable, damaged, or not written by this version of tinyml.
     """
+    with opened(path) as (file, size):
+        header = _read_header(file, size)
+        text = _description(header)
+        entries = _check_entries(header, size - file.tell())
+        arrays = {name: _read_array(file, name, dtype, shape) for name, dtype, shape in entries}
+    return _verified(text, arrays), arrays
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+    """A file to read, and its size.
+
+    Raises:
+        FileError: it is missing, no file, or cannot be read.
+    """
     try:
         if not path.exists():
             raise FileError("no such file")
         if not path.is_file():
             raise FileError("expected a file, got a directory or a device")
         with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            header = _read_header(file, size)
-            text = _description(header)
-            entries = _check_entries(header, size - file.tell())
-            arrays = {name: _read_array(file, name, dtype, shape) for name, dtype, shape in entries}
+            yield file, os.fstat(file.fileno()).st_size
     except OSError as error:
         raise FileError(f"cannot read: {error.strerror or error}") from error
-    return _verified(text, arrays), arrays
 
 
 def parse(text: str | bytes, what: str) -> dict[str, Any]:
