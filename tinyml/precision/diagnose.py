@@ -74,9 +74,9 @@ class Diagnosis:
                  for r in [head, *rows]]
         table.insert(1, "-" * max(map(len, table)))
         lines = [f"{self.metric}: float32 {shown.format(self.float_value)}, int8 {shown.format(self.int8_value)}, "
-                 f"lost {self.drop:.{digits}f}{unit}", "", *table]
+                 f"lost {self.drop:.{digits}f}{unit}", *table]
         causes = [f"{r.layer}: {r.cause}: {r.evidence}. Remedy: {r.remedy}" for r in self.layers if r.cause]
-        return "\n".join(lines + ([""] + causes if causes else []))
+        return "\n".join(lines + ([table[1], *causes] if causes else []))
 
 
 def _error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any) -> tuple[float, float]:
