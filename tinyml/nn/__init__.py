@@ -15,7 +15,7 @@ from .activations import (
     Softmax,
     Tanh,
 )
-from .attention import MultiHeadAttention
+from .attention import MultiHeadAttention, Rotary
 from .layers import Conv2d, Embedding, Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .module import Module, ModuleList, Parameter, Sequential
@@ -23,5 +23,5 @@ from .norms import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
 
 __all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d",
            "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "Module",
-           "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid",
-           "Softmax", "Tanh", "functional", "init"]
+           "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Rotary", "Sequential", "SiLU",
+           "Sigmoid", "Softmax", "Tanh", "functional", "init"]
