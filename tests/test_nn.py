@@ -467,11 +467,14 @@ def test_dropout_passes_gradients_where_it_kept():
 
 # ---- models
 
+LLAMA = {"kv_heads": 2, "norm": "rms", "positions": "rotary", "activation": "swiglu", "bias": False}
+
 
 @pytest.mark.parametrize(("make", "x", "shape"), [
     (lambda: CifarCNN(1, 7, 2), normal(3, 1, 9, 6), (3, 7)), (lambda: ResNet8(1, 7, 4), normal(3, 1, 9, 6), (3, 7)),
     (lambda: MLP(6, 5, 4, 7), normal(3, 6), (3, 7)), (lambda: MLP(24, 7), normal(3, 1, 4, 6), (3, 7)),
-    (lambda: TinyGPT(7, 5, 2, 2, 4), np.array([[1, 2, 6]]), (1, 3, 7))])
+    (lambda: TinyGPT(7, 5, 2, 2, 4), np.array([[1, 2, 6]]), (1, 3, 7)),
+    (lambda: TinyGPT(7, 5, 2, 4, 8, **LLAMA), np.array([[1, 2, 6]]), (1, 3, 7))])
 def test_a_small_step_lowers_the_loss_as_much_as_the_gradient_says(make, x, shape):
     model, targets = make(), np.random.default_rng(3).integers(0, 7, shape[:-1])
     logits = model(x)
@@ -502,9 +505,10 @@ def test_image_models_learn_a_tiny_batch_by_heart(make):
     assert (model(x).numpy().argmax(1) == targets).all()
 
 
-def test_tiny_gpt_learns_a_text_by_heart_and_recites_it():
+@pytest.mark.parametrize("parts", [{}, LLAMA], ids=["GPT-2", "Llama"])
+def test_tiny_gpt_learns_a_text_by_heart_and_recites_it(parts):
     text = np.random.default_rng(0).permutation(12)
-    model = TinyGPT(12, 12, 2, 2, 16)
+    model = TinyGPT(12, 12, 2, 4, 16, **parts)
     assert fit(model, text[None, :-1], text[None, 1:], 80, 0.01) < 0.1
     np.testing.assert_array_equal(model.generate(text[:1], 11, temperature=0), text)
 

@@ -52,11 +52,12 @@ class TinyGPTConfig:
                          "activation": ("gelu", "gelu_tanh", "swiglu")}
 
     def __post_init__(self) -> None:
-        for name, default in (("kv_heads", self.heads), ("hidden", None)):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, 4 * self.dim if name == "hidden" else default)
         check_sizes("TinyGPTConfig", **{name: getattr(self, name) for name in (
-            "vocab_size", "context", "layers", "heads", "dim", "kv_heads", "hidden")})
+            "vocab_size", "context", "layers", "heads", "dim")})
+        for name, default in (("kv_heads", self.heads), ("hidden", 4 * self.dim)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        check_sizes("TinyGPTConfig", kv_heads=self.kv_heads, hidden=self.hidden)
         for name, choices in self.CHOICES.items():
             if getattr(self, name) not in choices:
                 raise ShapeError(f"TinyGPTConfig: expected {name} to be one of {', '.join(choices)}, got "
@@ -66,10 +67,10 @@ class TinyGPTConfig:
                              f"{self.heads}, kv_heads {self.kv_heads}")
         if self.rotary and self.dim // self.heads % 2:
             raise ShapeError(f"TinyGPTConfig: rotary positions need heads of an even size, got {self.dim // self.heads}")
-        for name in ("eps", "theta"):
+        for name, least in (("eps", 0), ("theta", 1)):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise ShapeError(f"TinyGPTConfig: expected {name} to be a number above 0, got {value!r}")
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
+                raise ShapeError(f"TinyGPTConfig: expected {name} to be a number of at least {least}, got {value!r:.80}")
 
     @property
     def rotary(self) -> bool:

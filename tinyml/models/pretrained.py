@@ -96,7 +96,7 @@ def read_json(path: Path) -> dict[str, Any]:
     with naming(Path(path.name)), opened(path) as (file, size):
         if size > HEADER_LIMIT:
             raise FileError(f"{size} bytes, the limit is {HEADER_LIMIT}")
-        return parse(file.read(HEADER_LIMIT), "JSON")
+        return parse(file.read(size), "JSON")
 
 
 def read_header(path: Path) -> list[Stored]:

@@ -34,8 +34,8 @@ class Rotary(Module):
 
     def __init__(self, dim: int, theta: float = 10000.0, interleaved: bool = False):
         check_sizes("Rotary", dim=dim)
-        if dim % 2 or not (isinstance(theta, (int, float)) and 0 < theta < math.inf):
-            raise ShapeError(f"Rotary: expected an even dim and a theta above 0, got {dim} and {theta!r}")
+        if dim % 2 or not (isinstance(theta, (int, float)) and 1 <= theta < math.inf):
+            raise ShapeError(f"Rotary: expected an even dim and a theta of at least 1, got {dim} and {theta!r:.80}")
         self.dim, self.theta, self.interleaved = dim, float(theta), bool(interleaved)
 
     def forward(self, x: Any, start: int = 0, heads: int | None = None) -> Tensor:
