@@ -1,5 +1,5 @@
 # make demo: train, quantize, compare.  make test: the test suite.  Each makes its own virtual environment in .venv.
-# make parity: compare live with PyTorch and ONNX Runtime (installs them).  make lint: ruff.
+# make parity: compare live with PyTorch, ONNX Runtime and transformers (installs them).  make lint: ruff.
 # make test-aarch64: the kernel tests on an emulated aarch64 (installs a cross-compiler and qemu; takes some 5 minutes).
 
 PYTHON ?= python3
