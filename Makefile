@@ -1,5 +1,5 @@
 # make demo: train, quantize, compare.  make test: the test suite.  Each makes its own virtual environment in .venv.
-# make parity: compare live with PyTorch and ONNX Runtime (installs them).  make lint: ruff.
+# make parity: compare live with PyTorch, ONNX Runtime and transformers (installs them).  make lint: ruff.
 # make test-aarch64: the kernel tests on an emulated aarch64 (installs a cross-compiler and qemu; takes some 5 minutes).
 
 PYTHON ?= python3
@@ -39,7 +39,7 @@ $(VENV)/.dev: $(SOURCES)
 
 $(VENV)/.parity: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet 'torch==2.13.0' 'onnx==1.23.2' "onnxruntime==1.31.1; python_version >= '3.11'" \
-		'threadpoolctl==3.8.0' 'matplotlib>=3.7'
+		'threadpoolctl==3.8.0' 'matplotlib>=3.7' 'transformers==5.23.0'
 	touch $@
 
 clean:

@@ -98,6 +98,8 @@ KINDS = {   # how the model is made, an input of it
     "dynamic per tensor": (lambda: models.MLP(6, 5, 3).to_int8(per_channel=False), (ROWS,)),
     "static CifarCNN": (lambda: models.CifarCNN(width=4).to_int8(calibration=IMAGES), (IMAGES,)),
     "static ResNet8": (lambda: models.ResNet8(width=4).to_int8(calibration=IMAGES, rounding="double"), (IMAGES,)),
+    "static Llama": (lambda: models.TinyGPT(11, 6, 1, 4, 8, kv_heads=2, norm="rms", positions="rotary", activation="swiglu",
+                                            bias=False).to_int8(calibration=IDS), (IDS,)),
     "static integers": (lambda: Integers().to_int8(calibration=IMAGES), (IMAGES,)),
     "static everything": (lambda: Everything().to_int8(calibration=[((IMAGES, IDS), None)]), (IMAGES, IDS)),
     "compiled ResNet8": (lambda: models.ResNet8(width=4).compile(IMAGES), (IMAGES,)),

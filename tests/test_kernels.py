@@ -608,15 +608,25 @@ def attentions(rng: np.random.Generator) -> Iterator[tuple]:
     for i, d in enumerate(design(
             rng, b=(1, 2, 1, 0), h=(1, 3, 2), t=(1, 0, 2, 7, 16, 31, 32, 33, 64, 100, 130), causal=(True, False),
             more=(0, 0, 1, 5, 40, 270), s=(1, 5, 63, 64, 65, 257, 0), d=(1, 0, 3, 4, 8, 16, 17, 32, 33, 64),
-            e=(1, 2, 4, 0, 8, 15, 16, 31, 32, 64, 65), q=how, k=how, v=how, size=(1, 1, 10))):
+            e=(1, 2, 4, 0, 8, 15, 16, 31, 32, 64, 65), q=how, k=how, v=how, size=(1, 1, 10), group=(1, 1, 2, 3))):
         keys = d.t + d.more if d.causal else d.s
-        q, k, v = (heads(rng, *sizes) for sizes in ((d.q, d.b, d.h, d.t, d.d), (d.k, d.b, d.h, keys, d.d),
+        q, k, v = (heads(rng, *sizes) for sizes in ((d.q, d.b, d.h * d.group, d.t, d.d), (d.k, d.b, d.h, keys, d.d),
                                                     (d.v, d.b, d.h, keys, d.e)))
         q = q * np.float32(d.size)
         if i % 4 == 0 and min(q.size, k.size):
             q[0, 0, -1, 0], k = rng.choice(SPECIAL[-3:]), k.copy()
             k[-1, -1, keys // 2, -1] = rng.choice(SPECIAL[-3:])
         yield d, [q, k, v, float(np.float32(1 / np.sqrt(max(d.d, 1)))), d.causal]
+
+
+def each(x: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """Keys or values, once for each head of queries that shares them."""
+    return np.repeat(x, q.shape[1] // x.shape[1], axis=1)
+
+
+def of_group(errors: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """Errors of the heads of queries, added for each head of keys."""
+    return errors.reshape(*k.shape[:2], errors.shape[1] // k.shape[1], *errors.shape[2:]).sum(axis=2)
 
 
 def attention_errors(q, k, scale, causal):
@@ -633,6 +643,7 @@ def attention(rng, kernels):
     def bound(q, k, v, scale, causal, y, rows):
         if not k.shape[2]:
             return [0, 0]
+        k, v = each(k, q), each(v, q)
         p, error = attention_errors(q, k, scale, causal)
         with np.errstate(all="ignore"):
             return [(error + (k.shape[2] + 2) * EPS) * (p @ np.abs(v)), np.stack([error[..., 0], error[..., 0] * rows[1]])]
@@ -647,13 +658,15 @@ def attention_grad(rng, kernels):
     def bound(q, k, v, scale, causal, y, rows, dy, dq, dk, dv):
         if not k.shape[2] or not q.shape[2]:
             return [0, 0, 0]
+        shared, k, v = k, each(k, q), each(v, q)
         p, error = attention_errors(q, k, scale, causal)
         with np.errstate(all="ignore"):
             # of ds = scale p (dp - delta): of p, and of the two sums
             size = np.abs(dy) @ np.abs(v).swapaxes(-1, -2) + np.abs(dy * y).sum(axis=-1, keepdims=True)
             ds = scale * p * size * (error + (v.shape[3] + k.shape[2] + q.shape[2] + 8) * EPS)
             p = p * (error + (q.shape[2] + 2) * EPS)
-            return [ds @ np.abs(k), ds.swapaxes(-1, -2) @ np.abs(q), p.swapaxes(-1, -2) @ np.abs(dy)]
+            return [ds @ np.abs(k), of_group(ds.swapaxes(-1, -2) @ np.abs(q), shared),
+                    of_group(p.swapaxes(-1, -2) @ np.abs(dy), shared)]
 
     for d, args in attentions(rng):
         q, k = args[:2]
@@ -663,8 +676,27 @@ def attention_grad(rng, kernels):
         y, rows = np.empty((b, h, t, d.e), np.float32), np.empty((2, b, h, t), np.float32)
         reference.attention_f32(*args, y, rows, 1)
         dy = heads(rng, d.q, b, h, t, d.e)
-        yield Call(d, [*args, y, rows, dy, *(np.empty((b, n, h, m), np.float32).transpose(0, 2, 1, 3) for n, m in (
-            (t, d.d), (k.shape[2], d.d), (k.shape[2], d.e)))], (8, 9, 10), bound)
+        yield Call(d, [*args, y, rows, dy, *(np.empty((b, n, m, c), np.float32).transpose(0, 2, 1, 3) for n, m, c in (
+            (t, h, d.d), (k.shape[2], d.h, d.d), (k.shape[2], d.h, d.e)))], (8, 9, 10), bound)
+
+
+def rotary(rng, kernels):
+    """Halves and neighbours, all heads or some, angles of one position for all or for each sequence, any values."""
+    def bound(x, cos, sin, heads, interleaved, inverse, y):
+        half = x.shape[3] // 2
+        size = np.abs(x[..., :half]) + np.abs(x[..., half:])
+        if interleaved:
+            size = np.abs(x).reshape(*x.shape[:3], half, 2).sum(axis=-1)
+        return [2 * EPS * (np.repeat(size, 2, axis=3) if interleaved else np.concatenate([size, size], axis=3))]
+
+    how = ("plain", "merged", "part", "stretched")
+    for d in design(rng, b=(1, 2, 0), h=(1, 3, 2), t=(1, 0, 2, 7, 40), half=(1, 0, 3, 8, 16, 17, 32), heads=(3, 0, 1, 2),
+                    interleaved=(False, True), inverse=(False, True), x=how, each=(False, True)):
+        x = heads(rng, d.x, d.b, d.h, d.t, 2 * d.half)
+        turns = normal(rng, d.b if d.each else 1, 1, d.t, d.half)
+        cos, sin = (np.broadcast_to(f(turns), (d.b, d.h, d.t, d.half)) for f in (np.cos, np.sin))
+        y = np.empty((d.b, d.t, d.h, 2 * d.half), np.float32).transpose(0, 2, 1, 3)
+        yield Call(d, [x, cos, sin, min(d.heads, d.h), d.interleaved, d.inverse, y], (6,), bound)
 
 
 def _around_zero(rng: np.random.Generator, n: int) -> np.ndarray:
@@ -833,7 +865,7 @@ CASES: dict[str, Callable] = {
     "softmax_f32": softmax, "softmax_grad_f32": softmax_grad, "log_softmax_f32": log_softmax,
     "log_softmax_grad_f32": log_softmax_grad, "cross_entropy_f32": cross_entropy,
     "cross_entropy_grad_f32": cross_entropy_grad,
-    "attention_f32": attention, "attention_grad_f32": attention_grad,
+    "attention_f32": attention, "attention_grad_f32": attention_grad, "rotary_f32": rotary,
     "exp_f32": of_value, "tanh_f32": of_value, "tanh_grad_f32": grad_of_value, "sigmoid_f32": of_value,
     "sigmoid_grad_f32": grad_of_value, "silu_f32": of_operand, "silu_grad_f32": grad, "gelu_f32": of_operand,
     "gelu_grad_f32": grad, "gelu_tanh_f32": of_operand, "gelu_tanh_grad_f32": grad, "relu_grad_f32": relu_grad,

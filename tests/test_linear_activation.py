@@ -70,8 +70,10 @@ def test_sequential_runs_the_two_as_one_to_train(name):
     np.testing.assert_array_equal(apart(x).numpy(), LAYERS[name](apart[0](x)).numpy())
 
 
-def test_tiny_gpt_trains_on_it(monkeypatch):
-    model, ids, seen, forward = TinyGPT(11, 6, 2, 2, 8), np.arange(12).reshape(2, 6) % 11, [], LinearActivation.forward
+@pytest.mark.parametrize("parts", [{}, {"activation": "gelu_tanh"}, {"activation": "swiglu", "bias": False}])
+def test_tiny_gpt_trains_on_it(parts, monkeypatch):
+    ids, seen, forward = np.arange(12).reshape(2, 6) % 11, [], LinearActivation.forward
+    model, activation = TinyGPT(11, 6, 2, 2, 8, **parts), parts.get("activation", "gelu").replace("swiglu", "silu")
 
     def counted(*args, **attrs):
         seen.append(attrs)
@@ -79,6 +81,6 @@ def test_tiny_gpt_trains_on_it(monkeypatch):
 
     monkeypatch.setattr(LinearActivation, "forward", staticmethod(counted))
     logits = model(ids).numpy()
-    assert seen == [{"activation": "gelu"}] * 2
+    assert seen == [{"activation": activation}] * 2
     np.testing.assert_allclose(logits, model.eval()(ids).numpy(), 1e-5, 1e-5)
     assert len(seen) == 2

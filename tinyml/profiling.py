@@ -17,11 +17,12 @@ import numpy as np
 from ._kernels.dispatch import active, get_num_threads
 from .errors import TinymlError
 from .nn.module import Module
+from .ops.attention import parts
 from .tape import Context, Node, state
 
 
 def _attention(arrays: list, result: np.ndarray, attrs: dict) -> float:
-    q, k, v = arrays[0] if len(arrays) == 1 else arrays
+    q, k, v = parts(arrays, attrs.get("kv_heads"))
     t, s = q.shape[-2], k.shape[-2]
     pairs = t * s - (t * (t - 1) // 2 if attrs.get("causal") else 0)
     return 2.0 * math.prod(result.shape[:-2]) * pairs * (q.shape[-1] + v.shape[-1])

@@ -52,16 +52,17 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """tinyml.models.gpt.Block without dropout."""
+    """tinyml.models.gpt.Block of the GPT-2 form, without dropout."""
 
     def __init__(self, block: tinyml.nn.Module):
         super().__init__()
-        self.norm1, self.norm2, self.up, self.down = map(layer, (block.norm1, block.norm2, block.up, block.down))
+        self.norm1, self.norm2, self.up, self.gelu, self.down = map(
+            layer, (block.norm1, block.norm2, block.up, block.gelu, block.down))
         self.attention = Attention(block.attention)
 
     def forward(self, x):
         x = x + self.attention(self.norm1(x))
-        return x + self.down(functional.gelu(self.up(self.norm2(x))))
+        return x + self.down(self.gelu(self.up(self.norm2(x))))
 
 
 class TinyGPT(nn.Module):
@@ -111,6 +112,8 @@ def layer(m: tinyml.nn.Module) -> nn.Module:
         return nn.AdaptiveAvgPool2d(m.outputs)
     if isinstance(m, tinyml.nn.ReLU):
         return nn.ReLU()
+    if isinstance(m, tinyml.nn.GELU):
+        return nn.GELU(m.approximate)
     if isinstance(m, tinyml.nn.Flatten):
         return nn.Flatten(m.start)
     raise TypeError(f"twin: {type(m).__name__} has no torch twin in {__name__}")

@@ -1,4 +1,4 @@
-"""Attention over ndarrays: float32 runs attention_f32.pyx, float64 reference/.
+"""Attention and rotary positions over ndarrays: float32 runs attention_f32.pyx and rotary_f32.pyx, float64 reference/.
 
 Heads are the last leading dimension. Results lie in memory as (B, T, H, D) does, so that the heads of a position are
 neighbours and merging them is free.
@@ -19,19 +19,24 @@ def _heads(x: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
     if x.strides[-1] != x.itemsize or any(s % x.itemsize for s in x.strides):
         x = np.ascontiguousarray(x)
     x = np.broadcast_to(x, (*lead, *x.shape[-2:]))
-    many = len(lead) > 1
-    return x.reshape(math.prod(lead[:-1] if many else lead), lead[-1] if many else 1, *x.shape[-2:])
+    return x.reshape(math.prod(lead[:-1]), lead[-1] if lead else 1, *x.shape[-2:])
 
 
 def _scale(q: np.ndarray) -> float:
     return 1 / math.sqrt(max(q.shape[-1], 1))
 
 
-def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool) -> tuple[np.ndarray, np.ndarray]:
+def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool,
+              kv_heads: int | None = None) -> tuple[np.ndarray, np.ndarray]:
     """softmax(q k^T / sqrt(D)) v of q (..., T, D), k (..., S, D) and v (..., S, E), and for the gradient of each row the
-    largest score and 1 / the sum of exp(score - it), (2, B, H, T)."""
-    lead = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
-    q, k, v = (_heads(x, lead) for x in (q, k, v))
+    largest score and 1 / the sum of exp(score - it), (2, B, H, T). kv_heads: how many heads k and v have, each for
+    H / kv_heads of q; None: as many as q, all leading dimensions broadcast."""
+    if kv_heads is None:
+        lead = shared = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+    else:
+        outer = np.broadcast_shapes(q.shape[:-3], k.shape[:-3], v.shape[:-3])
+        lead, shared = (*outer, q.shape[-3]), (*outer, kv_heads)
+    q, k, v = _heads(q, lead), _heads(k, shared), _heads(v, shared)
     b, h, t, d = q.shape
     s, e = v.shape[2:]
     y, rows = memory.empty((b, t, h, e), q.dtype).transpose(0, 2, 1, 3), memory.empty((2, b, h, t), q.dtype)
@@ -40,17 +45,38 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool) -> tupl
     return y.reshape(*lead, t, e), rows
 
 
-def attention_grad(q, k, v, causal: bool, y, rows, dy, packed: bool) -> tuple[np.ndarray, ...]:
-    """Gradients of attention to q, k and v, of their stretched shapes; packed: one (3, ..., T, D) of all three."""
+def attention_grad(q, k, v, causal: bool, y, rows, dy, packed: bool, kv_heads: int | None = None) -> tuple[np.ndarray, ...]:
+    """Gradients of attention to q, k and v, of their stretched shapes; packed: one array of all three, (3, ..., T, D), or
+    with kv_heads (..., H + 2 kv_heads, T, D)."""
     lead = y.shape[:-2]
-    q, k, v, y, dy = (_heads(x, lead) for x in (q, k, v, y, dy))
+    shared = lead if kv_heads is None else (*lead[:-1], kv_heads)
+    q, y, dy = (_heads(x, lead) for x in (q, y, dy))
+    k, v = _heads(k, shared), _heads(v, shared)
     b, h, t, d = q.shape
-    s, e = v.shape[2:]
+    g, s, e = v.shape[1:]
     if packed:
-        whole = memory.empty((b, t, 3, h, d), q.dtype).transpose(2, 0, 3, 1, 4)
-        parts = tuple(whole)
+        whole = memory.empty((b, t, h + 2 * g, d), q.dtype).transpose(0, 2, 1, 3)
+        parts = whole[:, :h], whole[:, h : h + g], whole[:, h + g :]
     else:
-        parts = tuple(memory.empty((b, n, h, m), q.dtype).transpose(0, 2, 1, 3) for n, m in ((t, d), (s, d), (s, e)))
+        parts = tuple(memory.empty((b, n, m, c), q.dtype).transpose(0, 2, 1, 3)
+                      for n, m, c in ((t, h, d), (s, g, d), (s, g, e)))
     kernels = active if q.dtype == np.float32 else reference
     kernels.attention_grad_f32(q, k, v, _scale(q), causal, y, rows, dy, *parts, threads_for(2 * b * h * t * s * (d + e)))
-    return (whole.reshape(3, *lead, t, d),) if packed else tuple(p.reshape(*lead, *p.shape[2:]) for p in parts)
+    if packed and kv_heads is None:
+        return (whole.reshape(b, 3, h, t, d).swapaxes(0, 1).reshape(3, *lead, t, d),)
+    if packed:
+        return (whole.reshape(*lead[:-1], h + 2 * g, t, d),)
+    return parts[0].reshape(*lead, t, d), parts[1].reshape(*shared, s, d), parts[2].reshape(*shared, s, e)
+
+
+def rotary(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: int | None, interleaved: bool,
+           inverse: bool = False) -> np.ndarray:
+    """x (..., T, D) with the pairs of its first `heads` heads (None: all) turned by the angles whose cos and sin are
+    (..., T, D/2); inverse: turned back."""
+    lead = x.shape[:-2]
+    x4, cos, sin = (_heads(a, lead) for a in (x, cos, sin))
+    b, h, t, d = x4.shape
+    y = memory.empty((b, t, h, d), x.dtype).transpose(0, 2, 1, 3)
+    kernels = active if x.dtype == np.float32 else reference
+    kernels.rotary_f32(x4, cos, sin, h if heads is None else heads, interleaved, inverse, y, threads_for(4 * x.size))
+    return y.reshape(x.shape)

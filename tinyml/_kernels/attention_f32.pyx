@@ -2,7 +2,7 @@
 # Dao et al. 2022). A block of scores is held transposed, [key][query]: maxima and sums over keys are then of whole vectors,
 # keys and values need no transposing, and only the queries of a block are transposed.
 #
-# One thread computes a head, blocks in rising order: sums do not depend on the number of threads.
+# One thread computes a head (backward: those that share keys), blocks in rising order: sums do not depend on the number of threads.
 from cython.parallel cimport prange
 from libc.float cimport FLT_MAX
 from libc.math cimport INFINITY
@@ -149,6 +149,8 @@ cdef void weights(float* s, float* ds, Py_ssize_t keys, Py_ssize_t ahead, float 
 cdef struct Grad:
     # floats from one row to the next of what only the gradient reads and writes
     Py_ssize_t y, dy, dq, dk, dv
+    # the heads of queries that share keys and values, and floats from one of them to the next
+    Py_ssize_t group, next_q, next_y, next_dy, next_dq
 
 
 cdef Py_ssize_t backward_room(const Head* h) noexcept nogil:
@@ -160,7 +162,7 @@ cdef Py_ssize_t backward_room(const Head* h) noexcept nogil:
 cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, const float* v, const float* y,
                   const float* dy, const float* top_in, const float* inverse_in, float* dq, float* dk, float* dv,
                   float* room) noexcept nogil:
-    """One head: dq, dk and dv from what forward left."""
+    """One head of keys and values and the heads of queries that share it: dq, dk and dv from what forward left."""
     cdef float* s = take(&room, KEYS * QUERIES)
     cdef float* ds = take(&room, KEYS * QUERIES)
     cdef float* qt = take(&room, h.D * QUERIES)
@@ -175,33 +177,38 @@ cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, 
     cdef Rows vs = rows_of(v, h.values, h.S, h.E, take(&room, h.S * h.wide_e) if h.copy_e else NULL)
     cdef Rows dks = rows_of(dk, g.dk, 0, h.D, take(&room, h.S * h.wide_d) if h.copy_d else NULL)
     cdef Rows dvs = rows_of(dv, g.dv, 0, h.E, take(&room, h.S * h.wide_e) if h.copy_e else NULL)
-    cdef Py_ssize_t first, rows, ahead, seen_before, sees = 0, at, keys, i
-    for first from 0 <= first < h.T by QUERIES:
-        rows = min(<Py_ssize_t>QUERIES, h.T - first)
-        qs = rows_of(q + first * h.queries, h.queries, rows, h.D, q_copy if h.D < h.wide_d else NULL)
-        dys = rows_of(dy + first * g.dy, g.dy, rows, h.E, dy_copy if h.E < h.wide_e else NULL)
-        transpose(qs.at, qs.step, rows, h.D, h.scale, qt, QUERIES)
-        transpose(dys.at, dys.step, rows, h.E, 1, dyt, QUERIES)
-        for i in range(QUERIES):    # a query that does not exist has p = 0
-            top[i] = top_in[first + i] if i < rows else 0
-            inverse[i] = inverse_in[first + i] if i < rows else 0
-            delta[i] = row_dot(dys.at + i * dys.step, y + (first + i) * g.y, h.E) if i < rows else 0
-        seen_before, sees = sees, min(h.S, first + rows + h.ahead)
-        clear(dks, seen_before, sees, h.wide_d)
-        clear(dvs, seen_before, sees, h.wide_e)
-        for at from 0 <= at < sees by KEYS:
-            keys = min(<Py_ssize_t>KEYS, sees - at)
-            ahead = first + h.ahead - at
-            scores(ks.at + at * ks.step, ks.step, keys, h.D, qt, ahead, s)
-            scores(vs.at + at * vs.step, vs.step, keys, h.E, dyt, ahead, ds)
-            weights(s, ds, keys, ahead, h.scale, top, inverse, delta)
-            multiply(s, QUERIES, 1, keys, rows, ahead, QUERIES, dys.at, dys.step, h.wide_e // LANES,
-                     dvs.at + at * dvs.step, dvs.step, True)
-            multiply(ds, QUERIES, 1, keys, rows, ahead, QUERIES, qs.at, qs.step, h.wide_d // LANES,
-                     dks.at + at * dks.step, dks.step, True)
-            multiply(ds, 1, QUERIES, rows, keys, QUERIES, ahead, ks.at + at * ks.step, ks.step, h.wide_d // LANES, dqs.at,
-                     dqs.step, at > 0)
-        put(dqs, rows, h.D, dq + first * g.dq, g.dq)
+    cdef Py_ssize_t member, first, rows, ahead, seen_before, sees, at, keys, i
+    for member in range(g.group):
+        sees = 0
+        for first from 0 <= first < h.T by QUERIES:
+            rows = min(<Py_ssize_t>QUERIES, h.T - first)
+            qs = rows_of(q + first * h.queries, h.queries, rows, h.D, q_copy if h.D < h.wide_d else NULL)
+            dys = rows_of(dy + first * g.dy, g.dy, rows, h.E, dy_copy if h.E < h.wide_e else NULL)
+            transpose(qs.at, qs.step, rows, h.D, h.scale, qt, QUERIES)
+            transpose(dys.at, dys.step, rows, h.E, 1, dyt, QUERIES)
+            for i in range(QUERIES):    # a query that does not exist has p = 0
+                top[i] = top_in[first + i] if i < rows else 0
+                inverse[i] = inverse_in[first + i] if i < rows else 0
+                delta[i] = row_dot(dys.at + i * dys.step, y + (first + i) * g.y, h.E) if i < rows else 0
+            seen_before, sees = sees, min(h.S, first + rows + h.ahead)
+            if member == 0:
+                clear(dks, seen_before, sees, h.wide_d)
+                clear(dvs, seen_before, sees, h.wide_e)
+            for at from 0 <= at < sees by KEYS:
+                keys = min(<Py_ssize_t>KEYS, sees - at)
+                ahead = first + h.ahead - at
+                scores(ks.at + at * ks.step, ks.step, keys, h.D, qt, ahead, s)
+                scores(vs.at + at * vs.step, vs.step, keys, h.E, dyt, ahead, ds)
+                weights(s, ds, keys, ahead, h.scale, top, inverse, delta)
+                multiply(s, QUERIES, 1, keys, rows, ahead, QUERIES, dys.at, dys.step, h.wide_e // LANES,
+                         dvs.at + at * dvs.step, dvs.step, True)
+                multiply(ds, QUERIES, 1, keys, rows, ahead, QUERIES, qs.at, qs.step, h.wide_d // LANES,
+                         dks.at + at * dks.step, dks.step, True)
+                multiply(ds, 1, QUERIES, rows, keys, QUERIES, ahead, ks.at + at * ks.step, ks.step, h.wide_d // LANES,
+                         dqs.at, dqs.step, at > 0)
+            put(dqs, rows, h.D, dq + first * g.dq, g.dq)
+        q, y, dy, dq = q + g.next_q, y + g.next_y, dy + g.next_dy, dq + g.next_dq
+        top_in, inverse_in = top_in + h.T, inverse_in + h.T
     if h.copy_d:
         put(dks, h.S, h.D, dk, g.dk)
     if h.copy_e:
@@ -234,18 +241,19 @@ cdef inline const float* of_head(const float[:, :, :, :] x, Py_ssize_t unit) noe
 
 def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const float[:, :, :, :] v, float scale,
                   bint causal, float[:, :, :, :] y, float[:, :, :, ::1] rows, int threads):
-    """y[B][H][T][E] = softmax(scale * q[B][H][T][D] @ k[B][H][S][D]^T) @ v[B][H][S][E]; any strides but of the last
-    dimension, whose elements are neighbours.
+    """y[B][H][T][E] = softmax(scale * q[B][H][T][D] @ k[B][G][S][D]^T) @ v[B][G][S][E]; any strides but of the last
+    dimension, whose elements are neighbours. H / G heads of queries in a row share a head of keys and values.
 
     causal: query t sees keys up to t + S - T, S >= T. rows[2][B][H][T], for the gradient: the largest score of each row and
     1 / the sum of exp(score - it).
     """
     cdef Head h = head_of(q, k, v, scale, causal)
     cdef Py_ssize_t heads = q.shape[0] * q.shape[1], runs = min(<Py_ssize_t>threads, heads), run, unit
-    cdef Py_ssize_t room = forward_room(&h), step = y.strides[2] // 4
+    cdef Py_ssize_t room = forward_room(&h), step = y.strides[2] // 4, group
     cdef float* memory
     if heads * h.T == 0:
         return
+    group = q.shape[1] // k.shape[1]
     if h.S == 0:
         y[...] = 0
         rows[...] = 0
@@ -256,8 +264,8 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
     with nogil:
         for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
             for unit in range(heads * run // runs, heads * (run + 1) // runs):
-                forward(&h, of_head(q, unit), of_head(k, unit), of_head(v, unit), <float*>of_head(y, unit), step,
-                        &rows[0, 0, 0, 0] + unit * h.T, &rows[1, 0, 0, 0] + unit * h.T, aligned(memory) + run * room)
+                forward(&h, of_head(q, unit), of_head(k, unit // group), of_head(v, unit // group), <float*>of_head(y, unit),
+                        step, &rows[0, 0, 0, 0] + unit * h.T, &rows[1, 0, 0, 0] + unit * h.T, aligned(memory) + run * room)
     free(memory)
 
 
@@ -265,9 +273,9 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
                        bint causal, const float[:, :, :, :] y, const float[:, :, :, ::1] rows,
                        const float[:, :, :, :] dy, float[:, :, :, :] dq, float[:, :, :, :] dk, float[:, :, :, :] dv,
                        int threads):
-    """Gradients of attention_f32 to q, k and v, from its results and dy[B][H][T][E]."""
+    """Gradients of attention_f32 to q, k and v, from its results and dy[B][H][T][E]; one thread sums those of a group."""
     cdef Head h = head_of(q, k, v, scale, causal)
-    cdef Py_ssize_t heads = q.shape[0] * q.shape[1], runs = min(<Py_ssize_t>threads, heads), run, unit
+    cdef Py_ssize_t heads = k.shape[0] * k.shape[1], runs = min(<Py_ssize_t>threads, heads), run, unit, first
     cdef Py_ssize_t room = backward_room(&h)
     cdef Grad g
     cdef float* memory
@@ -280,13 +288,18 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
         return
     g.y, g.dy = y.strides[2] // 4, dy.strides[2] // 4
     g.dq, g.dk, g.dv = dq.strides[2] // 4, dk.strides[2] // 4, dv.strides[2] // 4
+    g.group = q.shape[1] // k.shape[1]
+    g.next_q, g.next_y = q.strides[1] // 4, y.strides[1] // 4
+    g.next_dy, g.next_dq = dy.strides[1] // 4, dq.strides[1] // 4
     memory = <float*>malloc((runs * room + 16) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"attention_grad_f32: no memory for {runs} x {room} values")
     with nogil:
         for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
             for unit in range(heads * run // runs, heads * (run + 1) // runs):
-                backward(&h, &g, of_head(q, unit), of_head(k, unit), of_head(v, unit), of_head(y, unit), of_head(dy, unit),
-                         &rows[0, 0, 0, 0] + unit * h.T, &rows[1, 0, 0, 0] + unit * h.T, <float*>of_head(dq, unit),
-                         <float*>of_head(dk, unit), <float*>of_head(dv, unit), aligned(memory) + run * room)
+                first = unit * g.group
+                backward(&h, &g, of_head(q, first), of_head(k, unit), of_head(v, unit), of_head(y, first),
+                         of_head(dy, first), &rows[0, 0, 0, 0] + first * h.T, &rows[1, 0, 0, 0] + first * h.T,
+                         <float*>of_head(dq, first), <float*>of_head(dk, unit), <float*>of_head(dv, unit),
+                         aligned(memory) + run * room)
     free(memory)

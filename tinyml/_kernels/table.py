@@ -42,6 +42,7 @@ KERNELS = {
     "softmax_f32": ("softmax_f32", "softmax_grad_f32", "log_softmax_f32", "log_softmax_grad_f32", "cross_entropy_f32",
                     "cross_entropy_grad_f32"),
     "attention_f32": ("attention_f32", "attention_grad_f32"),
+    "rotary_f32": ("rotary_f32",),
     "pointwise_f32": ("exp_f32", "tanh_f32", "tanh_grad_f32", "sigmoid_f32", "sigmoid_grad_f32", "silu_f32",
                       "silu_grad_f32", "gelu_f32", "gelu_grad_f32", "gelu_tanh_f32", "gelu_tanh_grad_f32",
                       "relu_grad_f32", "fake_quantize_f32"),

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from safetensors.numpy import save as to_bytes
@@ -57,17 +57,16 @@ def unpack(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     with opened(path) as (file, size):
         header = _read_header(file, size)
         text = _description(header)
-        entries = _check_entries(header, size - file.tell())
-        arrays = {name: _read_array(file, name, dtype, shape) for name, dtype, shape in entries}
+        arrays = {stored.name: read_array(file, stored) for stored in _check_entries(header, size - file.tell(), DTYPES)}
     return _verified(text, arrays), arrays
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """A file to read, and its size.
+    """A file to read and its size in bytes.
 
     Raises:
-        FileError: it is missing, no file, or cannot be read.
+        FileError: no such file, no file, or one that the system cannot read, then or within.
     """
     try:
         if not path.exists():
@@ -78,6 +77,26 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
             yield file, os.fstat(file.fileno()).st_size
     except OSError as error:
         raise FileError(f"cannot read: {error.strerror or error}") from error
+
+
+class Stored(NamedTuple):
+    """An array of a file, by its header."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple[int, ...]
+
+
+def stored(file: BinaryIO, size: int, dtypes: dict[str, np.dtype] = DTYPES) -> list[Stored]:
+    """What a safetensors file of `size` bytes holds, in the order of its bytes, which follow from where `file` then stands.
+
+    dtypes: those that it may have, by their names there.
+
+    Raises:
+        FileError: a damaged header, or one that says more than the file holds.
+    """
+    header = _read_header(file, size)
+    return _check_entries(header, size - file.tell(), dtypes)
 
 
 def parse(text: str | bytes, what: str) -> dict[str, Any]:
@@ -125,9 +144,9 @@ def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
     return parse(file.read(length), "header")
 
 
-def _check_entries(header: dict[str, Any], size: int) -> list[tuple[str, np.dtype, tuple[int, ...]]]:
-    """Name, dtype and shape of each array, in the order of their bytes, which fill the `size` behind the header."""
-    found = [(*_check_entry(name, entry, size), name) for name, entry in header.items() if name != "__metadata__"]
+def _check_entries(header: dict[str, Any], size: int, dtypes: dict[str, np.dtype]) -> list[Stored]:
+    """The arrays, in the order of their bytes, which fill the `size` behind the header."""
+    found = [(*_check_entry(name, entry, size, dtypes), name) for name, entry in header.items() if name != "__metadata__"]
     found.sort(key=lambda entry: entry[:2])
     at = 0
     for begin, end, *_, name in found:
@@ -137,10 +156,11 @@ def _check_entries(header: dict[str, Any], size: int) -> list[tuple[str, np.dtyp
         at = end
     if at != size:
         raise FileError(f"damaged header: {size - at} bytes follow the last tensor")
-    return [(name, dtype, shape) for _, _, dtype, shape, name in found]
+    return [Stored(name, dtype, shape) for _, _, dtype, shape, name in found]
 
 
-def _check_entry(name: str, entry: Any, size: int) -> tuple[int, int, np.dtype, tuple[int, ...]]:
+def _check_entry(name: str, entry: Any, size: int,
+                 dtypes: dict[str, np.dtype]) -> tuple[int, int, np.dtype, tuple[int, ...]]:
     """First and past-last byte, dtype and shape of an array."""
     def wrong(what: str) -> FileError:
         return FileError(f"damaged header: tensor {name!r}: {what}")
@@ -151,30 +171,35 @@ def _check_entry(name: str, entry: Any, size: int) -> tuple[int, int, np.dtype, 
     if not isinstance(entry, dict) or not {"dtype", "shape", "data_offsets"} <= entry.keys():
         raise wrong(f"expected dtype, shape and data_offsets, got {entry!r:.80}")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in DTYPES:
-        raise wrong(f"expected a dtype of {', '.join(DTYPES)}, got {dtype!r:.80}")
+    if not isinstance(dtype, str) or dtype not in dtypes:
+        raise wrong(f"expected a dtype of {', '.join(dtypes)}, got {dtype!r:.80}")
     if not counts(shape) or len(shape) > DIMENSIONS:
         raise wrong(f"expected a shape of up to {DIMENSIONS} whole numbers of at least 0, got {shape!r:.80}")
     if not counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise wrong(f"expected its first and past-last byte, got {offsets!r:.80}")
     if offsets[1] > size:
         raise wrong(f"it ends at byte {offsets[1]} of {size}; the file may be cut")
-    bytes_each = DTYPES[dtype].itemsize
+    bytes_each = dtypes[dtype].itemsize
     if math.prod(n or 1 for n in shape) * bytes_each >= 2**63:
         raise wrong(f"a shape of {shape!r:.80} has more elements than can be addressed")
     if math.prod(shape) * bytes_each != offsets[1] - offsets[0]:
         raise wrong(f"expected {math.prod(shape) * bytes_each} bytes for shape {shape} of {dtype}, got "
                     f"{offsets[1] - offsets[0]}")
-    return *offsets, DTYPES[dtype], tuple(shape)
+    return *offsets, dtypes[dtype], tuple(shape)
 
 
-def _read_array(file: BinaryIO, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.empty(shape, dtype)
+def read_array(file: BinaryIO, stored: Stored) -> np.ndarray:
+    """The array whose bytes begin where `file` stands.
+
+    Raises:
+        FileError: the file ends before, or holds booleans that are none.
+    """
+    array = np.empty(stored.shape, stored.dtype)
     content = array.reshape(-1).view(np.uint8)
     if file.readinto(content) != content.size:
-        raise FileError(f"tensor {name!r} is cut: the file changed while it was read")
-    if dtype == np.bool_ and content.max(initial=0) > 1:
-        raise FileError(f"tensor {name!r} of BOOL holds bytes other than 0 and 1")
+        raise FileError(f"tensor {stored.name!r} is cut: the file changed while it was read")
+    if stored.dtype == np.bool_ and content.max(initial=0) > 1:
+        raise FileError(f"tensor {stored.name!r} of BOOL holds bytes other than 0 and 1")
     return array
 
 

@@ -1,112 +1,171 @@
-"""TinyGPT: a decoder-only transformer of GPT-2's shape (Radford et al. 2019)."""
+"""TinyGPT: a decoder-only transformer, GPT-2's (Radford et al. 2019) or the Llama family's (Touvron et al. 2023)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import nn, random
-from ..errors import DtypeError, ShapeError
+from .. import nn
+from ..errors import ShapeError
 from ..nn.module import in_turn
-from ..tape import no_grad
-from ..tensor import INTEGERS, Tensor, as_tensor
+from ..tensor import Tensor, as_tensor
+from .generation import Sampling, prompt, stream
+from .gpt_config import PRESETS, TinyGPTConfig
+from .pretrained import Checkpoint
+
+
+def norm(c: TinyGPTConfig) -> nn.Module:
+    """A normalisation of the residual stream."""
+    return nn.LayerNorm(c.dim, c.eps, c.bias) if c.norm == "layer" else nn.RMSNorm(c.dim, c.eps)
 
 
 class Block(nn.Module):
-    """x + attention(norm(x)), then x + mlp(norm(x)), the MLP four times as wide inside."""
+    """x + attention(norm(x)), then x + feed_forward(x)."""
 
-    def __init__(self, dim: int, heads: int, dropout: float):
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = nn.MultiHeadAttention(dim, heads)
-        self.norm2 = nn.LayerNorm(dim)
-        self.up = nn.Linear(dim, 4 * dim)
-        self.gelu = nn.GELU()
-        self.down = nn.Linear(4 * dim, dim)
-        self.dropout = nn.Dropout(dropout)
+    def __init__(self, c: TinyGPTConfig):
+        rotary = nn.Rotary(c.dim // c.heads, c.theta, c.positions == "rotary_interleaved") if c.rotary else None
+        self.norm1 = norm(c)
+        self.attention = nn.MultiHeadAttention(c.dim, c.heads, True, c.bias, c.kv_heads, rotary)
+        self.norm2 = norm(c)
+        if c.activation == "swiglu":
+            self.gate = nn.Linear(c.dim, c.hidden, c.bias)
+            self.silu = nn.SiLU()
+            self.up = nn.Linear(c.dim, c.hidden, c.bias)
+        else:
+            self.gate = None
+            self.up = nn.Linear(c.dim, c.hidden, c.bias)
+            self.gelu = nn.GELU("tanh" if c.activation == "gelu_tanh" else "none")
+        self.down = nn.Linear(c.hidden, c.dim, c.bias)
+        self.dropout = nn.Dropout(c.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:     # (B, T, C)
-        x = x + self.dropout(self.attention(self.norm1(x)))
-        return x + self.dropout(in_turn([self.norm2, self.up, self.gelu, self.down], x))
+    def forward(self, x: Tensor, cache: nn.KeyValueCache | None = None) -> Tensor:     # (B, T, C)
+        x = x + self.dropout(self.attention(self.norm1(x), cache))
+        return x + self.dropout(self.feed_forward(x))
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """down(gelu(up(norm(x)))), or with a gate down(silu(gate(norm(x))) * up(norm(x)))."""
+        if self.gate is None:
+            return in_turn([self.norm2, self.up, self.gelu, self.down], x)
+        x = self.norm2(x)
+        return self.down(in_turn([self.gate, self.silu], x) * self.up(x))
 
 
 class TinyGPT(nn.Module):
     """Logits (B, T, vocab_size) from ids (B, T), T up to `context`; position t predicts the id at t + 1.
 
-    tied: the output projection is the token embedding (Press & Wolf 2017).
+    The arguments are the fields of TinyGPTConfig, which documents them; `parts` are those that are not named here. Without
+    them it has GPT-2's shape. `config` has them all.
     """
 
     def __init__(self, vocab_size: int, context: int, layers: int, heads: int, dim: int, dropout: float = 0.0,
-                 tied: bool = True):
-        self.context = context
-        self.tokens = nn.Embedding(vocab_size, dim, std=0.02)
-        self.positions = nn.Embedding(context, dim, std=0.02)
-        self.dropout = nn.Dropout(dropout)
-        self.blocks = nn.ModuleList(Block(dim, heads, dropout) for _ in range(layers))
-        self.norm = nn.LayerNorm(dim)
-        self.head = nn.Linear(dim, vocab_size, bias=False)
-        if tied:
+                 tied: bool = True, **parts: Any):
+        c = self.config = TinyGPTConfig(vocab_size, context, layers, heads, dim, dropout, tied, **parts)
+        self.context = c.context
+        self.tokens = nn.Embedding(c.vocab_size, c.dim, std=0.02)
+        self.positions = None if c.rotary else nn.Embedding(c.context, c.dim, std=0.02)
+        self.dropout = nn.Dropout(c.dropout)
+        self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.norm = norm(c)
+        self.head = nn.Linear(c.dim, c.vocab_size, bias=False)
+        if c.tied:
             self.head.weight = self.tokens.weight
         else:
-            self.head.weight.data[...] = nn.init.normal((vocab_size, dim), 0.02)
+            self.head.weight.data = nn.init.normal((c.vocab_size, c.dim), 0.02)
         for block in self.blocks:
-            for linear in (block.attention.qkv, block.attention.proj, block.up, block.down):
+            a = block.attention
+            for linear in (a.qkv, a.proj, *([] if block.gate is None else [block.gate]), block.up, block.down):
                 # projections into the residual stream are scaled down by their number, as GPT-2
-                into = linear is block.attention.proj or linear is block.down
-                linear.weight.data[...] = nn.init.normal(linear.weight.shape, 0.02 / (math.sqrt(2 * layers) if into else 1))
-                linear.bias.data[...] = 0
+                into = linear is a.proj or linear is block.down
+                linear.weight.data = nn.init.normal(linear.weight.shape, 0.02 / (math.sqrt(2 * c.layers) if into else 1))
+                if linear.bias is not None:
+                    linear.bias.data[...] = 0
 
-    def forward(self, ids: Any) -> Tensor:
+    @classmethod
+    def from_config(cls, config: TinyGPTConfig) -> TinyGPT:
+        """A model with fresh parameters."""
+        return cls(**config.as_dict())
+
+    @classmethod
+    def preset(cls, name: str, **changes: Any) -> TinyGPT:
+        """A model of a known shape with fresh parameters: "char", "gpt2" (124M), "smollm2-135m"; `changes` replace fields.
+
+        Raises:
+            ShapeError: another name, or fields that do not fit.
+        """
+        if name not in PRESETS:
+            raise ShapeError(f"TinyGPT.preset: expected one of {', '.join(PRESETS)}, got {name!r}")
+        return cls(**PRESETS[name].as_dict() | changes)
+
+    @classmethod
+    def from_pretrained(cls, path: Any) -> TinyGPT:
+        """The model in a Hugging Face folder: config.json of model_type "gpt2" or "llama" (SmolLM2 is one), and
+        model.safetensors, or its shards and their index, in F32, F16 or BF16. In evaluation mode, float32.
+
+        All sizes are checked before anything is allocated, tensors are read one by one.
+
+        Raises:
+            FileError: naming the folder and what does not fit: a part TinyGPT has not, a tensor that is missing, left over
+                or misshapen, a file that is cut or damaged.
+        """
+        checkpoint = Checkpoint(Path(path))
+        with nn.init.blank():
+            model = cls.from_config(checkpoint.config)
+        checkpoint.fill(model)
+        return model.eval()
+
+    def forward(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """Logits; with `caches` (see there) of ids that follow those which the caches have seen."""
+        return self.head(self.states(ids, caches))
+
+    def last(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """Logits (B, vocab_size) of the last position only: what generation needs of a long prompt."""
+        return self.head(self.states(ids, caches)[:, -1])
+
+    def states(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """What the head reads, (B, T, C)."""
         ids = as_tensor(ids)
-        if ids.ndim != 2 or not 1 <= ids.shape[1] <= self.context:
-            raise ShapeError(f"TinyGPT: expected ids (B, T) with T from 1 to {self.context}, got {ids.shape}")
-        x = self.tokens(ids) + self.positions(np.arange(ids.shape[1]))        # (B, T, C)
+        start = caches[0].length if caches else 0
+        if ids.ndim != 2 or not 1 <= ids.shape[1] <= self.context - start:
+            raise ShapeError(f"TinyGPT: expected ids (B, T) with T from 1 to {self.context - start}, got {ids.shape}")
+        x = self.tokens(ids)                                                  # (B, T, C)
+        if self.positions is not None:
+            x = x + self.positions(np.arange(start, start + ids.shape[1]))
         x = self.dropout(x)
-        for block in self.blocks:
-            x = block(x)
-        return self.head(self.norm(x))
+        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks)):
+            x = block(x, cache)
+        return self.norm(x)
+
+    def caches(self, batch: int) -> list[nn.KeyValueCache]:
+        """An empty cache for each block, for `batch` rows of up to `context` positions."""
+        c = self.config
+        return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads) for _ in range(c.layers)]
 
     def generate(self, ids: Any, max_new_tokens: int, temperature: float = 1.0, top_k: int | None = None,
-                 seed: int | None = None) -> np.ndarray:
-        """ids (T,) or (B, T) continued by `max_new_tokens` sampled ids, in evaluation mode.
+                 seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0,
+                 stop: Collection[int] = ()) -> np.ndarray:
+        """ids (T,) or (B, T) continued by up to `max_new_tokens` sampled ids, in evaluation mode.
 
-        temperature 0 takes the most likely id; top_k samples among the k most likely. The context slides once it is full.
+        The prompt goes through the model once, then one id at a time, with the keys and values of those before kept. Once
+        the context is full it slides, and each id costs a whole pass. A row that drew a `stop` id repeats it until all
+        have one. See Sampling for the other arguments.
 
         Raises:
             DtypeError, ShapeError: ids that are no integers, empty, or outside the vocabulary; options out of range.
         """
-        given = np.asarray(ids.data if isinstance(ids, Tensor) else ids)
-        out = given[None] if given.ndim == 1 else given
-        if out.ndim != 2 or out.shape[1] == 0:
-            raise ShapeError(f"generate: expected a prompt (T,) or (B, T) of at least one id, got shape {given.shape}")
-        if given.dtype not in INTEGERS or given.dtype == np.bool_:
-            raise DtypeError(f"generate: expected integer ids, got {given.dtype}")
-        if not temperature >= 0 or max_new_tokens < 0 or (top_k is not None and top_k < 1):
-            raise ShapeError(f"generate: expected temperature and max_new_tokens of at least 0 and top_k of at least 1, "
-                             f"got {temperature}, {max_new_tokens}, {top_k}")
-        rng = random.generator() if seed is None else np.random.default_rng(seed)
-        training = self.training
-        self.eval()
-        try:
-            for _ in range(max_new_tokens):
-                with no_grad():
-                    logits = self(out[:, -self.context :]).numpy()[:, -1].astype(np.float64)      # (B, vocab)
-                out = np.concatenate([out, sample(logits, temperature, top_k, rng)[:, None]], axis=1)
-        finally:
-            self.train(training)
-        return out[0] if given.ndim == 1 else out
+        if max_new_tokens < 0:
+            raise ShapeError(f"generate: expected max_new_tokens of at least 0, got {max_new_tokens}")
+        sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
+        rows = prompt(ids)
+        drawn = [ids[:, None] for ids in stream(self, rows, max_new_tokens, sampling, seed, stop)]
+        out = np.concatenate([rows, *drawn], axis=1)
+        return out[0] if np.ndim(ids.data if isinstance(ids, Tensor) else ids) == 1 else out
 
-
-def sample(logits: np.ndarray, temperature: float, top_k: int | None, rng: np.random.Generator) -> np.ndarray:
-    """One id a row of logits (B, V)."""
-    if temperature == 0:
-        return logits.argmax(axis=1)
-    logits = logits / temperature
-    if top_k is not None and top_k < logits.shape[1]:
-        least = np.partition(logits, -top_k, axis=1)[:, -top_k, None]
-        logits = np.where(logits < least, -np.inf, logits)
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    up_to = p.cumsum(axis=1)
-    # the last is exactly 1 and a draw is below 1, so an id of probability 0 never comes
-    return (up_to / up_to[:, -1:] <= rng.random((len(p), 1))).sum(axis=1)
+    def stream(self, ids: Any, max_new_tokens: int | None = None, temperature: float = 1.0, top_k: int | None = None,
+               seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0,
+               stop: Collection[int] = ()) -> Iterator[np.ndarray]:
+        """The ids that `generate` would add, (B,) at a time, as they are drawn; without max_new_tokens it does not end."""
+        return stream(self, ids, max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop)

@@ -15,13 +15,14 @@ from .activations import (
     Softmax,
     Tanh,
 )
-from .attention import MultiHeadAttention
+from .attention import MultiHeadAttention, Rotary
+from .cache import KeyValueCache
 from .layers import Conv2d, Embedding, Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
 from .module import Module, ModuleList, Parameter, Sequential
 from .norms import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
 
 __all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d",
-           "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "LayerNorm", "Linear", "MSELoss", "MaxPool2d", "Module",
-           "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Sequential", "SiLU", "Sigmoid",
-           "Softmax", "Tanh", "functional", "init"]
+           "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "KeyValueCache", "LayerNorm", "Linear", "MSELoss",
+           "MaxPool2d", "Module", "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Rotary",
+           "Sequential", "SiLU", "Sigmoid", "Softmax", "Tanh", "functional", "init"]

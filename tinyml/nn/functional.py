@@ -14,6 +14,7 @@ from ..ops import attention as attention_ops
 from ..ops import dropout as dropout_ops
 from ..ops import embedding as embedding_ops
 from ..ops import linear as linear_ops
+from ..ops import rotary as rotary_ops
 from ..ops import shape as shape_ops
 from ..tape import state
 from ..tensor import Tensor, apply, as_tensor
@@ -112,8 +113,8 @@ def log_softmax(x: Any, axis: int = -1) -> Tensor:
     return apply(norm.LogSoftmax, x, axis=axis)
 
 
-def layer_norm(x: Any, weight: Any, bias: Any, eps: float = 1e-5) -> Tensor:
-    """Normalise over the last dimension, then scale and shift."""
+def layer_norm(x: Any, weight: Any, bias: Any = None, eps: float = 1e-5) -> Tensor:
+    """Normalise over the last dimension, then scale and, with a bias, shift."""
     return apply(norm.LayerNorm, x, weight, bias, eps=eps)
 
 
@@ -157,15 +158,26 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     return apply(dropout_ops.Dropout, x, p=p, key=int(random.generator().integers(2**64, dtype=np.uint64)))
 
 
-def attention(q: Any, k: Any, v: Any, causal: bool = False) -> Tensor:
+def attention(q: Any, k: Any, v: Any, causal: bool = False, kv_heads: int | None = None) -> Tensor:
     """softmax(q k^T / sqrt(D)) v for q (..., T, D), k (..., S, D), v (..., S, E); causal: query t sees keys up to
-    t + S - T (Vaswani et al. 2017)."""
-    return apply(attention_ops.Attention, q, k, v, causal=bool(causal))
+    t + S - T (Vaswani et al. 2017). kv_heads: k and v have that many heads, each shared by heads of q in a row."""
+    return apply(attention_ops.Attention, q, k, v, **_attention(causal, kv_heads))
 
 
-def self_attention(qkv: Any, causal: bool = False) -> Tensor:
-    """attention(*qkv, causal) of qkv (3, ..., T, D), whose gradient then comes as one array."""
-    return apply(attention_ops.Attention, qkv, causal=bool(causal))
+def self_attention(qkv: Any, causal: bool = False, kv_heads: int | None = None) -> Tensor:
+    """attention(*qkv, causal) of qkv (3, ..., T, D), or with kv_heads of qkv (..., H + 2 kv_heads, T, D), whose gradient
+    then comes as one array."""
+    return apply(attention_ops.Attention, qkv, **_attention(causal, kv_heads))
+
+
+def _attention(causal: bool, kv_heads: int | None) -> dict:
+    return {"causal": bool(causal)} | ({} if kv_heads is None else {"kv_heads": int(kv_heads)})
+
+
+def rotary(x: Any, cos: Any, sin: Any, heads: int | None = None, interleaved: bool = False) -> Tensor:
+    """x (..., T, D), pairs of elements turned by the angles of their position, whose cos and sin are (T, D/2)
+    (Su et al. 2021). heads: only the first `heads` of the third dimension from the end are. See ops.rotary.Rotary."""
+    return apply(rotary_ops.Rotary, x, cos, sin, heads=None if heads is None else int(heads), interleaved=bool(interleaved))
 
 
 def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100, label_smoothing: float = 0.0) -> Tensor:

@@ -14,6 +14,7 @@ from ..errors import ShapeError
 
 OVERHEAD = 256      # elements that a Parameter counts for beside its own: the objects around it take memory too
 _left: ContextVar[list[int] | None] = ContextVar("left", default=None)
+_blank: ContextVar[bool] = ContextVar("blank", default=False)
 
 
 @contextmanager
@@ -28,6 +29,16 @@ def at_most(elements: int) -> Iterator[None]:
         yield
     finally:
         _left.reset(token)
+
+
+@contextmanager
+def blank() -> Iterator[None]:
+    """Within it initial values are zeros, none are drawn: who loads a model has others."""
+    token = _blank.set(True)
+    try:
+        yield
+    finally:
+        _blank.reset(token)
 
 
 def check(size: int, what: str) -> None:
@@ -54,12 +65,16 @@ def full(shape: tuple, value: float) -> np.ndarray:
 def uniform(shape: tuple, bound: float) -> np.ndarray:
     """float32 values in [-bound, bound)."""
     check(math.prod(shape), "init.uniform")
+    if _blank.get():
+        return np.zeros(shape, np.float32)
     return random.generator().uniform(-bound, bound, shape).astype(np.float32)
 
 
 def normal(shape: tuple, std: float = 1.0) -> np.ndarray:
     """float32 normal values of standard deviation `std`."""
     check(math.prod(shape), "init.normal")
+    if _blank.get():
+        return np.zeros(shape, np.float32)
     return (random.generator().standard_normal(shape) * std).astype(np.float32)
 
 

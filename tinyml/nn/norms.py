@@ -82,19 +82,19 @@ class BatchNorm2d(BatchNorm):
 
 
 class LayerNorm(Module):
-    """Normalise over the last dimension of x (..., C), then scale and shift (Ba et al. 2016)."""
+    """Normalise over the last dimension of x (..., C), then scale and, with a bias, shift (Ba et al. 2016)."""
 
-    def __init__(self, dim: int, eps: float = 1e-5):
+    def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True):
         check_sizes("LayerNorm", dim=dim)
         self.eps = eps
         self.weight = Parameter(init.full((dim,), 1))
-        self.bias = Parameter(init.full((dim,), 0))
+        self.bias = Parameter(init.full((dim,), 0)) if bias else None
 
     def forward(self, x: Any) -> Tensor:
         return F.layer_norm(x, self.weight, self.bias, self.eps)
 
     def describe(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}"
+        return f"{self.weight.shape[0]}, eps={self.eps}" + (", bias=False" if self.bias is None else "")
 
 
 class RMSNorm(Module):

@@ -13,10 +13,11 @@ from . import (
            pointwise,
            pooling,
            reductions,
+           rotary,
            shape,
 )
 from .op import Codec, Lowered, Op, Operand, Sample, Target, sample
 
 __all__ = ["Codec", "Lowered", "Op", "Operand", "Sample", "Target", "arithmetic", "attention", "conv", "dropout",
-           "embedding", "fake_quantize", "linear", "losses", "norm", "pointwise", "pooling", "reductions", "sample",
-           "shape"]
+           "embedding", "fake_quantize", "linear", "losses", "norm", "pointwise", "pooling", "reductions", "rotary",
+           "sample", "shape"]

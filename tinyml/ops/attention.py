@@ -15,6 +15,9 @@ class Attention(Op):
     One operand (3, ..., T, D) is q, k and v in one array. causal: query t sees keys up to t + S - T. Leading dimensions
     broadcast. Computed block by block (FlashAttention, Dao et al. 2022), the scores again in backward.
 
+    kv_heads: k and v have that many heads (the third dimension from the end), q a multiple H of it, and H / kv_heads heads
+    of q in a row share one (grouped-query attention, Ainslie et al. 2023); one operand is then (..., H + 2 kv_heads, T, D).
+
     Raises:
         ShapeError: shapes do not fit, or causal with fewer keys than queries, of which the first would see none.
     """
@@ -22,16 +25,17 @@ class Attention(Op):
     name = "attention"
 
     @staticmethod
-    def forward(ctx, *qkv, causal=False):
-        q, k, v = _parts(qkv)
-        _check(q, k, v, causal)
-        y, ctx.rows = attention.attention(q, k, v, causal)
-        ctx.qkv, ctx.causal, ctx.y = qkv, causal, y
+    def forward(ctx, *qkv, causal=False, kv_heads=None):
+        q, k, v = parts(qkv, kv_heads)
+        _check(q, k, v, causal, kv_heads)
+        y, ctx.rows = attention.attention(q, k, v, causal, kv_heads)
+        ctx.qkv, ctx.causal, ctx.kv_heads, ctx.y = qkv, causal, kv_heads, y
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return attention.attention_grad(*_parts(ctx.qkv), ctx.causal, ctx.y, ctx.rows, grad, len(ctx.qkv) == 1)
+        return attention.attention_grad(*parts(ctx.qkv, ctx.kv_heads), ctx.causal, ctx.y, ctx.rows, grad,
+                                        len(ctx.qkv) == 1, ctx.kv_heads)
 
     @staticmethod
     def samples(rng):
@@ -42,30 +46,46 @@ class Attention(Op):
         yield sample(normal(rng, 5, 2, 3, 2, 3).transpose(2, 1, 3, 0, 4), causal=False)
         yield sample(normal(rng, 2, 0, 4), normal(rng, 2, 3, 4), normal(rng, 2, 3, 4))
         yield sample(normal(rng, 3, 0, 2, 3, 4), causal=True)
+        yield sample(normal(rng, 2, 4, 3, 2), normal(rng, 2, 2, 3, 2), normal(rng, 2, 2, 3, 4), causal=True, kv_heads=2)
+        yield sample(normal(rng, 3, 4, 2), normal(rng, 1, 5, 2), normal(rng, 1, 5, 3), kv_heads=1)
+        yield sample(normal(rng, 2, 3, 8, 2).transpose(0, 2, 1, 3), causal=True, kv_heads=2)
+        yield sample(normal(rng, 0, 3, 2, 2), causal=True, kv_heads=1)
 
     @staticmethod
-    def parity(torch, *qkv, causal=False):
-        q, k, v = _parts(qkv)
-        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    def parity(torch, *qkv, causal=False, kv_heads=None):
+        q, k, v = parts(qkv, kv_heads)
+        return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=kv_heads is not None)
 
 
-def _parts(qkv):
-    """q, k and v of the operands."""
+def parts(qkv, kv_heads=None):
+    """q, k and v of the operands of an Attention."""
     if len(qkv) == 3:
         return qkv
+    if kv_heads is not None:
+        if len(qkv) != 1 or qkv[0].ndim < 3 or not 0 < kv_heads <= qkv[0].shape[-3] // 3:
+            raise ShapeError(f"attention: expected (..., H + 2 kv_heads, T, D) with H a multiple of kv_heads, {kv_heads}, "
+                             f"or three operands, got {', '.join(str(tuple(x.shape)) for x in qkv)}")
+        x, q_heads = qkv[0], qkv[0].shape[-3] - 2 * kv_heads
+        return x[..., :q_heads, :, :], x[..., q_heads:-kv_heads, :, :], x[..., -kv_heads:, :, :]
     if len(qkv) != 1 or qkv[0].shape[:1] != (3,):
         raise ShapeError("attention: expected (3, ..., T, D) or three operands, got "
                          f"{', '.join(str(tuple(x.shape)) for x in qkv)}")
     return tuple(qkv[0])
 
 
-def _check(q, k, v, causal):
+def _check(q, k, v, causal, kv_heads):
     shapes = f"got q {q.shape}, k {k.shape}, v {v.shape}"
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ShapeError(f"attention: expected q (..., T, D), k (..., S, D) and v (..., S, E), {shapes}")
     if causal and q.shape[-2] > k.shape[-2]:
         raise ShapeError(f"attention: causal expects at least as many keys as queries, {shapes}")
+    inner = 2       # dimensions that do not broadcast
+    if kv_heads is not None:
+        inner = 3
+        if min(q.ndim, k.ndim, v.ndim) < 3 or kv_heads < 1 or not k.shape[-3] == v.shape[-3] == kv_heads or (
+                q.shape[-3] < kv_heads or q.shape[-3] % kv_heads):
+            raise ShapeError(f"attention: expected k and v with {kv_heads} heads and q with a multiple of them, {shapes}")
     try:
-        np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
+        np.broadcast_shapes(q.shape[:-inner], k.shape[:-inner], v.shape[:-inner])
     except ValueError:
         raise ShapeError(f"attention: leading dimensions do not broadcast, {shapes}") from None

@@ -117,7 +117,8 @@ class BatchNormEval(Op):
 
 
 class LayerNorm(Op):
-    """y = (x - mean) / sqrt(variance + eps) * gamma + beta over the last dimension of x (..., C) (Ba et al. 2016)."""
+    """y = (x - mean) / sqrt(variance + eps) * gamma + beta over the last dimension of x (..., C) (Ba et al. 2016); beta may
+    be None."""
 
     name = "layer_norm"
     one_precision = True
@@ -126,6 +127,7 @@ class LayerNorm(Op):
     def forward(ctx, x, gamma, beta, *, eps):
         if not x.ndim:
             raise ShapeError("layer_norm: expected input (..., C), got a 0-dimensional Tensor")
+        beta = np.zeros(x.shape[-1:], x.dtype) if beta is None else beta
         _check("layer_norm", x, x.shape[-1], gamma, beta)
         gamma = _dtype(x, gamma)
         y, mean, rstd = floats.layer_norm(x, gamma, _dtype(x, beta), eps)
@@ -139,7 +141,7 @@ class LayerNorm(Op):
     @staticmethod
     def samples(rng):
         yield sample(normal(rng, 3, 5), normal(rng, 5), normal(rng, 5), eps=1e-5)
-        yield sample(normal(rng, 2, 3, 4), normal(rng, 4), normal(rng, 4), eps=1e-3)
+        yield sample(normal(rng, 2, 3, 4), normal(rng, 4), None, eps=1e-3)
         yield sample(normal(rng, 0, 4), normal(rng, 4), normal(rng, 4), eps=1e-5)
 
     @staticmethod

@@ -81,6 +81,7 @@ from .products import (
     rows_f16,
     rows_f32,
 )
+from .rotary import rotary_f32
 from .softmax import (
     attention_f32,
     attention_grad_f32,
@@ -102,6 +103,6 @@ __all__ = ["adam_f32", "adamw_f32", "add_codes", "attention_f32", "attention_gra
            "mul_codes", "pack_f32", "philox", "probe_cycles", "probe_dot4_int8", "probe_fma_f32", "probe_read",
            "product_f32", "product_int8", "product_int8_f32", "product_int8_i32", "quantize", "quantize_images",
            "quantize_rows", "relu_grad_f32", "relu_grad_sum_f32", "requantize_double", "rms_norm_f32", "rms_norm_grad_f32",
-           "rows_f16", "rows_f32", "scatter_rows_f32", "sgd_f32", "sigmoid_f32", "sigmoid_grad_f32", "silu_f32",
-           "silu_grad_f32", "silu_grad_sum_f32", "softmax_f32", "softmax_grad_f32", "square_sums_f32", "sum_columns_f32",
-           "tanh_f32", "tanh_grad_f32"]
+           "rotary_f32", "rows_f16", "rows_f32", "scatter_rows_f32", "sgd_f32", "sigmoid_f32", "sigmoid_grad_f32",
+           "silu_f32", "silu_grad_f32", "silu_grad_sum_f32", "softmax_f32", "softmax_grad_f32", "square_sums_f32",
+           "sum_columns_f32", "tanh_f32", "tanh_grad_f32"]

@@ -33,6 +33,11 @@ def log_softmax_grad_f32(y, dy, dx, threads):
     dx[...] = dy - np.exp(y) * dy.sum(axis=1, keepdims=True)
 
 
+def _shared(x, q):
+    """Keys or values x[B][G][...] once for each of the H / G heads of queries in a row that share a head of them."""
+    return x if x.shape[1] == q.shape[1] else np.repeat(x, q.shape[1] // x.shape[1], axis=1)
+
+
 def attention_weights(q, k, scale, causal):
     """exp(scores - top) (..., T, S), the largest number `top` of each row and the sum of the row."""
     with np.errstate(invalid="ignore"):
@@ -50,6 +55,7 @@ def attention_f32(q, k, v, scale, causal, y, rows, threads):
         y[...] = 0
         rows[...] = 0
         return
+    k, v = _shared(k, q), _shared(v, q)
     e, top, total = attention_weights(q, k, scale, causal)
     with np.errstate(invalid="ignore", divide="ignore"):
         y[...] = (e / total) @ v
@@ -61,13 +67,15 @@ def attention_grad_f32(q, k, v, scale, causal, y, rows, dy, dq, dk, dv, threads)
     if k.shape[2] == 0:
         dq[...] = 0
         return
+    k, v = _shared(k, q), _shared(v, q)
     e, _, total = attention_weights(q, k, scale, causal)
     with np.errstate(invalid="ignore"):
         p = e / total
         ds = scale * p * (dy @ v.swapaxes(-1, -2) - (dy * y).sum(axis=-1, keepdims=True))
         dq[...] = ds @ k
-        dk[...] = ds.swapaxes(-1, -2) @ q
-        dv[...] = p.swapaxes(-1, -2) @ dy
+        for out, of_each in ((dk, ds.swapaxes(-1, -2) @ q), (dv, p.swapaxes(-1, -2) @ dy)):
+            b, heads, *rest = of_each.shape
+            out[...] = of_each.reshape(b, out.shape[1], heads // max(out.shape[1], 1), *rest).sum(axis=2)
 
 
 def cross_entropy_f32(x, target, smoothing, loss, rows, threads):

@@ -1,0 +1,20 @@
+"""Rotary position embedding."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def rotary_f32(x, cos, sin, heads, interleaved, inverse, y, threads):
+    """Pairs (a, b) of the first `heads` heads become (a cos - b sin, b cos + a sin), the other heads stay.
+
+    A pair is elements 2i and 2i + 1 if interleaved, else i and i + D/2; inverse: turned back.
+    """
+    half = x.shape[3] // 2
+    first, second = ((slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(half), slice(half, None)))
+    turned, c, s = x[:, :heads], cos[:, :heads], -sin[:, :heads] if inverse else sin[:, :heads]
+    a, b = turned[..., first], turned[..., second]
+    with np.errstate(invalid="ignore", over="ignore"):
+        y[:, :heads, :, first] = a * c - b * s
+        y[:, :heads, :, second] = b * c + a * s
+    y[:, heads:] = x[:, heads:]

@@ -1,0 +1,58 @@
+# Rotary position embedding (Su et al. 2021): each pair of a head's elements is turned by an angle of its position.
+from cython.parallel cimport prange
+from libc.string cimport memcpy
+from tinyml._kernels.simd cimport *
+from tinyml._kernels.vmath cimport *
+
+
+cdef void halves(const float* x, const float* cos, const float* sin, vecf sign, Py_ssize_t n, float* y) noexcept nogil:
+    """Pairs (x[i], x[n + i])."""
+    cdef vecf a, b, c, s
+    cdef Py_ssize_t i
+    for i from 0 <= i < n by LANES:
+        a, b = vfload_n(x + i, n - i), vfload_n(x + n + i, n - i)
+        c, s = vfload_n(cos + i, n - i), vfmul(sign, vfload_n(sin + i, n - i))
+        vfstore_n(y + i, vfsub(vfmul(a, c), vfmul(b, s)), n - i)
+        vfstore_n(y + n + i, vfadd(vfmul(b, c), vfmul(a, s)), n - i)
+
+
+cdef void neighbours(const float* x, const float* cos, const float* sin, float sign, Py_ssize_t n, float* y) noexcept nogil:
+    """Pairs (x[2i], x[2i + 1])."""
+    cdef float a, b, s
+    cdef Py_ssize_t i
+    for i in range(n):
+        a, b, s = x[2 * i], x[2 * i + 1], sign * sin[i]
+        y[2 * i] = a * cos[i] - b * s
+        y[2 * i + 1] = b * cos[i] + a * s
+
+
+cdef inline float* row(const float[:, :, :, :] x, Py_ssize_t b, Py_ssize_t h, Py_ssize_t t) noexcept nogil:
+    return <float*>(<char*>&x[0, 0, 0, 0] + b * x.strides[0] + h * x.strides[1] + t * x.strides[2])
+
+
+cdef void position(const float[:, :, :, :] x, const float[:, :, :, :] cos, const float[:, :, :, :] sin, Py_ssize_t heads,
+                   bint interleaved, float sign, const float[:, :, :, :] y, Py_ssize_t b, Py_ssize_t t) noexcept nogil:
+    """All heads of one position: in a layer's product they are neighbours."""
+    cdef Py_ssize_t h, n = x.shape[3] // 2
+    for h in range(heads):
+        if interleaved:
+            neighbours(row(x, b, h, t), row(cos, b, h, t), row(sin, b, h, t), sign, n, row(y, b, h, t))
+        else:
+            halves(row(x, b, h, t), row(cos, b, h, t), row(sin, b, h, t), vfset(sign), n, row(y, b, h, t))
+    for h in range(heads, x.shape[1]):
+        memcpy(row(y, b, h, t), row(x, b, h, t), x.shape[3] * sizeof(float))
+
+
+def rotary_f32(const float[:, :, :, :] x, const float[:, :, :, :] cos, const float[:, :, :, :] sin, Py_ssize_t heads,
+               bint interleaved, bint inverse, float[:, :, :, :] y, int threads):
+    """y[B][H][T][D]: pairs (a, b) of the first `heads` heads of x become (a cos - b sin, b cos + a sin), cos and sin
+    [B][H][T][D/2]; the other heads are copied. Any strides but of the last dimension, whose elements are neighbours.
+
+    A pair is elements 2i and 2i + 1 if interleaved, else i and i + D/2. inverse: turned back, which is the gradient.
+    """
+    cdef Py_ssize_t unit, T = x.shape[2]
+    cdef float sign = -1 if inverse else 1
+    if x.shape[0] * x.shape[1] * T * x.shape[3] == 0:
+        return
+    for unit in prange(x.shape[0] * T, nogil=True, num_threads=threads, schedule="static"):
+        position(x, cos, sin, heads, interleaved, sign, y, unit // T, unit % T)

@@ -1,0 +1,101 @@
+"""The numbers and choices that make a TinyGPT: GPT-2's architecture, the Llama family's, or a mix of their parts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from ..errors import ShapeError
+from ..nn.layers import check_sizes
+
+
+@dataclass(frozen=True)
+class TinyGPTConfig:
+    """Sizes and parts of a TinyGPT; the fields are the keywords of its constructor.
+
+    Args:
+        vocab_size, context: how many ids there are, and how many positions at most.
+        layers, heads, dim: blocks; heads of queries in each, of size dim / heads; width of the residual stream.
+        dropout: of the embedding and of what each half of a block adds.
+        tied: the output projection is the token embedding (Press & Wolf 2017).
+        kv_heads: heads of keys and values, each for heads / kv_heads heads of queries (Ainslie et al. 2023); None: heads.
+        hidden: width of the feed-forward; None: 4 dim.
+        norm, eps: "layer" (Ba et al. 2016) or "rms" (Zhang & Sennrich 2019), and the number below its root.
+        positions: "learned", an embedding; "rotary" (Su et al. 2021), pairs half a head apart, as Llama has them; or
+            "rotary_interleaved", pairs of neighbours.
+        theta: base of the rotary angles.
+        activation: "gelu"; "gelu_tanh", its tanh form, GPT-2's; or "swiglu": down(silu(gate(x)) * up(x)) (Shazeer 2020).
+        bias: whether linear layers (but the output projection) and layer norms have one.
+
+    Raises:
+        ShapeError: a size, number or name out of range, heads that do not divide.
+    """
+
+    vocab_size: int
+    context: int
+    layers: int
+    heads: int
+    dim: int
+    dropout: float = 0.0
+    tied: bool = True
+    kv_heads: int | None = None
+    hidden: int | None = None
+    norm: str = "layer"
+    eps: float = 1e-5
+    positions: str = "learned"
+    theta: float = 10000.0
+    activation: str = "gelu"
+    bias: bool = True
+
+    CHOICES: ClassVar = {"norm": ("layer", "rms"), "positions": ("learned", "rotary", "rotary_interleaved"),
+                         "activation": ("gelu", "gelu_tanh", "swiglu")}
+
+    def __post_init__(self) -> None:
+        check_sizes("TinyGPTConfig", **{name: getattr(self, name) for name in (
+            "vocab_size", "context", "layers", "heads", "dim")})
+        for name, default in (("kv_heads", self.heads), ("hidden", 4 * self.dim)):
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+        check_sizes("TinyGPTConfig", kv_heads=self.kv_heads, hidden=self.hidden)
+        for name, choices in self.CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ShapeError(f"TinyGPTConfig: expected {name} to be one of {', '.join(choices)}, got "
+                                 f"{getattr(self, name)!r}")
+        if self.dim % self.heads or self.heads % self.kv_heads:
+            raise ShapeError(f"TinyGPTConfig: heads must divide dim, and kv_heads divide heads, got dim {self.dim}, heads "
+                             f"{self.heads}, kv_heads {self.kv_heads}")
+        if self.rotary and self.dim // self.heads % 2:
+            raise ShapeError(f"TinyGPTConfig: rotary positions need heads of an even size, got {self.dim // self.heads}")
+        for name, least in (("eps", 0), ("theta", 1)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
+                raise ShapeError(f"TinyGPTConfig: expected {name} to be a number of at least {least}, got {value!r:.80}")
+
+    @property
+    def rotary(self) -> bool:
+        """Whether positions are rotary."""
+        return self.positions != "learned"
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers a model of this config trains; a tied output projection counts once."""
+        dim, kv, norm = self.dim, self.kv_heads * (self.dim // self.heads), 2 if self.norm == "layer" and self.bias else 1
+        weights = dim * (dim + 2 * kv) + dim * dim + (3 if self.activation == "swiglu" else 2) * dim * self.hidden
+        biases = (dim + 2 * kv) + dim + (2 if self.activation == "swiglu" else 1) * self.hidden + dim if self.bias else 0
+        embeddings = (self.vocab_size * (1 if self.tied else 2) + (0 if self.rotary else self.context)) * dim
+        return embeddings + self.layers * (weights + biases + 2 * norm * dim) + norm * dim
+
+    def as_dict(self) -> dict[str, Any]:
+        """The fields as plain data: keywords of TinyGPT."""
+        return asdict(self)
+
+
+# "char" is small enough to train on a CPU in minutes; gpt2 is Radford et al. 2019, smollm2-135m Allal et al. 2025.
+PRESETS = {
+    "char": TinyGPTConfig(vocab_size=65, context=64, layers=4, heads=4, dim=128),
+    "gpt2": TinyGPTConfig(vocab_size=50257, context=1024, layers=12, heads=12, dim=768, activation="gelu_tanh"),
+    "smollm2-135m": TinyGPTConfig(
+        vocab_size=49152, context=8192, layers=30, heads=9, dim=576, kv_heads=3, hidden=1536, norm="rms",
+        positions="rotary", theta=100000.0, activation="swiglu", bias=False),
+}
