@@ -5,7 +5,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard tinyml/_kernels/*.py tinyml/_kernels/*.p* tinyml/_kernels/*.h tinyml/_kernels/*/*.h)
+SOURCES := setup.py pyproject.toml $(wildcard tinyml/*.pyx) $(wildcard tinyml/_kernels/*.py tinyml/_kernels/*.p* tinyml/_kernels/*.h tinyml/_kernels/*/*.h)
 
 .PHONY: demo test test-aarch64 parity lint clean
 

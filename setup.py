@@ -35,6 +35,7 @@ if not DEBUG:
     FLAGS.append("-g0")     # two thirds of the time to compile, a fifth of the size
 SHARED = "tinyml._kernels._shared"      # Cython's memoryview code, compiled once for all kernels
 ONCE = ["cpu", "memory"]                # what is no kernel: compiled for any CPU
+ENGINE = "tinyml.engine"
 
 
 COMPILER = os.environ.get("CC", "cc")
@@ -70,6 +71,7 @@ def extensions() -> list[Extension]:
     names = [*table["KERNELS"], *ONCE]
     cythonize([Extension(f"tinyml._kernels.{name}", [str(KERNELS / f"{name}.pyx")]) for name in names],
               shared_utility_qualified_name=SHARED, **options)
+    cythonize([Extension(ENGINE, [str(Path(*ENGINE.split(".")).with_suffix(".pyx"))])], **options)
     shared = generated / "_shared.c"
     subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={shared}"], check=True)
 
@@ -77,7 +79,7 @@ def extensions() -> list[Extension]:
         return Extension(name, [str(source)], include_dirs=[str(KERNELS)], extra_compile_args=FLAGS + openmp + flags,
                          extra_link_args=openmp, depends=HEADERS)
 
-    found = [extension(SHARED, shared, [])]
+    found = [extension(SHARED, shared, []), extension(ENGINE, generated / "tinyml" / "engine.c", [], [])]
     # memory is imported before dispatch has said how OpenMP's threads are to wait: it must not load it
     found += [extension(f"tinyml._kernels.{name}", generated / KERNELS / f"{name}.c", [],
                         [] if name == "memory" else openmp) for name in ONCE]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+
 import numpy as np
 
 import tinyml
@@ -85,3 +87,16 @@ def with_outliers(model: models.TinyGPT, times: float = 60) -> nn.Module:
             norm.bias.data[at] *= times
             reader.weight.data[:, at] /= times
     return planted
+
+
+def main() -> None:
+    """Write the hard net to a file."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.hard_nets", description=main.__doc__)
+    parser.add_argument("out", metavar="OUT")
+    out = parser.parse_args().out
+    tinyml.manual_seed(0)
+    scaled_apart(trained(models.DepthwiseCNN(in_channels=1, width=8))).save(out)
+
+
+if __name__ == "__main__":
+    main()

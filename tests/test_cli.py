@@ -184,3 +184,16 @@ def test_train_tinygpt(monkeypatch, untimed, capsys, tmp_path):
     assert text[split : split + 20] in capsys.readouterr().out
     ids = data.CharTokenizer(text).encode(text[:16])
     assert tinyml.load(tmp_path / "int8.safetensors")(ids[None]).shape == (1, 16, len(set(text)))
+
+
+def test_diagnose_cnn(monkeypatch, capsys, tmp_path):
+    whole = data.fashion_mnist_small
+    monkeypatch.setitem(data.named.NAMES, "shipped", lambda split: data.ArrayDataset(*whole(split)[range(300)]))
+    run_example(monkeypatch, "diagnose_cnn", calibration=128, per_tensor=True, html=tmp_path / "page.html",
+                json=tmp_path / "figures.json")
+    figures = json.loads((tmp_path / "figures.json").read_text())
+    assert figures["lost"]["none"] > 5 and figures["lost"]["equalize"] < 2
+    worst = min(figures["diagnosis"]["layers"], key=lambda r: r["without_drop"])
+    assert worst["layer"] == "15" and worst["cause"] == "outlier channel"
+    assert any(layer == "conv2d in 15" for layer in figures["floats"]) and (tmp_path / "page.html").exists()
+    assert "15: outlier channel" in capsys.readouterr().out

@@ -56,6 +56,14 @@ def test_repairs_and_the_search_for_float_layers(folder, capsys):
     assert "only it  all but it" in capsys.readouterr().out
 
 
+def test_report_on_paper_and_as_a_page(folder, capsys):
+    run(folder, "quantize", "cnn.safetensors", "--calibration", "images.npz", "-o", "int8.safetensors")
+    figures = run(folder, "report", "int8.safetensors", "--data", "images.npz", "--html", "page.html", "--batch", "2")
+    assert figures["file_bytes"] == (folder / "int8.safetensors").stat().st_size and figures["batch"] == 2
+    assert "<!doctype html>" in (folder / "page.html").read_text().lower()
+    assert f"wrote {folder / 'page.html'}" in capsys.readouterr().out
+
+
 def test_info_and_bench(folder, capsys):
     about = run(folder, "info", "cnn.safetensors")
     assert about["class"] == "CifarCNN" and about["elements"]["float32"] == sum(

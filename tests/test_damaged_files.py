@@ -60,7 +60,8 @@ def ours(size: int, **entries: Any) -> bytes:
 HEADERS = {     # what is wrong: a file's content, what the error says
     "empty": (b"", "expected a model of at least 8 bytes, got an empty file"),
     "short": (b"\0" * 4, "at least 8 bytes, got 4 bytes"),
-    "zip": (b"PK\3\4" + b"\0\0\0\1" * 20, "not a safetensors file: looks like a PyTorch file .*; load it with"),
+    "zip": (b"PK\3\4" + b"\0\0\0\1" * 20, "a zip archive that is cut or damaged"),
+    "NumPy": (b"\x93NUMPY\1\0" + b"\0" * 80, "not a safetensors file: looks like a NumPy array; load it with"),
     "pickle": (b"\x80\x02}q\0X\1\0\0\0" * 9, "looks like a PyTorch file .a pickle."),
     "cut in its header": (header(OURS)[:-3], "cut, or not a safetensors file: its header has 34 bytes, more than the 31"),
     "header of 2^63 bytes": (header("{}", length=2**63), "its header has 9223372036854775808 bytes, more than the 2 of"),

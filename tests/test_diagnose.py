@@ -124,7 +124,7 @@ def test_its_figures_are_those_of_conversion(sound, tests):
         others = [str(i) for i in range(23) if str(i) != row.layer]
         assert row.only_drop == pytest.approx(lost(skip=others), abs=0.11)      # its ReLU is an op of its own there
     assert found.as_dict()["layers"][0]["layer"] == "0"
-    assert str(found).count("\n") >= len(names) + 3
+    assert str(found).count("\n") >= len(names) + 2
     bare = precision.diagnose(sound, next(iter(tests))[0])      # no targets: agreement with the float model
     assert bare.metric == "agreement" and bare.float_value == 1
 
@@ -141,3 +141,31 @@ def test_what_cannot_be_diagnosed_is_refused(sound, tests):
         precision.diagnose(sound, [(np.zeros((4, 1, 14, 14), np.float32), np.full(4, 10))])
     with pytest.raises(QuantizationError, match="expected at least one batch"):
         precision.diagnose(sound, [])
+
+
+def test_a_shift_of_the_means_is_named_and_corrected():
+    rng = np.random.default_rng(0)
+    x = (5 + 0.1 * rng.standard_normal((512, 128))).astype(np.float32)    # rounded weights times 5 do not add up to 0
+    model = nn.Sequential(nn.Linear(128, 16)).eval()
+    model[0].bias.data[...] = -5 * model[0].weight.data.sum(axis=1)
+    found = precision.diagnose(model, x, per_channel=False)
+    assert found.layers[0].cause == "bias" and 'repairs=["correct_bias"]' in found.layers[0].remedy
+    repaired = precision.diagnose(model, x, per_channel=False, repairs=["correct_bias"])
+    assert repaired.layers[0].cause == "" and repaired.drop <= found.drop
+    assert repaired.layers[0].activation_snr > found.layers[0].activation_snr + 3
+
+
+class Constants(nn.Module):
+    """A layer whose input does not depend on the model's."""
+
+    def __init__(self):
+        self.table, self.mix, self.out = nn.Embedding(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        return self.out(x + self.mix(self.table(np.arange(4))).mean(axis=0))
+
+
+def test_layers_that_read_constants_are_none_to_diagnose_and_float64_will_do():
+    model, x = Constants().eval(), np.random.default_rng(0).standard_normal((64, 8))
+    assert [r.layer for r in precision.diagnose(model, [x]).layers] == ["out"]
+    assert model.to_int8(calibration=[x], max_drop=100, repairs=["learn_rounding", "correct_bias"]).info["frontier"]

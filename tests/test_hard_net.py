@@ -69,7 +69,7 @@ def test_the_planted_layer_is_found_named_and_kept_in_float(tests, hard):
     assert f"{planted}: outlier channel: " in str(found) and 'repairs=["equalize"]' in found.worst.remedy
     int8 = scaled.to_int8(calibration=calibration, per_channel=False, validation=tests, max_drop=0.5)
     assert f"conv2d in {planted}" in int8.islands and len(int8.islands) <= 2
-    assert int8.info["floats"][planted].startswith("kept by max_drop=0.5: outlier channel: ")
+    assert int8.info["floats"][f"conv2d in {planted}"].startswith("kept by max_drop=0.5: outlier channel: ")
     frontier = int8.info["frontier"]
     assert points(scaled, int8, tests) <= 0.5 and frontier[0]["drop"] > 5 and frontier[-1]["drop"] <= 0.5
     assert [p["file_bytes"] for p in frontier] == sorted(p["file_bytes"] for p in frontier)

@@ -74,6 +74,9 @@ def test_nothing_unpickles():
             assert not names & forbidden, f"{source}:{getattr(node, 'lineno', '?')}: {names & forbidden}"
 
 
+POINT = {"float_layers": ["a"], "metric": 0.9, "drop": 0.1, "file_bytes": 100, "latency_ms": 0.5}
+
+
 def test_a_plan_says_what_is_wrong_with_it(tmp_path):
     path = tmp_path / "model"
     made("static integers")[0].save(path)
@@ -91,6 +94,10 @@ def test_a_plan_says_what_is_wrong_with_it(tmp_path):
         ({**good, "inputs": [{**slot, "floats": 1}]}, "expected the number of a value and whether it is floats"),
         ({**good, "info": {**info, "rounding": "triple"}}, "expected how the plan was rounded and calibrated"),
         ({**good, "info": {**info, "calibration": {"samples": "3"}}}, "expected how the plan was rounded and calibrated"),
+        ({**good, "info": {**info, "floats": {"gelu": 3}}}, "expected why layers stayed float"),
+        ({**good, "info": {**info, "repairs": ["all"]}}, "expected repairs among equalize"),
+        ({**good, "info": {**info, "frontier": [{"drop": 0.5}]}}, "expected points of accuracy, size and latency"),
+        ({**good, "info": {**info, "frontier": [{**POINT, "latency_ms": "1"}]}}, "expected points of accuracy"),
         ({**good, "steps": [{**step[0], "kind": "run"}, *step[1:]]}, "step 0 is of unknown kind 'run'"),
         ({**good, "steps": step[1:]}, "step 0 reads values that no step makes"),
         ({**good, "steps": [step[0], *step]}, "step 1 reads values that no step makes before it, or makes one again"),

@@ -7,7 +7,6 @@ recursion however long the chain is.
 from __future__ import annotations
 
 import heapq
-import itertools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ import numpy as np
 
 from ._kernels import memory
 from ._kernels.elementwise import elementwise
+from .engine import Node
 from .errors import GradError
 
 
@@ -36,8 +36,6 @@ class _State(threading.local):
 
 state = _State()
 MARK = "mark"
-_number = itertools.count().__next__
-_F16, _F32 = np.dtype(np.float16), np.dtype(np.float32)
 
 
 @contextmanager
@@ -74,25 +72,6 @@ class Context:
 
     def __init__(self, needs: list[bool]):
         self.needs = needs
-
-
-class Node:
-    """One op result on the tape: its shape, and the dtype its gradient is computed in, float32 for float16.
-
-    An edge is where the gradient to an operand goes: a node, a leaf Tensor, or None. Operands themselves are not kept: what
-    no op saves dies in the forward pass.
-    """
-
-    __slots__ = ("context", "dtype", "edges", "number", "op", "shape")
-
-    def __init__(self, op, context, edges, array: np.ndarray):
-        self.op, self.context, self.edges = op, context, edges
-        self.shape, dtype = array.shape, array.dtype
-        self.dtype = _F32 if dtype is _F16 else dtype
-        self.number = _number()
-
-    def __lt__(self, other: Node) -> bool:
-        return self.number > other.number       # heapq gives the latest node first
 
 
 class _Marked:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from ._kernels import memory
+from .engine import Apply, Node
 from .errors import DtypeError, GradError, ShapeError
 from .quantized import Quantized, dequantize_codes, quantize_array
-from .tape import MARK, MARKED, Context, Node, Record, run_backward, state
+from .tape import MARK, MARKED, Context, Record, run_backward, state
 
 OPS: dict[str, type] = {}       # name -> op class, filled by ops/
 
@@ -30,52 +31,6 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     if dtype is not None and isinstance(value, (int, float)):
         return Tensor._of(np.asarray(value, dtype))
     return Tensor(value)
-
-
-def apply(op: type, *inputs: Any, **attrs: Any) -> Tensor:
-    """Run `op` on Tensors (or what becomes one; None for an absent operand) and note it on the tape.
-
-    float16 operands are computed in float32 and the result is float16 only if all float operands are and one is no weight
-    (design (12): weights may be stored as float16, activations are float32). float32 meeting
-    float64 becomes float64, except in layers (`one_precision`), where it is an error: there it is always a mistake. int8
-    operands run the op's integer rule.
-
-    Raises:
-        DtypeError, ShapeError: from the op, naming it; GradError: a gradient through int8 is asked for.
-    """
-    arrays, needs, plain, noted = [], [], not op.integer_operands, False
-    for t in inputs:
-        if t is None:
-            arrays.append(None)
-            needs.append(False)
-        elif isinstance(t, Tensor):
-            array, wanted = t.data, t.requires_grad
-            plain = plain and array.dtype is _F32
-            noted = noted or wanted
-            arrays.append(array)
-            needs.append(wanted)
-        else:
-            return apply(op, *_tensors(inputs), **attrs)
-    grad = noted and state.grad
-    half = False
-    if not plain:
-        if any(t is not None and t.quantized is not None for t in inputs):
-            return _quantized(op, inputs, attrs, grad)
-        arrays, half = _converted(op, arrays)
-    context = Context(needs if grad is True or not noted else [False] * len(needs))
-    if state.profiler is None:
-        result = op.forward(context, *arrays, **attrs)
-    else:
-        result = state.profiler.forward(op, context, arrays, attrs)
-    output = Tensor._of(result.astype(_F16) if half and result.dtype == _F32 else result)
-    array = output.data
-    if grad and (array.dtype is _F32 or array.dtype in FLOATS):
-        output.requires_grad = True
-        output.node = MARKED if grad is MARK else Node(
-            op, context, [(t.node or t) if need else None for t, need in zip(inputs, needs)], array)
-    if state.recorder is not None:
-        _record(op, inputs, attrs, output)
-    return output
 
 
 def _tensors(inputs: tuple) -> list:
@@ -493,6 +448,9 @@ def plain_shape(shape: tuple) -> tuple[int, ...]:
 
 def plain_index(index: Any) -> tuple:
     """An index as a tuple of ints, slices, None, Ellipsis and integer or boolean arrays."""
+    if type(index) is int:
+        return (index,)
+
     def one(i):
         i = i.data if isinstance(i, Tensor) else i
         return np.asarray(i) if isinstance(i, (list, np.ndarray)) and np.ndim(i) else i
@@ -515,3 +473,6 @@ def _off_tape(result: Tensor, *sources: Any) -> Tensor:
     if hasattr(state.recorder, "derived"):
         state.recorder.derived(result, sources)
     return result
+
+
+apply = Apply(Tensor, Context, state, MARK, MARKED, _tensors, _converted, _quantized, _record)

@@ -100,7 +100,7 @@ class Trainer:
             raise ShapeError("fit: expected metric 'accuracy', 'loss' or, with a validation loader, a function; "
                              f"got {metric!r} and {'no' if validation is None else 'a'} validation loader")
         done = self._resume(loader, validation) if resume else None
-        with _mode(self.model, training=True):
+        with mode(self.model, training=True):
             for _ in range(len(self.history) if resume else 0, epochs):
                 epoch = done or Epoch(epoch_of(loader), random.get_state())
                 start, done = time.perf_counter() - epoch.seconds, None
@@ -129,7 +129,7 @@ class Trainer:
         with tqdm(batches, desc=f"epoch {number}", disable=not self.progress, dynamic_ncols=True, initial=epoch.batches,
                   total=operator.length_hint(loader) or None) as bar:
             for batch in bar:
-                x, y = _pair("fit", batch)
+                x, y = pair("fit", batch)
                 if not collected:
                     self.optimizer.zero_grad()
                     epoch.lr = self.optimizer.lr
@@ -205,9 +205,9 @@ class Trainer:
             ShapeError: no batch, or batches that are no pairs.
         """
         loss, correct, score, count, scored = 0.0, 0, 0.0, 0, 0
-        with _mode(self.model, training=False), no_grad():
+        with mode(self.model, training=False), no_grad():
             for batch in loader:
-                x, y = _pair("evaluate", batch)
+                x, y = pair("evaluate", batch)
                 counted = self._counted(y)
                 n = int(counted.sum())
                 if not n:
@@ -233,8 +233,8 @@ class Trainer:
         """
         if isinstance(loader, (Tensor, np.ndarray)):
             raise ShapeError(f"predict: expected batches, got one array of shape {loader.shape}; pass [inputs]")
-        with _mode(self.model, training=False), no_grad():
-            outputs = [self.model(as_tensor(b) if isinstance(b, (Tensor, np.ndarray)) else _pair("predict", b)[0])
+        with mode(self.model, training=False), no_grad():
+            outputs = [self.model(as_tensor(b) if isinstance(b, (Tensor, np.ndarray)) else pair("predict", b)[0])
                        for b in loader]
         if not outputs:
             raise ShapeError(f"predict: no batch came from the {type(loader).__name__}")
@@ -300,18 +300,19 @@ def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:
 
 
 @contextmanager
-def _mode(model: Module, training: bool) -> Iterator[None]:
+def mode(model: Module, training: bool) -> Iterator[None]:
     """The whole model in training or evaluation mode, and every layer back in its own at the end."""
     before = [(m, m.training) for m in model.modules()]
     model.train(training)
     try:
         yield
     finally:
-        for m, mode in before:
-            m.training = mode
+        for m, was in before:
+            m.training = was
 
 
-def _pair(what: str, batch: Any) -> tuple[Tensor, Tensor]:
+def pair(what: str, batch: Any) -> tuple[Tensor, Tensor]:
+    """Inputs and targets of a batch; raises ShapeError, naming `what`, for all else."""
     if not isinstance(batch, (tuple, list)) or len(batch) != 2:
         raise ShapeError(f"{what}: expected batches (inputs, targets), got {type(batch).__name__}"
                          + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""))

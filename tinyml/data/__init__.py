@@ -17,6 +17,7 @@ from tinyml.data.images import (
 from tinyml.data.loader import DataLoader, RandomBatches
 from tinyml.data.named import load_dataset
 from tinyml.data.text import CharTokenizer, bible, read_text
+from tinyml.data.tokens import TokenFile, write_tokens
 from tinyml.data.transforms import Compose, Normalize, RandomCrop, RandomFlip, RandomShift
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "RandomFlip",
     "RandomShift",
     "TextDataset",
+    "TokenFile",
     "bible",
     "cifar10",
     "fashion_mnist",
@@ -45,4 +47,5 @@ __all__ = [
     "npz_images",
     "read_idx",
     "read_text",
+    "write_tokens",
 ]

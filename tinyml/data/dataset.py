@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tinyml.data._checks import checked_count, checked_indices
+from tinyml.data.tokens import TokenFile
 from tinyml.errors import DtypeError, ShapeError
 
 Pair = tuple[np.ndarray, np.ndarray]
@@ -80,20 +81,20 @@ class ArrayDataset(Dataset):
 class TextDataset(Dataset):
     """Windows of a text for next-token prediction: item i is (ids[s:s+T], ids[s+1:s+T+1]), s = i * stride, both int64.
 
-    ids (L,) integers, context T. stride None means T: consecutive windows without overlap; 1: every start.
-    An array of indices (B,) gives a pair of (B, T). Raises ShapeError where ids is not one axis of at least T + 1 or
-    context or stride is below 1, DtypeError where ids are not integers, IndexError out of range.
+    ids (L,) integers, as an array or a TokenFile; context T. stride None means T: consecutive windows without overlap; 1:
+    every start. An array of indices (B,) gives a pair of (B, T). Raises ShapeError where ids is not one axis of at least
+    T + 1 or context or stride is below 1, DtypeError where ids are not integers, IndexError out of range.
     """
 
     def __init__(self, ids: np.ndarray, context: int, stride: int | None = None):
-        ids = np.asarray(ids)
+        ids = ids if isinstance(ids, TokenFile) else np.asarray(ids)
         context = checked_count("TextDataset context", context, 1)
         stride = context if stride is None else checked_count("TextDataset stride", stride, 1)
         if ids.ndim != 1 or len(ids) <= context:
             raise ShapeError(f"TextDataset: expected ids (L,) with L > {context}, the context, got shape {ids.shape}")
         if ids.dtype.kind not in "iu":
             raise DtypeError(f"TextDataset: expected integer ids, got dtype {ids.dtype}")
-        self.ids, self.context, self.stride = ids.astype(np.int64), context, stride
+        self.ids, self.context, self.stride = ids, context, stride
 
     def __len__(self) -> int:
         return (len(self.ids) - 1 - self.context) // self.stride + 1
@@ -101,7 +102,8 @@ class TextDataset(Dataset):
     def __getitem__(self, index: int | np.ndarray) -> Pair:
         starts = checked_indices(index, len(self)) * self.stride
         positions = starts[..., None] + np.arange(self.context)  # (T,) or (B, T)
-        return self.ids[positions], self.ids[positions + 1]
+        windows = self.ids[np.concatenate([positions, positions[..., -1:] + 1], axis=-1)].astype(np.int64)
+        return np.ascontiguousarray(windows[..., :-1]), np.ascontiguousarray(windows[..., 1:])
 
     def batch(self, indices: np.ndarray) -> Pair:
         """Windows `indices` (B,): inputs (B, T), targets (B, T)."""

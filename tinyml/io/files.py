@@ -1,4 +1,5 @@
 """model.save(path) and tinyml.load(path): safetensors, with what is needed to build the model again in its metadata.
+tinyml.load reads PyTorch's state dicts too.
 
 Nothing in a file is executed: a class is looked up among the Module classes that are already imported, never imported.
 """
@@ -16,9 +17,10 @@ from ..nn.module import Module, conversions
 from ..precision.plan import Plan
 from ..precision.qat import QATModel
 from .atomic import write_whole
-from .container import pack, unpack
+from .container import opened, pack, unpack
 from .modules import build, describe_module, load_tensors
 from .plans import describe_plan, load_plan
+from .torch_files import LEGACY, is_torch_file, read_state_dict, without_prefix
 
 
 def serialize(model: Module) -> bytes:
@@ -38,21 +40,31 @@ def save(model: Module, path: Any) -> None:
     write_whole(Path(path), serialize(model))
 
 
-def load(path: Any, model: Module | None = None) -> Module:
-    """The model that `save` wrote, in evaluation mode, its outputs equal bit for bit.
+def load(path: Any, model: Module | None = None) -> Any:
+    """The model that `save` wrote, in evaluation mode, its outputs equal bit for bit. What a file is, its first bytes tell.
+
+    A state dict that PyTorch wrote (.pt, .pth) is read without PyTorch and gives a dict from names to arrays, for
+    load_state_dict; with `model` it is put into that, "module." of DataParallel left out, and the model is returned.
 
     Every bit of a file is checked against its digest. A plan without float islands is also run, on an input made from the
     seed in its file, and must give the bytes it gave when it was saved. Float layers differ in their last bits between
     instruction sets, so models with them have no such check.
 
     Args:
-        model: an instance to load into, for a class that cannot be built from the file (unusual constructor arguments).
+        model: an instance to load into, for a class that cannot be built from the file (unusual constructor arguments),
+            or for a state dict.
 
     Raises:
-        FileError: missing, damaged or foreign file, or a class that is not imported; naming the file.
+        FileError: missing, damaged or foreign file, a class that is not imported, or tensors that do not fit the model;
+            naming the file.
     """
     path, state = Path(path), random.get_state()
     try:
+        with opened(path) as (file, _):
+            foreign = is_torch_file(file.read(len(LEGACY)))
+        if foreign:
+            arrays = read_state_dict(path)
+            return arrays if model is None else _filled(model, arrays)
         about, arrays = unpack(path)
         with np.errstate(all="ignore"):     # numbers that are refused in the end may be divided by before
             if about.get("kind") == "plan":
@@ -66,6 +78,15 @@ def load(path: Any, model: Module | None = None) -> Module:
         raise FileError(f"{path}: damaged description: {type(error).__name__}: {error}") from error
     finally:
         random.set_state(state)     # building a model draws initial values that the file replaces
+
+
+def _filled(model: Module, arrays: dict[str, np.ndarray]) -> Module:
+    """The model with the arrays of a state dict, in evaluation mode; what PyTorch did not count before 0.4.1 stays."""
+    own = dict(model.named_tensors())
+    arrays = without_prefix(arrays) if own.keys().isdisjoint(arrays) else arrays
+    counters = {name: t for name, t in own.items() if name.endswith("num_batches_tracked")}
+    model.load_state_dict({**counters, **arrays})
+    return model.eval()
 
 
 conversions.update(save=save, serialize=serialize)

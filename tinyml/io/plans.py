@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,12 @@ from ..graph import Batch
 from ..ops import Codec
 from ..precision.encoding import decode, encode
 from ..precision.plan import Plan, Slot
+from ..precision.repairs import REPAIRS
 from ..precision.steps import ROUNDINGS, STEPS, Step
 from ..tensor import OPS
 from . import trial
+
+NUMBERS = ("metric", "drop", "file_bytes", "latency_ms")        # of a point of info["frontier"]
 
 
 def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
@@ -108,6 +112,25 @@ def _check_info(info: dict[str, Any], inputs: list[Slot], outputs: list[Slot]) -
     types = {k: type(v) for k, v in found.items()}
     if info["rounding"] not in ROUNDINGS or types != {"observer": str, "samples": int, "digest": str}:
         raise FileError(f"expected how the plan was rounded and calibrated, got {info!r:.200}")
+    floats = info.get("floats", {})
+    if not isinstance(floats, dict) or not all(isinstance(why, str) for why in floats.values()):
+        raise FileError(f"expected why layers stayed float, a text for each, got {floats!r:.200}")
+    repairs = info.get("repairs", [])
+    if not isinstance(repairs, list) or not all(name in REPAIRS for name in repairs):
+        raise FileError(f"expected repairs among {', '.join(REPAIRS)}, got {repairs!r:.200}")
+    frontier = info.get("frontier", [])
+    if not isinstance(frontier, list) or not all(_is_point(point) for point in frontier):
+        raise FileError("expected points of accuracy, size and latency, each with float_layers, "
+                        f"{', '.join(NUMBERS)}, got {frontier!r:.200}")
+
+
+def _is_point(point: Any) -> bool:
+    """Whether it is one that `to_int8(max_drop=...)` notes."""
+    if not isinstance(point, dict) or point.keys() != {"float_layers", *NUMBERS}:
+        return False
+    names, numbers = point["float_layers"], [point[k] for k in NUMBERS]
+    return (isinstance(names, list) and all(isinstance(name, str) for name in names)
+            and all(type(n) in (int, float) and math.isfinite(n) for n in numbers))
 
 
 def _load_step(at: int, about: dict[str, Any], own: dict[str, np.ndarray]) -> Step:

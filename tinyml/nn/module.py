@@ -227,6 +227,10 @@ class Module:
         """Write the model to a safetensors file that `tinyml.load` reads. Defined in tinyml.io.files."""
         conversions["save"](self, path)
 
+    def report(self, data: Any = None, batch: int = 1, **options: Any) -> Any:
+        """What each layer costs in bytes and time, and gains. Defined in tinyml.report.ledger, which documents it."""
+        return conversions["report"](self, data, batch, **options)
+
     @property
     def nbytes(self) -> int:
         """Bytes of all distinct parameters and buffers."""

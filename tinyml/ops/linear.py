@@ -36,6 +36,9 @@ class MatMul(Op):
             raise ShapeError(f"matmul: cannot multiply {a.shape} by {b.shape}: the last dimension of the first must "
                              "match the second to last of the second")
         ctx.vectors = a.ndim == 1, b.ndim == 1
+        if a.ndim == b.ndim == 2:
+            ctx.a, ctx.b = a, b
+            return floats.matmul(a, b)
         a = a[None] if a.ndim == 1 else a
         b = b[:, None] if b.ndim == 1 else b
         if a.ndim > 2 and b.ndim > 2:

@@ -32,7 +32,8 @@ class Calibration:
     digest: str
 
 
-def _array(x: Any) -> np.ndarray:
+def model_input(x: Any) -> np.ndarray:
+    """An array or Tensor as models take it."""
     x = x.data if isinstance(x, Tensor) else np.asarray(x)
     return x.astype(np.float32) if x.dtype == np.float64 else x      # NumPy's default; plans take float32
 
@@ -49,7 +50,7 @@ def inputs_of(data: Any) -> Iterator[Arrays]:
                          f"{type(data).__name__}")
     for batch in data:
         x = batch[0] if isinstance(batch, (tuple, list)) else batch
-        yield tuple(_array(part) for part in (x if isinstance(x, (tuple, list)) else (x,)))
+        yield tuple(model_input(part) for part in (x if isinstance(x, (tuple, list)) else (x,)))
 
 
 def may_be_infinite(graph: Graph) -> set[int]:

@@ -80,14 +80,20 @@ def _weight_gain(layer: Layer) -> tuple[float, int]:
     return decibels((rows.max() ** 2 / signal).sum() / max((rows ** 2 / signal).sum(), TINY)), int(layer.rows().argmax())
 
 
-def _input_gain(layer: Layer) -> tuple[float, int]:
-    """Noise that one scale for all of the input brings into the sums, over that of one a channel; the channel with most."""
+def _input_gain(layer: Layer) -> tuple[float, str]:
+    """Noise that one scale for all of the input brings into the sums, over that of one a channel; the channel to blame."""
     read, own = layer.columns(), layer.x.scales()
     alive = (read > 0) & ~layer.x.constant
     if alive.sum() < 2:
-        return 0.0, 0
+        return 0.0, ""
+    avoidable = np.where(alive, (own[alive].max() ** 2 - own ** 2) * read, 0)
     gain = decibels(own[alive].max() ** 2 * read[alive].sum() / max((np.square(own) * read)[alive].sum(), TINY))
-    return gain, int(np.where(alive, read, 0).argmax())
+    at, codes = int(avoidable.argmax()), 255 * own / layer.x_scale
+    if avoidable[at] > avoidable.sum() / 2:
+        return gain, (f"channel {at} has {codes[at]:.1f} of 256 codes, the median channel {np.median(codes):.0f}; weights "
+                      f"that read it are {_times(np.sqrt(read), at)} of all")
+    at = int(np.where(alive, own, 0).argmax())
+    return gain, f"the range of channel {at} is {_times(own, at)} of all, and the others matter as much"
 
 
 def _times(values: np.ndarray, at: int) -> str:
@@ -114,14 +120,11 @@ def outlier_channel(layer: Layer) -> Cause | None:
         if gain > SPREAD and not layer.y.constant[at] and _folded_outlier(layer) is None:
             found.append(Cause("outlier channel", gain, f"weights of output channel {at} are {_times(layer.rows(), at)} of "
                                "all, under one scale", 'per_channel=True, or repairs=["equalize"]'))
-    for reader, where in [(layer, "input channel {}"), *((r, f"channel {{}} for {r.name}") for r in layer.readers)]:
-        gain, at = _input_gain(reader)
+    for reader, where in [(layer, "of its input, "), *((r, f"for {r.name}, ") for r in layer.readers)]:
+        gain, shown = _input_gain(reader)
         if gain > SPREAD:
-            codes, read = 255 * reader.x.scales() / reader.x_scale, np.sqrt(reader.columns())
-            found.append(Cause("outlier channel", gain, f"{where.format(at)} has {codes[at]:.1f} of 256 codes, the median "
-                               f"channel {np.median(codes):.0f}; weights that read it are {_times(read, at)} of all",
-                               'repairs=["equalize"] behind a convolution, ["migrate_scales"] behind a norm, or '
-                               "prepare_qat"))
+            found.append(Cause("outlier channel", gain, where + shown, 'repairs=["equalize"] behind a convolution or '
+                               'linear layer, ["migrate_scales"] behind a norm, or prepare_qat'))
     return costliest(found)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -74,9 +74,9 @@ class Diagnosis:
                  for r in [head, *rows]]
         table.insert(1, "-" * max(map(len, table)))
         lines = [f"{self.metric}: float32 {shown.format(self.float_value)}, int8 {shown.format(self.int8_value)}, "
-                 f"lost {self.drop:.{digits}f}{unit}", "", *table]
+                 f"lost {self.drop:.{digits}f}{unit}", *table]
         causes = [f"{r.layer}: {r.cause}: {r.evidence}. Remedy: {r.remedy}" for r in self.layers if r.cause]
-        return "\n".join(lines + ([""] + causes if causes else []))
+        return "\n".join(lines + ([table[1], *causes] if causes else []))
 
 
 def _error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any) -> tuple[float, float]:
@@ -86,7 +86,7 @@ def _error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any) -> tupl
     for inputs in batches:
         found: dict[int, np.ndarray] = {}
         with no_grad():
-            draft.graph(*inputs, observe=lambda v, x, found=found: found.update({v: x}) if v == value else None)
+            draft.floats(*inputs, observe=lambda v, x, found=found: found.update({v: x}) if v == value else None)
         exact = by_channel(found[value], layer.y.images).astype(np.float64)
         wrong = by_channel(lowered.values(inputs, [value])[0], layer.y.images) - exact
         signal, noise = signal + np.square(exact).sum(), noise + np.square(wrong).sum()
@@ -111,7 +111,7 @@ def foldable(draft: Draft) -> tuple[Draft, Any]:
     unfolded = draft.graph.copy()
     fold_constants(unfolded)
     fuse_batch_norm(unfolded)
-    return Draft(batch_norm_folded(draft.graph), draft.ranges, draft.options, draft.skip, draft.weight_scales), unfolded
+    return replace(draft, graph=batch_norm_folded(draft.graph)), unfolded
 
 
 def layer_causes(draft: Draft, batches: list[Arrays], names: Sequence[str]) -> dict[str, tuple[Layer, float, Cause | None]]:

@@ -59,6 +59,7 @@ class Draft:
     """A graph, the ranges of its values, and how it is to be lowered; `options` and `skip` are those of `lower`.
 
     weight_scales: scales (N) that a repair chose, by the value that the layer makes once activations are fused.
+    exact: the graph before repairs changed what it computes, with values of the same numbers; None while it is `graph`.
     """
 
     graph: Graph
@@ -66,6 +67,12 @@ class Draft:
     options: dict[str, Any]
     skip: Sequence[str] | Callable[[str], bool] = ()
     weight_scales: dict[int, np.ndarray] = field(default_factory=dict)
+    exact: Graph | None = None
+
+    @property
+    def floats(self) -> Graph:
+        """What the integers should compute."""
+        return self.graph if self.exact is None else self.exact
 
     def lowered(self, skip: Sequence[str] | Callable[[str], bool] | None = None) -> Lowered:
         """The draft as a plan whose values can be looked at."""

@@ -25,6 +25,10 @@ from .steps import ROUNDINGS, STEPS, Step
 
 WEIGHTS = ("max", "mse")
 Skip = Sequence[str] | Callable[[str], bool]
+# why an op stays float
+SKIPPED = "left in float on request"
+CONSTANT = "what it reads is a constant"
+UNPAID = "between float steps a table would quantize for itself alone"
 
 
 def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
@@ -80,6 +84,7 @@ class Lowering:
         self.as_codes: dict[int, int] = {}      # graph value -> plan value holding its codes
         self.plain: dict[int, int] = {}         # ... its floats or ids
         self.rules: dict[int, str] = {}         # graph value -> how it is made: "codes", "integers" or "island"
+        self.floats_why: dict[str, list[str]] = {}      # what stays float, as `Plan.islands` calls it -> the reasons
         self.codecs: dict[int, Codec] = {}
         self.users = graph.users()
         self.may_be_infinite = may_be_infinite(graph)
@@ -99,8 +104,10 @@ class Lowering:
         for o in self.graph.outputs:
             codec = self.codecs.get(o) if o in self.as_codes else None
             outputs.append(Slot(self.floats(o, ""), self.graph.shapes[o], codec))
-        return Plan(inputs, outputs, self.steps, {"single_output": self.graph.single_output,
-                                                  "rounding": self.options["rounding"]})
+        info = {"single_output": self.graph.single_output, "rounding": self.options["rounding"]}
+        if self.floats_why and not self.skipped(""):     # of a float plan there is nothing to explain
+            info["floats"] = {where: "; ".join(why) for where, why in self.floats_why.items()}
+        return Plan(inputs, outputs, self.steps, info)
 
     def emit(self, kind: str, inputs: list[int], name: str, attrs: dict[str, Any], arrays: dict | None = None) -> int:
         """Append a step; returns the value it makes."""
@@ -142,6 +149,7 @@ class Lowering:
 
     def lower_node(self, node: Node) -> None:
         rule, source = self.rule(node), node.inputs[0]
+        why = SKIPPED if self.skipped(node.module) else f"{node.op.name} has no integer rule"
         if rule == "codes" and source not in self.graph.constants:
             if source in self.as_codes or (source in self.ranges and self.read_as_codes(node.output)):
                 # the codes keep their scale and zero point
@@ -151,12 +159,21 @@ class Lowering:
                                                        {"op": node.op.name, "attrs": node.attrs})
                 self.rules[node.output] = "codes"
                 return
-        elif rule in ("table", "lower") and self.has_ranges(node):
+            why = "neither what it reads nor what reads its result is in codes"
+        elif rule == "codes":
+            why = CONSTANT
+        elif rule is not None and not self.has_ranges(node):
+            why = "its values may be infinite, as a mask makes them, so they have no range"
+        elif rule is not None:
             made = self.table(node) if rule == "table" else self.integer_step(node)
-            if made is not None:
+            if isinstance(made, int):
                 self.as_codes[node.output] = made
                 self.rules[node.output] = "integers"
                 return
+            why = made
+        reasons = self.floats_why.setdefault(str(node), [])
+        if why not in reasons:
+            reasons.append(why)
         self.island(node)
         self.rules[node.output] = "island"
 
@@ -178,17 +195,19 @@ class Lowering:
         """Whether a table saves anything: between float islands it would quantize for itself alone."""
         return self.read_as_codes(node.output) or any(i in self.as_codes or i in self.graph.inputs for i in node.inputs)
 
-    def table(self, node: Node) -> int | None:
-        """The op's float forward at all 256 codes, quantized; None where it reads a constant."""
-        if node.inputs[0] in self.graph.constants or not self.pays(node):
-            return None
+    def table(self, node: Node) -> int | str:
+        """The op's float forward at all 256 codes, quantized; why there is none where there is none."""
+        if node.inputs[0] in self.graph.constants:
+            return CONSTANT
+        if not self.pays(node):
+            return UNPAID
         source, target = self.codec(node.inputs[0]), self.codec(node.output)
         table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data)
-        return self.emit("table", [self.codes(node.inputs[0], node.module)], node.module, {"op": node.op.name},
-                         {"table": table})
+        return self.emit("table", [self.codes(node.inputs[0], node.module)], node.module,
+                         {"op": node.op.name, "attrs": node.attrs}, {"table": table})
 
-    def integer_step(self, node: Node) -> int | None:
-        """The op's own lowering, or None where it has none for these operands."""
+    def integer_step(self, node: Node) -> int | str:
+        """The op's own lowering; why there is none where it has none for these operands."""
         operands, activations = [], []
         for i in node.inputs:
             if i is None:
@@ -196,7 +215,7 @@ class Lowering:
             elif i in self.graph.constants:
                 constant = self.graph.constants[i]
                 if constant.batch_axes:
-                    return None     # steps hold arrays of one size; islands stretch them
+                    return "an operand is as large as the batch; steps hold arrays of one size"
                 operands.append(Operand(constant.tensor.shape, value=constant.tensor.data))
             else:
                 ids = self.graph.dtypes[i] not in FLOATS
@@ -210,8 +229,10 @@ class Lowering:
             target.lo = -128 if lo == -np.inf else codec.code(lo)
             target.hi = 127 if hi == np.inf else codec.code(hi)
         lowered = node.op.lower(operands, target, node.attrs)
-        if lowered is None or (lowered.kind == "table" and not self.pays(node)):
-            return None
+        if lowered is None:
+            return f"{node.op.name} has no integer step for these operands"
+        if lowered.kind == "table" and not self.pays(node):
+            return UNPAID
         inputs = [self.codes(i, node.module) if self.graph.dtypes[i] in FLOATS else self.plain[i] for i in activations]
         return self.emit(lowered.kind, inputs, node.module, lowered.attrs, lowered.arrays)
 

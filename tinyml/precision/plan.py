@@ -222,11 +222,16 @@ class Plan(Module):
         """
         if batch < 1:
             raise ShapeError(f"memory: expected a batch of at least 1, got {batch}")
+        return self.layout([np.zeros(resolve(s.shape, batch), np.float32 if s.floats else np.int64) for s in self.inputs],
+                           batch).memory
+
+    def layout(self, inputs: list[np.ndarray], batch: int) -> Layout:
+        """What running these inputs shows of the values of a batch, or of as many of its samples as go at a time."""
         seen = 1 if self._by_sample else batch
-        zeros = {s.value: np.zeros(resolve(s.shape, seen), np.float32 if s.floats else np.int64) for s in self.inputs}
+        values = {s.value: x[:1] if self._by_sample else x for s, x in zip(self.inputs, inputs)}
         with np.errstate(all="ignore"):
-            _, layout = observe(self.steps, zeros, tuple(o.value for o in self.outputs), seen)
-        return layout.at(min(_samples(layout), batch)).memory if self._by_sample else layout.memory
+            _, layout = observe(self.steps, values, self._wanted, seen)
+        return layout.at(min(_samples(layout), batch)) if self._by_sample else layout
 
     def certificate(self) -> list[Headroom]:
         """How far from overflow the accumulators of each layer stay, whatever the input."""

@@ -11,7 +11,7 @@ from ..errors import ShapeError
 from ..nn.module import Module
 from ..tape import no_grad
 from ..tensor import INTEGERS, Tensor
-from .calibrate import Arrays
+from .calibrate import Arrays, model_input
 from .compare import unpack
 from .paired import IGNORED, cross_entropies, squared_errors
 
@@ -54,7 +54,7 @@ class Score:
     def _batches(self) -> Iterator[tuple[Arrays, np.ndarray | None]]:
         for batch in self.data:
             inputs, y = unpack(batch)
-            yield tuple(x.data for x in inputs), None if y is None else y.data
+            yield tuple(model_input(x) for x in inputs), None if y is None else y.data
 
     @staticmethod
     def _output(model: Module, inputs: Arrays) -> np.ndarray:

@@ -16,6 +16,7 @@ from ..nn.module import Module
 from ..tensor import INT8
 from .calibrate import Arrays, Calibration, calibrate, inputs_of
 from .draft import Draft, batch_norm_folded
+from .fold import fold_constants
 from .lower import WEIGHTS
 from .observers import observer_for, observer_name, unmatched
 from .plan import Plan
@@ -98,6 +99,7 @@ def drafted(model: Module, calibration: Any, options: Options, progress: bool = 
     first, batches = started(calibration)
     choose = observer_for(options.observer)
     graph = trace(model, *first)
+    fold_constants(graph)
     how = {"per_channel": options.per_channel, "rounding": options.rounding, "weights": options.weights}
     if not options.repairs:
         found = calibrate(graph, _pairs(batches), choose, progress)

@@ -46,20 +46,21 @@ def correct_bias(draft: Draft, batches: list[Arrays]) -> Draft:
     x is what the layer reads in the float graph, xq what it reads in the integer plan, whose earlier layers are corrected
     already; Wq are the weights as the plan has them. Means are over the data and all positions.
     """
-    graph, count = draft.graph.copy(), sum(len(b[0]) for b in batches)
-    draft = replace(draft, graph=graph)
+    floats, graph, count = draft.floats, draft.graph.copy(), sum(len(b[0]) for b in batches)
+    draft = replace(draft, graph=graph, exact=floats)
     layers = [node for node, _ in draft.lowered().layers(graph)]
-    means = mean_inputs(graph, batches, {n.inputs[0] for n in layers})
-    targets = [_mean_output(n, means[n.inputs[0]], weight_of(graph, n)) for n in layers]
-    for i, node in enumerate(layers):
+    wanted = {n.output: n for n in floats.nodes}
+    means = mean_inputs(floats, batches, {n.inputs[0] for n in layers})
+    targets = [_mean_output(n, means[n.inputs[0]], weight_of(floats, wanted[n.output])) for n in layers]
+    for i, (node, target) in enumerate(zip(layers, targets)):
         lowered = draft.lowered()
         fused = [f for _, f in lowered.layers(graph)][i]
         total = sum(lowered.values(b, [node.inputs[0]])[0].sum(axis=0, dtype=np.float64) for b in batches)
         arrays = lowered.step(fused).arrays
         column = (-1,) + (1,) * (arrays["weight"].ndim - 1)
         weight = arrays["weight"].astype(np.float32) * arrays["scale"].reshape(column)
-        bias = array_of(graph, node, 2)
-        shift = targets[i] - _mean_output(node, total / count, weight)
-        replace_operand(graph, node, 2, (0 if bias is None else bias) + shift)
+        exact = array_of(floats, wanted[node.output], 2)
+        shift = target - _mean_output(node, total / count, weight)
+        replace_operand(graph, node, 2, (0 if exact is None else exact) + shift)
     graph.prune()
     return draft

@@ -83,8 +83,8 @@ def learn_rounding(draft: Draft, batches: list[Arrays], seed: int = 0) -> Draft:
     Args:
         seed: which vectors of the data are looked at.
     """
-    floats, graph, rng = draft.graph, draft.graph.copy(), np.random.default_rng(seed)
-    draft = replace(draft, graph=graph, weight_scales=dict(draft.weight_scales))
+    floats, graph, rng = draft.floats, draft.graph.copy(), np.random.default_rng(seed)
+    draft = replace(draft, graph=graph, exact=floats, weight_scales=dict(draft.weight_scales))
     for i in range(len(list(draft.lowered().layers(graph)))):
         lowered = draft.lowered()
         node, fused = list(lowered.layers(graph))[i]

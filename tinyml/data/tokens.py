@@ -1,0 +1,123 @@
+"""Token files: ids on disk, mapped into memory, for corpora larger than memory."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from tinyml.data._files import file_errors
+from tinyml.errors import DtypeError, FileError, ShapeError
+
+KINDS = (np.dtype("<u2"), np.dtype("<u4"))
+RESIDENT = 2**28        # bytes of pages read after which they are given back; the system may still have them cached
+
+
+class TokenFile:
+    """Ids (L,) in a file of uint16 or uint32: what TextDataset takes in the place of an array, read as it is asked for.
+
+    tokens[index] is int64 whatever the file has. Resident memory stays below some 300 MB however much is read.
+
+    Args:
+        path: .npy as write_tokens (or numpy.save) makes it, or raw little-endian ids, which need `dtype`.
+        dtype: "uint16" or "uint32" of a raw file, such as nanoGPT's train.bin ("uint16").
+
+    Raises:
+        FileError: a missing or damaged file, or one that is no row of uint16 or uint32.
+    """
+
+    ndim = 1
+
+    def __init__(self, path: str | Path, dtype: str | None = None):
+        self.path = Path(path)
+        if dtype is not None and np.dtype(dtype).newbyteorder("<") not in KINDS:
+            raise DtypeError(f"TokenFile: expected dtype uint16 or uint32, got {dtype}")
+        with file_errors(path, "a file of token ids"), open(path, "rb") as file:
+            begin, self.dtype, length = self._header(file, dtype)
+            size = os.fstat(file.fileno()).st_size
+            if size - begin != length * self.dtype.itemsize or not length:
+                raise FileError(f"{path}: expected {length:,} ids of {self.dtype}, got {size - begin:,} bytes")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if hasattr(mmap, "MADV_RANDOM"):
+            self._map.madvise(mmap.MADV_RANDOM)     # windows lie anywhere: reading ahead would fill memory with the rest
+        self._ids = np.frombuffer(self._map, self.dtype, length, begin)
+        self._read = 0
+        self.shape = (length,)
+
+    def _header(self, file, dtype: str | None) -> tuple[int, np.dtype, int]:
+        """Where the ids begin, their dtype and number."""
+        if dtype is not None:
+            kind = np.dtype(dtype).newbyteorder("<")
+            return 0, kind, os.fstat(file.fileno()).st_size // kind.itemsize
+        if file.read(6) != b"\x93NUMPY":
+            raise FileError(f"{self.path}: is no .npy file; of raw ids say which: dtype=\"uint16\" or \"uint32\"")
+        file.seek(0)
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise FileError(f"{self.path}: expected an array in .npy format 1.0, got {version}")
+        shape, _, kind = np.lib.format.read_array_header_1_0(file)
+        if len(shape) != 1 or kind not in KINDS:
+            raise FileError(f"{self.path}: expected one row of uint16 or uint32, got {kind} of shape {shape}")
+        return file.tell(), kind, shape[0]
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
+        """Ids at an index of one axis, as int64."""
+        found = self._ids[index].astype(np.int64)
+        # a page for each element at most, and no more than there are
+        self._read += min(found.size * mmap.PAGESIZE, len(self._map))
+        if self._read >= RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
+            self._map.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+        return found
+
+
+def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab_size: int) -> int:
+    """Write ids to a .npy file that TokenFile reads; returns how many. The file is complete or not there.
+
+    Args:
+        ids: (L,), or pieces of it one after the other, so that a corpus need not fit in memory.
+        vocab_size: ids are in [0, vocab_size); up to 65,536 they take two bytes each, else four.
+
+    Raises:
+        DtypeError, ShapeError: a piece that is no row of integers in that range; FileError: the file cannot be written.
+    """
+    if not 0 < vocab_size <= 2**32:
+        raise ShapeError(f"write_tokens: expected vocab_size in [1, 2^32], got {vocab_size}")
+    kind, count, partial = KINDS[vocab_size > 2**16], 0, Path(f"{path}.partial")
+    pieces = [ids] if isinstance(ids, np.ndarray) else ids
+    try:
+        with open(partial, "wb") as file:
+            _write_header(file, kind, 0)
+            for piece in pieces:
+                piece = np.asarray(piece)
+                if piece.ndim != 1 or piece.dtype.kind not in "iu":
+                    raise DtypeError(f"write_tokens: expected rows of integers, got {piece.dtype} of shape {piece.shape}")
+                if piece.size and not (piece.min() >= 0 and piece.max() < vocab_size):
+                    raise ShapeError(f"write_tokens: expected ids in [0, {vocab_size}), got {piece.min()} to {piece.max()}")
+                file.write(piece.astype(kind).tobytes())
+                count += piece.size
+            if not count:
+                raise ShapeError("write_tokens: expected at least one id, got none")
+            file.seek(0)
+            _write_header(file, kind, count)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot write token ids: {error.strerror or error}") from error
+    finally:
+        with suppress(OSError):
+            partial.unlink()        # there only if the file did not get its name
+    return count
+
+
+def _write_header(file, kind: np.dtype, count: int) -> None:
+    """A header of fixed size: NumPy leaves room for any length."""
+    np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": (count,)})

@@ -1,0 +1,96 @@
+"""Times of a module's ops, each alone, on the operands that it had in one forward of the batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .._kernels import floats, integers
+from ..nn.module import Module
+from ..tape import Record, no_grad, record
+from ..tensor import INT8, Tensor, apply
+from .planned import Functions, other_channels, parted
+from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, team_call
+
+PRODUCTS = ("linear", "conv2d", "matmul")
+
+
+def records(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]:
+    """The ops of one forward, each with the name of its layer."""
+    names: dict[int, str] = {}
+    for name, m in model.named_modules():
+        names.setdefault(id(m), name)
+    with no_grad(), record([]) as ran:
+        model(*inputs)
+    return [(names.get(id(r.module), ""), r) for r in ran]
+
+
+def module_times(model: Module, ran: list[tuple[str, Record]], inputs: list[np.ndarray],
+                 seconds: float) -> tuple[list[Took], Calls]:
+    """What each op takes, and a whole call."""
+    functions: Functions = {"whole": lambda: model(*inputs), "least": _least_call(), "team": team_call()}
+    for at, (_, r) in enumerate(ran):
+        functions.update(((at, part), f) for part, f in _parts(r).items())
+    with no_grad():
+        took = in_turn(functions, seconds)
+    calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
+    return [_took(r, {part: ms for (i, part), ms in took.items() if i == at}) for at, (_, r) in enumerate(ran)], calls
+
+
+def _least_call() -> Callable[[], object]:
+    """A linear layer of one row of four numbers and one channel."""
+    layer = integers.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0)
+    x, scale = np.zeros((1, 1, 1, 4), np.float32), np.ones(1, np.float32)
+    return lambda: layer.floats(*integers.quantize_rows(x), scale, None)
+
+
+def is_dynamic(r: Record) -> bool:
+    """Whether the op quantizes floats and multiplies them by int8 weights, equation (9)."""
+    return (r.op.name in ("linear", "conv2d") and r.inputs[0].quantized is None and r.inputs[1].quantized is not None
+            and r.inputs[0].size > 0)
+
+
+def rows_of(r: Record) -> np.ndarray:
+    """The floats that a dynamic product quantizes, one row an index of the first dimension."""
+    x = r.inputs[0].data.astype(np.float32, copy=False)
+    return floats.nhwc(x) if r.op.name == "conv2d" else x.reshape(-1, 1, 1, x.shape[-1])
+
+
+def _parts(r: Record) -> Functions:
+    """What is timed of an op: itself, its parts, and the same with float32 weights."""
+    found: Functions = {"full": lambda: apply(r.op, *r.inputs, **r.attrs)}
+    stored = [t is not None and t.dtype in (INT8, np.float16) and i in r.op.stored for i, t in enumerate(r.inputs)]
+    if any(stored):
+        plain = [Tensor(t.dequantize().data.astype(np.float32)) if is_stored else t
+                 for t, is_stored in zip(r.inputs, stored)]
+        found["float32"] = lambda: apply(r.op, *plain, **r.attrs)
+    if is_dynamic(r):
+        w, bias = r.inputs[1], None if r.inputs[2] is None else r.inputs[2].data.astype(np.float32)
+        layer, scale = w.quantized.packed[1], np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
+        x = rows_of(r)
+        u, rows = integers.quantize_rows(x)
+        found["quantize"] = lambda: integers.quantize_rows(x)
+        found["product"] = lambda: layer.floats(u, rows, scale, bias)
+        other = other_channels(layer)
+        if not isinstance(other, str):
+            resized = np.take(u, np.arange(other.k) % layer.k, -1)
+            found["otherwise"] = lambda: other.floats(resized, rows, scale, bias)
+        if r.output.size // w.shape[0] <= FEW_ROWS:
+            many, scales = np.concatenate([u] * CROWD), np.concatenate([rows] * CROWD)
+            found["crowd"] = lambda: layer.floats(many, scales, scale, bias)
+    return found
+
+
+def _took(r: Record, ms: dict[str, float]) -> Took:
+    """The figures of one op from what was timed of it."""
+    full, float32 = ms["full"], ms.get("float32", ms["full"])
+    if "product" not in ms:
+        part = {"multiply": full} if r.op.name in PRODUCTS else {"other": full}
+        return Took(**part, float32=float32, narrow="float32" in ms)
+    layer, rows = r.inputs[1].quantized.packed[1], r.output.size // r.inputs[1].shape[0]
+    found = Took(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=rows, crowd=ms.get("crowd"),
+                 terms=layer.k * layer.window.taps, narrow=True)
+    found = parted(found, layer, ms.get("otherwise"))
+    found.other = max(full - ms["quantize"] - ms["product"], 0.0)
+    return found

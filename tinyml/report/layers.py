@@ -1,0 +1,158 @@
+"""The rows of a report: steps of a plan and ops of a module, put together by layer."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from ..nn.module import Module, is_inside
+from ..ops import Codec
+from ..precision.plan import FLOAT_STEPS, Plan
+from ..precision.steps import Product, Step
+from ..tape import Record
+from .eager import is_dynamic
+from .figures import NO_LAYER, Histogram, Layer
+from .reasons import hardly_smaller, no_gain
+from .timing import Calls, Took
+from .twins import codecs
+
+BY_DESIGN = "float by design: only the weights of linear, conv2d and embedding layers are stored as int8 or float16"
+LEFT = "its weights stayed float32: left so on request (skip), or tied to one that was"
+Histograms = dict[str, list[Histogram]]
+
+
+def called(step: Step) -> str:
+    """What to call a step: the op it computes."""
+    if isinstance(step, Product):
+        return "conv2d" if step.attrs["spatial"] else "linear"
+    return step.attrs.get("op", step.kind)
+
+
+def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[Took] | None,
+                calls: Calls | None, weights: Histograms, activations: Histograms) -> list[Layer]:
+    """A row for each layer of a plan in the order they run, what belongs to none last."""
+    known, names = codecs(plan.steps), list(dict.fromkeys(s.name for s in plan.steps))
+    margins: dict[str, float] = {}
+    for headroom in plan.certificate():
+        margins[headroom.layer] = min(float(headroom.margin.min(initial=1)), margins.get(headroom.layer, 1.0))
+    floats = _why_floats(plan)
+    observer = plan.info.get("calibration", {}).get("observer")
+    layers = []
+    for name in sorted(names, key=lambda name: not name):
+        steps = [s for s in plan.steps if s.name == name]
+        layer = Layer(name or NO_LAYER, [called(s) for s in steps], _precision(steps), memory.get(name, 0),
+                      sum(tensors.get(name, {}).values()), tensors.get(name, {}), margin=margins.get(name),
+                      floats=floats.get(name, []), weights=weights.get(name, []), activations=activations.get(name, []))
+        codec = next((known[s.output] for s in reversed(steps) if s.output in known), None)
+        if codec is not None:
+            layer.observer, (layer.lo, layer.hi) = _observer_of(observer, name), _range(codec)
+        mine = [] if took is None else [t for t, s in zip(took, plan.steps) if s.name == name]
+        _fill_times(layer, mine, calls)
+        codes = sum(s.layer.unpacked().size for s in steps if isinstance(s, Product))
+        smaller = hardly_smaller(layer.tensors, codes)
+        layer.notes += [smaller] if smaller else []
+        layers.append(layer)
+    return layers
+
+
+def _precision(steps: list[Step]) -> str:
+    """Of what computes; nothing where there are only steps between floats and codes."""
+    kinds = {"float32" if isinstance(s, FLOAT_STEPS) else "int8" for s in steps if s.kind not in ("quantize", "dequantize")}
+    return " + ".join(sorted(kinds, reverse=True))
+
+
+def _range(codec: Codec) -> tuple[float, float]:
+    """The numbers that codes -128 and 127 stand for, equation (1)."""
+    return tuple(float(codec.scale) * (code - codec.zero_point) for code in (-128, 127))
+
+
+def _observer_of(observer: str | None, layer: str) -> str | None:
+    """The observer of a layer, from what a plan notes: one name, or JSON of names by layer, of which the longest counts."""
+    if not observer or not observer.startswith("{"):
+        return observer
+    try:
+        names = json.loads(observer)
+    except ValueError:      # a name that a user gave
+        return observer
+    fitting = [name for name in names if is_inside(layer, name)] if isinstance(names, dict) else []
+    return str(names[max(fitting, key=len)]) if fitting else "minmax"
+
+
+def _why_floats(plan: Plan) -> dict[str, list[str]]:
+    """Why each float step is one, by layer; nothing of a plan that is float altogether."""
+    if all(isinstance(s, FLOAT_STEPS) for s in plan.steps):
+        return {}
+    noted, found = plan.info.get("floats", {}), {}
+    for step, label in zip([s for s in plan.steps if isinstance(s, FLOAT_STEPS)], plan.islands):
+        keys = [label, *sorted((k for k in noted if step.name and k and is_inside(step.name, k)), key=len, reverse=True)]
+        why = next((noted[k] for k in keys if k in noted), None)
+        text = f"{called(step)} stayed float32" + (f": {why}" if why else "")
+        mine = found.setdefault(step.name, [])
+        mine += [] if text in mine or (why is None and step.attrs.get("op") == "clip" and mine) else [text]
+    return found
+
+
+def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dict[str, int],
+                  took: list[tuple[str, Record, Took]] | None, calls: Calls | None, weights: Histograms,
+                  activations: Histograms) -> list[Layer]:
+    """A row for each layer of a module that has tensors or runs ops, in the order of attributes, the model last."""
+    stored = {getattr(m, key).dtype for m in model.modules() for key in m.stored_weights}
+    converted = bool(stored & {np.dtype(np.int8), np.dtype(np.float16)})
+    ties, layers = _ties(model), []
+    for name, m in sorted(dict(model.named_modules()).items(), key=lambda item: not item[0]):
+        ran = [(r, t) for layer, r, t in took or [] if layer == name]
+        if not (ran or memory.get(name) or tensors.get(name) or not name or m.stored_weights):
+            continue
+        kinds = [getattr(m, key).dtype.name for key in m.stored_weights]
+        computes = {"float32"} if ran or memory.get(name) else set()
+        layer = Layer(name or NO_LAYER, [r.op.name for r, _ in ran] or [type(m).__name__],
+                      " + ".join(sorted(set(kinds) or computes, reverse=True)), memory.get(name, 0),
+                      sum(tensors.get(name, {}).values()), tensors.get(name, {}), weights=weights.get(name, []),
+                      activations=activations.get(name, []))
+        if any(is_dynamic(r) for r, _ in ran):
+            layer.observer = "row by row"
+        if converted:
+            layer.floats += [LEFT] if "float32" in kinds else [BY_DESIGN] if computes and not kinds else []
+        _fill_times(layer, [t for _, t in ran] if took is not None else [], calls)
+        layer.notes += [f"its {key} is that of {origin}, and counts there" for key, origin in ties.get(name, [])]
+        smaller = hardly_smaller(layer.tensors, sum(getattr(m, key).size for key in m.stored_weights
+                                                    if getattr(m, key).dtype == np.int8 and key in layer.tensors))
+        layer.notes += [smaller] if smaller else []
+        if took is not None and not ran:
+            _fill_times(layer, [Took()], calls)
+        layers.append(layer)
+    return layers
+
+
+def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
+    """The tensors of each layer that an earlier layer has too: name, and the layer of the first."""
+    first: dict[int, str] = {}
+    found: dict[str, list[tuple[str, str]]] = {}
+    for prefix, m in model.named_modules():
+        for key, t in vars(m).items():
+            if hasattr(t, "quantized"):
+                if id(t) in first:
+                    found.setdefault(prefix, []).append((key, first[id(t)]))
+                first.setdefault(id(t), prefix)
+    return found
+
+
+def _fill_times(layer: Layer, parts: list[Took], calls: Calls) -> None:
+    """The sums of what was timed of a layer, and what follows from them."""
+    if not parts:
+        return
+    sums: dict[str, Any] = {name: sum(getattr(p, name) for p in parts)
+                            for name in ("quantize", "multiply", "requantize", "other", "total")}
+    layer.quantize_ms, layer.multiply_ms, layer.requantize_ms, layer.other_ms, layer.total_ms = sums.values()
+    layer.together = next((p.together for p in parts if p.together), "")
+    if layer.together:      # parts of one product and the whole of another would look like the parts of both
+        layer.multiply_ms, layer.requantize_ms = sums["multiply"] + sums["requantize"], None
+    layer.float32_ms = None if any(p.float32 is None for p in parts) else sum(p.float32 for p in parts)
+    if layer.float32_ms and layer.total_ms and any(p.narrow and p.total for p in parts):
+        layer.speedup = layer.float32_ms / layer.total_ms
+    reason = no_gain(layer, parts, calls)
+    layer.notes += [reason] if reason else []
+    if layer.together:
+        layer.notes.append(f"multiplying and requantizing are not told apart: {layer.together}")

@@ -1,0 +1,102 @@
+"""Milliseconds of functions called in turn, and the figures of time that a report has of each step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import numpy as np
+
+from .._kernels.dispatch import active, get_num_threads
+
+LEAST_ROUNDS, IN_ROUND = 3, 3       # rounds, and measurements of a function in each
+MEASURED = 10e-6        # seconds that one measurement takes at least: the clock itself costs about a hundredth of it
+
+
+@dataclass
+class Took:
+    """Milliseconds of one step, or of one op, for the batch.
+
+    quantize: floats to codes and back. multiply, requantize: the two parts of an integer product, told apart only where
+    `together` is empty; else multiply has both, and `together` says why. other: what is neither. float32: the same in
+    float32, None where that cannot be run.
+    narrow: whether it computes with codes, or reads weights stored as float16.
+    What a reason for no gain is derived from: rows, terms: how many outputs a channel an integer product makes, of
+    sums of how many products; crowd: the product's time for CROWD times as many rows, measured where rows are few;
+    copy: the time to copy as many bytes as the step reads and writes, measured where it computes little.
+    """
+
+    quantize: float = 0.0
+    multiply: float = 0.0
+    requantize: float = 0.0
+    other: float = 0.0
+    float32: float | None = 0.0
+    together: str = ""
+    narrow: bool = False
+    rows: int = 0
+    terms: int = 0
+    crowd: float | None = None
+    copy: float | None = None
+
+    @property
+    def total(self) -> float:
+        """All parts."""
+        return self.quantize + self.multiply + self.requantize + self.other
+
+
+@dataclass
+class Calls:
+    """Milliseconds of one call of the model, of the least product there is, and of a kernel that next to nothing is shared
+    out in among all threads: much only where something else keeps a core busy."""
+
+    whole: float
+    least: float
+    team: float
+
+
+CROWD, FEW_ROWS = 8, 16
+BUSY = 0.05         # milliseconds for threads to begin and end together: some µs where each has a core
+
+
+def team_call() -> Callable[[], object]:
+    """A lookup of a few codes by all threads."""
+    u, table, threads = np.zeros(256, np.uint8), np.zeros(256, np.uint8), get_num_threads()
+    y = np.empty_like(u)
+    return lambda: active.lookup(u, table, y, threads)
+
+
+def in_turn(functions: dict[Hashable, Callable[[], object]], seconds: float) -> dict[Hashable, float]:
+    """Least milliseconds of each function over rounds in which all are called one after the other, so that a machine whose
+    speed changes changes it for all. A round has some measurements of each, a measurement several calls of short ones.
+    """
+    def measured(function: Callable[[], object], calls: int) -> float:
+        times = range(calls)
+        start = time.perf_counter()
+        for _ in times:
+            function()
+        return (time.perf_counter() - start) / calls
+
+    least, calls = {}, {}
+    for key, function in functions.items():
+        least[key] = min(measured(function, 1) for _ in range(3))       # the first of which warms up
+        calls[key] = min(max(math.ceil(MEASURED / max(least[key], 1e-9)), 1), 1000)
+    until, rounds = time.perf_counter() + seconds, 0
+    while rounds < LEAST_ROUNDS or time.perf_counter() < until:
+        for key, function in functions.items():
+            for _ in range(IN_ROUND):
+                least[key] = min(least[key], measured(function, calls[key]))
+        rounds += 1
+    return {key: 1e3 * value for key, value in least.items()}
+
+
+def split(full: float, other: float, slices: int, other_slices: int) -> tuple[float, float] | None:
+    """(multiply, requantize) of a product that takes `full`, from what it takes with another number of input channels.
+
+    The line t = a + b slices through both: b slices is what multiplying takes, a what is left without any input: adding
+    the bias, requantizing, writing codes, and the call. None where noise leaves no such line.
+    """
+    slope = (full - other) / (slices - other_slices)
+    multiply = slope * slices
+    return (multiply, full - multiply) if 0 < multiply <= full else None

@@ -1,0 +1,101 @@
+"""The float32 twin of an integer step: the same layer as a compiled float32 plan would run it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .._kernels import floats
+from .._kernels.convolution import FloatLayer
+from ..ops import Codec
+from ..precision.arena import empty, standard
+from ..precision.steps import Island, Product, Step, bind_layer
+
+
+def codecs(steps: list[Step]) -> dict[int, Codec]:
+    """Scale and zero point of every value of a plan that is codes: what steps say of what they read and make."""
+    found: dict[int, Codec] = {}
+
+    def note(value: int, scale: float, zero_point: int) -> None:
+        found[value] = Codec(np.float32(scale), zero_point)
+
+    for step in steps:
+        a = step.attrs
+        if step.kind in ("quantize", "embedding"):
+            note(step.output, a["scale"], a["zero_point"])
+        elif step.kind == "dequantize":
+            note(step.inputs[0], a["scale"], a["zero_point"])
+        elif step.kind == "product":
+            note(step.inputs[0], a["scale_in"], a["zero_in"])
+            note(step.output, a["scale_out"], a["zero_point"])
+        elif "scale_out" in a:
+            note(step.output, a["scale_out"], a["zero_point"])
+            places = [where == "value" for where in a.get("operands", ["value"] * len(step.inputs))]
+            given = iter(step.inputs)
+            for is_value, scale, zero_point in zip(places, a["scales"], a["zero_points"]):
+                if is_value:
+                    note(next(given), scale, zero_point)
+    for step in [*steps, *reversed(steps)]:     # what passes codes through has none of its own
+        if step.kind == "codes":
+            for one, other in ((step.inputs[0], step.output), (step.output, step.inputs[0])):
+                if one in found:
+                    found.setdefault(other, found[one])
+    return found
+
+
+def numbers(u: np.ndarray, codec: Codec) -> np.ndarray:
+    """The floats that unsigned codes stand for, equation (1), in standard memory."""
+    return standard((u.astype(np.float32) - (codec.zero_point + 128)) * codec.scale)
+
+
+def twin(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int,
+         known: dict[int, Codec]) -> Callable[[], object] | None:
+    """What computes an integer step in float32, bound to its operands; None where the step does not tell its op's own
+    attributes (a constant folded into a table). Clamps of sums, which are a step of their own in float32, are left out.
+    """
+    plain = Codec(np.float32(1), 0)
+    xs = [numbers(v, known.get(i, plain)) if v.dtype == np.uint8 else v for i, v in zip(step.inputs, values)]
+    y = empty(out.shape, np.float32)
+    if isinstance(step, Product):
+        return bind_layer(float_layer(step), step.attrs["spatial"], xs[0], y)
+    if step.kind == "avg_pool":
+        heights, widths = (np.diff(spans).ravel().astype(np.float64) for spans in (step.rows, step.columns))
+        return lambda: floats.avg_pool(xs[0], step.rows, step.columns, np.outer(heights, widths))
+    about = _island(step)
+    if about is None:
+        return None
+    op, operands, attrs, arrays = about
+    island = Island(step.inputs, step.output, step.name, {"op": op, "operands": operands, "attrs": attrs,
+                                                          "batch_axes": [[] for _ in operands]}, arrays)
+    return island.bind(xs, batch, y)
+
+
+def float_layer(step: Product) -> FloatLayer:
+    """The layer with the numbers that its codes stand for as weights."""
+    a, weight, scale = step.attrs, step.layer.unpacked(), step.arrays["scale"].astype(np.float64)
+    real = weight * scale[:, None, None, None]
+    bias = step.arrays["bias"] * (np.float64(a["scale_in"]) * scale)
+    lo, hi = ((a[k] - a["zero_point"]) * a["scale_out"] for k in ("lo", "hi"))
+    return FloatLayer(real.astype(np.float32), bias.astype(np.float32), step.layer.window, lo, hi)
+
+
+def _island(step: Step) -> tuple[str, list[str], dict[str, Any], dict[str, np.ndarray]] | None:
+    """Op, operands, attributes and constants of an integer step without a product of weights."""
+    a = step.attrs
+    if step.kind == "codes" or (step.kind == "table" and "attrs" in a):
+        return a["op"], ["value"], a["attrs"], {}
+    if step.kind == "embedding":
+        return "embedding", ["value", "operand1"], {}, {"operand1": step.arrays["table"].astype(np.float32)}
+    if step.kind in ("add", "mul"):
+        constants = {"operand1": step.arrays["constant"].astype(np.float32)} if step.arrays else {}
+        op = step.kind if step.kind == "mul" or a["signs"] == [1, 1] else "sub"
+        return op, ["value", "operand1" if constants else "value"], {}, constants
+    if step.kind == "concat":
+        return "concat", a["operands"], {"axis": a["axis"]}, {k: v.astype(np.float32) for k, v in step.arrays.items()}
+    if step.kind == "pad":
+        return "pad", ["value"], {"widths": tuple(map(tuple, a["widths"])), "value": 0.0}, {}
+    return None
+
+
