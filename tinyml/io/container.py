@@ -63,10 +63,10 @@ def unpack(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """A file to read and its size in bytes.
+    """A file to read, and its size.
 
     Raises:
-        FileError: no such file, no file, or one that the system cannot read, then or within.
+        FileError: it is missing, no file, or cannot be read.
     """
     try:
         if not path.exists():
