@@ -135,8 +135,8 @@ def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: i
 
 
 @contextmanager
-def _evaluating(models: tuple[Module, Module]) -> Iterator[None]:
-    """Both models in evaluation mode, and every layer back in its own at the end."""
+def evaluating(*models: Module) -> Iterator[None]:
+    """Models in evaluation mode, and every layer back in its own at the end."""
     modes = [(m, m.training) for model in models for m in model.modules()]
     for model in models:
         model.eval()
@@ -204,7 +204,7 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     models = (model, int8_model)
     loss, right, agreed, count = Paired(), Paired(), 0, 0
     first, kinds = None, set()
-    with _evaluating(models), no_grad():
+    with evaluating(*models), no_grad():
         for batch in [data] if isinstance(data, (np.ndarray, Tensor)) else data:
             inputs, y = unpack(batch)
             outs = _outputs(models, inputs)

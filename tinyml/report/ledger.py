@@ -16,6 +16,7 @@ from ..errors import DtypeError, ShapeError
 from ..io.atomic import write_whole
 from ..nn.module import Module, conversions
 from ..precision.calibrate import inputs_of
+from ..precision.compare import evaluating
 from ..precision.plan import Plan
 from ..precision.qat import QATModel
 from . import histograms, page, plot
@@ -98,7 +99,7 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
     first = next(batches, None)
     if data is not None and (first is None or any(not x.ndim or not len(x) for x in first)):
         raise ShapeError("report: expected data of at least one sample, got none")
-    with _evaluating(model):
+    with evaluating(model):
         activations = {} if first is None else histograms.activations(model, chain([first], batches))
         with _made_up(first):
             inputs = _inputs(model, int(batch), first)
@@ -185,18 +186,6 @@ def _times(model: Module, seconds: float, inputs: list[np.ndarray] | None,
         return measure()
     finally:
         set_num_threads(threads)
-
-
-@contextmanager
-def _evaluating(model: Module) -> Iterator[None]:
-    """The model in evaluation mode, and every layer back in its own at the end."""
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for m, training in modes:
-            m.training = training
 
 
 def _diagnosis(diagnosis: Any) -> dict[str, Any] | None:
