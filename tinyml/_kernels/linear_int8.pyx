@@ -105,40 +105,54 @@ cdef void starts(const Many* q, const int8_t* packed, int32_t* start) noexcept n
             vstore(start + g * q.panel + j * LANES, vscale(total, OFFSET - 128))
 
 
+cdef void scale_tile(const Many* q, const int32_t* acc, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t g, const float* scale,
+                     float* sums) noexcept nogil:
+    """sums[rows][panel] = (for later groups than the first, +=) acc times both scales of group g."""
+    cdef Py_ssize_t i, j, k
+    cdef vecf v
+    for i in range(rows):
+        for j in range(q.nv):
+            k = i * q.panel + j * LANES
+            v = vfmul(to_float(vload(acc + k)),
+                      vfmul(vfset(q.x_scale[(at + i) * q.p.G + g]), vfload(scale + g * q.panel + j * LANES)))
+            vfstore(sums + k, vfadd(vfload(sums + k), v) if g else v)
+
+
+cdef void store_tile(const Many* q, const float* sums, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+    """y = sums + bias, of columns that exist."""
+    cdef Py_ssize_t i, j, columns = min(q.panel, q.p.N - n)
+    cdef float* y
+    for i in range(rows):
+        y = q.y + (at + i) * q.p.N + n
+        for j from 0 <= j < columns by LANES:
+            if q.p.bias == NULL:
+                vfstore_n(y + j, vfload(sums + i * q.panel + j), columns - j)
+            else:
+                vfstore_n(y + j, vfadd(vfload(sums + i * q.panel + j), vfload_n(q.p.bias + n + j, columns - j)), columns - j)
+
+
 cdef int panels(const Many* q, Py_ssize_t first, Py_ssize_t end, int8_t* packed, int32_t* start,
                 float* scale) noexcept nogil:
     """Panels first .. end: each packed, then multiplied by all rows."""
-    cdef vec tiles[ROWS * WIDE + 4]
+    cdef vec tiles[ROWS * WIDE + 4]     # of vectors, so that they begin on a cache line
     cdef vecf sums[ROWS * WIDE + 4]
-    cdef int32_t* acc = <int32_t*>tiles
-    cdef Py_ssize_t part, n, at, mr, g, i, j, left, offset
-    cdef vecf columns[WIDE]
-    cdef vecf bias
+    cdef Py_ssize_t part, n, at, mr, rows, g, j, offset
     for part in range(first, end):
         n, at = part * q.panel, 0
-        left = q.p.N - n
         pack(q, n, packed)
         starts(q, packed, start)
         for g in range(q.p.G):
-            for j in range(min(q.panel, left)):
+            for j in range(min(q.panel, q.p.N - n)):
                 scale[g * q.panel + j] = q.p.scale[(n + j) * q.p.G + g]
         while at < q.M:
             mr = rows_of_tile(q.nv, q.M - at)
-            for i in range(mr * q.nv):
-                sums[i] = vfzero()
+            rows = min(mr, q.M - at)
             for g in range(q.p.G):
                 offset = g * q.p.group
-                tile_any(mr, q.nv, q.rows + at, &offset, 1, words(q, g), packed + offset * q.panel, start + g * q.panel, acc)
-                for j in range(q.nv):
-                    columns[j] = vfload(scale + g * q.panel + j * LANES)
-                for i in range(min(mr, q.M - at)):
-                    for j in range(q.nv):
-                        sums[i * q.nv + j] = vfadd(sums[i * q.nv + j], vfmul(to_float(tiles[i * q.nv + j]), vfmul(
-                            vfset(q.x_scale[(at + i) * q.p.G + g]), columns[j])))
-            for j in range((min(left, q.panel) + LANES - 1) // LANES):
-                bias = vfzero() if q.p.bias == NULL else vfload_n(q.p.bias + n + j * LANES, left - j * LANES)
-                for i in range(min(mr, q.M - at)):
-                    vfstore_n(q.y + (at + i) * q.p.N + n + j * LANES, vfadd(sums[i * q.nv + j], bias), left - j * LANES)
+                tile_any(mr, q.nv, q.rows + at, &offset, 1, words(q, g), packed + offset * q.panel, start + g * q.panel,
+                         <int32_t*>tiles)
+                scale_tile(q, <int32_t*>tiles, at, rows, g, scale, <float*>sums)
+            store_tile(q, <float*>sums, at, rows, n)
             at += mr
     return 0
 
