@@ -36,7 +36,9 @@ def test_a_step_gives_what_the_layers_give(shape, convert, isa, monkeypatch):
         step = Decoder(model, caches)
         error = 2e-5 if convert in ("float32", "float16") and stored == "float32" else 0.03    # codes round either way
         for t in range(4, 24):
-            assert np.allclose(step(np.ascontiguousarray(ids[:, t])), whole[:, t], atol=error * np.abs(whole).max())
+            logits, best = step(np.ascontiguousarray(ids[:, t]))
+            assert np.allclose(logits, whole[:, t], atol=error * np.abs(whole).max())
+            assert np.array_equal(best, logits.argmax(axis=1))
         assert {tuple(c.lengths) for c in caches} == {(24, 24, 24)}
         with pytest.raises(IndexError, match="the 24 positions of row 0 are full"):
             step(ids[:, 0].copy())
@@ -57,7 +59,7 @@ def test_threads_change_no_bit():
                     for c in caches:
                         c.append(before_it, before_it)
                     step = Decoder(converted, caches)
-                    logits.append(np.stack([step(np.array([i, i + 1])).copy() for i in range(3)]).tobytes())
+                    logits.append(np.stack([step(np.array([i, i + 1]))[0].copy() for i in range(3)]).tobytes())
                 assert len(set(logits)) == 1
     finally:
         tinyml.set_num_threads(before)

@@ -93,6 +93,10 @@ def test_rows_stop_at_a_stop_id_and_the_last_one_ends_it():
     assert None in at or out.shape[1] == max(at) + 1
 
 
+def drawn_by(sampling: Sampling, logits: np.ndarray, seen: list | None = None, rng=None) -> np.ndarray:
+    return sampling.draw(logits, logits.argmax(axis=1), lambda: np.array(seen), rng)
+
+
 @given(st.integers(2, 30), st.floats(0.05, 1), st.integers(0, 10**6))
 def test_top_p_keeps_the_fewest_likely_ids_that_reach_it(n, top_p, seed):
     rng = np.random.default_rng(seed)
@@ -100,18 +104,18 @@ def test_top_p_keeps_the_fewest_likely_ids_that_reach_it(n, top_p, seed):
     p = np.exp(logits[0]) / np.exp(logits[0]).sum()
     order = np.argsort(-p)
     fewest = int(np.searchsorted(np.cumsum(p[order]), top_p - 1e-9)) + 1
-    drawn = Sampling(top_p=top_p).draw(np.repeat(logits, 300, axis=0), None, rng)
+    drawn = drawn_by(Sampling(top_p=top_p), np.repeat(logits, 300, axis=0), rng=rng)
     assert set(drawn) <= set(order[: min(fewest, n)])
-    assert np.array_equal(Sampling(top_p=1e-9).draw(logits, None, rng), order[:1])
+    assert np.array_equal(drawn_by(Sampling(top_p=1e-9), logits, rng=rng), order[:1])
 
 
 def test_a_penalty_makes_ids_that_were_there_less_likely():
     logits = np.array([[2.0, 1.5, -1.0, -1.2]])
     greedy = Sampling(temperature=0, repetition_penalty=1.5)
-    assert greedy.draw(logits, lambda: np.array([[0, 0]]), None) == [1]                     # 2 / 1.5 < 1.5
-    assert greedy.draw(logits, lambda: np.array([[3]]), None) == [0] and logits[0, 0] == 2
-    assert greedy.draw(-logits, lambda: np.array([[3, 2]]), None) == [3]                    # 1.2 / 1.5 and 1 / 1.5
-    assert Sampling(temperature=0, repetition_penalty=2).draw(-np.abs(logits), lambda: np.array([[2]]), None) == [3]
+    assert drawn_by(greedy, logits, [[0, 0]]) == [1]                     # 2 / 1.5 < 1.5
+    assert drawn_by(greedy, logits, [[3]]) == [0] and logits[0, 0] == 2
+    assert drawn_by(greedy, -logits, [[3, 2]]) == [3]                    # 1.2 / 1.5 and 1 / 1.5
+    assert drawn_by(Sampling(temperature=0, repetition_penalty=2), -np.abs(logits), [[2]]) == [3]
 
 
 def test_wrong_options_and_caches_are_refused():

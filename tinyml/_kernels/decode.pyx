@@ -258,11 +258,32 @@ cdef int attention(const Model* s, const Cache* c, int threads) noexcept nogil:
     return 0
 
 
+cdef int most_likely(const float* logits, Py_ssize_t n, int64_t* best) noexcept nogil:
+    """The index of the largest logit, the first of equals; whether one is not finite."""
+    cdef vecf top = vfset(-INFINITY), bad = vfzero(), v
+    cdef Py_ssize_t i
+    cdef float largest
+    for i from 0 <= i < n by LANES:
+        v = vfload_or(logits + i, n - i, vfset(logits[0]))
+        top = vfmax(v, top)
+        bad = vfadd(bad, vfsub(v, v))
+    largest, i = vfmax_lanes(top), 0
+    best[0] = 0
+    if vfsum(bad) != 0:
+        return 1
+    while logits[i] != largest:
+        i += 1
+    best[0] = i
+    return 0
+
+
 # -- the model ---------------------------------------------------------------------------------------------------------
 
-cdef int forward(const Model* s, const int64_t* ids, float* logits, int threads) noexcept nogil:
-    """Logits [B][V] of the ids that come next in each row; their keys and values are kept."""
+cdef int forward(const Model* s, const int64_t* ids, float* logits, int64_t* best, int threads) noexcept nogil:
+    """Logits [B][V] of the ids that come next in each row, whose keys and values are kept, and the ids of the largest;
+    how many rows have logits that are not finite."""
     cdef Py_ssize_t i, b
+    cdef int bad = 0
     cdef Layer* l
     for b in range(s.B):
         embed(&s.tokens, ids[b], s.x + b * s.C, False)
@@ -287,7 +308,9 @@ cdef int forward(const Model* s, const int64_t* ids, float* logits, int threads)
     for i in range(s.count):
         for b in range(s.B):
             s.layers[i].cache.lengths[b] += 1
-    return 0
+    for b in range(s.B):
+        bad += most_likely(logits + b * s.head.w.N, s.head.w.N, best + b)
+    return bad
 
 
 # -- from Python -------------------------------------------------------------------------------------------------------
@@ -379,15 +402,17 @@ cdef class DecodeStep:
         s.room = <float*>(s.signed + 4 * vector_room(rows))
         return 0
 
-    def __call__(self, const int64_t[::1] ids, float[:, ::1] logits, int threads):
-        """logits[B][V] of the ids [B] that come next; the caches have one position more afterwards.
+    def __call__(self, const int64_t[::1] ids, float[:, ::1] logits, int64_t[::1] best, int threads):
+        """logits[B][V] of the ids [B] that come next, and best[B], the ids of the largest; the caches have one position more
+        afterwards. Returns how many rows have logits that are not finite.
 
         Raises:
             IndexError: an id outside the vocabulary, or a row whose cache is full.
         """
         cdef Py_ssize_t b
+        cdef int bad
         cdef const int64_t* lengths = self.s.layers[0].cache.lengths
-        if ids.shape[0] != self.s.B or logits.shape[0] != self.s.B or logits.shape[1] != self.vocabulary:
+        if not ids.shape[0] == best.shape[0] == logits.shape[0] == self.s.B or logits.shape[1] != self.vocabulary:
             raise IndexError(f"decode: expected {self.s.B} ids and logits of {self.vocabulary}")
         for b in range(self.s.B):
             if not 0 <= ids[b] < self.s.tokens.w.N:
@@ -395,7 +420,8 @@ cdef class DecodeStep:
             if not 0 <= lengths[b] < self.s.capacity:
                 raise IndexError(f"decode: the {self.s.capacity} positions of row {b} are full")
         with nogil:
-            forward(&self.s, &ids[0], &logits[0, 0], threads)
+            bad = forward(&self.s, &ids[0], &logits[0, 0], &best[0], threads)
+        return bad
 
 
 cdef int linear_of(Linear* l, tuple parts) except -1:

@@ -8,6 +8,7 @@ import numpy as np
 
 from .. import nn
 from .._kernels.dispatch import active, get_num_threads, threads_for
+from ..errors import NonFiniteError
 from ..nn.attention import angles
 from ..tensor import Tensor
 
@@ -55,10 +56,21 @@ def _norm(norm: nn.Module) -> tuple:
     return gamma, np.zeros_like(gamma) if beta is None else np.ascontiguousarray(beta.data), norm.eps
 
 
+def check_finite(logits: np.ndarray) -> None:
+    """Raise NonFiniteError unless all logits are finite."""
+    if not np.isfinite(logits).all():
+        raise NonFiniteError(f"generate: expected finite logits, got {logits[~np.isfinite(logits)][0]}; look for NaN or "
+                             "infinity in the weights, or, where the cache is float16, for what is beyond it")
+
+
 class Decoder:
-    """logits (B, V) = decoder(ids (B,)): one position more in each row of the caches, by one call of a compiled function.
+    """logits (B, V), best (B,) = decoder(ids (B,)): one position more in each row of the caches, by one call of a compiled
+    function; best are the ids of the largest logits.
 
     For a model that `is_plain`. It reads the weights as they lie in memory then; the next call overwrites the logits.
+
+    Raises:
+        NonFiniteError: logits that are not finite.
     """
 
     def __init__(self, model: TinyGPT, caches: list[nn.KeyValueCache]):
@@ -80,6 +92,8 @@ class Decoder:
         self._logits = np.empty((len(caches[0].lengths), c.vocab_size), np.float32)
         self._work = len(self._logits) * c.parameters
 
-    def __call__(self, ids: np.ndarray) -> np.ndarray:
-        self._step(ids, self._logits, min(self._threads, threads_for(self._work)))
-        return self._logits
+    def __call__(self, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        best = np.empty(len(ids), np.int64)
+        if self._step(ids, self._logits, best, min(self._threads, threads_for(self._work))):
+            check_finite(self._logits)
+        return self._logits, best

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .. import nn, random
-from ..errors import DtypeError, NonFiniteError, ShapeError
+from ..errors import DtypeError, ShapeError
 from ..nn.mode import mode
 from ..tape import no_grad
 from ..tensor import INTEGERS, Tensor
-from .decoder import Decoder, is_plain
+from .decoder import Decoder, check_finite, is_plain
 
 if TYPE_CHECKING:
     from .gpt import TinyGPT
@@ -46,26 +47,20 @@ class Sampling:
                              f"repetition_penalty above 0, got {self.temperature}, {self.top_k}, {self.top_p}, "
                              f"{self.repetition_penalty}")
 
-    def draw(self, logits: np.ndarray, seen: Callable[[], np.ndarray], rng: np.random.Generator) -> np.ndarray:
-        """One id a row of logits (B, V), where ids `seen()` (B, T) were before.
-
-        Raises:
-            NonFiniteError: logits that are NaN, or no finite one in a row.
-        """
+    def draw(self, logits: np.ndarray, best: np.ndarray, seen: Callable[[], np.ndarray],
+             rng: np.random.Generator) -> np.ndarray:
+        """One id a row of finite logits (B, V), the largest of which are at `best` (B,), where ids `seen()` (B, T) were
+        before."""
         if self.repetition_penalty != 1:
             ids = seen()
             was = np.take_along_axis(logits, ids, axis=1)
             was = np.where(was > 0, was / self.repetition_penalty, was * self.repetition_penalty)
             logits = logits.copy()
             np.put_along_axis(logits, ids, was, axis=1)
-        best = logits.argmax(axis=1)        # that of a NaN where there is one
-        top = logits[np.arange(len(best)), best]
-        if not np.isfinite(top).all():
-            raise NonFiniteError(f"generate: expected finite logits, got {top[~np.isfinite(top)][0]}; look for NaN "
-                                 "or infinity in the weights, or, where the cache is float16, for what is beyond it")
+            best = logits.argmax(axis=1)
         if self.temperature == 0:
             return best
-        logits = (logits - top[:, None]).astype(np.float64) / self.temperature
+        logits = (logits - np.take_along_axis(logits, best[:, None], axis=1)).astype(np.float64) / self.temperature
         if self.top_k is not None and self.top_k < logits.shape[1]:
             least = np.partition(logits, -self.top_k, axis=1)[:, -self.top_k, None]
             logits = np.where(logits < least, -np.inf, logits)
@@ -107,38 +102,29 @@ def prompts(ids: Any, context: int, vocab_size: int) -> list[np.ndarray]:
     return [row.astype(np.int64) for row in rows]
 
 
-def _whole(model: TinyGPT, rows: list[np.ndarray], caches: list[nn.KeyValueCache] | None) -> np.ndarray:
-    """Logits (B, V) after all ids of each row, which the caches then hold; rows of equal lengths in one pass."""
-    equal = len({len(row) for row in rows}) == 1
-    with mode(model, training=False), no_grad():
-        if equal:
-            return model._call(model.last, np.stack(rows), caches).numpy()
-        return np.concatenate([
-            model._call(model.last, row[None], None if caches is None else [c.rows(b, b + 1) for c in caches]).numpy()
-            for b, row in enumerate(rows)])
-
-
 class _Written:
     """The ids of each row so far: prompts of any lengths, then one id each at a time."""
 
     def __init__(self, rows: list[np.ndarray]):
-        self.ends = np.array([len(row) for row in rows])
-        self.ids = np.empty((len(rows), self.ends.max() + 64), np.int64)
-        for row, ids in zip(self.ids, rows):
-            row[: len(ids)], row[len(ids) :] = ids, ids[0]      # behind the end an id that was there, for `seen`
+        self.rows, self.new = rows, []
+        self.longest = max(len(row) for row in rows)
 
     def add(self, ids: np.ndarray) -> None:
-        if self.ends.max() == self.ids.shape[1]:
-            self.ids = np.concatenate([self.ids, np.repeat(self.ids[:, :1], self.ids.shape[1], axis=1)], axis=1)
-        self.ids[np.arange(len(ids)), self.ends] = ids
-        self.ends += 1
+        self.new.append(ids)
+        self.longest += 1
 
-    def seen(self) -> np.ndarray:
-        return self.ids[:, : self.ends.max()]
+    def lengths(self) -> np.ndarray:
+        return np.array([len(row) for row in self.rows]) + len(self.new)
 
     def windows(self, context: int) -> list[np.ndarray]:
         """The last ids of each row that fit the context."""
-        return [row[max(end - context, 0) : end] for row, end in zip(self.ids, self.ends)]
+        new = np.reshape(self.new[-context:], (-1, len(self.rows))).astype(np.int64)
+        return [np.concatenate([row, new[:, b]])[-context:] for b, row in enumerate(self.rows)]
+
+    def seen(self) -> np.ndarray:
+        """All ids (B, T), those of a shorter row behind its first id, again and again."""
+        rows = self.windows(self.longest)
+        return np.stack([np.concatenate([np.full(self.longest - len(row), row[0]), row]) for row in rows])
 
 
 def stream(model: TinyGPT, ids: Any, max_new_tokens: int | None, sampling: Sampling, seed: int | None,
@@ -157,33 +143,61 @@ def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], coun
             seed: int | None, stop: np.ndarray, stops: bool) -> Iterator[np.ndarray]:
     rng = random.generator() if seed is None else np.random.default_rng(seed)
     context, step, logits = model.context, None, None
-    done = text.ends >= context if stops else np.zeros(len(text.ends), bool)
-    last = text.ids[np.arange(len(text.ends)), text.ends - 1]
-    while (count is None or count > 0) and not done.all():
+    done = text.lengths() >= context if stops else np.zeros(len(text.rows), bool)
+    some_done = bool(done.any())
+    last = np.array([row[-1] for row in text.rows])
+    while (count is None or count > 0) and not (some_done and done.all()):
         if logits is None:
-            logits = _whole(model, text.windows(context), caches)
-            step = Decoder(model, caches) if is_plain(model) else None
-        elif text.ends.max() > context and not stops:   # it slides: every position is another one now
-            logits = _whole(model, text.windows(context), None)
+            logits, best = _whole(model, text.windows(context), caches)
+            step = Decoder(model, caches) if is_plain(model) else partial(_one_more, model, caches)
+        elif text.longest > context and not stops:      # it slides: every position is another one now
+            logits, best = _whole(model, text.windows(context), None)
         else:
-            if done.any():      # what such a row computes counts for nothing, but needs a place
+            if some_done:       # what such a row computes counts for nothing, but needs a place
                 for c in caches:
                     c.lengths[done] = 0
-            logits = step(last) if step else _one_more(model, caches, last)
-        drawn = sampling.draw(logits, text.seen, rng)
-        last = np.where(done, last, drawn) if done.any() else drawn
+            logits, best = step(last)
+        drawn = sampling.draw(logits, best, text.seen, rng)
+        last = np.where(done, last, drawn) if some_done else drawn
         text.add(last)
         if len(stop):
             done |= np.isin(last, stop)
-        if stops:
-            done |= text.ends >= context
+        if stops and text.longest >= context:
+            done |= text.lengths() >= context
+        if len(stop) or stops:
+            some_done = bool(done.any())
         count = None if count is None else count - 1
         yield last
 
 
-def _one_more(model: TinyGPT, caches: list[nn.KeyValueCache], ids: np.ndarray) -> np.ndarray:
-    """Logits after one id more in each row, by the model's own layers."""
-    if len(set(caches[0].lengths.tolist())) == 1:
-        with mode(model, training=False), no_grad():
-            return model._call(model.last, ids[:, None], caches).numpy()
-    return np.concatenate([_one_more(model, [c.rows(b, b + 1) for c in caches], ids[b : b + 1]) for b in range(len(ids))])
+def _last(model: TinyGPT, ids: np.ndarray, caches: list[nn.KeyValueCache] | None) -> np.ndarray:
+    """Logits (B, V) after the last of ids (B, T), by the model's own layers."""
+    with mode(model, training=False), no_grad():
+        return model._call(model.last, ids, caches).numpy()
+
+
+def _by_rows(model: TinyGPT, rows: list[np.ndarray],
+             caches: list[nn.KeyValueCache] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Logits after the last id of rows of any lengths, a pass for each, and the ids of the largest."""
+    parts = [_last(model, row[None], None if caches is None else [c.rows(b, b + 1) for c in caches])
+             for b, row in enumerate(rows)]
+    return _with_best(np.concatenate(parts))
+
+
+def _with_best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    check_finite(logits)
+    return logits, logits.argmax(axis=1)
+
+
+def _whole(model: TinyGPT, rows: list[np.ndarray], caches: list[nn.KeyValueCache] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Logits after all ids of each row, which the caches then hold, and the ids of the largest."""
+    if len({len(row) for row in rows}) > 1:
+        return _by_rows(model, rows, caches)
+    return _with_best(_last(model, np.stack(rows), caches))
+
+
+def _one_more(model: TinyGPT, caches: list[nn.KeyValueCache], ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Those after one id more in each row."""
+    if len(set(caches[0].lengths.tolist())) > 1:
+        return _by_rows(model, list(ids[:, None]), caches)
+    return _with_best(_last(model, ids[:, None], caches))
