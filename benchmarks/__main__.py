@@ -2,6 +2,7 @@
 
     python -m benchmarks gemm|conv|cnn|overhead --vs torch onnxruntime numpy --threads 1 --json FILE
     python -m benchmarks train|memory --vs torch        a step of training: its time, its memory
+    python -m benchmarks gpt --vs torch    TinyGPT generating: a token, a prompt, threads
     python -m benchmarks elementwise --vs torch numpy   work that memory bounds, forward and backward
     python -m benchmarks why            the numbers behind docs/why-int8.md
     python -m benchmarks.plot FILE      the roofline of what --json wrote
@@ -18,14 +19,14 @@ from collections.abc import Callable
 
 import tinyml
 
-from . import cnn, conv, elementwise, gemm, memory, overhead, peers, report, train, why
+from . import cnn, conv, elementwise, gemm, gpt, memory, overhead, peers, report, train, why
 from .roofline import Roofline
 from .timing import Run
 
 # each function makes the rows of one table
 SUBJECTS: dict[str, list[Callable[[Run], list]]] = {
     "gemm": [gemm.rows], "conv": [conv.rows], "cnn": [cnn.rows],
-    "train": [train.rows], "memory": [memory.rows], "elementwise": [elementwise.rows],
+    "gpt": [gpt.rows, gpt.threads], "train": [train.rows], "memory": [memory.rows], "elementwise": [elementwise.rows],
     "overhead": [overhead.one_element, overhead.tape, overhead.plan_steps, overhead.threads],
 }
 
