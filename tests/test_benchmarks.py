@@ -165,26 +165,31 @@ def test_several_threads_are_timed_beside_one(small, tmp_path):
 
 
 def check_memory(path: Path, forms: set[str]) -> None:
-    rows = read_file(path, "memory")["rows"]
+    *rows, decoding = read_file(path, "memory")["rows"]
     assert [r["work"] for r in rows] == ["CNN", "GPT", "nanoGPT"]
+    assert decoding["work"].startswith("GPT-2 124M, int8, cache ") and decoding["resident"] > decoding["weights"] > 0
+    assert decoding["ratio"] == decoding["resident"] / (decoding["weights"] + decoding["cache"])
     assert set().union(*(r["usage"] for r in rows)) == forms
     for r in rows:
         own = r["usage"]["tinyml"]["peak"]
         assert own > 0 and r["ratios"] == {form: u["peak"] / own for form, u in r["usage"].items() if form != "tinyml"}
 
 
-# steps that take megabytes more than the process held before
-LARGER = {name: replace(step, batch=512) for name, step in STEPS.items()}
+def enlarge(set_attribute=setattr) -> None:
+    """Work that takes megabytes more than the process held before."""
+    set_attribute(steps, "STEPS", {name: replace(step, batch=512) for name, step in STEPS.items()})
+    set_attribute(gpt, "SHAPES", {gpt.GPT2: replace(GPTS[gpt.GPT2], arguments=(2**15, 16, 1, 2, 64))})
 
 
 def test_memory_prints_and_writes(small, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(steps, "STEPS", LARGER)
+    enlarge(monkeypatch.setattr)
     path = tmp_path / "found.json"
     assert command.main(["memory", "--seconds", "0", "--json", str(path), "--markdown"]) == 0
     check_memory(path, {"tinyml"})
-    head, table = capsys.readouterr().out.split("\n\n")
+    head, *tables = capsys.readouterr().out.split("\n\n")
     assert "`python -m benchmarks memory --threads 1`" in head
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["CNN", "GPT", "nanoGPT"]
+    steps_, decoding = ([line.split("|")[1].strip() for line in table.splitlines()[2:]] for table in tables)
+    assert steps_ == ["CNN", "GPT", "nanoGPT"] and all(name.startswith("GPT-2 124M, int8") for name in decoding)
 
 
 def test_why_explains_in_numbers(small, capsys):
@@ -323,8 +328,8 @@ def test_all_peers_compute_the_same(subject, forms, tmp_path):
         pytest.importorskip(name, reason="compares speed with PyTorch and ONNX Runtime: install tinyml[bench]")
     path = tmp_path / "found.json"
     paths = os.pathsep.join(p or os.getcwd() for p in (*sys.path, str(Path(__file__).parent)))
-    enlarge = "t.steps.STEPS = t.LARGER; " if subject == "memory" else ""
-    program = f"import sys, test_benchmarks as t; t.shrink(); {enlarge}sys.exit(t.command.main(sys.argv[1:]))"
+    larger = "t.enlarge(); " if subject == "memory" else ""
+    program = f"import sys, test_benchmarks as t; t.shrink(); {larger}sys.exit(t.command.main(sys.argv[1:]))"
     options = ("--seconds", "0", "--vs", *peers.NAMES, "--json", str(path))
     done = subprocess.run([sys.executable, "-W", "error", "-c", program, subject, *options], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": paths}, timeout=600, check=False)
