@@ -61,7 +61,8 @@ GPT2, SMALL = "GPT-2 124M", "GPT d128 L4"
 SHAPES = {GPT2: Shape((50257, 1024, 12, 12, 768), 64, 24), SMALL: Shape((65, 64, 4, 4, 128), 32, 24)}
 PROMPT = 512        # ids of a prompt timed by itself, of the larger model
 FORMS = [Form("float16 weights", lambda m: m.to_fp16(), "float32"),
-         Form("int8", lambda m: m.to_int8(), "float32")]
+         Form("int8", lambda m: m.to_int8(), "float32"),
+         *(Form(f"int8, groups of {n}", partial(models.TinyGPT.to_int8, group=n), "int8") for n in (64, 32))]
 
 
 def decoder(model: Any, **cache: Any) -> Decoder:

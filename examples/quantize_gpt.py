@@ -41,6 +41,8 @@ FORMS = {
     "float32": Form(lambda model: model, {}),
     "float16": Form(lambda model: model.to_fp16(), {}),
     "int8": Form(lambda model: model.to_int8(), {}),
+    "int8 in groups of 64": Form(lambda model: model.to_int8(group=64), {}),
+    "int8 in groups of 32": Form(lambda model: model.to_int8(group=32), {}),
 }
 
 

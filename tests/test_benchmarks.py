@@ -62,7 +62,7 @@ SMALL = [(gpt, "SHAPES", GPTS), (gpt, "PROMPT", 6),
 
 NETWORK = {"tinyml", "tinyml eager", "tinyml float32"}
 OWN = {"gemm": {"tinyml", "tinyml float32"}, "conv": {"tinyml"}, "cnn": NETWORK, "train": {"tinyml"},     # tinyml's forms
-       "gpt": {"tinyml", "tinyml float32"}, "elementwise": {"tinyml"}, "overhead": NETWORK}
+       "gpt": {"tinyml", "tinyml float32", "tinyml int8"}, "elementwise": {"tinyml"}, "overhead": NETWORK}
 
 
 def small_models() -> dict:
@@ -92,7 +92,7 @@ WORK = {"gemm": {"3x8x5", "1x8x70"}, "conv": {"3x3, batch 2", "depthwise, batch 
                         for more in ("", ", and backward")},
         "overhead": {*overhead.OPS, *(f"{name}, on the tape" for name in overhead.OPS), "3 additions, and backward",
                      "CifarCNN of width 1, batch 1"}}
-ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "gpt": 6, "elementwise": 2 * len(ELEMENTWISE), "overhead": 17}
+ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "gpt": 8, "elementwise": 2 * len(ELEMENTWISE), "overhead": 17}
 READ = {"gemm": {"1x8x70"}, "elementwise": WORK["elementwise"],         # bound by reading
         "gpt": {"GPT-2 124M, a token after 4", "GPT d128 L4, a token after 4"}}
 
