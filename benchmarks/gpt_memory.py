@@ -41,21 +41,20 @@ class Held:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def generate(model: Any, **cache: Any) -> None:
-    """Fill the model's context: half of it with a prompt, the rest one id at a time."""
-    half = model.context // 2
+def generate(model: Any, **cache: Any) -> int:
+    """Fill the model's context, half of it with a prompt, the rest one id at a time; what is resident at the last."""
+    half, held = model.context // 2, 0
     for _ in model.stream([0] * half, model.context - half, temperature=0, **cache):
-        pass
+        held = resident("VmRSS")
+    return held
 
 
 def measure(path: str, threads: int, cache: dict[str, Any]) -> int:
-    """Bytes resident in this process after generating, beyond those from before the model was loaded."""
+    """Bytes resident in this process at the end of generating, beyond those from before the model was loaded."""
     tinyml.set_num_threads(threads)
     generate(gpt.Shape((8, 16, 1, 2, 8), 8, 8).make().to_int8(), **cache)       # what is loaded on first use
     before = resident("VmRSS")
-    model = tinyml.load(path)
-    generate(model, **cache)
-    return resident("VmRSS") - before
+    return generate(tinyml.load(path), **cache) - before
 
 
 def rows(run: Run) -> list[Held]:
