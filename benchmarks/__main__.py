@@ -26,7 +26,7 @@ from .timing import Row, Run
 # each function makes the rows of one table
 SUBJECTS: dict[str, list[Callable[[Run], list]]] = {
     "gemm": [gemm.rows], "conv": [conv.rows], "cnn": [cnn.rows],
-    "gpt": [gpt.rows, gpt.threads], "train": [train.rows], "memory": [memory.rows, gpt_memory.rows],
+    "gpt": [gpt.rows, gpt.threads, gpt.around], "train": [train.rows], "memory": [memory.rows, gpt_memory.rows],
     "elementwise": [elementwise.rows],
     "overhead": [overhead.one_element, overhead.tape, overhead.plan_steps, overhead.threads],
 }

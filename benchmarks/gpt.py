@@ -7,11 +7,12 @@ arithmetic does. All decode greedily, each from the ids it draws: with random we
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
+from tinyml.models.decoder import Decoder as StepDecoder
 
 import tinyml
 from tinyml import Tensor, models, nn
@@ -49,12 +50,12 @@ class Shape:
 
 @dataclass(frozen=True)
 class Form:
-    """How tinyml stores the model; the form that is timed `beside` it; options of its key/value cache."""
+    """How tinyml stores the model (None: as the form `beside` it does), and keys and values; both are timed by turns."""
 
     precision: str
-    convert: Callable[[models.TinyGPT], Any]
+    convert: Callable[[models.TinyGPT], Any] | None
     beside: str
-    cache: dict[str, Any] = field(default_factory=dict)
+    cache: str = "float32"
 
 
 GPT2, SMALL = "GPT-2 124M", "GPT d128 L4"
@@ -62,32 +63,38 @@ SHAPES = {GPT2: Shape((50257, 1024, 12, 12, 768), 64, 24), SMALL: Shape((65, 64,
 PROMPT = 512        # ids of a prompt timed by itself, of the larger model
 FORMS = [Form("float16 weights", lambda m: m.to_fp16(), "float32"),
          Form("int8", lambda m: m.to_int8(), "float32"),
+         Form("int8, int8 cache", None, "int8", "int8"),
          *(Form(f"int8, groups of {n}", partial(models.TinyGPT.to_int8, group=n), "int8") for n in (64, 32))]
 
 
-def decoder(model: Any, **cache: Any) -> Decoder:
-    """tinyml's, by what users call; cache: options of caches and stream."""
+def decoder(model: Any, cache: str = "float32") -> Decoder:
+    """tinyml's: `stream` is what users call."""
     def last(ids: np.ndarray) -> np.ndarray:
-        caches = model.caches(1, **cache)
-        model.last(ids[:, :-1], caches)
-        return model.last(ids[:, -1:], caches).numpy()
+        return after(model, ids[:, :-1], cache)(ids[:, -1])
 
     def stream(ids: np.ndarray, n: int) -> Iterator[np.ndarray]:
-        return model.stream(ids, n, temperature=0, **cache)
+        return model.stream(ids, n, temperature=0, cache=cache)
 
     return Decoder(lambda ids: model(ids).numpy(), stream, last)
 
 
-def token_bytes(model: Any, length: int, **cache: Any) -> int:
+def after(model: Any, ids: np.ndarray, cache: str) -> StepDecoder:
+    """The compiled step behind ids (1, T)."""
+    caches = model.caches(1, cache)
+    model.last(ids, caches)
+    return StepDecoder(model, caches)
+
+
+def token_bytes(model: Any, length: int, cache: str = "float32") -> int:
     """What a token must read: all weights but the embeddings, which give it a row each, and `length` cached positions."""
     tensors = {id(t): t for m in model.modules() if not isinstance(m, nn.Embedding)
                for t in vars(m).values() if isinstance(t, Tensor)}
-    kept = sum(c.nbytes for c in model.caches(1, **cache)) * length // model.context
+    kept = sum(c.nbytes for c in model.caches(1, cache)) * length // model.context
     return sum(stored(t) for t in tensors.values()) + kept
 
 
 def stored(t: Tensor) -> int:
-    """Bytes of its elements or codes, and of their scales; packed copies, which are read in their place, are not added."""
+    """Bytes of its elements or codes, and of their scales; zero points, which are all 0, are not read."""
     return t.data.nbytes + (0 if t.quantized is None else t.quantized.scale.nbytes)
 
 
@@ -136,7 +143,7 @@ def larger(run: Run) -> list[Row]:
     shape = SHAPES[GPT2]
     length, ids = mean_length(shape), shape.ids(PROMPT)
     model = shape.make()
-    own = {"float32": decoder(model)}
+    own, kept = {"float32": decoder(model)}, {"float32": model}
     expected, logits = own["float32"].last(shape.ids(shape.prompt + 1)), own["float32"].logits(ids)
     operations = ours.operations(model, ids)
     peers: dict[str, Decoder] = {}
@@ -149,14 +156,15 @@ def larger(run: Run) -> list[Row]:
     for peer in run.peers:
         peers |= peer.decoder_int8(model)
     for f in FORMS:
-        converted = f.convert(model)
-        own[f.precision] = decoder(converted, **f.cache)
+        converted = kept[f.beside] if f.convert is None else f.convert(model)
+        own[f.precision] = decoder(converted, f.cache)
         forms = {"tinyml": own[f.precision], f"tinyml {f.beside}": own[f.beside]}
         if f.precision.startswith("int8"):
             forms |= peers
-        found.append(decode(run, GPT2, f.precision, forms, expected, token_bytes(converted, length, **f.cache)))
+        found.append(decode(run, GPT2, f.precision, forms, expected, token_bytes(converted, length, f.cache)))
         if f.precision == "int8":
             found.append(prompt(run, GPT2, f.precision, forms, logits, operations))
+            kept["int8"] = converted
         else:
             del own[f.precision]
     return found
@@ -179,3 +187,28 @@ def threads(run: Run) -> list[Row]:
                                          token_bytes(model, mean_length(shape)))
     tinyml.set_num_threads(before)
     return [found]
+
+
+def around(run: Run) -> list[Row]:
+    """A token as users get it beside the compiled step alone: the note has what Python takes of it."""
+    found = []
+    for name, shape in SHAPES.items():
+        model = shape.make()
+        for precision in ("float32", "int8"):
+            stored = model if precision == "float32" else model.to_int8()
+            sequences = {"tinyml": partial(decoder(stored).stream, shape.ids(shape.prompt), shape.tokens),
+                         "tinyml step": partial(steps, stored, shape)}
+            row = run.pace(f"{name}, a token after {shape.prompt}, Python", precision, sequences,
+                           token_bytes(stored, mean_length(shape)))
+            row.note = f"{max(0, 1 - row.ratios['tinyml step']):.1%} is Python"
+            found.append(row)
+    return found
+
+
+def steps(model: Any, shape: Shape) -> Iterator[np.ndarray]:
+    """The compiled step, again and again: ids do not matter."""
+    with tinyml.no_grad():
+        step = after(model, shape.ids(shape.prompt), "float32")
+    one = np.zeros(1, np.int64)
+    for _ in range(shape.tokens):
+        yield step(one)

@@ -1,6 +1,6 @@
 """How much memory decoding holds for good: what is resident after the context was filled, in a process of its own.
 
-    python -m benchmarks.gpt_memory FILE THREADS CACHE      what such a process runs on the model in FILE; CACHE as JSON
+    python -m benchmarks.gpt_memory FILE THREADS CACHE      what such a process runs on the model in FILE
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from . import gpt, report
 from .memory import MB, apart, resident
 from .timing import Run
 
-CACHES: dict[str, dict[str, Any]] = {"float32": {}}
+CACHES = ("float32", "int8")
 
 
 @dataclass(frozen=True)
@@ -41,20 +41,20 @@ class Held:
         return {**asdict(self), "ratio": self.ratio}
 
 
-def generate(model: Any, **cache: Any) -> int:
+def generate(model: Any, cache: str) -> int:
     """Fill the model's context, half of it with a prompt, the rest one id at a time; what is resident at the last."""
     half, held = model.context // 2, 0
-    for _ in model.stream([0] * half, model.context - half, temperature=0, **cache):
+    for _ in model.stream([0] * half, model.context - half, temperature=0, cache=cache):
         held = resident("VmRSS")
     return held
 
 
-def measure(path: str, threads: int, cache: dict[str, Any]) -> int:
+def measure(path: str, threads: int, cache: str) -> int:
     """Bytes resident in this process at the end of generating, beyond those from before the model was loaded."""
     tinyml.set_num_threads(threads)
-    generate(gpt.Shape((8, 16, 1, 2, 8), 8, 8).make().to_int8(), **cache)       # what is loaded on first use
+    generate(gpt.Shape((8, 16, 1, 2, 8), 8, 8).make().to_int8(), cache)       # what is loaded on first use
     before = resident("VmRSS")
-    return generate(tinyml.load(path), **cache) - before
+    return generate(tinyml.load(path), cache) - before
 
 
 def rows(run: Run) -> list[Held]:
@@ -64,9 +64,9 @@ def rows(run: Run) -> list[Held]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "int8.safetensors"
         model.save(path)
-        for name, cache in CACHES.items():
-            held = Held(f"{gpt.GPT2}, int8, cache {name}", weights, sum(c.nbytes for c in model.caches(1, **cache)),
-                        apart("benchmarks.gpt_memory", str(path), str(run.threads), json.dumps(cache)))
+        for cache in CACHES:
+            held = Held(f"{gpt.GPT2}, int8, cache {cache}", weights, sum(c.nbytes for c in model.caches(1, cache)),
+                        apart("benchmarks.gpt_memory", str(path), str(run.threads), cache))
             print(f"{held.work}: {held.resident / MB:.1f} MB", file=sys.stderr, flush=True)
             found.append(held)
     return found
@@ -80,4 +80,4 @@ def table(rows: list[Held], markdown: bool = False) -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3]))))
+    print(json.dumps(measure(sys.argv[1], int(sys.argv[2]), sys.argv[3])))

@@ -62,7 +62,7 @@ SMALL = [(gpt, "SHAPES", GPTS), (gpt, "PROMPT", 6),
 
 NETWORK = {"tinyml", "tinyml eager", "tinyml float32"}
 OWN = {"gemm": {"tinyml", "tinyml float32"}, "conv": {"tinyml"}, "cnn": NETWORK, "train": {"tinyml"},     # tinyml's forms
-       "gpt": {"tinyml", "tinyml float32", "tinyml int8"}, "elementwise": {"tinyml"}, "overhead": NETWORK}
+       "gpt": {"tinyml", "tinyml float32", "tinyml int8", "tinyml step"}, "elementwise": {"tinyml"}, "overhead": NETWORK}
 
 
 def small_models() -> dict:
@@ -83,18 +83,19 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch.setattr)
 
 
+TOKENS = {f"{name}, a token after 4{more}" for name in GPTS for more in ("", ", Python")}
 # each subject's rows of int8 have tinyml's float32 beside them where the whole network runs
 WORK = {"gemm": {"3x8x5", "1x8x70"}, "conv": {"3x3, batch 2", "depthwise, batch 2"},
         "cnn": {"CifarCNN, batch 2", "CifarCNN, batch 1", "ResNet8, batch 2", "DepthwiseCNN, batch 2"},
         "train": {*STEPS},
-        "gpt": {"GPT-2 124M, a token after 4", "GPT-2 124M, prompt of 6", "GPT d128 L4, a token after 4"},
+        "gpt": {*TOKENS, "GPT-2 124M, prompt of 6"},
         "elementwise": {f"{name} {'x'.join(map(str, work.shapes[0]))}{more}" for name, work in ELEMENTWISE.items()
                         for more in ("", ", and backward")},
         "overhead": {*overhead.OPS, *(f"{name}, on the tape" for name in overhead.OPS), "3 additions, and backward",
                      "CifarCNN of width 1, batch 1"}}
-ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "gpt": 8, "elementwise": 2 * len(ELEMENTWISE), "overhead": 17}
+ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "gpt": 13, "elementwise": 2 * len(ELEMENTWISE), "overhead": 17}
 READ = {"gemm": {"1x8x70"}, "elementwise": WORK["elementwise"],         # bound by reading
-        "gpt": {"GPT-2 124M, a token after 4", "GPT d128 L4, a token after 4"}}
+        "gpt": TOKENS}
 
 
 def read_file(path: Path, subject: str) -> dict:
@@ -165,10 +166,12 @@ def test_several_threads_are_timed_beside_one(small, tmp_path):
 
 
 def check_memory(path: Path, forms: set[str]) -> None:
-    *rows, decoding = read_file(path, "memory")["rows"]
+    *rows, floats, codes = read_file(path, "memory")["rows"]
     assert [r["work"] for r in rows] == ["CNN", "GPT", "nanoGPT"]
-    assert decoding["work"].startswith("GPT-2 124M, int8, cache ") and decoding["resident"] > decoding["weights"] > 0
-    assert decoding["ratio"] == decoding["resident"] / (decoding["weights"] + decoding["cache"])
+    assert floats["cache"] > codes["cache"] and floats["weights"] == codes["weights"]
+    for r in (floats, codes):
+        assert r["work"].startswith("GPT-2 124M, int8, cache ") and r["resident"] > r["weights"] > 0
+        assert r["ratio"] == r["resident"] / (r["weights"] + r["cache"])
     assert set().union(*(r["usage"] for r in rows)) == forms
     for r in rows:
         own = r["usage"]["tinyml"]["peak"]
@@ -250,10 +253,9 @@ def test_a_token_reads_each_weight_once():
     cache = 2 * 8 * 8 * 4
     assert gpt.token_bytes(model, 8) == 4 * (matrices + vectors) + cache
     int8 = model.to_int8()
-    before = gpt.token_bytes(int8, 8)
-    assert before == matrices + 4 * (rows + vectors) + cache
-    int8(np.zeros((1, 2), np.int64))        # packs the weights: another copy, read in their place
-    assert gpt.token_bytes(int8, 8) == before
+    assert gpt.token_bytes(int8, 8) == matrices + 4 * (rows + vectors) + cache
+    codes, scales = 2 * 8 * 8, 4 * 2 * 8 * 2
+    assert gpt.token_bytes(int8, 8, "int8") == matrices + 4 * (rows + vectors) + codes + scales
 
 
 def timed(**medians: float) -> dict[str, Timing]:
