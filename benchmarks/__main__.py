@@ -1,7 +1,8 @@
 """Speed of tinyml beside what a user would pick instead, timed by turns in one process.
 
     python -m benchmarks gemm|conv|cnn|overhead --vs torch onnxruntime numpy --threads 1 --json FILE
-    python -m benchmarks train|memory --vs torch        a step of training: its time, its memory
+    python -m benchmarks train|memory --vs torch        a step of training: its time, its memory; decoding's
+    python -m benchmarks gpt --vs torch    TinyGPT generating: a token, a prompt, threads
     python -m benchmarks elementwise --vs torch numpy   work that memory bounds, forward and backward
     python -m benchmarks why            the numbers behind docs/why-int8.md
     python -m benchmarks.plot FILE      the roofline of what --json wrote
@@ -18,16 +19,20 @@ from collections.abc import Callable
 
 import tinyml
 
-from . import cnn, conv, elementwise, gemm, memory, overhead, peers, report, train, why
+from . import cnn, conv, elementwise, gemm, gpt, gpt_memory, memory, overhead, peers, report, train, why
 from .roofline import Roofline
-from .timing import Run
+from .timing import Row, Run
 
 # each function makes the rows of one table
 SUBJECTS: dict[str, list[Callable[[Run], list]]] = {
     "gemm": [gemm.rows], "conv": [conv.rows], "cnn": [cnn.rows],
-    "train": [train.rows], "memory": [memory.rows], "elementwise": [elementwise.rows],
+    "gpt": [gpt.rows, gpt.threads, gpt.around], "train": [train.rows], "memory": [memory.rows, gpt_memory.rows],
+    "elementwise": [elementwise.rows],
     "overhead": [overhead.one_element, overhead.tape, overhead.plan_steps, overhead.threads],
 }
+
+TABLES: dict[type, Callable[..., str]] = {
+    Row: report.table, memory.Footprint: memory.table, gpt_memory.Held: gpt_memory.table}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -57,11 +62,11 @@ def main(arguments: list[str] | None = None) -> int:
     if args.subject == "why":
         print("\n" + why.explain(run))
         return 0
-    rows, table = [], memory.table if args.subject == "memory" else report.table
+    rows = []
     for measure in SUBJECTS[args.subject]:
         measured = measure(run)
         if measured:
-            print("\n" + table(measured, args.markdown), flush=True)
+            print("\n" + TABLES[type(measured[0])](measured, args.markdown), flush=True)
         rows += measured
     if args.json:
         report.write(args.json, run, command, args.subject, rows)

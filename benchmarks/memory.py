@@ -89,12 +89,17 @@ def measure(form: str, threads: int, step: Step) -> Usage:
     return Usage(resident("VmHWM") - before, faults / AFTER)
 
 
-def apart(form: str, threads: int, step: Step) -> Usage:
-    """`measure` in a fresh process."""
+def apart(module: str, *arguments: str) -> Any:
+    """What `python -m module` prints in a fresh process, which is JSON."""
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
-    command = [sys.executable, "-m", "benchmarks.memory", form, str(threads), json.dumps(asdict(step))]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env={**os.environ, "PYTHONPATH": paths})
-    return Usage(**json.loads(done.stdout))
+    done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": paths})
+    return json.loads(done.stdout)
+
+
+def used(form: str, threads: int, step: Step) -> Usage:
+    """`measure` in a fresh process."""
+    return Usage(**apart("benchmarks.memory", form, str(threads), json.dumps(asdict(step))))
 
 
 def rows(run: Run) -> list[Footprint]:
@@ -104,7 +109,7 @@ def rows(run: Run) -> list[Footprint]:
         if step.model not in SMALL:
             continue
         forms = ["tinyml", *(form for peer in run.peers for form in peer.training(step))]
-        found.append(Footprint(name, {form: [apart(form, run.threads, step) for _ in range(RUNS)] for form in forms}))
+        found.append(Footprint(name, {form: [used(form, run.threads, step) for _ in range(RUNS)] for form in forms}))
         print(f"{name}: {found[-1].usage['tinyml'].peak / MB:.1f} MB", file=sys.stderr, flush=True)
     return found
 

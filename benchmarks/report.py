@@ -15,6 +15,7 @@ from .roofline import Peaks
 from .timing import Row, Run
 
 if TYPE_CHECKING:
+    from .gpt_memory import Held
     from .memory import Footprint
 
 
@@ -79,7 +80,7 @@ def all_versions(run: Run) -> dict[str, str]:
     return found
 
 
-def write(path: str, run: Run, command: str, subject: str, rows: Sequence[Row | Footprint]) -> None:
+def write(path: str, run: Run, command: str, subject: str, rows: Sequence[Row | Footprint | Held]) -> None:
     """All figures as JSON; times in seconds, rates a second."""
     found = {"subject": subject, "command": command, "date": date.today().isoformat(), "threads": run.threads,
              "machine": machine.describe(), "versions": all_versions(run),

@@ -7,8 +7,8 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from statistics import median, quantiles
 from typing import Any
@@ -23,6 +23,7 @@ from .roofline import Roofline, reader
 SAMPLE = 2e-4       # seconds a sample lasts at least: short calls are repeated, so that reading the clock costs nothing
 SAMPLES = 5         # samples of each function at least, whatever the time
 TOLERANCE = {"float32": 1e-4, "float16 weights": 1e-2, "int8": 0.1}     # mean error / mean size: all do the same work
+READS = 6           # times that memory is read in a turn of iterators
 SETTLE = 0.02       # seconds after which threads of other libraries, which wait by spinning, have gone to sleep
 
 
@@ -57,9 +58,7 @@ def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle
     for name, function in functions.items():
         function()      # the first call allocates, and tunes in some libraries
         calls[name] = max(1, math.ceil(SAMPLE / max(_seconds(function, 1), 1e-9)))
-    enabled = gc.isenabled()
-    gc.disable()        # a collection would hit one of them
-    try:
+    with _no_collections():
         end = time.perf_counter() + seconds
         while time.perf_counter() < end or len(next(iter(found.values()))) < SAMPLES:
             for name, function in functions.items():
@@ -69,14 +68,55 @@ def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle
                     while time.perf_counter() < warm:
                         function()
                 found[name].append(_seconds(function, calls[name]))
+    return {name: _timing(samples, calls[name]) for name, samples in found.items()}
+
+
+def paced(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, settle: float = 0) -> dict[str, Timing]:
+    """Time what each iterator takes from one item to the next; its first item, with what leads up to it, does not count.
+
+    A turn goes through a whole iterator, as a user does, until `seconds` have gone by and each has SAMPLES samples. One
+    turn of each before them does not count.
+
+    Args:
+        settle: pause this long before each turn; the way to the first item wakes threads.
+
+    Raises:
+        ValueError: an iterator of fewer than two items.
+    """
+    found: dict[str, list[float]] = {name: [] for name in sequences}
+
+    def turn(name: str) -> list[float]:
+        time.sleep(settle)
+        times = [time.perf_counter() for _ in sequences[name]()]
+        if len(times) < 2:
+            raise ValueError(f"{name}: expected an iterator of at least two items, got {len(times)}")
+        return [after - before for before, after in zip(times, times[1:])]
+
+    with _no_collections():
+        for name in sequences:
+            turn(name)
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end or len(next(iter(found.values()))) < SAMPLES:
+            for name, samples in found.items():
+                samples += turn(name)
+    return {name: _timing(samples, 1) for name, samples in found.items()}
+
+
+@contextmanager
+def _no_collections() -> Iterator[None]:
+    """Without garbage collections, of which one would hit one of those that take turns."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
     finally:
         if enabled:
             gc.enable()
-    timings = {}
-    for name, samples in found.items():
-        low, _, high = quantiles(samples, n=4)
-        timings[name] = Timing(median(samples), low, high, len(samples), calls[name])
-    return timings
+
+
+def _timing(samples: list[float], calls: int) -> Timing:
+    low, _, high = quantiles(samples, n=4)
+    return Timing(median(samples), low, high, len(samples), calls)
 
 
 @dataclass
@@ -169,6 +209,17 @@ class Run:
         with nullcontext() if grad else tinyml.no_grad():
             times = alternate(functions, self.seconds, SETTLE if self.threads > 1 else 0)
         limit = nbytes / times.pop("read").median if bound == "read" else self.roofline.limit(bound) if bound else None
-        row = Row(work, precision, times, operations, nbytes, bound, limit)
-        print(f"{work}, {precision}: {1e3 * row.seconds:.4f} ms", file=sys.stderr, flush=True)      # tables come at the end
-        return row
+        return _said(Row(work, precision, times, operations, nbytes, bound, limit))
+
+    def pace(self, work: str, precision: str, sequences: dict[str, Callable[[], Iterator[Any]]], nbytes: int) -> Row:
+        """Time by turns what each iterator takes an item, for which `nbytes` must be read."""
+        read = reader(nbytes, self.threads)
+        times = paced({**sequences, "read": lambda: (read() for _ in range(READS))}, self.seconds,
+                      SETTLE if self.threads > 1 else 0)
+        return _said(Row(work, precision, times, 0, nbytes, "read", nbytes / times.pop("read").median))
+
+
+def _said(row: Row) -> Row:
+    """The row, told at once: tables come at the end."""
+    print(f"{row.work}, {row.precision}: {1e3 * row.seconds:.4f} ms", file=sys.stderr, flush=True)
+    return row

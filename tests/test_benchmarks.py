@@ -23,6 +23,7 @@ from benchmarks import (
     conv,
     elementwise,
     gemm,
+    gpt,
     layers,
     machine,
     memory,
@@ -50,7 +51,9 @@ STEPS = {"CNN": Step("CifarCNN", (3, 10, 4), 2, (3, 8, 8), 10),
          "MLP": Step("MLP", (6, 5, 4), 3, (6,), 4)}
 ELEMENTWISE = {name: replace(work, shapes=((2, 3, 4, 4),) if len(work.shapes[0]) == 4 else ((4, 6),))
                for name, work in elementwise.WORK.items()}
-SMALL = [(gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), (conv, "SHAPES", CONVOLUTIONS),
+GPTS = {name: replace(shape, arguments=(12, 16, 1, 2, 8), prompt=4, tokens=3) for name, shape in gpt.SHAPES.items()}
+SMALL = [(gpt, "SHAPES", GPTS), (gpt, "PROMPT", 6),
+         (gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), (conv, "SHAPES", CONVOLUTIONS),
          (cnn, "IMAGE", (3, 8, 8)), (overhead, "THREADED", [(4, 8, 8)]), (overhead, "CHAIN", 3), (steps, "STEPS", STEPS),
          (elementwise, "WORK", ELEMENTWISE), (memory, "RUNS", 1), (roofline, "ROUNDS", 20), (timing, "SAMPLE", 0),
          (roofline, "beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
@@ -59,7 +62,7 @@ SMALL = [(gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), 
 
 NETWORK = {"tinyml", "tinyml eager", "tinyml float32"}
 OWN = {"gemm": {"tinyml", "tinyml float32"}, "conv": {"tinyml"}, "cnn": NETWORK, "train": {"tinyml"},     # tinyml's forms
-       "elementwise": {"tinyml"}, "overhead": NETWORK}
+       "gpt": {"tinyml", "tinyml float32", "tinyml int8", "tinyml step"}, "elementwise": {"tinyml"}, "overhead": NETWORK}
 
 
 def small_models() -> dict:
@@ -80,16 +83,19 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch.setattr)
 
 
+TOKENS = {f"{name}, a token after 4{more}" for name in GPTS for more in ("", ", Python")}
 # each subject's rows of int8 have tinyml's float32 beside them where the whole network runs
 WORK = {"gemm": {"3x8x5", "1x8x70"}, "conv": {"3x3, batch 2", "depthwise, batch 2"},
         "cnn": {"CifarCNN, batch 2", "CifarCNN, batch 1", "ResNet8, batch 2", "DepthwiseCNN, batch 2"},
         "train": {*STEPS},
+        "gpt": {*TOKENS, "GPT-2 124M, prompt of 6"},
         "elementwise": {f"{name} {'x'.join(map(str, work.shapes[0]))}{more}" for name, work in ELEMENTWISE.items()
                         for more in ("", ", and backward")},
         "overhead": {*overhead.OPS, *(f"{name}, on the tape" for name in overhead.OPS), "3 additions, and backward",
                      "CifarCNN of width 1, batch 1"}}
-ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "elementwise": 2 * len(ELEMENTWISE), "overhead": 17}
-READ = {"gemm": {"1x8x70"}, "elementwise": WORK["elementwise"]}     # bound by reading
+ROWS = {"gemm": 5, "conv": 4, "cnn": 6, "train": 4, "gpt": 13, "elementwise": 2 * len(ELEMENTWISE), "overhead": 17}
+READ = {"gemm": {"1x8x70"}, "elementwise": WORK["elementwise"],         # bound by reading
+        "gpt": TOKENS}
 
 
 def read_file(path: Path, subject: str) -> dict:
@@ -160,26 +166,33 @@ def test_several_threads_are_timed_beside_one(small, tmp_path):
 
 
 def check_memory(path: Path, forms: set[str]) -> None:
-    rows = read_file(path, "memory")["rows"]
+    *rows, floats, codes = read_file(path, "memory")["rows"]
     assert [r["work"] for r in rows] == ["CNN", "GPT", "nanoGPT"]
+    assert floats["cache"] > codes["cache"] and floats["weights"] == codes["weights"]
+    for r in (floats, codes):
+        assert r["work"].startswith("GPT-2 124M, int8, cache ") and r["resident"] > r["weights"] > 0
+        assert r["ratio"] == r["resident"] / (r["weights"] + r["cache"])
     assert set().union(*(r["usage"] for r in rows)) == forms
     for r in rows:
         own = r["usage"]["tinyml"]["peak"]
         assert own > 0 and r["ratios"] == {form: u["peak"] / own for form, u in r["usage"].items() if form != "tinyml"}
 
 
-# steps that take megabytes more than the process held before
-LARGER = {name: replace(step, batch=512) for name, step in STEPS.items()}
+def enlarge(set_attribute=setattr) -> None:
+    """Work that takes megabytes more than the process held before."""
+    set_attribute(steps, "STEPS", {name: replace(step, batch=512) for name, step in STEPS.items()})
+    set_attribute(gpt, "SHAPES", {gpt.GPT2: replace(GPTS[gpt.GPT2], arguments=(2**15, 16, 1, 2, 64))})
 
 
 def test_memory_prints_and_writes(small, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(steps, "STEPS", LARGER)
+    enlarge(monkeypatch.setattr)
     path = tmp_path / "found.json"
     assert command.main(["memory", "--seconds", "0", "--json", str(path), "--markdown"]) == 0
     check_memory(path, {"tinyml"})
-    head, table = capsys.readouterr().out.split("\n\n")
+    head, *tables = capsys.readouterr().out.split("\n\n")
     assert "`python -m benchmarks memory --threads 1`" in head
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["CNN", "GPT", "nanoGPT"]
+    steps_, decoding = ([line.split("|")[1].strip() for line in table.splitlines()[2:]] for table in tables)
+    assert steps_ == ["CNN", "GPT", "nanoGPT"] and all(name.startswith("GPT-2 124M, int8") for name in decoding)
 
 
 def test_why_explains_in_numbers(small, capsys):
@@ -212,6 +225,37 @@ def test_functions_take_turns(monkeypatch):
     assert min(n for _, n in turns) > 1         # also untimed, to wake its threads
     monkeypatch.setattr(timing, "SAMPLE", 1e-3)
     assert timing.alternate({"a": lambda: None}, 0)["a"].calls > 1
+
+
+def test_items_are_timed_from_one_to_the_next(monkeypatch):
+    """A clock that each item moves: the way to the first does not count, nor do first turns."""
+    now, slept, turns = [0.0], [], []
+
+    def items(name: str, first: float, rest: float):
+        turns.append(name)
+        for seconds in (first, rest, rest):
+            now[0] += seconds
+            yield
+
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0], sleep=slept.append))
+    sequences = {"a": lambda: items("a", 100, 2), "b": lambda: items("b", 1, 3)}
+    found = timing.paced(sequences, 0, settle=0.5)
+    assert {name: (t.median, t.samples) for name, t in found.items()} == {"a": (2, 6), "b": (3, 6)}
+    assert turns == ["a", "b"] * 4 and slept == [0.5] * 8
+    with pytest.raises(ValueError, match="one: expected an iterator of at least two items, got 1"):
+        timing.paced({"one": lambda: iter([0])}, 0)
+
+
+def test_a_token_reads_each_weight_once():
+    """By hand, for one block of width 8 and 12 ids: weights, biases and norms, or codes and scales, and half the cache."""
+    model = gpt.Shape((12, 16, 1, 2, 8), 4, 3).make()
+    matrices, rows, vectors = 4 * 8 * 8 + 2 * 8 * 32 + 12 * 8, 24 + 8 + 32 + 8 + 12, (24 + 8 + 32 + 8) + 3 * 2 * 8
+    cache = 2 * 8 * 8 * 4
+    assert gpt.token_bytes(model, 8) == 4 * (matrices + vectors) + cache
+    int8 = model.to_int8()
+    assert gpt.token_bytes(int8, 8) == matrices + 4 * (rows + vectors) + cache
+    codes, scales = 2 * 8 * 8, 4 * 2 * 8 * 2
+    assert gpt.token_bytes(int8, 8, "int8") == matrices + 4 * (rows + vectors) + codes + scales
 
 
 def timed(**medians: float) -> dict[str, Timing]:
@@ -276,6 +320,7 @@ def test_a_missing_peer_names_the_extra(small, monkeypatch, capsys):
     "conv": {"torch", "torch channels_last", "torch packed", "onnxruntime"},
     "cnn": {"torch", "torch channels_last", "onnxruntime"},
     "train": {"torch", "torch channels_last"},
+    "gpt": {"torch"},
     "elementwise": {"torch", "numpy"},
     "memory": {"torch", "torch channels_last"},
     "overhead": {"torch", "torch channels_last", "onnxruntime", "numpy"}}.items())
@@ -285,8 +330,8 @@ def test_all_peers_compute_the_same(subject, forms, tmp_path):
         pytest.importorskip(name, reason="compares speed with PyTorch and ONNX Runtime: install tinyml[bench]")
     path = tmp_path / "found.json"
     paths = os.pathsep.join(p or os.getcwd() for p in (*sys.path, str(Path(__file__).parent)))
-    enlarge = "t.steps.STEPS = t.LARGER; " if subject == "memory" else ""
-    program = f"import sys, test_benchmarks as t; t.shrink(); {enlarge}sys.exit(t.command.main(sys.argv[1:]))"
+    larger = "t.enlarge(); " if subject == "memory" else ""
+    program = f"import sys, test_benchmarks as t; t.shrink(); {larger}sys.exit(t.command.main(sys.argv[1:]))"
     options = ("--seconds", "0", "--vs", *peers.NAMES, "--json", str(path))
     done = subprocess.run([sys.executable, "-W", "error", "-c", program, subject, *options], capture_output=True, text=True,
                           env={**os.environ, "PYTHONPATH": paths}, timeout=600, check=False)

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 import tinyml
-from tinyml import cli, data, demo, precision
+from tinyml import cli, data, demo, models, precision
 from tinyml.cli.commands import COMMANDS
 from tinyml.errors import FileError
+from tinyml.nn import functional as F
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -184,6 +185,30 @@ def test_train_tinygpt(monkeypatch, untimed, capsys, tmp_path):
     assert text[split : split + 20] in capsys.readouterr().out
     ids = data.CharTokenizer(text).encode(text[:16])
     assert tinyml.load(tmp_path / "int8.safetensors")(ids[None]).shape == (1, 16, len(set(text)))
+
+
+def test_quantize_gpt(monkeypatch, capsys, tmp_path):
+    """Trained by itself; and on a given model, whose loss through the cache is that of whole windows."""
+    text = "the quick brown fox jumps over the lazy dog. " * 30
+    (tmp_path / "text.txt").write_text(text)
+    tokenizer = data.CharTokenizer(text)
+    model = models.TinyGPT(tokenizer.vocab_size, 16, 1, 2, 16)
+    model.save(tmp_path / "model.safetensors")
+    found = []
+    for more in ({}, {"model": tmp_path / "model.safetensors"}):
+        run_example(monkeypatch, "quantize_gpt", data=tmp_path / "text.txt", quick=True, json=tmp_path / "f.json", **more)
+        rows, out = json.loads((tmp_path / "f.json").read_text()), capsys.readouterr().out
+        for row in rows:
+            line, = (x for x in out.splitlines() if x.startswith(f"{row['form']:28}  "))
+            assert f"{row['file_bytes']:,} " in line and f"{row['loss']:.4f}" in line and row["tokens_per_second"] > 0
+            assert row["file_bytes"] <= rows[0]["file_bytes"] and row["cache_bytes"] <= rows[0]["cache_bytes"]
+            assert row["sample"] in out and set(row["sample"]) <= set(text)
+        found.append({row["form"]: row for row in rows})
+    split = int(0.9 * len(text))
+    windows = data.TextDataset(tokenizer.encode(text[split:])[: 8 * 16 + 1], 16)
+    logits, targets = model.eval()(windows[range(len(windows))][0]), windows[range(len(windows))][1]
+    assert found[1]["float32"]["loss"] == pytest.approx(F.cross_entropy(logits, targets).item(), abs=1e-5)
+    assert all(abs(row["loss"] - rows[0]["loss"]) < 0.02 for rows in [list(f.values()) for f in found] for row in rows)
 
 
 def test_diagnose_cnn(monkeypatch, capsys, tmp_path):

@@ -6,7 +6,7 @@ A peer prepares a call that does the work and nothing else: weights are packed, 
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,19 @@ class Prepared:
 
     call: Callable[[], Any]
     array: Callable[[Any], np.ndarray] = np.asarray
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """A language model as one library runs it, on ids (1, T); V logits a position.
+
+    `logits(ids)`: (1, T, V), of all positions in one pass. `stream(ids, n)`: the n ids that follow, each the most likely,
+    one by one, keys and values kept. `last(ids)`: (1, V) behind the last id, taken alone after the rest, as by `stream`.
+    """
+
+    logits: Callable[[np.ndarray], np.ndarray]
+    stream: Callable[[np.ndarray, int], Iterator[Any]]
+    last: Callable[[np.ndarray], np.ndarray]
 
 
 class Peer:
@@ -63,6 +76,14 @@ class Peer:
 
     def model_int8(self, model: Any, x: np.ndarray) -> dict[str, Prepared]:
         """The same quantized by the library's own tools, calibrated on x; float32 in and out."""
+        return {}
+
+    def decoder_f32(self, model: Any) -> dict[str, Decoder]:
+        """The same language model as the TinyGPT, with its parameters."""
+        return {}
+
+    def decoder_int8(self, model: Any) -> dict[str, Decoder]:
+        """The same with weights quantized by the library's own tools, activations as they come."""
         return {}
 
     def training(self, step: Step) -> dict[str, Callable[[], Prepared]]:

@@ -44,10 +44,15 @@ class Attention(nn.Module):
         super().__init__()
         self.qkv, self.proj, self.heads, self.causal = layer(m.qkv), layer(m.proj), m.heads, m.causal
 
-    def forward(self, x):
+    def forward(self, x, past=None):
         b, t, c = x.shape
         q, k, v = (part.view(b, t, self.heads, c // self.heads).transpose(1, 2) for part in self.qkv(x).split(c, dim=2))
-        y = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        after = bool(past)      # then x is one position, and sees all
+        if after:
+            k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v)))
+        if past is not None:
+            past[:] = k, v
+        y = functional.scaled_dot_product_attention(q, k, v, is_causal=self.causal and not after)
         return self.proj(y.transpose(1, 2).reshape(b, t, c))
 
 
@@ -60,13 +65,17 @@ class Block(nn.Module):
             layer, (block.norm1, block.norm2, block.up, block.gelu, block.down))
         self.attention = Attention(block.attention)
 
-    def forward(self, x):
-        x = x + self.attention(self.norm1(x))
+    def forward(self, x, past=None):
+        x = x + self.attention(self.norm1(x), past)
         return x + self.down(self.gelu(self.up(self.norm2(x))))
 
 
 class TinyGPT(nn.Module):
-    """tinyml.models.TinyGPT, GPT-2's shape and nanoGPT's where it has no biases and a tied head."""
+    """tinyml.models.TinyGPT, GPT-2's shape and nanoGPT's where it has no biases and a tied head.
+
+    For generation each block's keys and values so far are kept in lists that `past` makes, grown by concatenation, as
+    transformers' default cache grows them; ids behind a past come one at a time.
+    """
 
     def __init__(self, model: tinyml.models.TinyGPT):
         super().__init__()
@@ -76,10 +85,15 @@ class TinyGPT(nn.Module):
         if model.head.weight is model.tokens.weight:
             self.head.weight = self.tokens.weight
 
-    def forward(self, ids):
-        x = self.tokens(ids) + self.positions(torch.arange(ids.shape[1]))
-        for block in self.blocks:
-            x = block(x)
+    def past(self):
+        """Of no ids."""
+        return [[] for _ in self.blocks]
+
+    def forward(self, ids, past=None):
+        start = past[0][0].shape[2] if past and past[0] else 0
+        x = self.tokens(ids) + self.positions(torch.arange(start, start + ids.shape[1]))
+        for i, block in enumerate(self.blocks):
+            x = block(x) if past is None else block(x, past[i])
         return self.head(self.norm(x))
 
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.ao.quantization import get_default_qconfig_mapping
+from torch.ao.quantization import get_default_qconfig_mapping, quantize_dynamic
 from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torch.nn import functional as F
 
 from ..layers import Layer
 from ..steps import Step, outcome
-from . import Peer, Prepared
+from . import Decoder, Peer, Prepared
 from .twins import twin
 
 
@@ -105,6 +105,13 @@ class Torch(Peer):
             quantized(given)
         return {"torch": Prepared(lambda: quantized(given), _real)}
 
+    def decoder_f32(self, model: Any) -> dict[str, Decoder]:
+        return {"torch": _decoder(twin(model))}
+
+    def decoder_int8(self, model: Any) -> dict[str, Decoder]:
+        with _quiet():
+            return {"torch": _decoder(quantize_dynamic(twin(model), {torch.nn.Linear}, dtype=torch.qint8, inplace=True))}
+
     def training(self, step: Step) -> dict[str, Callable[[], Prepared]]:
         layouts = {"torch": torch.contiguous_format}
         if len(step.sample) == 3:
@@ -131,6 +138,25 @@ class Torch(Peer):
 
     def arrays(self, *values: np.ndarray) -> dict[str, list[Any]]:
         return {"torch": [torch.from_numpy(v) for v in values]}
+
+
+def _decoder(model: torch.nn.Module) -> Decoder:
+    """Of a twin of TinyGPT."""
+    def logits(ids: np.ndarray) -> np.ndarray:
+        return model(torch.from_numpy(ids)).numpy()
+
+    def stream(ids: np.ndarray, n: int) -> Iterator[torch.Tensor]:
+        past, new = model.past(), torch.from_numpy(ids)
+        for _ in range(n):
+            new = model(new, past)[:, -1].argmax(1, keepdim=True)
+            yield new
+
+    def last(ids: np.ndarray) -> np.ndarray:
+        past, given = model.past(), torch.from_numpy(ids)
+        model(given[:, :-1], past)
+        return model(given[:, -1:], past)[:, -1].numpy()
+
+    return Decoder(logits, stream, last)
 
 
 def _training(step: Step, layout: torch.memory_format) -> Prepared:

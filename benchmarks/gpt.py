@@ -1,0 +1,214 @@
+"""TinyGPT generating: what one more token takes, and a prompt; threads against one.
+
+A token reads every weight once, so reading memory bounds it; a prompt reuses each weight for all its positions, so
+arithmetic does. All decode greedily, each from the ids it draws: with random weights those differ, and cost the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from tinyml.models.decoder import Decoder as StepDecoder
+
+import tinyml
+from tinyml import Tensor, models, nn
+
+from . import ours
+from .machine import cores
+from .peers import Decoder, Prepared
+from .timing import TOLERANCE, Row, Run, check
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A TinyGPT of GPT-2's form with an output projection of its own, and how it is used."""
+
+    arguments: tuple[int, int, int, int, int]       # vocab_size, context, layers, heads, dim
+    prompt: int                                     # ids before the decoded ones
+    tokens: int                                     # ids decoded in a turn
+
+    def make(self) -> models.TinyGPT:
+        """The model in evaluation mode, with weights as large as GPT-2's, drawn fast; always the same."""
+        with nn.init.blank():
+            model = models.TinyGPT(*self.arguments, tied=False)
+        rng = np.random.default_rng(0)
+        for p in model.parameters():
+            if p.ndim > 1:
+                rng.random(out=p.data, dtype=np.float32)
+                p.data -= 0.5
+                p.data *= 0.02 * 12**0.5        # uniform of standard deviation 0.02
+        return model.eval()
+
+    def ids(self, n: int) -> np.ndarray:
+        """(1, n), always the same."""
+        return np.random.default_rng(n).integers(0, self.arguments[0], (1, n))
+
+
+@dataclass(frozen=True)
+class Form:
+    """How tinyml stores the model (None: as the form `beside` it does), and keys and values; both are timed by turns."""
+
+    precision: str
+    convert: Callable[[models.TinyGPT], Any] | None
+    beside: str
+    cache: str = "float32"
+
+
+GPT2, SMALL = "GPT-2 124M", "GPT d128 L4"
+SHAPES = {GPT2: Shape((50257, 1024, 12, 12, 768), 64, 24), SMALL: Shape((65, 64, 4, 4, 128), 32, 24)}
+PROMPT = 512        # ids of a prompt timed by itself, of the larger model
+FORMS = [Form("float16 weights", lambda m: m.to_fp16(), "float32"),
+         Form("int8", lambda m: m.to_int8(), "float32"),
+         Form("int8, int8 cache", None, "int8", "int8"),
+         *(Form(f"int8, groups of {n}", partial(models.TinyGPT.to_int8, group=n), "int8") for n in (64, 32))]
+
+
+def decoder(model: Any, cache: str = "float32") -> Decoder:
+    """tinyml's: `stream` is what users call."""
+    def last(ids: np.ndarray) -> np.ndarray:
+        return after(model, ids[:, :-1], cache)(ids[:, -1])
+
+    def stream(ids: np.ndarray, n: int) -> Iterator[np.ndarray]:
+        return model.stream(ids, n, temperature=0, cache=cache)
+
+    return Decoder(lambda ids: model(ids).numpy(), stream, last)
+
+
+def after(model: Any, ids: np.ndarray, cache: str) -> StepDecoder:
+    """The compiled step behind ids (1, T)."""
+    caches = model.caches(1, cache)
+    model.last(ids, caches)
+    return StepDecoder(model, caches)
+
+
+def token_bytes(model: Any, length: int, cache: str = "float32") -> int:
+    """What a token must read: all weights but the embeddings, which give it a row each, and `length` cached positions."""
+    tensors = {id(t): t for m in model.modules() if not isinstance(m, nn.Embedding)
+               for t in vars(m).values() if isinstance(t, Tensor)}
+    kept = sum(c.nbytes for c in model.caches(1, cache)) * length // model.context
+    return sum(stored(t) for t in tensors.values()) + kept
+
+
+def stored(t: Tensor) -> int:
+    """Bytes of its elements or codes, and of their scales; zero points, which are all 0, are not read."""
+    return t.data.nbytes + (0 if t.quantized is None else t.quantized.scale.nbytes)
+
+
+def decode(run: Run, name: str, precision: str, decoders: dict[str, Decoder], expected: np.ndarray, nbytes: int) -> Row:
+    """A row of one token, the logits of all checked before."""
+    shape = SHAPES[name]
+    tolerance = TOLERANCE[precision.split(",")[0]]
+    for form, d in decoders.items():
+        check(f"{name}, {precision}, {form}", d.last(shape.ids(shape.prompt + 1)), expected, tolerance)
+    sequences = {form: partial(d.stream, shape.ids(shape.prompt), shape.tokens) for form, d in decoders.items()}
+    return run.pace(f"{name}, a token after {shape.prompt}", precision, sequences, nbytes)
+
+
+def prompt(run: Run, name: str, precision: str, decoders: dict[str, Decoder], expected: np.ndarray, operations: int) -> Row:
+    """A row of all logits of a prompt."""
+    ids = SHAPES[name].ids(PROMPT)
+    prepared = {form: Prepared(partial(d.logits, ids)) for form, d in decoders.items()}
+    return run.row(f"{name}, prompt of {PROMPT}", precision, prepared, expected, operations,
+                   bound="fma" if precision == "float32" else "dot4")
+
+
+def rows(run: Run) -> list[Row]:
+    """One token in every form of the larger model, its prompt in float32 and int8; one token of the small model."""
+    with tinyml.no_grad():
+        return [*larger(run), *small(run)]
+
+
+def small(run: Run) -> list[Row]:
+    """One token in float32: a model that stays in the cache, so that what is around the arithmetic counts."""
+    shape = SHAPES[SMALL]
+    model, peers = shape.make(), {}
+    for peer in run.peers:
+        peers |= peer.decoder_f32(model)
+    own = decoder(model)
+    expected = own.last(shape.ids(shape.prompt + 1))
+    return [decode(run, SMALL, "float32", {"tinyml": own, **peers}, expected, token_bytes(model, mean_length(shape)))]
+
+
+def mean_length(shape: Shape) -> int:
+    """Positions that a decoded token sees, on average."""
+    return shape.prompt + shape.tokens // 2
+
+
+def larger(run: Run) -> list[Row]:
+    """Rows of the larger model; what a row no longer needs is freed."""
+    shape = SHAPES[GPT2]
+    length, ids = mean_length(shape), shape.ids(PROMPT)
+    model = shape.make()
+    own, kept = {"float32": decoder(model)}, {"float32": model}
+    expected, logits = own["float32"].last(shape.ids(shape.prompt + 1)), own["float32"].logits(ids)
+    operations = ours.operations(model, ids)
+    peers: dict[str, Decoder] = {}
+    for peer in run.peers:
+        peers |= peer.decoder_f32(model)
+    forms = {"tinyml": own["float32"], **peers}
+    found = [decode(run, GPT2, "float32", forms, expected, token_bytes(model, length)),
+             prompt(run, GPT2, "float32", forms, logits, operations)]
+    peers, forms = {}, {}
+    for peer in run.peers:
+        peers |= peer.decoder_int8(model)
+    for f in FORMS:
+        converted = kept[f.beside] if f.convert is None else f.convert(model)
+        own[f.precision] = decoder(converted, f.cache)
+        forms = {"tinyml": own[f.precision], f"tinyml {f.beside}": own[f.beside]}
+        if f.precision.startswith("int8"):
+            forms |= peers
+        found.append(decode(run, GPT2, f.precision, forms, expected, token_bytes(converted, length, f.cache)))
+        if f.precision == "int8":
+            found.append(prompt(run, GPT2, f.precision, forms, logits, operations))
+            kept["int8"] = converted
+        else:
+            del own[f.precision]
+    return found
+
+
+def threads(run: Run) -> list[Row]:
+    """One thread and two, a token in int8; nothing where there is one core."""
+    if cores() < 2:
+        return []
+    shape, before = SHAPES[GPT2], run.threads
+    model = shape.make().to_int8()
+    own = decoder(model)
+
+    def on(n: int) -> Iterator[np.ndarray]:
+        tinyml.set_num_threads(n)
+        return own.stream(shape.ids(shape.prompt), shape.tokens)
+
+    sequences = {"tinyml": partial(on, 2), "tinyml, 1 thread": partial(on, 1)}
+    found = replace(run, threads=2).pace(f"{GPT2}, a token after {shape.prompt}, 2 threads", "int8", sequences,
+                                         token_bytes(model, mean_length(shape)))
+    tinyml.set_num_threads(before)
+    return [found]
+
+
+def around(run: Run) -> list[Row]:
+    """A token as users get it beside the compiled step alone: the note has what Python takes of it."""
+    found = []
+    for name, shape in SHAPES.items():
+        model = shape.make()
+        for precision in ("float32", "int8"):
+            stored = model if precision == "float32" else model.to_int8()
+            sequences = {"tinyml": partial(decoder(stored).stream, shape.ids(shape.prompt), shape.tokens),
+                         "tinyml step": partial(steps, stored, shape)}
+            row = run.pace(f"{name}, a token after {shape.prompt}, Python", precision, sequences,
+                           token_bytes(stored, mean_length(shape)))
+            row.note = f"{max(0, 1 - row.ratios['tinyml step']):.1%} is Python"
+            found.append(row)
+    return found
+
+
+def steps(model: Any, shape: Shape) -> Iterator[np.ndarray]:
+    """The compiled step, again and again: ids do not matter."""
+    with tinyml.no_grad():
+        step = after(model, shape.ids(shape.prompt), "float32")
+    one = np.zeros(1, np.int64)
+    for _ in range(shape.tokens):
+        yield step(one)

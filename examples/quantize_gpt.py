@@ -1,0 +1,145 @@
+"""Store a character TinyGPT and its key/value cache in every format tinyml has, and print what each costs and gains.
+
+    python examples/quantize_gpt.py                                     trains on the shipped text first, some minutes
+    python examples/quantize_gpt.py --data tinyshakespeare.txt --model gpt.safetensors
+    python examples/quantize_gpt.py --quick                             a small model, hardly trained, in seconds
+
+The loss is over all consecutive windows of the last 10% of the text, with keys and values as the cache stores them.
+--model is a float TinyGPT that save() wrote, trained on the characters of the same text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import tinyml
+from tinyml import data, models, optim
+from tinyml.nn import functional as F
+
+LETTERS = 300       # of a sample
+
+
+@dataclass(frozen=True)
+class Form:
+    """How weights are stored, and keys and values."""
+
+    convert: Callable[[models.TinyGPT], Any]
+    cache: str = "float32"
+
+
+FORMS = {
+    "float32": Form(lambda model: model),
+    "float32, float16 cache": Form(lambda model: model, "float16"),
+    "float16": Form(lambda model: model.to_fp16()),
+    "int8": Form(lambda model: model.to_int8()),
+    "int8, int8 cache": Form(lambda model: model.to_int8(), "int8"),
+    "int8 in groups of 64": Form(lambda model: model.to_int8(group=64)),
+    "int8 in groups of 32": Form(lambda model: model.to_int8(group=32)),
+    "the same, int8 cache": Form(lambda model: model.to_int8(group=32), "int8"),
+}
+
+
+def train(ids: np.ndarray, tokenizer: data.CharTokenizer, args: argparse.Namespace) -> models.TinyGPT:
+    """A TinyGPT trained as examples/train_tinygpt.py trains it by default."""
+    model = models.TinyGPT(tokenizer.vocab_size, args.context, args.layers, args.heads, args.dim)
+    optimizer = optim.AdamW(model.parameters(), 1e-3, betas=(0.9, 0.99), weight_decay=0.1)
+    schedule = optim.CosineAnnealingLR(optimizer, args.steps, 1e-4, args.steps // 20)
+    batches = data.RandomBatches(data.TextDataset(ids, args.context, stride=1), 12, args.steps, seed=0)
+    tinyml.Trainer(model, optimizer, schedule=schedule, clip_norm=1.0).fit(batches, 1)
+    return model
+
+
+def loss(model: Any, windows: data.DataLoader, cache: str) -> float:
+    """Mean cross entropy of all targets, keys and values read as the cache stores them."""
+    total, count = 0.0, 0
+    with tinyml.no_grad():
+        for ids, targets in windows:
+            logits = model(ids, model.caches(len(ids), cache))
+            total, count = total + F.cross_entropy(logits, targets).item() * targets.size, count + targets.size
+    return total / count
+
+
+def speeds(stored: dict[str, Any], prompt: np.ndarray, turns: int = 5) -> dict[str, float]:
+    """Ids a second of each form, which take turns to fill the context behind the prompt; the prompt does not count."""
+    times: dict[str, list[float]] = {name: [] for name in stored}
+    for _ in range(turns):
+        for name, model in stored.items():
+            ids = model.stream(prompt, model.context - len(prompt), temperature=0, cache=FORMS[name].cache)
+            at = [perf_counter() for _ in ids]
+            times[name] += np.diff(at).tolist()
+    return {name: 1 / median(found) for name, found in times.items()}
+
+
+def measure(model: models.TinyGPT, windows: data.DataLoader, prompt: np.ndarray) -> list[dict[str, Any]]:
+    """The figures of each form, and what it writes behind the prompt."""
+    stored = {name: form.convert(model) for name, form in FORMS.items()}
+    fast, rows = speeds(stored, prompt), []
+    for name, converted in stored.items():
+        print(f"{name} ...", flush=True)
+        cache = FORMS[name].cache
+        rows.append({"form": name, "file_bytes": size(converted), "loss": loss(converted, windows, cache),
+                     "cache_bytes": sum(c.nbytes for c in converted.caches(1, cache)) / model.context,
+                     "tokens_per_second": fast[name],
+                     "sample": converted.generate(prompt, LETTERS, 0.8, 20, seed=0, cache=cache).tolist()})
+    return rows
+
+
+def size(model: Any) -> int:
+    """Bytes of the file that save() writes."""
+    with tempfile.TemporaryDirectory() as folder:
+        model.save(Path(folder) / "model.safetensors")
+        return (Path(folder) / "model.safetensors").stat().st_size
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """One line a form."""
+    lines = [f"{'':28}  bytes on disk  cache, bytes an id    loss   change  ids a second"]
+    for row in rows:
+        lines.append(f"{row['form']:28}  {row['file_bytes']:>13,}  {row['cache_bytes']:>18,.0f}  {row['loss']:.4f}  "
+                     f"{row['loss'] - rows[0]['loss']:+.4f}  {row['tokens_per_second']:>12,.0f}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Parse the arguments, train or load, store in every way, print the table and the samples."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", metavar="FILE", help="UTF-8 text (default: the shipped King James Bible)")
+    parser.add_argument("--model", metavar="FILE", help="a float TinyGPT (default: train one)")
+    for name, default in {"layers": 4, "heads": 4, "dim": 128, "context": 64, "steps": 2000}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--quick", action="store_true", help="1 layer of 32, 30 steps, 8 windows")
+    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    args = parser.parse_args()
+    if args.quick:
+        args.layers, args.heads, args.dim, args.context, args.steps = 1, 2, 32, 32, 30
+
+    tinyml.manual_seed(0)
+    text = data.read_text(args.data) if args.data else data.bible()
+    tokenizer = data.CharTokenizer(text)
+    ids = tokenizer.encode(text)
+    split = int(0.9 * len(ids))
+    model = tinyml.load(args.model) if args.model else train(ids[:split], tokenizer, args)
+    tests = ids[split : split + 8 * model.context + 1] if args.quick else ids[split:]
+    windows = data.DataLoader(data.TextDataset(tests, model.context), 64)
+    rows = measure(model.eval(), windows, tests[: model.context // 4])
+
+    print("\n" + table(rows))
+    for row in rows:
+        row["sample"] = tokenizer.decode(np.array(row["sample"]))
+        print(f"\n{row['form']}:\n{row['sample']}")
+    if args.json:
+        Path(args.json).write_text(json.dumps(rows, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
