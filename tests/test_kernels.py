@@ -254,6 +254,19 @@ def product_int8_i32(rng, kernels):
                    offset=kernels.offset)
 
 
+def linear_int8(rng, kernels):
+    """Weights as they lie: whole vectors and rows and what is left of them, in one group or many."""
+    for d in design(rng, m=(1, 0, 2, 3, 7, 13, 40), k=(1, 3, 4, 31, 32, 63, 64, 65, 96, 130, 160, 320),
+                    n=(1, 0, 3, 8, 15, 16, 17, 48, 64, 70, 130), group=(None, 32, 64)):
+        groups = 1 if d.group is None else -(-d.k // d.group)
+        wide = max(-(-d.k // 4) * 4, groups * (d.group or 0))
+        scales = [np.exp2(rng.uniform(-9, 3, (rows, groups))).astype(np.float32) for rows in (d.m, d.n)]
+        scales[0][rng.random(scales[0].shape) < 0.05] = np.nan      # of a row that was not finite
+        yield Call(d, [codes_of(rng, np.uint8, d.m, wide), scales[0], codes_of(rng, np.int8, d.n, d.k), scales[1],
+                       normal(rng, d.n) if rng.random() < 0.5 else None, d.group or d.k,
+                       np.empty((d.m, d.n), np.float32)], (6,))
+
+
 # ---- codes
 
 
@@ -853,6 +866,7 @@ CASES: dict[str, Callable] = {
     "gemm_f32": gemm, "rows_f32": few_rows, "rows_f16": few_rows_f16, "pack_f32": pack, "product_f32": product_f32,
     "conv2d_grad_weight_f32": conv2d_grad_weight,
     "product_int8": product_int8, "product_int8_f32": product_int8_f32, "product_int8_i32": product_int8_i32,
+    "rows_int8": linear_int8, "gemm_int8": linear_int8,
     "quantize": quantize, "quantize_images": quantize_images,
     "quantize_rows": quantize_rows, "dequantize": dequantize, "lookup": lookup,
     "requantize_double": requantize_double, "add_codes": add_codes, "mul_codes": mul_codes,

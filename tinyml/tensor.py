@@ -98,8 +98,8 @@ class Tensor:
         data: anything NumPy makes an array of; Python floats become float32, arrays keep their dtype and memory.
         requires_grad: whether `backward` collects a gradient here (floats only).
         dtype: "float32", "float16", "float64" or a NumPy dtype to convert to.
-        scale, zero_point, axis: for int8 codes, the numbers they stand for: scale * (code - zero_point), per tensor or
-            one scale per index of `axis`.
+        scale, zero_point, axis, group: for int8 codes, the numbers they stand for: scale * (code - zero_point), per
+            tensor, one scale per index of `axis`, or for codes (N, K) one for each `group` (32 or 64) of them along K.
 
     Raises:
         DtypeError: a dtype that has no meaning here (complex, object, int8 without a scale, ...).
@@ -110,7 +110,7 @@ class Tensor:
     __array_ufunc__ = None      # NumPy leaves `array + tensor` to us
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, scale: Any = None,
-                 zero_point: Any = 0, axis: int | None = None):
+                 zero_point: Any = 0, axis: int | None = None, group: int | None = None):
         if isinstance(data, Tensor):
             data = data.data
         try:
@@ -126,7 +126,7 @@ class Tensor:
             if scale is None:
                 raise DtypeError("Tensor: int8 codes need a scale (and zero_point, axis); "
                                  "to quantize floats use Tensor(x).to_int8()")
-            self.quantized = Quantized(scale, zero_point, axis, array.shape)
+            self.quantized = Quantized(scale, zero_point, axis, array.shape, group)
         elif scale is not None:
             raise DtypeError(f"Tensor: a scale goes with int8 codes, got dtype {array.dtype}")
         elif array.dtype not in _NAMES.values():
@@ -172,7 +172,7 @@ class Tensor:
 
     @property
     def scale(self) -> np.ndarray | None:
-        """Scale of int8 codes: 0-d, or one per index of `axis`; None for floats."""
+        """Scale of int8 codes: 0-d, one per index of `axis`, or one per row and group; None for floats."""
         return self.quantized.scale if self.quantized else None
 
     @property
@@ -184,6 +184,11 @@ class Tensor:
     def axis(self) -> int | None:
         """The dimension that has a scale per index; None: one scale for all (or not int8)."""
         return self.quantized.axis if self.quantized else None
+
+    @property
+    def group(self) -> int | None:
+        """How many int8 codes along the last dimension share a scale; None where none do so (or not int8)."""
+        return self.quantized.group if self.quantized else None
 
     @property
     def T(self) -> Tensor:
@@ -296,10 +301,12 @@ class Tensor:
         """The elements as IEEE half precision; a finite element above 65504 is an error (design (12))."""
         return self.to(_F16)
 
-    def to_int8(self, scale: Any = None, zero_point: Any = None, axis: int | None = None) -> Tensor:
+    def to_int8(self, scale: Any = None, zero_point: Any = None, axis: int | None = None,
+                group: int | None = None) -> Tensor:
         """int8 codes rint(x / scale) + zero_point, clamped to [-128, 127]; equations (6) and (7).
 
-        Without a scale it comes from the elements: affine over their range per tensor, symmetric per index of `axis`.
+        Without a scale it comes from the elements: affine over their range per tensor, symmetric per index of `axis`, or
+        symmetric for each `group` (32 or 64) elements along the last dimension of a matrix.
 
         Raises:
             QuantizationError: NaN or infinite elements with no scale given, NaN with one, or a scale that is not
@@ -309,10 +316,10 @@ class Tensor:
             raise GradError("to_int8: gradients do not flow through int8; use detach() or no_grad(), or train with "
                             "fake-quantization")
         if self.quantized:
-            return self.dequantize().to_int8(scale, zero_point, axis)
+            return self.dequantize().to_int8(scale, zero_point, axis, group)
         if self.dtype not in FLOATS:
             raise DtypeError(f"to_int8: expected a float dtype, got {self.dtype}")
-        codes, quantized = quantize_array(self.data, scale, zero_point, axis)
+        codes, quantized = quantize_array(self.data, scale, zero_point, axis, group)
         t = Tensor._of(codes)
         t.quantized = quantized
         return t

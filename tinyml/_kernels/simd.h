@@ -150,6 +150,8 @@ static inline void vtranspose(const float *x, ptrdiff_t step, float *out, ptrdif
 }
 static inline vecf vfdiv(vecf a, vecf b) { return a / b; }
 static inline vec vadd(vec a, vec b) { return a + b; }
+static inline vec vsub(vec a, vec b) { return a - b; }
+static inline vec vscale(vec a, int32_t x) { return a * x; }
 static inline vecf to_float(vec v) { return __builtin_convertvector(v, vecf); }
 
 /* All bits of a lane where its `a` is the maximum so far: the first of equals stays, a NaN wins and stays */
@@ -186,6 +188,39 @@ static inline vecf vfload_n(const float *p, ptrdiff_t n) { return vfload_or(p, n
 
 /* the 4 codes at p in each lane, less OFFSET */
 static inline vec vsplat4(const void *p) { int32_t x; memcpy(&x, p, 4); return vless_offset((vec){0} + x); }
+
+/* 4*LANES signed bytes q as codes q + 128, less OFFSET */
+static inline vec vload_signed(const int8_t *p) { return vless_offset(vload(p) ^ (int32_t)0x80808080); }
+/* sums[0][i], i < LANES: the sum of the first half of rows[i], sums[1][i] that of the second; for vectors of 16 bytes
+   sums[0][i] is that of both. Two rounds lay the quarters of 16 bytes of two rows together and add, then each vector has 4 rows
+   in each quarter, and whole quarters are laid together. clang takes no such orders of lanes */
+static inline void vsum_halves(const vec *rows, vec *sums) {
+  sums[0] = sums[1] = vzero();
+#if defined(__clang__)
+  for (int i = 0; i < LANES; i++)
+    for (int j = 0; j < LANES; j++) sums[LANES > 4 && j >= LANES / 2][i] += rows[i][j];
+#else
+  enum { QUARTERS = LANES / 4, HALF = LANES > 4 ? QUARTERS / 2 : 1 };
+  vec ones, twos, even, pairs[LANES / 2], fours[QUARTERS];
+  for (int i = 0; i < LANES; i++) {
+    ones[i] = i / 4 * 4 + i % 4 / 2 + i % 2 * LANES;
+    twos[i] = i / 4 * 4 + i % 2 + i % 4 / 2 * LANES;
+    even[i] = i / 4 % HALF * 8 + i % 4 + i / 4 / HALF * LANES;
+  }
+  for (int i = 0; i < LANES / 2; i++)
+    pairs[i] = __builtin_shuffle(rows[2 * i], rows[2 * i + 1], ones) + __builtin_shuffle(rows[2 * i], rows[2 * i + 1], ones + 2);
+  for (int i = 0; i < QUARTERS; i++)
+    fours[i] = __builtin_shuffle(pairs[2 * i], pairs[2 * i + 1], twos) + __builtin_shuffle(pairs[2 * i], pairs[2 * i + 1], twos + 2);
+  for (int n = QUARTERS / 2; n > 1; n /= 2)
+    for (int i = 0; i < n; i++)
+      fours[i] = __builtin_shuffle(fours[2 * i], fours[2 * i + 1], even) + __builtin_shuffle(fours[2 * i], fours[2 * i + 1], even + 4);
+  sums[0] = fours[0];
+  if (QUARTERS > 1) {
+    sums[0] = __builtin_shuffle(fours[0], fours[1], even);
+    sums[1] = __builtin_shuffle(fours[0], fours[1], even + 4);
+  }
+#endif
+}
 
 /* vload_codes where n (or more) bytes may be read, zeros for the rest */
 static inline vec vload_codes_n(const uint8_t *p, int n) {

@@ -26,6 +26,9 @@ cdef extern from "simd.h" nogil:
     vec vsplat(int32_t) noexcept
     vec vsplat4(const void*) noexcept
     vec vdot4(vec, vec, vec) noexcept
+    vec vload_signed(const int8_t*) noexcept
+    void vsum_halves(const vec*, vec*) noexcept
+    vecf to_float(vec) noexcept
     vecf vfload(const void*) noexcept
     void vfstore(void*, vecf) noexcept
     vecf vfzero() noexcept
@@ -38,6 +41,8 @@ cdef extern from "simd.h" nogil:
     void vfstore_n(float*, vecf, Py_ssize_t) noexcept
     vecf vfdiv(vecf, vecf) noexcept
     vec vadd(vec, vec) noexcept
+    vec vsub(vec, vec) noexcept
+    vec vscale(vec, int32_t) noexcept
     vec vfwins(vecf, vecf) noexcept
     vec vselect(vec, vec, vec) noexcept
     vecf vfselect(vec, vecf, vecf) noexcept

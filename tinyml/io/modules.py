@@ -81,7 +81,7 @@ def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray
     """Description and arrays; tied tensors are stored once, int8 ones with their scales."""
     arrays: dict[str, np.ndarray] = {}
     first: dict[int, str] = {}
-    ties, axes = {}, {}
+    ties, axes, groups = {}, {}, {}
     for name, t in model.named_tensors():
         if id(t) in first:
             ties[name] = first[id(t)]
@@ -90,10 +90,14 @@ def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray
         arrays[name] = t.data
         if t.quantized is not None:
             axes[name] = t.axis
+            if t.group is not None:
+                groups[name] = t.group
             arrays[f"{name}.scale"] = t.scale
             if t.zero_point.any():
                 arrays[f"{name}.zero_point"] = t.zero_point
     about = {"kind": "module", "recipe": write_recipe(model._recipe), "layout": _layout(model), "ties": ties, "axes": axes}
+    if groups:
+        about["groups"] = groups
     return about, arrays
 
 
@@ -108,7 +112,9 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
         (name, wanted), (_, got) = next(pair for pair in pairs if list(pair[0]) != list(pair[1]))
         raise FileError(f"expected a model with {wanted} as layer {name!r}, got {got}: it was changed after it was built; "
                         "pass the same model to load(path, model=...)")
-    axes, ties = about["axes"], about["ties"]
+    axes, ties, groups = about["axes"], about["ties"], about.get("groups", {})
+    if not isinstance(groups, dict):
+        raise FileError(f"expected groups by the name of a tensor, got {groups!r:.80}")
     own = dict(model.named_tensors())
     left = set(arrays)
     loaded: dict[str, Tensor] = {}
@@ -129,7 +135,7 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
             if not (axes[name] is None or type(axes[name]) is int) or (axes[name] and isinstance(t, Parameter)):
                 raise FileError(f"expected one scale, or scales along axis 0, for {name}, got axis {axes[name]!r:.80}")
             arrays[name].flags.writeable = False
-            loaded[name] = Tensor(arrays[name], scale=arrays[f"{name}.scale"], axis=axes[name],
+            loaded[name] = Tensor(arrays[name], scale=arrays[f"{name}.scale"], axis=axes[name], group=groups.get(name),
                                   zero_point=arrays.get(f"{name}.zero_point", np.int8(0)))
         else:
             if arrays[name].dtype.kind != t.dtype.kind:

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._kernels import floats, integers, memory
 from ..errors import DtypeError, QuantizationError, ShapeError
+from ..quantized import Quantized, dequantize_codes
 from ..tensor import INTEGERS, Tensor
 from .op import Lowered, Op, normal, sample
 
@@ -50,6 +51,10 @@ class Embedding(Op):
         if weight.axis == 1:
             raise DtypeError("embedding: expected scales per tensor or per row (axis 0), got axis 1")
         picked = weight.data[ids.data].astype(np.int32)
+        if weight.group is not None:
+            return Tensor._of(dequantize_codes(weight.data[ids.data].reshape(-1, weight.shape[1]), Quantized(
+                weight.scale[ids.data].reshape(-1, weight.scale.shape[1]), 0, 0, (ids.size, weight.shape[1]),
+                weight.group)).reshape(*ids.shape, weight.shape[1]))
         scale, zero = weight.scale, weight.zero_point.astype(np.int32)
         if weight.axis == 0:
             scale, zero = scale[ids.data][..., None], zero[ids.data][..., None]

@@ -6,6 +6,8 @@ int8 where the call names an output scale and zero point, equations (4) and (5).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .._kernels import fixed_point, floats, integers
@@ -33,12 +35,46 @@ def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integ
     q, key = w.quantized, (zero_point, window)
     if q.packed is None or q.packed[0] != key:
         codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
-        reach = fixed_point.accumulator_bound(codes, np.zeros(len(codes), np.int64), zero_point).max(initial=0)
-        if reach > integers.INT32_MAX:
-            raise QuantizationError(f"{name}: sums of {codes[0].size} products can reach {reach}, past int32; "
-                                    "use a larger weight scale")
+        _check_reach(name, codes, zero_point)
         q.packed = key, integers.IntegerLayer(codes, None, zero_point, window)
     return q.packed[1]
+
+
+def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
+    """Float x (..., K) by int8 w (N, K), x quantized per row (and group of the weight) as it comes; equation (9).
+
+    Raises:
+        DtypeError, ShapeError: operands of other kinds or shapes; QuantizationError: sums can leave int32.
+    """
+    _check_weight("linear", w.quantized)
+    if x.dtype not in FLOATS:
+        raise DtypeError(f"linear: expected float or int8 activations, got {x.dtype}")
+    n, k = w.shape
+    b = _float_bias("linear", bias, n)
+    if (w.group or k) * 127 * 128 > integers.INT32_MAX:
+        _check_reach("linear", w.data, 0)
+    rows = x.data.reshape(math.prod(x.shape[:-1]), k)
+    scale = w.scale if w.group else np.broadcast_to(w.scale, (n,))
+    return Tensor._of(integers.linear(rows, w.data, scale, b, w.group).reshape(*x.shape[:-1], n))
+
+
+def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | None:
+    """The bias as float32 (channels,)."""
+    if bias is None:
+        return None
+    if bias.quantized is not None:
+        raise DtypeError(f"{name}: expected a float bias, got int8")
+    if bias.shape != (channels,):
+        raise ShapeError(f"{name}: expected bias ({channels},), got {bias.shape}")
+    return np.ascontiguousarray(bias.data, np.float32)
+
+
+def _check_reach(name: str, codes: np.ndarray, zero_point: int) -> None:
+    """Raise QuantizationError unless all sums of codes (N, ...) by activations fit in int32."""
+    reach = fixed_point.accumulator_bound(codes, np.zeros(len(codes), np.int64), zero_point).max(initial=0)
+    if reach > integers.INT32_MAX:
+        raise QuantizationError(f"{name}: sums of {codes[0].size} products can reach {reach}, past int32; "
+                                "use a larger weight scale")
 
 
 def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window, scale, zero_point) -> Tensor:
@@ -51,8 +87,10 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
         raise DtypeError(f"{name}: int8 activations need int8 weights, got weights of {w.dtype}; quantize them with "
                          "to_int8(axis=0) or dequantize() the activations")
     _check_weight(name, w.quantized)
-    if bias is not None and bias.quantized is not None:
-        raise DtypeError(f"{name}: expected a float bias, got int8")
+    if w.group is not None:
+        raise DtypeError(f"{name}: weights in groups of {w.group} go with float activations, in linear layers and "
+                         "embeddings only; quantize them with to_int8(axis=0)")
+    b = _float_bias(name, bias, w.shape[0])
     channels = w.shape[1] * window.groups
     if x.ndim != 4 or x.shape[1] != channels or w.shape[0] % window.groups:
         raise ShapeError(f"{name}: expected {channels} input channels for int8 weights of shape {w.shape} and "
@@ -60,9 +98,6 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
     if min(window.output(*x.shape[2:])) < 1:
         raise ShapeError(f"{name}: a window of {window.size} (dilation {window.dilation}) does not fit input {x.shape} "
                          f"with padding {window.padding}")
-    b = None if bias is None else np.ascontiguousarray(bias.data, np.float32)
-    if b is not None and b.shape != (w.shape[0],):
-        raise ShapeError(f"{name}: expected bias ({w.shape[0]},), got {b.shape}")
     w_scale = np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
     if x.quantized is None:
         if x.dtype not in FLOATS:

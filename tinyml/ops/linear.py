@@ -10,7 +10,7 @@ from .._kernels import floats, integers
 from .._kernels.windows import Window
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
-from .integer import lower_product, product, weight_layer
+from .integer import dynamic_linear, lower_product, product, weight_layer
 from .op import Op, normal, sample
 
 
@@ -141,8 +141,8 @@ def _backward(ctx, grad: np.ndarray, bias_grad: np.ndarray | None) -> tuple:
 class Linear(Op):
     """y (..., N) = x (..., K) @ weight (N, K)^T + bias (N).
 
-    int8 weights: activations are quantized per row as they come, equation (9). int8 activations too: float32 out, or
-    int8 where `scale` and `zero_point` of the output are given.
+    int8 weights: activations are quantized per row (and group, where the weights are in groups) as they come, equation
+    (9). int8 activations too: float32 out, or int8 where `scale` and `zero_point` of the output are given.
     """
 
     name = "linear"
@@ -165,6 +165,8 @@ class Linear(Op):
     def quantized(cls, x, weight, bias, *, scale=None, zero_point=None):
         if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
             raise ShapeError(f"linear: expected input (..., {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
+        if x.quantized is None and weight.quantized is not None and scale is None:
+            return dynamic_linear(x, weight, bias)
         rows = Tensor._of(x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1, 1))
         rows.quantized = x.quantized
         y = product("linear", rows, weight, bias, Window(), scale, zero_point)

@@ -67,6 +67,9 @@ def _parts(r: Record) -> Functions:
         found["float32"] = lambda: apply(r.op, *plain, **r.attrs)
     if is_dynamic(r):
         w, bias = r.inputs[1], None if r.inputs[2] is None else r.inputs[2].data.astype(np.float32)
+        if r.op.name == "linear":
+            found.update(_linear_parts(r, bias))
+            return found
         layer, scale = w.quantized.packed[1], np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
         x = rows_of(r)
         u, rows = integers.quantize_rows(x)
@@ -82,15 +85,32 @@ def _parts(r: Record) -> Functions:
     return found
 
 
+def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
+    """Those of a linear layer, whose weights are read as they lie."""
+    w = r.inputs[1]
+    x = rows_of(r).reshape(-1, w.shape[1])
+    scale = w.scale if w.group else np.broadcast_to(w.scale, (w.shape[0],)).reshape(-1, 1)
+    u, rows = integers.quantize_groups(x, w.group)
+    found: Functions = {"quantize": lambda: integers.quantize_groups(x, w.group),
+                        "product": lambda: integers.multiply_rows(u, rows, w.data, scale, bias, w.group)}
+    if len(x) <= FEW_ROWS:
+        many, scales = np.concatenate([u] * CROWD), np.concatenate([rows] * CROWD)
+        found["crowd"] = lambda: integers.multiply_rows(many, scales, w.data, scale, bias, w.group)
+    return found
+
+
 def _took(r: Record, ms: dict[str, float]) -> Took:
     """The figures of one op from what was timed of it."""
     full, float32 = ms["full"], ms.get("float32", ms["full"])
     if "product" not in ms:
         part = {"multiply": full} if r.op.name in PRODUCTS else {"other": full}
         return Took(**part, float32=float32, narrow="float32" in ms)
-    layer, rows = r.inputs[1].quantized.packed[1], r.output.size // r.inputs[1].shape[0]
-    found = Took(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=rows, crowd=ms.get("crowd"),
-                 terms=layer.k * layer.window.taps, narrow=True)
-    found = parted(found, layer, ms.get("otherwise"))
+    w = r.inputs[1]
+    found = Took(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
+                 crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
+    if r.op.name == "linear":
+        found.together = "sums are scaled to floats as they are made"
+    else:
+        found = parted(found, w.quantized.packed[1], ms.get("otherwise"))
     found.other = max(full - ms["quantize"] - ms["product"], 0.0)
     return found

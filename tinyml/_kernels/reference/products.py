@@ -136,3 +136,18 @@ def product_int8_f32(x, weight, bias, row_scale, column_scale, float_bias, y, sh
     y[...] = acc.astype(np.float32) * (row_scale.reshape(*y.shape[:3], 1) * column_scale)
     if float_bias is not None:
         y += float_bias
+
+
+def rows_int8(x, x_scale, w, w_scale, bias, group, y, threads):
+    """y = sum over groups of float(sum (x - 128) * w) * (x_scale * w_scale), + bias, each step rounded to float32."""
+    k = w.shape[1]
+    q = x[:, :k].astype(np.int64) - 128
+    y[...] = 0
+    for g, scale in enumerate(w_scale.T):
+        part = slice(g * group, min((g + 1) * group, k))
+        y += (q[:, part] @ w[:, part].T.astype(np.int64)).astype(np.float32) * (x_scale[:, g, None] * scale)
+    if bias is not None:
+        y += bias
+
+
+gemm_int8 = rows_int8
