@@ -55,7 +55,7 @@ def main() -> None:
     trainer = tinyml.Trainer(model, optimizer, schedule=schedule, clip_norm=1.0, checkpoint_dir=args.checkpoints,
                              checkpoint_every=args.evaluate if args.checkpoints else None, evaluate_every=args.evaluate,
                              sample=sample)
-    trainer.fit(batches, args.epochs, validation=tests, resume=args.checkpoints is not None)
+    trainer.fit(batches, args.epochs, validation=tests, metric="loss", resume=args.checkpoints is not None)
     if args.plot:
         tinyml.report.plot_losses(trainer.history, args.plot)
 

@@ -75,7 +75,7 @@ def _train(args: Args) -> dict[str, Any]:
                       accumulate=args.accumulate, evaluate_every=args.evaluate,
                       checkpoint_every=args.evaluate if args.checkpoints else None,
                       sample=sample if args.sample and text.unit == "character" else None)
-    trainer.fit(batches, 1, validation, resume=args.checkpoints is not None)
+    trainer.fit(batches, 1, validation, metric="loss", resume=args.checkpoints is not None)
     net.eval().save(args.out)
     print(f"wrote {args.out}: {Path(args.out).stat().st_size:,} bytes")
     if args.plot:
