@@ -1,6 +1,6 @@
 # Loops over codes u = q + 128 (unsigned bytes): to and from float, tables, sums, products, the two-step rounding.
 from cython.parallel cimport prange
-from libc.math cimport INFINITY, rintf
+from libc.math cimport rintf
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
 
@@ -9,10 +9,7 @@ cdef enum:
     PIXELS = 64     # of a row of an image, quantized before they are put between those of other channels
 
 
-cdef inline float bounded(float v, float lo, float hi) noexcept nogil:
-    # written so that a NaN comes out as lo: the conversion to an integer is then always defined
-    v = v if v > lo else lo
-    return v if v < hi else hi
+include "quantize_row.pxi"
 
 
 cdef Py_ssize_t quantize_block(const float* x, Py_ssize_t n, float scale, float zero, uint8_t* y) noexcept nogil:
@@ -60,33 +57,6 @@ def quantize_images(const float[:, :, :, :] x, float scale, int zero_point, uint
         nans += quantize_image_row(first + unit // H * image + unit % H * row, W, C, plane, scale, <float>zero_point,
                                    &y[unit // H, unit % H, 0, 0])
     return nans
-
-
-cdef float largest_size(const float* x, Py_ssize_t n) noexcept nogil:
-    """max|x|, NaN where one is infinite or NaN."""
-    # sizes are ordered as the bits below their sign are, and integers have a maximum that compilers vectorize
-    cdef const int32_t* bits = <const int32_t*>x
-    cdef int32_t largest = 0, size
-    cdef float found
-    cdef Py_ssize_t i
-    for i in range(n):
-        size = bits[i] & 0x7fffffff
-        largest = size if size > largest else largest
-    memcpy(&found, &largest, sizeof(float))
-    return found if found < INFINITY else INFINITY - INFINITY
-
-
-cdef int quantize_row(const float* x, Py_ssize_t n, float* scale, uint8_t* y) noexcept nogil:
-    cdef float s = largest_size(x, n) / 127
-    cdef Py_ssize_t i
-    if not s >= 1.17549435e-38:     # a scale below the smallest normal float counts as a row of zeros
-        scale[0] = s if s != s else 1
-        memset(y, 128, n)
-        return 0
-    scale[0] = s
-    for i in range(n):
-        y[i] = <uint8_t><int32_t>(bounded(rintf(x[i] / s), -127, 127) + 128)
-    return 0
 
 
 def quantize_rows(const float[:, ::1] x, float[::1] scale, uint8_t[:, ::1] y, int threads):

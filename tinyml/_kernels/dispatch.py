@@ -46,6 +46,7 @@ def load(isa: str) -> SimpleNamespace:
             setattr(kernels, function, getattr(modules[name], function))
     products = modules["product_int8"]
     kernels.panel_for, kernels.lanes, kernels.offset = products.panel_for, products.lanes(), products.offset()
+    kernels.decode_step = modules["decode"].DecodeStep
     kernels.bound_int8, kernels.bound_f32 = products.BoundProduct, modules["product_f32"].BoundProduct
     return kernels
 

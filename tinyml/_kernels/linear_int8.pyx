@@ -54,7 +54,7 @@ def rows_int8(const uint8_t[:, ::1] x, const float[:, ::1] x_scale, const int8_t
     blocks = (p.N + LANES - 1) // LANES
     for part in prange(threads, nogil=True, num_threads=threads, schedule="static"):
         int8_outputs(&p, &rows, blocks * part // threads * LANES, min(p.N, blocks * (part + 1) // threads * LANES),
-                     &y[0, 0], p.N, False, scratch + part * room)
+                     &y[0, 0], p.N, scratch + part * room)
     free(codes)
     free(offset)
     free(scratch)

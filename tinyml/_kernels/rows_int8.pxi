@@ -116,8 +116,8 @@ cdef inline Py_ssize_t room_of_block(const Int8Weights* p) noexcept nogil:
 
 
 cdef int int8_outputs(const Int8Weights* p, const Int8Rows* x, Py_ssize_t first, Py_ssize_t end, float* y, Py_ssize_t ldy,
-                      bint onto, float* room) noexcept nogil:
-    """Outputs first .. end of all rows, in y[M][ldy]; `onto`: added to what is there. first is a multiple of LANES."""
+                      float* room) noexcept nogil:
+    """Outputs first .. end of all rows, in y[M][ldy]. first is a multiple of LANES; room: see room_of_block."""
     cdef Py_ssize_t n, m, g, j, rows, step, K
     cdef const int8_t* w
     cdef int8_t* copy = <int8_t*>(room + LANES * p.G)
@@ -138,7 +138,5 @@ cdef int int8_outputs(const Int8Weights* p, const Int8Rows* x, Py_ssize_t first,
             sums = block(p, x, m, w, step, K, room)
             if p.bias != NULL:
                 sums = vfadd(sums, vfload_n(p.bias + n, rows))
-            if onto:
-                sums = vfadd(sums, vfload_n(y + m * ldy + n, rows))
             vfstore_n(y + m * ldy + n, sums, rows)
     return 0

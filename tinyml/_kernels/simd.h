@@ -222,11 +222,29 @@ static inline void vsum_halves(const vec *rows, vec *sums) {
 #endif
 }
 
+/* the bits of the nearest float16, ties to even; infinity from 65520 on */
+static inline uint16_t half_of(float x) {
+  uint32_t bits, size;
+  memcpy(&bits, &x, 4);
+  size = bits & 0x7fffffff;
+  uint16_t sign = (uint16_t)(bits >> 16 & 0x8000);
+  if (size >= 0x47800000) return sign | 0x7c00 | (size > 0x7f800000 ? 0x200 : 0);
+  if (size < 0x38800000) return sign | (uint16_t)rintf(fabsf(x) * 0x1p24f);       /* subnormal: a multiple of 2^-24 */
+  return sign | (uint16_t)((size + 0xfff + (size >> 13 & 1) - 0x38000000) >> 13);
+}
+
 /* vload_codes where n (or more) bytes may be read, zeros for the rest */
 static inline vec vload_codes_n(const uint8_t *p, int n) {
   uint8_t tail[LANES] = {0};
   if (n < LANES) { memcpy(tail, p, (size_t)n); p = tail; }
   return vload_codes(p);
+}
+
+/* n (or LANES, where n is larger) signed bytes as int32 lanes, zeros for the rest */
+static inline vec vload_signed_n(const int8_t *p, int n) {
+  uint8_t codes[LANES] = {0};
+  memcpy(codes, p, (size_t)(n < LANES ? n : LANES));
+  return (vload_codes(codes) ^ 128) - 128;
 }
 
 /* vfload_half where n (or more) values may be read, zeros for the rest */

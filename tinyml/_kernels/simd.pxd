@@ -26,6 +26,7 @@ cdef extern from "simd.h" nogil:
     vec vsplat(int32_t) noexcept
     vec vsplat4(const void*) noexcept
     vec vdot4(vec, vec, vec) noexcept
+    vec vload_signed_n(const int8_t*, int) noexcept
     vec vload_signed(const int8_t*) noexcept
     void vsum_halves(const vec*, vec*) noexcept
     vecf to_float(vec) noexcept
@@ -36,6 +37,7 @@ cdef extern from "simd.h" nogil:
     vecf vfadd(vecf, vecf) noexcept
     vecf vfma(vecf, vecf, vecf) noexcept
     vecf vfload_n(const float*, Py_ssize_t) noexcept
+    uint16_t half_of(float) noexcept
     vecf vfload_half_n(const uint16_t*, int) noexcept
     float vfsum(vecf) noexcept
     void vfstore_n(float*, vecf, Py_ssize_t) noexcept

@@ -34,6 +34,7 @@ KERNELS = {
     "conv_grad_f32": ("conv2d_grad_weight_f32",),
     "product_int8": ("product_int8", "product_int8_f32", "product_int8_i32"),
     "linear_int8": ("rows_int8", "gemm_int8"),
+    "decode": (),
     "codes_int8": ("quantize", "quantize_images", "quantize_rows", "dequantize", "lookup", "requantize_double", "add_codes",
                    "mul_codes"),
     "pool_int8": ("max_pool_int8", "avg_pool_int8"),
@@ -54,7 +55,7 @@ KERNELS = {
     "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
 # Those with dot products of bytes.
-DOT4 = ("product_int8", "linear_int8", "probe")
+DOT4 = ("product_int8", "linear_int8", "decode", "probe")
 # Those whose functions are long chains of instructions, each waiting for the one before.
 CHAINS = ("pointwise_f32", "softmax_f32", "columns_f32", "dropout_f32")
 

@@ -13,7 +13,7 @@ from .. import nn
 from ..errors import ShapeError
 from ..nn.module import in_turn
 from ..tensor import Tensor, as_tensor
-from .generation import Sampling, prompt, stream
+from .generation import Sampling, prompts, stream
 from .gpt_config import PRESETS, TinyGPTConfig
 from .pretrained import Checkpoint
 
@@ -139,33 +139,45 @@ class TinyGPT(nn.Module):
             x = block(x, cache)
         return self.norm(x)
 
-    def caches(self, batch: int) -> list[nn.KeyValueCache]:
-        """An empty cache for each block, for `batch` rows of up to `context` positions."""
+    def caches(self, batch: int, stored: str = "float32") -> list[nn.KeyValueCache]:
+        """An empty cache for each block, for `batch` rows of up to `context` positions, stored as "float32", "float16" or
+        "int8" (a scale for each head and position)."""
         c = self.config
-        return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads) for _ in range(c.layers)]
+        return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads, stored) for _ in range(c.layers)]
 
     def generate(self, ids: Any, max_new_tokens: int, temperature: float = 1.0, top_k: int | None = None,
-                 seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0,
-                 stop: Collection[int] = ()) -> np.ndarray:
+                 seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0, stop: Collection[int] = (),
+                 cache: str = "float32", full: str = "slide") -> np.ndarray | list[np.ndarray]:
         """ids (T,) or (B, T) continued by up to `max_new_tokens` sampled ids, in evaluation mode.
 
-        The prompt goes through the model once, then one id at a time, with the keys and values of those before kept. Once
-        the context is full it slides, and each id costs a whole pass. A row that drew a `stop` id repeats it until all
-        have one. See Sampling for the other arguments.
+        The prompt goes through the model once, then one id at a time, with the keys and values of those before kept.
+        Prompts may be a list of rows of unequal lengths: the result is a list too then. A row that is done repeats its last
+        id until all are.
+
+        Args:
+            temperature, top_k, top_p, repetition_penalty: see Sampling.
+            stop: ids after which a row is done.
+            cache: how keys and values are stored, see `caches`.
+            full: "slide", once there are `context` ids the first of them is forgotten, and each id costs a whole pass; or
+                "stop", the row is done then.
 
         Raises:
-            DtypeError, ShapeError: ids that are no integers, empty, or outside the vocabulary; options out of range.
+            DtypeError, ShapeError: ids that are no integers, empty, more than the context, or outside the vocabulary;
+                options out of range. NonFiniteError: logits that are NaN.
         """
         if max_new_tokens < 0:
             raise ShapeError(f"generate: expected max_new_tokens of at least 0, got {max_new_tokens}")
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
-        rows = prompt(ids)
-        drawn = [ids[:, None] for ids in stream(self, rows, max_new_tokens, sampling, seed, stop)]
-        out = np.concatenate([rows, *drawn], axis=1)
-        return out[0] if np.ndim(ids.data if isinstance(ids, Tensor) else ids) == 1 else out
+        rows = prompts(ids, self.context, self.config.vocab_size)
+        drawn = list(stream(self, ids, max_new_tokens, sampling, seed, stop, cache, full))
+        out = [np.concatenate([row, [ids[b] for ids in drawn]]).astype(np.int64) for b, row in enumerate(rows)]
+        if len({len(row) for row in rows}) > 1:
+            return out
+        return out[0] if np.ndim(ids.data if isinstance(ids, Tensor) else ids) == 1 else np.stack(out)
 
     def stream(self, ids: Any, max_new_tokens: int | None = None, temperature: float = 1.0, top_k: int | None = None,
-               seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0,
-               stop: Collection[int] = ()) -> Iterator[np.ndarray]:
+               seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0, stop: Collection[int] = (),
+               cache: str = "float32", full: str = "slide") -> Iterator[np.ndarray]:
         """The ids that `generate` would add, (B,) at a time, as they are drawn; without max_new_tokens it does not end."""
-        return stream(self, ids, max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop)
+        return stream(self, ids, max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop, cache,
+                      full)

@@ -4,37 +4,89 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import ShapeError
+from .._kernels import integers
+from ..errors import DtypeError, QuantizationError, ShapeError
 from ..tensor import Tensor
+
+# how keys and values may be stored, and the bytes of one; int8 has a float32 scale for each head and position beside them
+STORED = {"float32": np.float32, "float16": np.float16, "int8": np.uint8}
+LARGEST_HALF = 65504
 
 
 class KeyValueCache:
-    """Keys and values of one attention layer, (B, kv_heads, length, size) each, in arrays for up to `capacity` positions.
+    """Keys and values of one attention layer, (B, kv_heads, capacity, size) each, of which `lengths` (B,) are there.
 
-    A head's positions lie one behind the other, so that a new query reads them in one sweep. No gradient goes through it.
+    A head's positions lie one behind the other, so that a new query reads them in one sweep. `stored` is "float32",
+    "float16", or "int8": codes 128 + rint(x / s), s = max|x| / 127 of each head and position. No gradient goes through it.
+
+    Raises:
+        DtypeError: another `stored`.
     """
 
-    def __init__(self, batch: int, kv_heads: int, capacity: int, size: int):
-        self.length, self.capacity = 0, capacity
-        self._keys, self._values = (np.empty((batch, kv_heads, capacity, size), np.float32) for _ in range(2))
+    def __init__(self, batch: int, kv_heads: int, capacity: int, size: int, stored: str = "float32"):
+        if stored not in STORED:
+            raise DtypeError(f"KeyValueCache: expected one of {', '.join(STORED)}, got {stored!r:.80}")
+        self.stored, self.lengths = stored, np.zeros(batch, np.int64)
+        self.keys, self.values = (np.empty((batch, kv_heads, capacity, size), STORED[stored]) for _ in range(2))
+        self.key_scale = self.value_scale = None
+        if stored == "int8":
+            self.key_scale, self.value_scale = (np.empty((batch, kv_heads, capacity), np.float32) for _ in range(2))
+
+    @property
+    def capacity(self) -> int:
+        """Positions there is room for."""
+        return self.keys.shape[2]
+
+    @property
+    def length(self) -> int:
+        """Positions that all rows have; raises ShapeError where rows have different numbers of them."""
+        if len(set(self.lengths.tolist())) > 1:
+            raise ShapeError(f"KeyValueCache: expected rows of equal lengths, got {self.lengths.tolist()}; rows(b, b + 1) "
+                             "is one row")
+        return int(self.lengths[0]) if len(self.lengths) else 0
+
+    def rows(self, first: int, end: int) -> KeyValueCache:
+        """Rows first .. end as a cache that shares their memory."""
+        part = KeyValueCache.__new__(KeyValueCache)
+        part.stored = self.stored
+        for name in ("lengths", "keys", "values", "key_scale", "value_scale"):
+            whole = getattr(self, name)
+            setattr(part, name, None if whole is None else whole[first:end])
+        return part
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, kv_heads, T, size) of the next T positions; all there are now.
+        """Add (B, kv_heads, T, size) of the next T positions; all there are now, as float32 and as they are stored.
 
         Raises:
             ShapeError: another batch, heads or size, or more positions than there is room for.
+            QuantizationError: beyond the largest float16.
         """
         b, heads, t, size = keys.shape
-        if (b, heads, size) != (*self._keys.shape[:2], self._keys.shape[3]) or self.length + t > self.capacity:
-            raise ShapeError(f"KeyValueCache: expected up to {self.capacity - self.length} more positions of shape "
-                             f"{self._keys.shape[:2]} and size {self._keys.shape[3]}, got {keys.shape}")
-        end = self.length + t
-        for kept, new in ((self._keys, keys), (self._values, values)):
-            kept[:, :, self.length : end] = new.data
-        self.length = end
-        return Tensor._of(self._keys[:, :, :end]), Tensor._of(self._values[:, :, :end])
+        begin = self.length
+        if (b, heads, size) != (*self.keys.shape[:2], self.keys.shape[3]) or begin + t > self.capacity:
+            raise ShapeError(f"KeyValueCache: expected up to {self.capacity - begin} more positions of shape "
+                             f"{self.keys.shape[:2]} and size {self.keys.shape[3]}, got {keys.shape}")
+        end = begin + t
+        for kept, scale, new in ((self.keys, self.key_scale, keys.data), (self.values, self.value_scale, values.data)):
+            if self.stored == "int8":
+                codes, scales = integers.quantize_rows(new.reshape(b * heads * t, size))
+                kept[:, :, begin:end] = codes.reshape(new.shape)
+                scale[:, :, begin:end] = scales.reshape(b, heads, t)
+            else:
+                if self.stored == "float16" and new.size and np.abs(new).max() > LARGEST_HALF:
+                    raise QuantizationError(f"KeyValueCache: expected keys and values up to {LARGEST_HALF} to store as "
+                                            f"float16, got {np.abs(new).max():.6g}")
+                kept[:, :, begin:end] = new
+        self.lengths[:] = end
+        return self._floats(self.keys, self.key_scale, end), self._floats(self.values, self.value_scale, end)
+
+    def _floats(self, kept: np.ndarray, scale: np.ndarray | None, end: int) -> Tensor:
+        kept = kept[:, :, :end]
+        if scale is None:
+            return Tensor._of(kept.astype(np.float32, copy=False))
+        return Tensor._of((kept.astype(np.float32) - 128) * scale[:, :, :end, None])
 
     @property
     def nbytes(self) -> int:
-        """Bytes of both arrays."""
-        return self._keys.nbytes + self._values.nbytes
+        """Bytes of all positions there is room for; memory is used as they come."""
+        return sum(a.nbytes for a in (self.keys, self.values, self.key_scale, self.value_scale) if a is not None)

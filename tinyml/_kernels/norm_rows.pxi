@@ -1,0 +1,58 @@
+# Normalisation of rows, as norm_f32 and decode do it.
+# Means, whose terms may cancel, are added in double from the start; of other sums four vectors are added in float, the fours in
+# double. Each pass runs over several short rows, so that the ends of their sums overlap.
+from libc.math cimport sqrt
+
+cdef enum:
+    FOUR = 4 * LANES
+
+
+cdef inline float row_mean(const float* x, Py_ssize_t C) noexcept nogil:
+    cdef vecdd total = vddzero()
+    cdef Py_ssize_t c
+    for c from 0 <= c < C by LANES:
+        total = vddadd(total, vwiden(vfload_n(x + c, C - c)))
+    return <float>(vddsum(total) / C)
+
+
+cdef inline float row_rstd(const float* x, Py_ssize_t C, float mean, float eps) noexcept nogil:
+    """1 / sqrt(mean of (x - mean)^2 + eps)."""
+    cdef vecf m = vfset(mean), part, d
+    cdef vecdd total = vddzero()
+    cdef Py_ssize_t first, c
+    for first from 0 <= first < C by FOUR:
+        part = vfzero()
+        for c from first <= c < min(first + FOUR, C) by LANES:
+            d = vfsub(vfload_or(x + c, C - c, m), m)
+            part = vfma(part, d, d)
+        total = vddadd(total, vwiden(part))
+    return <float>(1 / sqrt(vddsum(total) / C + eps))
+
+
+cdef int layer_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, const float* beta, float* y,
+                    float* mean, float* rstd) noexcept nogil:
+    cdef vecf m, r, d
+    cdef Py_ssize_t p, c
+    for p in range(rows):
+        mean[p] = row_mean(x + p * C, C)
+    for p in range(rows):
+        rstd[p] = row_rstd(x + p * C, C, mean[p], eps)
+    for p in range(rows):
+        m, r = vfset(mean[p]), vfset(rstd[p])
+        for c from 0 <= c < C by LANES:
+            d = vfmul(vfsub(vfload_n(x + p * C + c, C - c), m), r)
+            vfstore_n(y + p * C + c, vfma(vfload_n(beta + c, C - c), d, vfload_n(gamma + c, C - c)), C - c)
+    return 0
+
+
+cdef int rms_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, float* y,
+                  float* rstd) noexcept nogil:
+    cdef vecf r
+    cdef Py_ssize_t p, c
+    for p in range(rows):
+        rstd[p] = row_rstd(x + p * C, C, 0, eps)
+    for p in range(rows):
+        r = vfset(rstd[p])
+        for c from 0 <= c < C by LANES:
+            vfstore_n(y + p * C + c, vfmul(vfmul(vfload_n(x + p * C + c, C - c), r), vfload_n(gamma + c, C - c)), C - c)
+    return 0
