@@ -146,7 +146,8 @@ def test_options_of_sampling_and_precision_reach_the_model(folder, capsys):
             (["--top-k", "3", "--temperature", "1.5"], model, {"temperature": 1.5, "top_k": 3}),
             (["--top-p", "0.5", "--repetition-penalty", "1.5"], model, {"top_p": 0.5, "repetition_penalty": 1.5}),
             (["--int8"], model.to_int8(), {}), (["--fp16"], model.to_fp16(), {}),
-            (["--int8", "--group", "32"], model.to_int8(group=32), {})]:
+            (["--int8", "--group", "32"], model.to_int8(group=32), {}),
+            (["--cache", "int8", "--full", "stop"], model, {"cache": "int8", "full": "stop"})]:
         expected = form.generate(characters.encode("the"), 12, seed=1, **{"temperature": 0.8} | keywords)
         assert text(*options) == characters.decode(expected), options
     expected = characters.decode(model.generate(characters.encode("the"), 12, 0.8, seed=1))
@@ -165,7 +166,7 @@ def test_ids_do_where_there_are_no_characters(folder, capsys):
 
 @pytest.mark.parametrize("stream", [["--stream"], []])
 def test_an_interrupt_ends_the_line_and_counts_what_came(folder, monkeypatch, capsys, stream):
-    def two(model, ids, *_):
+    def two(model, ids, *_, **__):
         yield from (np.array([5]), np.array([6]))
         raise KeyboardInterrupt
 
@@ -204,11 +205,14 @@ def test_perplexity_of_texts_and_token_files(folder, capsys):
     assert f"over {len(TEXT) - 1:,}" in out and "100%" in err
     last = ids[int(len(ids) * 0.9) :]
     for source in ("text.txt", "ids.npy"):
-        assert run("perplexity", "gpt", "--data", source, "--last", "0.1")["loss"] == models.perplexity(model, last)["loss"]
+        found = run("perplexity", "gpt", "--data", source, "--last", "0.1")
+        assert found["loss"] == models.perplexity(model, last)["loss"]
     for options, form in ((["--int8"], model.to_int8()), (["--fp16"], model.to_fp16()),
                           (["--int8", "--group", "32"], model.to_int8(group=32))):
         found = run("perplexity", "gpt", "--data", "text.txt", "--context", "4", *options)
         assert found["loss"] == models.perplexity(form, ids, 4)["loss"] and found["bytes"] == form.nbytes
+    found = run("perplexity", "gpt", "--data", "text.txt", "--cache", "int8")
+    assert found["loss"] == models.perplexity(model, ids, cache="int8")["loss"] != expected["loss"]
     assert run("perplexity", "ids", "--data", "ids.npy")["unit"] == "id"
 
 
@@ -235,7 +239,7 @@ def test_a_hugging_face_folder_brings_its_tokenizer(smol, monkeypatch, capsys):
     monkeypatch.chdir(path.parent)
     written = [int(i) for i in bpe.encode(" 語, ♞").ids]
 
-    def stream(model, ids, tokens, *_):
+    def stream(model, ids, tokens, *_, **__):
         assert ids.tolist() == bpe.encode(text).ids and tokens == 40
         yield from (np.array([i]) for i in [*written, 256])
 
@@ -246,7 +250,8 @@ def test_a_hugging_face_folder_brings_its_tokenizer(smol, monkeypatch, capsys):
     (path.parent / "text.txt").write_text(text * 9, encoding="utf-8")
     found = run("perplexity", "smol", "--data", "text.txt")
     assert found["unit"] == "token" and found["count"] == len(bpe.encode(text * 9).ids) - 1
-    assert found["loss"] == models.perplexity(models.TinyGPT.from_pretrained(path), bpe.encode(text * 9).ids)["loss"]
+    expected = models.perplexity(models.TinyGPT.from_pretrained(path), bpe.encode(text * 9).ids)["loss"]
+    assert found["loss"] == expected
 
 
 def test_a_missing_library_and_damaged_tokenizers_are_errors(smol, monkeypatch, capsys):

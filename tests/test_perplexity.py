@@ -57,6 +57,19 @@ def test_a_text_of_whole_windows_has_the_loss_that_a_trainer_finds(tmp_path):
     assert perplexity(model.to_int8(), ids)["loss"] == pytest.approx(found["loss"], rel=0.01)
 
 
+@pytest.mark.parametrize(("cache", "off"), [("float32", 1e-6), ("float16", 1e-4), ("int8", 1e-2)])
+def test_what_is_stored_of_earlier_positions_changes_little(cache, off):
+    manual_seed(0)
+    model, ids = TinyGPT(11, 8, 2, 2, 16, kv_heads=1), np.random.default_rng(0).integers(0, 11, 77)
+    for p in model.parameters():
+        p.data *= 3
+    for context in (None, 3):
+        plain, found = (perplexity(model, ids, context, c)["loss"] for c in (None, cache))
+        assert found == pytest.approx(plain, rel=off) and (found != plain or cache == "float32")
+    with pytest.raises(DtypeError, match="float32, float16, int8, got 'int4'"):
+        perplexity(model, ids, cache="int4")
+
+
 def test_a_hopeless_model_has_no_finite_perplexity():
     model = TinyGPT(3, 4, 1, 1, 2)
     model.norm.weight.data[:], model.norm.bias.data[:] = 0, [1, 0]

@@ -113,6 +113,8 @@ def _precision(p: Parser) -> None:
     kind.add_argument("--int8", action="store_true", help="store weights as int8 once they are read")
     kind.add_argument("--fp16", action="store_true", help="store weights as float16 once they are read")
     p.add_argument("--group", type=int, choices=(32, 64), help="with --int8: so many weights of a row share a scale")
+    p.add_argument("--cache", choices=("float32", "float16", "int8"),
+                   help="how keys and values of earlier positions are stored (default float32)")
 
 
 def _read(args: Args) -> tuple[TinyGPT, Codec]:
@@ -139,6 +141,8 @@ def _generate_arguments(p: Parser) -> None:
     p.add_argument("--seed", type=int, help="the same text every time")
     p.add_argument("--stop", action="append", default=[], metavar="TEXT", help="a token that ends the text, with --ids an "
                    "id; may be given more than once")
+    p.add_argument("--full", choices=("slide", "stop"), default="slide",
+                   help="once the context is full, forget its beginning (slide, the default) or end")
     _precision(p)
 
 
@@ -147,7 +151,8 @@ def _generate(args: Args) -> dict[str, Any]:
         raise ShapeError(f"--tokens: expected at least 0, got {args.tokens}")
     net, text = _read(args)
     ids, stop = checked(args.ids if args.prompt is None else text.encode(args.prompt), net), _stop(args, text)
-    drawn = net.stream(ids, args.tokens, args.temperature, args.top_k, args.seed, args.top_p, args.repetition_penalty, stop)
+    drawn = net.stream(ids, args.tokens, args.temperature, args.top_k, args.seed, args.top_p, args.repetition_penalty, stop,
+                       cache=args.cache or "float32", full=args.full)
     pieces, parts, times = Pieces(text.decode, ids), [], [time.perf_counter()]
 
     def say(part: str) -> None:
@@ -213,7 +218,7 @@ def _perplexity(args: Args) -> dict[str, Any]:
     if cut:
         ids = ids[cut:] if isinstance(ids, np.ndarray) else ids.split(cut)[1]
     start = time.perf_counter()
-    found = perplexity(net, ids, args.context or min(net.context, 1024), progress=True)
+    found = perplexity(net, ids, args.context or min(net.context, 1024), args.cache, progress=True)
     found["seconds"] = time.perf_counter() - start
     print(f"loss {found['loss']:.4f}, perplexity {found['perplexity']:,.3f}, {found['bits']:.4f} bits per {text.unit} over "
           f"{found['count']:,}; {found['count'] / found['seconds']:,.0f} a second")

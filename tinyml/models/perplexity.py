@@ -18,7 +18,8 @@ from .gpt import TinyGPT
 LARGEST = 2**24         # elements of logits, or of another activation, that windows computed at once should not exceed
 
 
-def perplexity(model: TinyGPT, ids: Any, context: int | None = None, progress: bool = False) -> dict[str, float]:
+def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str | None = None,
+               progress: bool = False) -> dict[str, float]:
     """{"loss", "perplexity", "bits", "count"} of a text, in evaluation mode, without gradients.
 
     The text is cut into windows of `context` ids, the last as long as what is left; each id but the first is predicted
@@ -28,11 +29,13 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, progress: b
     Args:
         ids: (L,) integers, an array or a data.TokenFile.
         context: of the windows; None: the model's, which is the most.
+        cache: "float32", "float16" or "int8": predict from keys and values that are stored so, as generation does; None: as
+            they were computed, which is float32 without the copies.
         progress: a bar on stderr.
 
     Raises:
         DtypeError, ShapeError: no TinyGPT; ids that are no row of at least two integers, or outside the vocabulary; a
-            context out of range.
+            context or cache out of range.
     """
     if not isinstance(model, TinyGPT):
         raise DtypeError(f"perplexity: expected a TinyGPT, got {type(model).__name__}")
@@ -42,7 +45,8 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, progress: b
     c, longest = model.config, model.context if context is None else context
     if not isinstance(longest, (int, np.integer)) or not 1 <= longest <= model.context:
         raise ShapeError(f"perplexity: expected a context from 1 to {model.context}, got {context!r}")
-    rows = max(1, LARGEST // (longest * max(c.vocab_size, c.hidden, 3 * c.dim)))
+    cached = 0 if cache is None else 2 * c.layers * c.kv_heads * (c.dim // c.heads) * -(-model.context // longest)
+    rows = max(1, LARGEST // (longest * max(c.vocab_size, c.hidden, 3 * c.dim, cached)))
     total, count = 0.0, len(ids) - 1
     with mode(model, training=False), no_grad(), tqdm(total=count, disable=not progress, unit=" ids", dynamic_ncols=True,
                                                       unit_scale=True) as bar:
@@ -56,7 +60,8 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, progress: b
             for begin, end in ((0, whole), (whole, len(inputs))):
                 if begin < end:
                     x, y = (a[begin:end].reshape(-1, min(longest, end - begin)) for a in (inputs, targets))
-                    total += F.cross_entropy(model(x).dequantize(), y).item() * y.size
+                    logits = model(x) if cache is None else model(x, model.caches(len(x), cache))
+                    total += F.cross_entropy(logits.dequantize(), y).item() * y.size
             bar.update(len(inputs))
             bar.set_postfix(loss=f"{total / (start + len(inputs)):.4f}", refresh=False)
     loss = total / count
