@@ -47,7 +47,7 @@ def main() -> None:
     windows = data.TextDataset(ids[:split], args.context, stride=1)
     batches = data.RandomBatches(windows, args.batch, args.steps, args.seed)
     tests = data.DataLoader(data.TextDataset(ids[split:], args.context), 64)
-    prompt = ids[split : split + 20]
+    prompt = ids[split : split + min(20, args.context)]
 
     def sample(model: models.TinyGPT = model, length: int = 100) -> str:
         return tokenizer.decode(model.generate(prompt, length, 0.8, 20, args.seed))

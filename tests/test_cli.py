@@ -183,8 +183,8 @@ def test_train_tinygpt(monkeypatch, untimed, capsys, tmp_path):
     assert figures["arguments"]["seed"] == 7
     split = int(0.9 * len(text))
     out, err = capsys.readouterr()
-    assert text[split : split + 20] in out and f"perplexity {np.exp(figures['b']['loss']):.1f}" in out
-    assert err.count(text[split : split + 20]) == 2 and (tmp_path / "kept" / "history.json").exists()
+    assert text[split : split + 16] in out and f"perplexity {np.exp(figures['b']['loss']):.1f}" in out
+    assert err.count(text[split : split + 16]) == 2 and (tmp_path / "kept" / "history.json").exists()
     assert cli.main(["generate", str(tmp_path / "int8.safetensors"), "--prompt", "the", "--tokens", "5"]) == 0
     ids = data.CharTokenizer(text).encode(text[:16])
     assert tinyml.load(tmp_path / "int8.safetensors")(ids[None]).shape == (1, 16, len(set(text)))
