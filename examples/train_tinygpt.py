@@ -28,7 +28,10 @@ def main() -> None:
     parser.add_argument("--min-lr", type=float, default=1e-4)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--save", metavar="FILE", help="save the int8 model")
+    parser.add_argument("--evaluate", type=int, default=500, metavar="N", help="and print a sample, every N updates")
+    parser.add_argument("--checkpoints", metavar="DIR", help="write checkpoints there, resume from what is there")
+    parser.add_argument("--plot", metavar="FILE", help="draw the losses: .png, .svg or .pdf")
+    parser.add_argument("--save", metavar="FILE", help="save the int8 model, which `tinyml generate FILE` reads")
     parser.add_argument("--json", metavar="FILE", help="write the figures there")
     args = parser.parse_args()
 
@@ -37,18 +40,30 @@ def main() -> None:
     tokenizer = data.CharTokenizer(text)
     ids = tokenizer.encode(text)
     split = int(0.9 * len(ids))
-    model = models.TinyGPT(tokenizer.vocab_size, args.context, args.layers, args.heads, args.dim, args.dropout)
+    model = models.TinyGPT(tokenizer.vocab_size, args.context, args.layers, args.heads, args.dim, args.dropout,
+                           characters=tokenizer.characters)
     optimizer = optim.AdamW(model.parameters(), args.lr, betas=(0.9, 0.99), weight_decay=args.weight_decay)
     schedule = optim.CosineAnnealingLR(optimizer, args.epochs * args.steps, args.min_lr, args.warmup)
     windows = data.TextDataset(ids[:split], args.context, stride=1)
     batches = data.RandomBatches(windows, args.batch, args.steps, args.seed)
     tests = data.DataLoader(data.TextDataset(ids[split:], args.context), 64)
-    tinyml.Trainer(model, optimizer, schedule=schedule, clip_norm=1.0).fit(batches, args.epochs, validation=tests)
+    prompt = ids[split : split + min(20, args.context)]
+
+    def sample(model: models.TinyGPT = model, length: int = 100) -> str:
+        return tokenizer.decode(model.generate(prompt, length, 0.8, 20, args.seed))
+
+    trainer = tinyml.Trainer(model, optimizer, schedule=schedule, clip_norm=1.0, checkpoint_dir=args.checkpoints,
+                             checkpoint_every=args.evaluate if args.checkpoints else None, evaluate_every=args.evaluate,
+                             sample=sample)
+    trainer.fit(batches, args.epochs, validation=tests, metric="loss", resume=args.checkpoints is not None)
+    if args.plot:
+        tinyml.report.plot_losses(trainer.history, args.plot)
 
     int8 = model.to_int8()
     print()
     result = tinyml.precision.compare(model, int8, tests)
-    print("\n" + tokenizer.decode(int8.generate(tokenizer.encode(text[split : split + 20]), 300, 0.8, 20, args.seed)))
+    found = models.perplexity(int8, ids[split:])
+    print(f"\nint8: perplexity {found['perplexity']:.3f}, {found['bits']:.4f} bits per character\n\n{sample(int8, 300)}")
     if args.save:
         int8.save(args.save)
     if args.json:

@@ -177,12 +177,16 @@ def test_train_tinygpt(monkeypatch, untimed, capsys, tmp_path):
     text = "the quick brown fox jumps over the lazy dog. " * 30
     (tmp_path / "text.txt").write_text(text)
     run_example(monkeypatch, "train_tinygpt", data=tmp_path / "text.txt", layers=1, heads=2, dim=16, context=16,
-                batch=4, steps=3, warmup=1, seed=7, save=tmp_path / "int8.safetensors", json=tmp_path / "figures.json")
+                batch=4, steps=3, warmup=1, seed=7, save=tmp_path / "int8.safetensors", json=tmp_path / "figures.json",
+                evaluate=2, checkpoints=tmp_path / "kept")
     figures = json.loads((tmp_path / "figures.json").read_text())
     check_figures(figures)
     assert figures["arguments"]["seed"] == 7
     split = int(0.9 * len(text))
-    assert text[split : split + 20] in capsys.readouterr().out
+    out, err = capsys.readouterr()
+    assert text[split : split + 16] in out and f"perplexity {np.exp(figures['b']['loss']):.1f}" in out
+    assert err.count(text[split : split + 16]) == 2 and (tmp_path / "kept" / "history.json").exists()
+    assert cli.main(["generate", str(tmp_path / "int8.safetensors"), "--prompt", "the", "--tokens", "5"]) == 0
     ids = data.CharTokenizer(text).encode(text[:16])
     assert tinyml.load(tmp_path / "int8.safetensors")(ids[None]).shape == (1, 16, len(set(text)))
 

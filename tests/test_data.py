@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 import tinyml.random
 from tinyml import data
 from tinyml.data._files import read_bytes
+from tinyml.data._order import Shuffled
 from tinyml.data._shipped import SHIPPED, shipped
 from tinyml.errors import DtypeError, FileError, ShapeError
 from tinyml.tensor import Tensor
@@ -127,6 +128,28 @@ def test_an_epoch_holds_each_item_once(items, size, drop, seed):
     for inputs, targets in batches:
         assert isinstance(inputs, Tensor) and inputs.numpy().dtype == np.float32 and targets.numpy().dtype == np.int64
         np.testing.assert_array_equal(inputs.numpy()[:, 0], targets.numpy())
+
+
+@given(n=st.integers(1, 3000), seed=st.integers(0, 2**32))
+def test_an_order_without_an_array_of_all_items_has_each_once(n, seed):
+    order = Shuffled(n, np.random.default_rng(seed))
+    pieces = [order[i : i + 64] for i in range(0, n, 64)]
+    assert sorted(np.concatenate(pieces)) == list(range(n))
+
+
+def test_an_order_without_an_array_of_all_items_is_random():
+    n, draws = 12, 6000
+    orders = np.array([Shuffled(n, np.random.default_rng(seed))[:] for seed in range(draws)])
+    # where each item goes, and which follows which: counts within five standard deviations, the seeds are fixed
+    places = np.array([np.bincount(orders[:, i], minlength=n) for i in range(n)])
+    assert np.abs(places - draws / n).max() < 5 * np.sqrt(draws / n)
+    follows = np.bincount((orders[:, :-1] * n + orders[:, 1:]).ravel(), minlength=n * n).reshape(n, n)
+    expected = draws * (n - 1) / (n * (n - 1))
+    assert np.abs(follows[~np.eye(n, dtype=bool)] - expected).max() < 5 * np.sqrt(expected)
+    large = Shuffled(2**40, np.random.default_rng(0))[2**39 : 2**39 + 100_000]
+    assert len(np.unique(large)) == 100_000
+    shares = np.histogram(large, 16, (0, 2**40))[0]
+    assert np.abs(shares - 6250).max() < 5 * np.sqrt(6250)
 
 
 def test_a_seed_fixes_the_order_of_each_epoch():
@@ -666,8 +689,13 @@ def test_tokenizer_round_trip(text):
 @pytest.mark.parametrize("character", ["b", "!", "\U0001f600", "\ud800"])
 def test_unknown_characters_are_named(character):
     with pytest.raises(ShapeError) as caught:
-        data.CharTokenizer("acé").encode("ac" + character + character)
-    assert f"got {character!r} at position 2" in str(caught.value)
+        data.CharTokenizer("acé").encode("ac" + character + character + "aß")
+    assert f"got {character!r} at position 2, 'ß' at position 5" in str(caught.value)
+
+
+def test_many_unknown_characters_are_named_in_part():
+    with pytest.raises(ShapeError, match="'f' at position 5, and 20 more"):
+        data.CharTokenizer("_").encode("abcdefghijklmnopqrstuvwxyz")
 
 
 @pytest.mark.parametrize(

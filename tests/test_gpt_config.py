@@ -123,6 +123,17 @@ def test_files_and_names_of_the_gpt2_form_stay():
         "head Linear(8, 11, bias=False)"]
 
 
+@given(characters=st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12))
+def test_a_model_of_characters_has_them_in_its_file(tmp_path_factory, characters):
+    characters = "".join(sorted(set(characters)))
+    path = tmp_path_factory.mktemp("characters") / "gpt"
+    model = models.TinyGPT(len(characters), 4, 1, 1, 2, characters=characters)
+    for form in (model, model.to_int8(), model.to_fp16()):
+        form.save(path)
+        assert tinyml.load(path).config == model.config
+    assert model.config.characters == characters
+
+
 # ---- presets, and what is refused
 
 
@@ -145,7 +156,9 @@ def test_presets():
     ({"norm": "batch"}, "norm to be one of layer, rms, got 'batch'"), ({"positions": "alibi"}, "alibi"),
     ({"activation": ["gelu"]}, "activation"), ({"eps": -1e-5}, "eps"), ({"eps": "1"}, "eps.*'1'"),
     ({"theta": 0.5}, "theta"), ({"theta": math.nan}, "theta.*nan"), ({"dropout": 2}, "2"),
-    ({"dim": 6, "positions": "rotary"}, "even size, got 3")])
+    ({"dim": 6, "positions": "rotary"}, "even size, got 3"), ({"characters": "abc"}, "vocab_size 7 .* got 'abc'"),
+    ({"characters": "bacdefg"}, "sorted"), ({"characters": "aacdefg"}, "none of them twice"), ({"characters": 7}, "got 7"),
+    ({"characters": list("abcdefg")}, "got .'a', 'b'"), ({"characters": "abcdef\ud800"}, "lone surrogate")])
 def test_configs_that_do_not_fit_are_refused(changes, message):
     with pytest.raises(ShapeError, match=message):
         models.TinyGPT(**{"vocab_size": 7, "context": 5, "layers": 1, "heads": 2, "dim": 8} | changes)

@@ -76,8 +76,15 @@ def run(folder, options, epochs=3, stop=None, resume=True, kind=Trainer):
     augment = Compose([RandomFlip(), RandomCrop(1)])
     train = DataLoader(images(44, 0), 8, shuffle=True, seed=options["seed"], transform=augment)
     validation = DataLoader(images(10, 1), 5, shuffle=True, seed=options["seed"])
+
+    def sample():       # draws, and begins the generator anew, which must stay its own affair
+        tinyml.random.generator().random(7)
+        tinyml.manual_seed(1)
+        return "a sample"
+
     trainer = kind(model, optimizer, Stopping(stop), schedule, clip_norm=0.5, checkpoint_dir=folder, progress=False,
-                   accumulate=options["accumulate"], checkpoint_every=options["every"])
+                   accumulate=options["accumulate"], checkpoint_every=options["every"],
+                   evaluate_every=options.get("evaluate"), sample=sample if options.get("evaluate") else None)
     trainer.fit(train, epochs, validation, resume=resume)
     return trainer
 
@@ -90,8 +97,9 @@ def results(trainer):
             trainer.schedule.state_dict(), tinyml.random.get_state())
 
 
-OPTIONS = [{"seed": seed, "accumulate": accumulate, "every": every}
-           for seed, accumulate, every in ((None, 1, 1), (3, 3, 1), (None, 3, None), (3, 1, 2))]
+OPTIONS = [{"seed": seed, "accumulate": accumulate, "every": every, "evaluate": evaluate}
+           for seed, accumulate, every, evaluate in (
+               (None, 1, 1, 2), (3, 3, 1, None), (None, 3, None, 1), (3, 1, 2, 4), (None, 1, 3, None))]
 named = pytest.mark.parametrize("options", OPTIONS, ids=lambda o: ", ".join(f"{k} {v}" for k, v in o.items()))
 
 
@@ -108,6 +116,20 @@ def test_a_run_stopped_anywhere_and_resumed_is_one_that_was_not(options, tmp_pat
                 run(folder, options, stop=2)
         assert results(run(folder, options)) == straight, stop
         assert (folder / "best.safetensors").read_bytes() == best, stop
+
+
+def test_evaluations_change_nothing_but_what_is_noted(tmp_path):
+    runs = [run(tmp_path / str(every), {"seed": None, "accumulate": 1, "every": None, "evaluate": every})
+            for every in (None, 1, 4)]
+    rows = [t.history[-1]["evaluations"] for t in runs[1:]]
+    assert [row["updates"] for row in rows[0]] == [13, 14, 15, 16, 17, 18]
+    assert [row["updates"] for row in rows[1]] == [16, 18]      # the epoch's end comes, too
+    assert rows[0][3]["validation_loss"] == rows[1][0]["validation_loss"]
+    plain, *others = (results(t) for t in runs)
+    for state, history, schedule, generator in others:
+        for row, expected in zip(history, plain[1], strict=True):
+            assert row["validation_loss"] == row.pop("evaluations")[-1]["validation_loss"] and row == expected
+        assert (state, schedule, generator) == (plain[0], *plain[2:])
 
 
 def test_a_run_continued_by_a_new_process_is_one_that_was_not_stopped(tmp_path):
@@ -168,7 +190,7 @@ def test_a_finished_run_is_left_as_it_is_and_a_longer_one_continues(tmp_path):
 
 def test_a_loader_with_fewer_batches_and_no_folder_are_errors(tmp_path):
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, OPTIONS[0], stop=5)
+        run(tmp_path, OPTIONS[0] | {"evaluate": None}, stop=5)
     model = Net()
     optimizer = optim.AdamW(model.parameters(), 0.01)
     schedule = optim.CosineAnnealingLR(optimizer, 15)
@@ -274,6 +296,9 @@ def test_foreign_checkpoints_are_errors_and_change_nothing(tmp_path):
         ({"progress": json.dumps(progress | {"history": {"a": 1}})}, {}, "expected a list of epochs as history"),
         ({"progress": json.dumps(progress | {"random": {"bit_generator": "other"}})}, {}, "damaged description"),
         ({"progress": json.dumps(progress | {"epoch": [1]})}, {}, "damaged description: TypeError"),
+        ({"progress": json.dumps(progress | {"history": [{"epoch": 1}]})}, {}, "expected a list of epochs as history"),
+        ({"progress": json.dumps(progress | {"epoch": {"loader_epoch": 0, "random": {}, "evaluations": [1]}})}, {},
+         "expected a list of evaluations"),
         ({}, {"extra": np.ones(1)}, "expected tensors of the model and the optimizer, got 'extra'"),
         ({}, {"model.out.weight": np.ones((3, 4), np.float32)}, r"out.weight has shape \(3, 4\), expected \(3, 16\)"),
         ({}, {"optimizer.exp_avg.0": np.ones(2, np.float32)}, r"exp_avg\.0 has shape \(2,\)"),

@@ -49,6 +49,19 @@ def test_windows_of_a_file_are_those_of_the_array(tmp_path):
             assert np.array_equal(x, y)
 
 
+def test_parts_of_a_file_are_those_of_the_array(tmp_path):
+    ids = np.arange(100)
+    data.write_tokens(tmp_path / "ids.npy", ids, 100)
+    whole = data.TokenFile(tmp_path / "ids.npy")
+    first, second = whole.split(60)
+    assert np.array_equal(first[:], ids[:60]) and np.array_equal(second[:], ids[60:]) and len(whole) == 100
+    assert len(data.TextDataset(second, 8)) == 4 and second.shape == (40,)
+    assert np.array_equal(second.split(1)[1][:3], [61, 62, 63])
+    for at in (0, 100, -1):
+        with pytest.raises(ShapeError, match="a place inside 100 ids"):
+            whole.split(at)
+
+
 def test_files_that_are_no_tokens_are_refused(tmp_path):
     path = tmp_path / "ids.npy"
     data.write_tokens(path, np.arange(100), 100)
@@ -89,14 +102,18 @@ def test_ids_that_cannot_be_written_leave_the_old_file(tmp_path):
 
 
 TRAIN = """
+import itertools
 import sys
 import numpy as np
 from tinyml import Trainer, data, models, optim
 
 windows = data.TextDataset(data.TokenFile(sys.argv[1]), 64, 1)
 model = models.TinyGPT(64, 64, 1, 2, 16)
-trainer = Trainer(model, optim.AdamW(model.parameters(), 1e-3), progress=False)
-trainer.fit(data.RandomBatches(windows, 8, 20, seed=0), 1)
+trainer = Trainer(model, optim.AdamW(model.parameters(), 1e-3), progress=False, evaluate_every=5)
+validation = list(data.RandomBatches(windows, 8, 4, seed=1))
+trainer.fit(data.RandomBatches(windows, 8, 20, seed=0), 1, validation)
+for shuffle in (True, False):       # an array of 2^30 windows would be eight gigabytes
+    trainer.fit(itertools.islice(data.DataLoader(windows, 8, shuffle=shuffle), 20), 1, validation)
 for _ in range(200):        # as many windows as a long run reads
     windows.batch(np.random.default_rng(_).integers(len(windows), size=512))
 for i in range(0, len(windows), len(windows) // 2000):

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 import tinyml.random
 from tinyml import nn, optim
-from tinyml.data import ArrayDataset, DataLoader, TextDataset
+from tinyml.data import ArrayDataset, DataLoader, RandomBatches, TextDataset
 from tinyml.errors import DtypeError, FileError, NonFiniteError, ShapeError
 from tinyml.models import MLP, CifarCNN, TinyGPT
 from tinyml.nn import functional as F
@@ -61,11 +61,11 @@ def test_fit_learns_and_reports_each_epoch():
     loader = DataLoader(separable(), 16, shuffle=True)
     history = t.fit(loader, 8, validation=DataLoader(separable(seed=1), 7))
     assert history is t.history and [row["epoch"] for row in history] == list(range(1, 9))
-    assert set(history[0]) == {"epoch", "train_loss", "lr", "validation_loss", "validation_accuracy", "seconds"}
+    assert set(history[0]) == {"epoch", "updates", "train_loss", "lr", "validation_loss", "validation_accuracy", "seconds"}
     assert history[-1]["train_loss"] < 0.6 * history[0]["train_loss"] and history[-1]["validation_accuracy"] > 0.85
     assert all(row["lr"] == 0.1 and row["seconds"] > 0 for row in history)
     t.fit(loader, 1)
-    assert len(history) == 9 and set(history[-1]) == {"epoch", "train_loss", "lr", "seconds"}
+    assert len(history) == 9 and set(history[-1]) == {"epoch", "updates", "train_loss", "lr", "seconds"}
 
 
 def test_fit_is_the_loop_one_would_write():
@@ -139,11 +139,72 @@ def test_wrong_trainers_are_errors(tmp_path):
         (lambda: Trainer(model, elsewhere), ShapeError, "an optimizer of the model's parameters"),
         (lambda: Trainer(model, optimizer, schedule=optim.LinearWarmup(elsewhere, 2)), ShapeError, "another optimizer"),
         (lambda: Trainer(model, optimizer, clip_norm=0), ShapeError, "expected clip_norm above 0, got 0"),
+        (lambda: Trainer(model, optimizer, evaluate_every=0), ShapeError, "expected evaluate_every to be a whole number"),
+        (lambda: Trainer(model, optimizer, sample="text"), DtypeError, "sample to be a function .* got str"),
         (lambda: Trainer(model, optimizer).load_best(), FileError, "expected a Trainer with a checkpoint_dir"),
         (lambda: Trainer(model, optimizer, checkpoint_dir=tmp_path).load_best(), FileError, r"best\.safetensors"),
     ]:
         with pytest.raises(error, match=message):
             call()
+
+
+# ---- evaluations within an epoch
+
+
+def test_evaluations_between_epochs_are_in_the_history_and_in_its_file(tmp_path):
+    windows = TextDataset(np.random.default_rng(0).integers(0, 11, 200), 4, 1)
+    validation = RandomBatches(windows, 3, 2)       # without a seed: only fit makes them the same every time
+    seen, model = [], TinyGPT(11, 4, 1, 2, 8)
+
+    class Watched(Trainer):
+        def evaluate(self, loader, metric=None):
+            batches = [(x.numpy().tobytes(), y.numpy().tobytes()) for x, y in loader]
+            loader.epoch -= 1
+            seen.append((batches, json.loads(path.read_text()) if path.exists() else []))
+            return super().evaluate(loader, metric)
+
+    path = tmp_path / "history.json"
+    t = Watched(model, optim.AdamW(model.parameters(), 0.01), checkpoint_dir=tmp_path, progress=False, accumulate=2,
+                evaluate_every=3)
+    history = t.fit(RandomBatches(windows, 4, 15), 2, validation)
+    assert [row["updates"] for row in history] == [8, 16] and validation.epoch == 0
+    assert [[e["updates"] for e in row["evaluations"]] for row in history] == [[3, 6, 8], [11, 14, 16]]
+    for row in history:
+        assert all(e.keys() == {"updates", "train_loss", "lr", "validation_loss", "validation_accuracy"}
+                   for e in row["evaluations"])
+        parts = [e["train_loss"] * batches for e, batches in zip(row["evaluations"], (6, 6, 3), strict=True)]
+        assert row["train_loss"] == pytest.approx(sum(parts) / 15)
+    assert len(seen) == 6 and all(batches == seen[0][0] for batches, _ in seen)
+    assert seen[5][1] == [history[0], {"epoch": 2, "updates": 14, "evaluations": history[1]["evaluations"][:2]}]
+    assert json.loads(path.read_text()) == history
+
+
+def test_the_best_evaluation_within_an_epoch_is_kept(tmp_path):
+    data = batches(separable(), 10)
+    t = trainer(checkpoint_dir=tmp_path, evaluate_every=2)
+    metric = Scripted(t.model, [0.1, 0.9, 0.5])
+    t.fit(data, 1, validation=batches(separable(), 60), metric=metric)
+    assert stored(tmp_path / "best.safetensors") == metric.seen[1] != weights(t.model)
+
+
+def test_a_sample_and_the_speed_are_printed(capsys):
+    model = TinyGPT(11, 4, 1, 2, 8)
+    modes = []
+
+    def sample():
+        modes.append((model.training, state.grad))
+        return "".join("abcdefghijk"[i] for i in model.generate([0], 5))
+
+    loader = DataLoader(TextDataset(np.arange(101) % 11, 4), 5)
+    t = Trainer(model, optim.AdamW(model.parameters(), 0.0), evaluate_every=2, sample=sample)
+    t.fit(loader, 1)
+    out, err = capsys.readouterr()
+    lines = [line for line in err.replace("\r", "\n").splitlines() if line.startswith("a")]
+    assert out == "" and len(lines) == 3 and len(set(lines)) == 1 and len(lines[0]) == 6      # the same draws every time
+    assert modes == [(False, False)] * 3 and model.training
+    assert "  update 2: train loss " in err and "tokens/s=" in err
+    trainer(progress=True).fit(batches(separable()), 1)
+    assert "samples/s=" in capsys.readouterr().err
 
 
 # ---- evaluate, predict, modes

@@ -19,6 +19,7 @@ import numpy as np
 from . import precision, random
 from ._kernels import fixed_point
 from .errors import DtypeError, FileError, QuantizationError, ShapeError
+from .evaluation import mode, pair
 from .graph import Graph, resolve, trace
 from .io import load
 from .io.modules import build
@@ -34,7 +35,6 @@ from .precision.observers import observer_for
 from .precision.plan import Plan
 from .tape import no_grad
 from .tensor import Tensor, as_tensor
-from .trainer import mode, pair
 
 FIRST, LAST = "0.weight", "22.weight"       # of CifarCNN: the first convolution and the linear layer at its end
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 
 _generator = np.random.default_rng(0)
@@ -16,6 +19,17 @@ def manual_seed(seed: int) -> None:
 def generator() -> np.random.Generator:
     """The current generator; pass a seed of your own where a choice must not depend on what ran before."""
     return _generator
+
+
+@contextmanager
+def replaced(seed: int) -> Iterator[None]:
+    """Another generator, newly seeded, in here; behind it the one from before goes on as if nothing had been drawn."""
+    global _generator
+    kept, _generator = _generator, np.random.default_rng(seed)
+    try:
+        yield
+    finally:
+        _generator = kept
 
 
 def get_state() -> dict:

@@ -12,6 +12,8 @@ from typing import NoReturn
 from ..errors import TinymlError
 from .commands import COMMANDS
 
+NAMES = {command.name for command in COMMANDS}
+
 
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, and exits with 2."""
@@ -35,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code. Errors go to stderr in one line."""
-    args = parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if " ".join(given[:2]) in NAMES:        # a name of two words, which argparse takes as one
+        given[:2] = [" ".join(given[:2])]
+    args = parser().parse_args(given)
     try:
         # opened first: a path that cannot be written must not cost a training run
         with open(args.json, "w") if args.json else nullcontext() as file:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,21 +15,12 @@ from ..precision.plan import Plan
 from ..precision.repairs import REPAIRS
 from ..precision.static import OBSERVER
 from ..trainer import Trainer
+from . import gpt
+from .command import Command
 from .names import DATA, add_model, batches, dataset, model
 
 Parser = argparse.ArgumentParser
 Args = argparse.Namespace
-
-
-@dataclass
-class Command:
-    """A command; `run` returns figures for --json."""
-
-    name: str
-    help: str
-    example: str
-    arguments: Callable[[Parser], None]
-    run: Callable[[Args], Any]
 
 
 # -- train ------------------------------------------------------------------------------------------------------------
@@ -207,6 +196,7 @@ COMMANDS = [
     Command("train", "train a model and write it to a file",
             "tinyml train tinyml.models:CifarCNN --arg in_channels=1 --data shipped -o cnn.safetensors",
             _train_arguments, _train),
+    *gpt.COMMANDS,
     Command("quantize", "convert a model to int8",
             "tinyml quantize cnn.safetensors --calibration shipped -o int8.safetensors", _quantize_arguments, _quantize),
     Command("compare", "what one model loses against another, and what it gains",

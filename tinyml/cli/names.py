@@ -14,7 +14,7 @@ from ..errors import FileError, TinymlError
 from ..models import TinyGPT
 from ..nn import Module
 
-MODEL = "a file, or module:callable that makes the model"
+MODEL = "a file, a Hugging Face folder, or module:callable that makes the model"
 DATA = "shipped, fashion-mnist, bible, a .npz or .txt file, or a folder of CIFAR-10"
 
 
@@ -45,6 +45,8 @@ def model(name: str, args: argparse.Namespace) -> Module:
     """
     if ":" in name and not Path(name).exists():
         return _made(name, dict(args.arg))
+    if (Path(name) / "config.json").exists():
+        return TinyGPT.from_pretrained(name)
     if args.arch:
         return io.load(name, _made(args.arch, dict(args.arg)))
     loaded = io.load(name)

@@ -8,6 +8,7 @@ import numpy as np
 
 from tinyml import random
 from tinyml.data._checks import checked_count
+from tinyml.data._order import Shuffled, shuffled
 from tinyml.data.dataset import Dataset
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.tensor import Tensor
@@ -39,7 +40,8 @@ class DataLoader(_Batches):
 
     B is `batch_size`; the last batch holds what is left, or is left out with `drop_last`. dtypes are the data set's.
     `shuffle` visits the items in random order: with a `seed` the order of epoch e depends on (seed, e) only, without
-    one it is drawn from tinyml.random. `transform(inputs, rng)` returns the inputs to use, as an ndarray.
+    one it is drawn from tinyml.random. There is no array of the order of more than 4 million items, whatever it is.
+    `transform(inputs, rng)` returns the inputs to use, as an ndarray.
     `epoch` counts the iterations started, and is the e of the next one: set it to resume.
     Raises ShapeError for a batch size below 1, a negative seed, an empty data set, or no full batch with `drop_last`.
     """
@@ -68,12 +70,12 @@ class DataLoader(_Batches):
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         # The epoch starts here and not in the generator below, whose body would wait for the first batch.
         rng = self._start_epoch()
-        items = len(self.dataset)
-        return self._epoch(rng.permutation(items) if self.shuffle else np.arange(items), rng)
+        return self._epoch(shuffled(len(self.dataset), rng) if self.shuffle else None, rng)
 
-    def _epoch(self, order: np.ndarray, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
+    def _epoch(self, order: np.ndarray | Shuffled | None, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for batch in range(len(self)):
-            inputs, targets = self.dataset.batch(order[batch * self.batch_size : (batch + 1) * self.batch_size])
+            begin, end = batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.dataset))
+            inputs, targets = self.dataset.batch(np.arange(begin, end) if order is None else order[begin:end])
             if self.transform is not None:
                 inputs = _checked_transform(self.transform(inputs, rng), len(inputs))
             yield Tensor(inputs), Tensor(targets)

@@ -42,10 +42,10 @@ class CharTokenizer:
         ids = np.minimum(ids, self.vocab_size - 1)
         unknown = np.flatnonzero(self._code_points[ids] != code_points)
         if len(unknown):
-            raise ShapeError(
-                f"CharTokenizer: expected the {self.vocab_size} characters it was built from,"
-                f" got {text[unknown[0]]!r} at position {unknown[0]}"
-            )
+            firsts = np.sort(unknown[np.unique(code_points[unknown], return_index=True)[1]])
+            named = ", ".join(f"{text[i]!r} at position {i}" for i in firsts[:6])
+            raise ShapeError(f"CharTokenizer: expected the {self.vocab_size} characters it was built from, got {named}"
+                             + (f", and {len(firsts) - 6} more" if len(firsts) > 6 else ""))
         return ids.astype(np.int64)
 
     def decode(self, ids: np.ndarray) -> str:

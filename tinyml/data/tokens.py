@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import mmap
 import os
 from collections.abc import Iterable
@@ -76,6 +77,15 @@ class TokenFile:
             self._map.madvise(mmap.MADV_DONTNEED)
             self._read = 0
         return found
+
+    def split(self, at: int) -> tuple[TokenFile, TokenFile]:
+        """The ids before `at` and those from there on, as two of the same file. Raises ShapeError where one has none."""
+        if not 0 < at < len(self):
+            raise ShapeError(f"TokenFile.split: expected a place inside {len(self):,} ids, got {at}")
+        parts = copy.copy(self), copy.copy(self)
+        for part, ids in zip(parts, (self._ids[:at], self._ids[at:])):
+            part._ids, part.shape = ids, ids.shape
+        return parts
 
 
 def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab_size: int) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +30,24 @@ class Epoch:
     count: int = 0              # of those
     lr: float = 0.0             # of the last update
     seconds: float = 0.0
+    evaluations: list[dict[str, float]] = field(default_factory=list)
+    evaluated_loss: float = 0.0     # of `loss` and `count`, what was before the last of those
+    evaluated_count: int = 0
+
+    @property
+    def recent_loss(self) -> float:
+        """Mean since the last evaluation."""
+        return (self.loss - self.evaluated_loss) / max(self.count - self.evaluated_count, 1)
 
 
 @dataclass
 class Progress:
     """Where a run is."""
 
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
     best: tuple[str, float] | None      # what the best epoch so far was chosen by, and its value
     random: dict                        # state of tinyml.random
-    loader_epoch: int | None            # `epoch` of the loaders, where they have one
-    validation_epoch: int | None
+    loader_epoch: int | None            # `epoch` of the loader, if it has one
     epoch: Epoch | None                 # None: between epochs
 
 
@@ -137,11 +144,15 @@ def _restore(about: dict[str, Any], arrays: dict[str, np.ndarray], model: Module
 
 def _progress(about: dict[str, Any]) -> Progress:
     progress = Progress(**json.loads(about["progress"]))
-    if not isinstance(progress.history, list) or not all(isinstance(row, dict) for row in progress.history):
+    if not isinstance(progress.history, list) or not all(
+            isinstance(row, dict) and "updates" in row for row in progress.history):
         raise FileError(f"damaged description: expected a list of epochs as history, got {progress.history!r:.80}")
     if progress.best is not None:
         kind, value = progress.best
         progress.best = str(kind), float(value)
     if progress.epoch is not None:
         progress.epoch = Epoch(**progress.epoch)
+        if not isinstance(progress.epoch.evaluations, list) or not all(
+                isinstance(row, dict) and "updates" in row for row in progress.epoch.evaluations):
+            raise FileError(f"damaged description: expected a list of evaluations, got {progress.epoch.evaluations!r:.80}")
     return progress

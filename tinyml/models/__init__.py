@@ -3,5 +3,6 @@
 from .cnn import MLP, CifarCNN, DepthwiseCNN, ResNet8
 from .gpt import TinyGPT
 from .gpt_config import TinyGPTConfig
+from .perplexity import perplexity
 
-__all__ = ["MLP", "CifarCNN", "DepthwiseCNN", "ResNet8", "TinyGPT", "TinyGPTConfig"]
+__all__ = ["MLP", "CifarCNN", "DepthwiseCNN", "ResNet8", "TinyGPT", "TinyGPTConfig", "perplexity"]

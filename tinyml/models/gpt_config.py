@@ -6,6 +6,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from ..data.text import CharTokenizer
 from ..errors import ShapeError
 from ..nn.layers import check_sizes
 
@@ -27,6 +28,8 @@ class TinyGPTConfig:
         theta: base of the rotary angles.
         activation: "gelu"; "gelu_tanh", its tanh form, GPT-2's; or "swiglu": down(silu(gate(x)) * up(x)) (Shazeer 2020).
         bias: whether linear layers (but the output projection) and layer norms have one.
+        characters: of a model of characters, that of each id, sorted as data.CharTokenizer has them; so a file of the
+            model is all that is needed to write text with it. Computes nothing.
 
     Raises:
         ShapeError: a size, number or name out of range, heads that do not divide.
@@ -47,6 +50,7 @@ class TinyGPTConfig:
     theta: float = 10000.0
     activation: str = "gelu"
     bias: bool = True
+    characters: str | None = None
 
     CHOICES: ClassVar = {"norm": ("layer", "rms"), "positions": ("learned", "rotary", "rotary_interleaved"),
                          "activation": ("gelu", "gelu_tanh", "swiglu")}
@@ -71,6 +75,8 @@ class TinyGPTConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
                 raise ShapeError(f"TinyGPTConfig: expected {name} to be a number of at least {least}, got {value!r:.80}")
+        if self.characters is not None:
+            check_characters(self.characters, self.vocab_size)
 
     @property
     def rotary(self) -> bool:
@@ -89,6 +95,14 @@ class TinyGPTConfig:
     def as_dict(self) -> dict[str, Any]:
         """The fields as plain data: keywords of TinyGPT."""
         return asdict(self)
+
+
+def check_characters(characters: str, vocab_size: int) -> None:
+    """Raise ShapeError unless these are the characters of a CharTokenizer with so many ids."""
+    if not isinstance(characters, str) or len(characters) != vocab_size or (
+            CharTokenizer(characters).characters != characters):
+        raise ShapeError(f"TinyGPTConfig: expected characters to be a text of vocab_size {vocab_size} characters, sorted, "
+                         f"none of them twice, got {characters!r:.80}")
 
 
 # "char" is small enough to train on a CPU in minutes; gpt2 is Radford et al. 2019, smollm2-135m Allal et al. 2025.

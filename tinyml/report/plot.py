@@ -20,6 +20,21 @@ def draw(report: Figures, kind: str) -> bytes:
     Raises:
         TinymlError: matplotlib is missing; DtypeError: a kind that is none of KINDS.
     """
+    figure_class = figures(kind)
+    parts = [_bytes]
+    parts += [_times] if report.latency_ms is not None else []
+    parts += [_sensitivity] if report.diagnosis is not None and report.diagnosis["layers"] else []
+    parts += [_frontier] if report.frontier else []
+    most = max([len(report.layers) + 1, *([len(report.diagnosis["layers"])] if report.diagnosis else [])])
+    figure = figure_class(figsize=(5.2 * len(parts), 1.8 + 0.28 * most), layout="constrained")
+    figure.suptitle(f"{report.model}, {report.kind}", parse_math=False)
+    for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts):
+        part(axes, report)
+    return written(figure, kind)
+
+
+def figures(kind: str) -> type:
+    """matplotlib's Figure, which can be written as `kind`; raises as `draw` does."""
     if kind not in KINDS:
         raise DtypeError(f"plot: expected a file that ends in .{', .'.join(KINDS)}, got .{kind}")
     try:
@@ -27,20 +42,16 @@ def draw(report: Figures, kind: str) -> bytes:
     except ImportError as error:
         raise TinymlError("plot: matplotlib is missing; the extra \"plot\" installs it: pip install 'tinyml[plot]'"
                           ) from error
-    parts = [_bytes]
-    parts += [_times] if report.latency_ms is not None else []
-    parts += [_sensitivity] if report.diagnosis is not None and report.diagnosis["layers"] else []
-    parts += [_frontier] if report.frontier else []
-    most = max([len(report.layers) + 1, *([len(report.diagnosis["layers"])] if report.diagnosis else [])])
-    figure = Figure(figsize=(5.2 * len(parts), 1.8 + 0.28 * most), layout="constrained")
-    figure.suptitle(f"{report.model}, {report.kind}", parse_math=False)
-    for axes, part in zip(figure.subplots(1, len(parts), squeeze=False)[0], parts):
-        part(axes, report)
-    written = io.BytesIO()
+    return Figure
+
+
+def written(figure: Any, kind: str) -> bytes:
+    """The bytes of a figure's file."""
+    file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")      # a name's letter that the font lacks is drawn as a box
-        figure.savefig(written, format=kind, dpi=120)
-    return written.getvalue()
+        figure.savefig(file, format=kind, dpi=120)
+    return file.getvalue()
 
 
 def _bars(axes: Any, names: list[str], title: str, label: str) -> None:

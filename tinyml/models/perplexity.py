@@ -1,0 +1,69 @@
+"""How well a model predicts a text."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from ..data import TokenFile
+from ..errors import DtypeError, ShapeError
+from ..evaluation import mode
+from ..nn import functional as F
+from ..tape import no_grad
+from .gpt import TinyGPT
+
+LARGEST = 2**24         # elements of logits, or of another activation, that windows computed at once should not exceed
+
+
+def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str | None = None,
+               progress: bool = False) -> dict[str, float]:
+    """{"loss", "perplexity", "bits", "count"} of a text, in evaluation mode, without gradients.
+
+    The text is cut into windows of `context` ids, the last as long as what is left; each id but the first is predicted
+    once, from those before it in its window. loss is the mean cross entropy over all `count` of them, perplexity exp(loss),
+    bits loss / ln 2: what an id takes.
+
+    Args:
+        ids: (L,) integers, an array or a data.TokenFile.
+        context: of the windows; None: the model's, which is the most.
+        cache: "float32", "float16" or "int8": predict from keys and values that are stored so, as generation does; None: as
+            they were computed, which is float32 without the copies.
+        progress: a bar on stderr.
+
+    Raises:
+        DtypeError, ShapeError: no TinyGPT; ids that are no row of at least two integers, or outside the vocabulary; a
+            context or cache out of range.
+    """
+    if not isinstance(model, TinyGPT):
+        raise DtypeError(f"perplexity: expected a TinyGPT, got {type(model).__name__}")
+    ids = ids if isinstance(ids, TokenFile) else np.asarray(ids)
+    if ids.ndim != 1 or len(ids) < 2 or ids.dtype.kind not in "iu":
+        raise ShapeError(f"perplexity: expected ids (L,), at least two integers, got {ids.dtype} of shape {ids.shape}")
+    c, longest = model.config, model.context if context is None else context
+    if not isinstance(longest, (int, np.integer)) or not 1 <= longest <= model.context:
+        raise ShapeError(f"perplexity: expected a context from 1 to {model.context}, got {context!r}")
+    cached = 0 if cache is None else 2 * c.layers * c.kv_heads * (c.dim // c.heads) * -(-model.context // longest)
+    rows = max(1, LARGEST // (longest * max(c.vocab_size, c.hidden, 3 * c.dim, cached)))
+    total, count = 0.0, len(ids) - 1
+    with mode(model, training=False), no_grad(), tqdm(total=count, disable=not progress, unit=" ids", dynamic_ncols=True,
+                                                      unit_scale=True) as bar:
+        for start in range(0, count, rows * longest):
+            piece = np.asarray(ids[start : start + rows * longest + 1])
+            if piece.min() < 0 or piece.max() >= c.vocab_size:
+                raise ShapeError(f"perplexity: expected ids from 0 to {c.vocab_size - 1}, got {piece.min()} to "
+                                 f"{piece.max()}")
+            inputs, targets = piece[:-1], piece[1:]
+            whole = len(inputs) // longest * longest
+            for begin, end in ((0, whole), (whole, len(inputs))):
+                if begin < end:
+                    x, y = (a[begin:end].reshape(-1, min(longest, end - begin)) for a in (inputs, targets))
+                    logits = model(x) if cache is None else model(x, model.caches(len(x), cache))
+                    total += F.cross_entropy(logits.dequantize(), y).item() * y.size
+            bar.update(len(inputs))
+            bar.set_postfix(loss=f"{total / (start + len(inputs)):.4f}", refresh=False)
+    loss = total / count
+    return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf, "bits": loss / math.log(2),
+            "count": count}
