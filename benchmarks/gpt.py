@@ -12,10 +12,10 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tinyml.models.decoder import Decoder as StepDecoder
 
 import tinyml
 from tinyml import Tensor, models, nn
+from tinyml.models.decoder import Decoder as StepDecoder
 
 from . import ours
 from .machine import cores
@@ -70,7 +70,7 @@ FORMS = [Form("float16 weights", lambda m: m.to_fp16(), "float32"),
 def decoder(model: Any, cache: str = "float32") -> Decoder:
     """tinyml's: `stream` is what users call."""
     def last(ids: np.ndarray) -> np.ndarray:
-        return after(model, ids[:, :-1], cache)(ids[:, -1])
+        return after(model, ids[:, :-1], cache)(ids[:, -1])[0]
 
     def stream(ids: np.ndarray, n: int) -> Iterator[np.ndarray]:
         return model.stream(ids, n, temperature=0, cache=cache)
