@@ -118,6 +118,21 @@ cdef void scale_tile(const Many* q, const int32_t* acc, Py_ssize_t at, Py_ssize_
             vfstore(sums + k, vfadd(vfload(sums + k), v) if g else v)
 
 
+cdef void finish_tile(const Many* q, const int32_t* acc, Py_ssize_t at, Py_ssize_t rows, const float* scale,
+                      Py_ssize_t n) noexcept nogil:
+    """scale_tile and store_tile in one, of one group and a whole panel."""
+    cdef Py_ssize_t i, j
+    cdef float* y = q.y + at * q.p.N + n
+    cdef vecf v, f
+    for i in range(rows):
+        f = vfset(q.x_scale[at + i])
+        for j from 0 <= j < q.panel by LANES:
+            v = vfmul(to_float(vload(acc + j)), vfmul(f, vfload(scale + j)))
+            vfstore(y + j, v if q.p.bias == NULL else vfadd(v, vfload(q.p.bias + n + j)))
+        y += q.p.N
+        acc += q.panel
+
+
 cdef void store_tile(const Many* q, const float* sums, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
     """y = sums + bias, of columns that exist."""
     cdef Py_ssize_t i, j, columns = min(q.panel, q.p.N - n)
@@ -147,6 +162,12 @@ cdef int panels(const Many* q, Py_ssize_t first, Py_ssize_t end, int8_t* packed,
         while at < q.M:
             mr = rows_of_tile(q.nv, q.M - at)
             rows = min(mr, q.M - at)
+            if q.p.G == 1 and n + q.panel <= q.p.N:
+                offset = 0
+                tile_any(mr, q.nv, q.rows + at, &offset, 1, q.K4, packed, start, <int32_t*>tiles)
+                finish_tile(q, <int32_t*>tiles, at, rows, scale, n)
+                at += mr
+                continue
             for g in range(q.p.G):
                 offset = g * q.p.group
                 tile_any(mr, q.nv, q.rows + at, &offset, 1, words(q, g), packed + offset * q.panel, start + g * q.panel,
