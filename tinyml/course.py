@@ -19,7 +19,7 @@ import numpy as np
 from . import precision, random
 from ._kernels import fixed_point
 from .errors import DtypeError, FileError, QuantizationError, ShapeError
-from .evaluation import mode, pair
+from .evaluation import pair
 from .graph import Graph, resolve, trace
 from .io import load
 from .io.modules import build
@@ -27,6 +27,7 @@ from .io.torch_files import without_prefix
 from .models import CifarCNN
 from .nn import Conv2d, Embedding
 from .nn import functional as F
+from .nn.mode import mode
 from .nn.module import Module
 from .precision.calibrate import inputs_of
 from .precision.compare import Comparison, alternate

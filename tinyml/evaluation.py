@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
 from .errors import ShapeError
+from .nn.mode import mode
 from .nn.module import Module
 from .tape import no_grad
 from .tensor import Tensor, as_tensor
@@ -62,17 +62,6 @@ def predict(model: Module, loader: Iterable) -> np.ndarray:
         raise ShapeError(f"predict: no batch came from the {type(loader).__name__}")
     return np.concatenate([y.dequantize().numpy() for y in outputs])
 
-
-@contextmanager
-def mode(model: Module, training: bool) -> Iterator[None]:
-    """The whole model in training or evaluation mode, and every layer back in its own at the end."""
-    before = [(m, m.training) for m in model.modules()]
-    model.train(training)
-    try:
-        yield
-    finally:
-        for m, was in before:
-            m.training = was
 
 
 def pair(what: str, batch: Any) -> tuple[Tensor, Tensor]:

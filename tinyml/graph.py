@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ShapeError, TraceError
+from .nn.mode import mode
 from .nn.module import Module
 from .ops import Op
 from .tape import Record, no_grad, record
@@ -222,15 +223,9 @@ def trace(model: Module, *example: Any) -> Graph:
     if any(not x.ndim or not x.size for x in examples) or not examples:
         raise TraceError(f"trace: expected non-empty examples with a batch dimension, got "
                          f"{', '.join(str(x.shape) for x in examples) or 'none'}")
-    modes = [(m, m.training) for m in model.modules()]
-    model.eval()
     rng = np.random.default_rng(0)
-    try:
-        with no_grad():
-            runs = [_run(model, [_vary(x, size, rng) for x in examples]) for size in (2, 3)]
-    finally:
-        for module, training in modes:
-            module.training = training
+    with mode(model, training=False), no_grad():
+        runs = [_run(model, [_vary(x, size, rng) for x in examples]) for size in (2, 3)]
     return _Merger(model, *runs).graph()
 
 

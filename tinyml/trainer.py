@@ -19,11 +19,12 @@ from tqdm import tqdm
 
 from . import random
 from .errors import DtypeError, FileError, NonFiniteError, ShapeError
-from .evaluation import Loss, Metric, counted, evaluate, loss_of, mode, pair, predict
+from .evaluation import Loss, Metric, counted, evaluate, loss_of, pair, predict
 from .io.atomic import write_whole
 from .io.checkpoints import Epoch, Progress, batches_left, epoch_of, read_checkpoint, write_checkpoint
 from .nn import functional as F
 from .nn.finite import bad_element, first_non_finite
+from .nn.mode import mode
 from .nn.module import Module, Parameter
 from .optim import Optimizer, Schedule, grad_norm
 from .tape import no_grad

@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from ..data import TokenFile
 from ..errors import DtypeError, ShapeError
-from ..evaluation import mode
 from ..nn import functional as F
+from ..nn.mode import mode
 from ..tape import no_grad
 from .gpt import TinyGPT
 

@@ -1,4 +1,4 @@
-"""A model in training or evaluation mode for a while."""
+"""Models in training or evaluation mode for a while."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from .module import Module
 
 
 @contextmanager
-def mode(model: Module, training: bool) -> Iterator[None]:
-    """The whole model in training or evaluation mode, and every layer back in its own at the end."""
-    before = [(m, m.training) for m in model.modules()]
-    model.train(training)
+def mode(*models: Module, training: bool) -> Iterator[None]:
+    """Whole models in training or evaluation mode, and every layer back in its own at the end."""
+    before = [(m, m.training) for model in models for m in model.modules()]
+    for model in models:
+        model.train(training)
     try:
         yield
     finally:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DtypeError, ShapeError
+from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..tape import no_grad
 from ..tensor import FLOATS, INT8, INTEGERS, Tensor, as_tensor
@@ -134,19 +134,6 @@ def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: i
     return [median(t) for t in times]
 
 
-@contextmanager
-def evaluating(*models: Module) -> Iterator[None]:
-    """Models in evaluation mode, and every layer back in its own at the end."""
-    modes = [(m, m.training) for model in models for m in model.modules()]
-    for model in models:
-        model.eval()
-    try:
-        yield
-    finally:
-        for m, training in modes:
-            m.training = training
-
-
 def unpack(batch: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
     """The model inputs and the target of a batch: x, (x,), (x, y), ((x1, x2),) or ((x1, x2), y)."""
     parts = batch if isinstance(batch, (tuple, list)) else (batch,)
@@ -204,7 +191,7 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     models = (model, int8_model)
     loss, right, agreed, count = Paired(), Paired(), 0, 0
     first, kinds = None, set()
-    with evaluating(*models), no_grad():
+    with mode(*models, training=False), no_grad():
         for batch in [data] if isinstance(data, (np.ndarray, Tensor)) else data:
             inputs, y = unpack(batch)
             outs = _outputs(models, inputs)

@@ -14,9 +14,9 @@ import numpy as np
 from .._kernels.dispatch import config, get_num_threads, set_num_threads
 from ..errors import DtypeError, ShapeError
 from ..io.atomic import write_whole
+from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..precision.calibrate import inputs_of
-from ..precision.compare import evaluating
 from ..precision.plan import Plan
 from ..precision.qat import QATModel
 from . import histograms, page, plot
@@ -99,7 +99,7 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
     first = next(batches, None)
     if data is not None and (first is None or any(not x.ndim or not len(x) for x in first)):
         raise ShapeError("report: expected data of at least one sample, got none")
-    with evaluating(model):
+    with mode(model, training=False):
         activations = {} if first is None else histograms.activations(model, chain([first], batches))
         with _made_up(first):
             inputs = _inputs(model, int(batch), first)
