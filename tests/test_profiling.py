@@ -90,6 +90,18 @@ def test_traces_are_json_whose_events_nest(training, tmp_path):
     assert {type(training[0]).__name__, "cross_entropy", "cross_entropy backward"} <= names
 
 
+def test_integer_rules_are_rows_of_their_own(tmp_path):
+    model, ids = models.TinyGPT(11, 6, 2, 2, 8).to_int8(), np.zeros((3, 6), int)
+    with tinyml.no_grad(), tinyml.profile(trace=tmp_path / "trace.json") as p:
+        model(ids)
+    rows = {(r.op, r.phase): r for r in p.rows}
+    assert rows["linear", "int8"].calls == 2 * 4 + 1 and rows["embedding", "int8"].calls == 2
+    table = model.tokens.weight.nbytes + model.positions.weight.nbytes + ids.nbytes + 6 * 8
+    assert rows["embedding", "int8"].bytes == table + 4 * 8 * (3 * 6 + 6)
+    names = {event["name"] for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}
+    assert {"linear", "embedding"} < names and "linear backward" not in names
+
+
 def test_a_checkpoint_counts_its_ops_once_each():
     x = Tensor(np.ones(3, np.float32), requires_grad=True)
     with tinyml.profile() as p:

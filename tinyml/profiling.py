@@ -124,6 +124,12 @@ class profile:
             row.flops = (row.flops or 0) + context.flops
         return result
 
+    def quantized(self, op: type, inputs: tuple, attrs: dict) -> Any:
+        """The op's integer rule, measured."""
+        result, row = self._timed(op.name, "int8", lambda: op.quantized(*inputs, **attrs))
+        row.bytes += sum(t.nbytes for t in (*inputs, result) if t is not None)
+        return result
+
     def backward(self, node: Node, grad: np.ndarray) -> Any:
         """The backward of a node, measured."""
         saved = [v for v in vars(node.context).values() if isinstance(v, np.ndarray)]
@@ -143,7 +149,7 @@ class profile:
         row.calls += 1
         row.seconds += seconds - self._inner
         self._inner = outer + seconds
-        self._events.append((name if phase == "forward" else f"{name} backward", phase, start, seconds))
+        self._events.append((f"{name} backward" if phase == "backward" else name, phase, start, seconds))
         return result, row
 
     # -- what it found ------------------------------------------------------------------------------------------------

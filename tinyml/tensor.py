@@ -52,7 +52,8 @@ def _quantized(op: type, inputs: tuple, attrs: dict, grad: Any) -> Tensor:
     if grad:
         raise GradError(f"{op.name}: gradients do not flow through int8; use no_grad() to run the model, or train "
                         "the float model with fake-quantization and convert it afterwards")
-    output = op.quantized(*inputs, **attrs)
+    profiler = state.profiler
+    output = op.quantized(*inputs, **attrs) if profiler is None else profiler.quantized(op, inputs, attrs)
     if state.recorder is not None:
         _record(op, inputs, attrs, output)
     return output
