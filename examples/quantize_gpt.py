@@ -24,7 +24,6 @@ import numpy as np
 
 import tinyml
 from tinyml import data, models, optim
-from tinyml.nn import functional as F
 
 LETTERS = 300       # of a sample
 
@@ -43,9 +42,9 @@ FORMS = {
     "float16": Form(lambda model: model.to_fp16()),
     "int8": Form(lambda model: model.to_int8()),
     "int8, int8 cache": Form(lambda model: model.to_int8(), "int8"),
-    "int8 in groups of 64": Form(lambda model: model.to_int8(group=64)),
-    "int8 in groups of 32": Form(lambda model: model.to_int8(group=32)),
-    "the same, int8 cache": Form(lambda model: model.to_int8(group=32), "int8"),
+    "int8, groups of 64": Form(lambda model: model.to_int8(group=64)),
+    "int8, groups of 32": Form(lambda model: model.to_int8(group=32)),
+    "int8, groups of 32, int8 cache": Form(lambda model: model.to_int8(group=32), "int8"),
 }
 
 
@@ -59,16 +58,6 @@ def train(ids: np.ndarray, tokenizer: data.CharTokenizer, args: argparse.Namespa
     return model
 
 
-def loss(model: Any, windows: data.DataLoader, cache: str) -> float:
-    """Mean cross entropy of all targets, keys and values read as the cache stores them."""
-    total, count = 0.0, 0
-    with tinyml.no_grad():
-        for ids, targets in windows:
-            logits = model(ids, model.caches(len(ids), cache))
-            total, count = total + F.cross_entropy(logits, targets).item() * targets.size, count + targets.size
-    return total / count
-
-
 def speeds(stored: dict[str, Any], prompt: np.ndarray, turns: int = 5) -> dict[str, float]:
     """Ids a second of each form, which take turns to fill the context behind the prompt; the prompt does not count."""
     times: dict[str, list[float]] = {name: [] for name in stored}
@@ -80,14 +69,15 @@ def speeds(stored: dict[str, Any], prompt: np.ndarray, turns: int = 5) -> dict[s
     return {name: 1 / median(found) for name, found in times.items()}
 
 
-def measure(model: models.TinyGPT, windows: data.DataLoader, prompt: np.ndarray) -> list[dict[str, Any]]:
+def measure(model: models.TinyGPT, tests: np.ndarray, prompt: np.ndarray) -> list[dict[str, Any]]:
     """The figures of each form, and what it writes behind the prompt."""
     stored = {name: form.convert(model) for name, form in FORMS.items()}
     fast, rows = speeds(stored, prompt), []
     for name, converted in stored.items():
         print(f"{name} ...", flush=True)
         cache = FORMS[name].cache
-        rows.append({"form": name, "file_bytes": size(converted), "loss": loss(converted, windows, cache),
+        rows.append({"form": name, "file_bytes": size(converted),
+                     "loss": models.perplexity(converted, tests, cache=cache)["loss"],
                      "cache_bytes": sum(c.nbytes for c in converted.caches(1, cache)) / model.context,
                      "tokens_per_second": fast[name],
                      "sample": converted.generate(prompt, LETTERS, 0.8, 20, seed=0, cache=cache).tolist()})
@@ -103,9 +93,9 @@ def size(model: Any) -> int:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One line a form."""
-    lines = [f"{'':28}  bytes on disk  cache, bytes an id    loss   change  ids a second"]
+    lines = [f"{'':30}  bytes on disk  cache, bytes an id    loss   change  ids a second"]
     for row in rows:
-        lines.append(f"{row['form']:28}  {row['file_bytes']:>13,}  {row['cache_bytes']:>18,.0f}  {row['loss']:.4f}  "
+        lines.append(f"{row['form']:30}  {row['file_bytes']:>13,}  {row['cache_bytes']:>18,.0f}  {row['loss']:.4f}  "
                      f"{row['loss'] - rows[0]['loss']:+.4f}  {row['tokens_per_second']:>12,.0f}")
     return "\n".join(lines)
 
@@ -130,8 +120,7 @@ def main() -> None:
     split = int(0.9 * len(ids))
     model = tinyml.load(args.model) if args.model else train(ids[:split], tokenizer, args)
     tests = ids[split : split + 8 * model.context + 1] if args.quick else ids[split:]
-    windows = data.DataLoader(data.TextDataset(tests, model.context), 64)
-    rows = measure(model.eval(), windows, tests[: model.context // 4])
+    rows = measure(model.eval(), tests, tests[: model.context // 4])
 
     print("\n" + table(rows))
     for row in rows:

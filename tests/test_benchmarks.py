@@ -83,7 +83,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     shrink(monkeypatch.setattr)
 
 
-TOKENS = {f"{name}, a token after 4{more}" for name in GPTS for more in ("", ", Python")}
+TOKENS = {f"{name}, a token after 4{more}" for name in GPTS for more in ("", ", drawn")}
 # each subject's rows of int8 have tinyml's float32 beside them where the whole network runs
 WORK = {"gemm": {"3x8x5", "1x8x70"}, "conv": {"3x3, batch 2", "depthwise, batch 2"},
         "cnn": {"CifarCNN, batch 2", "CifarCNN, batch 1", "ResNet8, batch 2", "DepthwiseCNN, batch 2"},

@@ -203,7 +203,7 @@ def test_quantize_gpt(monkeypatch, capsys, tmp_path):
         run_example(monkeypatch, "quantize_gpt", data=tmp_path / "text.txt", quick=True, json=tmp_path / "f.json", **more)
         rows, out = json.loads((tmp_path / "f.json").read_text()), capsys.readouterr().out
         for row in rows:
-            line, = (x for x in out.splitlines() if x.startswith(f"{row['form']:28}  "))
+            line, = (x for x in out.splitlines() if x.startswith(f"{row['form']:30}  "))
             assert f"{row['file_bytes']:,} " in line and f"{row['loss']:.4f}" in line and row["tokens_per_second"] > 0
             assert row["file_bytes"] <= rows[0]["file_bytes"] and row["cache_bytes"] <= rows[0]["cache_bytes"]
             assert row["sample"] in out and set(row["sample"]) <= set(text)
