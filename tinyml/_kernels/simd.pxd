@@ -22,6 +22,7 @@ cdef extern from "simd.h" nogil:
     void vstore(void*, vec) noexcept
     const float* vpointer(const float*) noexcept
     void vfetch(const void*) noexcept
+    void vfetch_far(const void*) noexcept
     vec vzero() noexcept
     vec vsplat(int32_t) noexcept
     vec vsplat4(const void*) noexcept
