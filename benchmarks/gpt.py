@@ -98,12 +98,13 @@ def stored(t: Tensor) -> int:
     return t.data.nbytes + (0 if t.quantized is None else t.quantized.scale.nbytes)
 
 
-def decode(run: Run, name: str, precision: str, decoders: dict[str, Decoder], expected: np.ndarray, nbytes: int) -> Row:
-    """A row of one token, the logits of all checked before."""
-    shape = SHAPES[name]
-    tolerance = TOLERANCE[precision.split(",")[0]]
+def decode(run: Run, name: str, shape: Shape, precision: str, decoders: dict[str, Decoder], reference: Decoder,
+           nbytes: int) -> Row:
+    """A row of one token; before, logits of all are compared with those of `reference`."""
+    ids, tolerance = shape.ids(shape.prompt + 1), TOLERANCE[precision.split(",")[0]]
+    expected = reference.last(ids)
     for form, d in decoders.items():
-        check(f"{name}, {precision}, {form}", d.last(shape.ids(shape.prompt + 1)), expected, tolerance)
+        check(f"{name}, {precision}, {form}", d.last(ids), expected, tolerance)
     sequences = {form: partial(d.stream, shape.ids(shape.prompt), shape.tokens) for form, d in decoders.items()}
     return run.pace(f"{name}, a token after {shape.prompt}", precision, sequences, nbytes)
 
@@ -129,8 +130,7 @@ def small(run: Run) -> list[Row]:
     for peer in run.peers:
         peers |= peer.decoder_f32(model)
     own = decoder(model)
-    expected = own.last(shape.ids(shape.prompt + 1))
-    return [decode(run, SMALL, "float32", {"tinyml": own, **peers}, expected, token_bytes(model, mean_length(shape)))]
+    return [decode(run, SMALL, shape, "float32", {"tinyml": own, **peers}, own, token_bytes(model, mean_length(shape)))]
 
 
 def mean_length(shape: Shape) -> int:
@@ -139,18 +139,18 @@ def mean_length(shape: Shape) -> int:
 
 
 def larger(run: Run) -> list[Row]:
-    """Rows of the larger model; what a row no longer needs is freed."""
+    """Rows of the larger model, the last of a context almost full, in each format of the cache; what a row no longer needs
+    is freed."""
     shape = SHAPES[GPT2]
     length, ids = mean_length(shape), shape.ids(PROMPT)
     model = shape.make()
     own, kept = {"float32": decoder(model)}, {"float32": model}
-    expected, logits = own["float32"].last(shape.ids(shape.prompt + 1)), own["float32"].logits(ids)
-    operations = ours.operations(model, ids)
+    reference, logits, operations = own["float32"], own["float32"].logits(ids), ours.operations(model, ids)
     peers: dict[str, Decoder] = {}
     for peer in run.peers:
         peers |= peer.decoder_f32(model)
-    forms = {"tinyml": own["float32"], **peers}
-    found = [decode(run, GPT2, "float32", forms, expected, token_bytes(model, length)),
+    forms = {"tinyml": reference, **peers}
+    found = [decode(run, GPT2, shape, "float32", forms, reference, token_bytes(model, length)),
              prompt(run, GPT2, "float32", forms, logits, operations)]
     peers, forms = {}, {}
     for peer in run.peers:
@@ -161,13 +161,17 @@ def larger(run: Run) -> list[Row]:
         forms = {"tinyml": own[f.precision], f"tinyml {f.beside}": own[f.beside]}
         if f.precision.startswith("int8"):
             forms |= peers
-        found.append(decode(run, GPT2, f.precision, forms, expected, token_bytes(converted, length, f.cache)))
+        found.append(decode(run, GPT2, shape, f.precision, forms, reference, token_bytes(converted, length, f.cache)))
         if f.precision == "int8":
             found.append(prompt(run, GPT2, f.precision, forms, logits, operations))
             kept["int8"] = converted
         else:
             del own[f.precision]
-    return found
+    late = replace(shape, prompt=model.context - shape.tokens)
+    forms = {"tinyml": decoder(kept["int8"], "int8"), "tinyml float16 cache": decoder(kept["int8"], "float16"),
+             "tinyml float32 cache": own["int8"]}
+    nbytes = token_bytes(kept["int8"], mean_length(late), "int8")
+    return [*found, decode(run, GPT2, late, "int8, int8 cache", forms, reference, nbytes)]
 
 
 def threads(run: Run) -> list[Row]:
