@@ -48,14 +48,15 @@ class Quantized:
         if zero.size and (zero.min() < -128 or zero.max() > 127):
             raise QuantizationError(f"zero_point: expected values in [-128, 127], got {zero.min()} to {zero.max()}")
         self.scale = np.broadcast_to(scale, expected).copy()
-        self.zero_point = np.broadcast_to(zero.astype(np.int8), expected).copy()
+        zero = np.broadcast_to(zero.astype(np.int8), expected)
+        self.zero_point = zero if group else zero.copy()        # one 0 for all groups
         self.axis, self.group = axis, group
         self.packed: Any = None     # an IntegerLayer made from these codes by the op that uses them as a weight
 
     @property
     def nbytes(self) -> int:
         """Bytes of scales and zero points, and of the packed form once it is made."""
-        return self.scale.nbytes + self.zero_point.nbytes + (self.packed[1].nbytes if self.packed else 0)
+        return self.scale.nbytes + (1 if self.group else self.zero_point.nbytes) + (self.packed[1].nbytes if self.packed else 0)
 
     def __repr__(self) -> str:
         if self.axis is None:

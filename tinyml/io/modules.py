@@ -42,7 +42,7 @@ def write_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
-    """The module that a recipe describes, with fresh parameters, a few times as many as `arrays` has elements at most.
+    """The module that a recipe describes, its parameters zeros, a few times as many as `arrays` has elements at most.
 
     Raises:
         FileError: a class that is not known here, sizes that do not fit. What else constructors raise comes as it is.
@@ -65,7 +65,7 @@ def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
 
     limit = SPARE + MOST * sum(a.size + init.OVERHEAD for a in arrays.values())
     try:
-        with init.at_most(limit):
+        with init.at_most(limit), init.blank():     # the file has the values
             return module(recipe)
     except ShapeError as error:
         raise FileError(f"{error}; the file holds {sum(a.size for a in arrays.values())} elements. If the model is right, "
