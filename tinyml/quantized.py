@@ -56,7 +56,8 @@ class Quantized:
     @property
     def nbytes(self) -> int:
         """Bytes of scales and zero points, and of the packed form once it is made."""
-        return self.scale.nbytes + (1 if self.group else self.zero_point.nbytes) + (self.packed[1].nbytes if self.packed else 0)
+        zero = 1 if self.group else self.zero_point.nbytes
+        return self.scale.nbytes + zero + (self.packed[1].nbytes if self.packed else 0)
 
     def __repr__(self) -> str:
         if self.axis is None:
