@@ -15,6 +15,9 @@ cdef enum:
     # is multiplied by 2048 x 384, and 130 in parts
     DEPTH = 512
     GROUP_BYTES = 1 << 19   # of A
+    # of B in one round. All at once, a product of 512 x 768 by 50257 rows ran at 72 GFLOPS, by 3072 at 95; in rounds of 2 or 4 MB
+    # at 104 and 107, in rounds of 8 MB at 94 and 99
+    PACKED_BYTES = 1 << 22
     BLOCK = 24              # threads share rows in blocks of so many
     MOST = 40               # blocks of a group
     GAP = 16                # values between copied rows, which else might all begin in the same set of the cache
@@ -27,6 +30,8 @@ cdef struct Matrices:
     Py_ssize_t a0, a1, a2, b0, b1, b2
     float* packed
     Py_ssize_t direct           # panels of B that are read where they are
+    Py_ssize_t first, end       # panels of this round; from first_packed on they are packed
+    Py_ssize_t first_packed
     const float* bias           # or NULL
     float* c
     Py_ssize_t M, K, N, nv, panel, panels
@@ -49,7 +54,7 @@ cdef inline void copy_rows(const float* a, Py_ssize_t row_stride, Py_ssize_t k_s
 
 cdef inline float* panel_of(const Matrices* q, Py_ssize_t s, Py_ssize_t part) noexcept nogil:
     """A packed panel of B, [K][panel]."""
-    return q.packed + (s * (q.panels - q.direct) + part - q.direct) * q.K * q.panel
+    return q.packed + (s * (q.end - q.first_packed) + part - q.first_packed) * q.K * q.panel
 
 
 cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* copy) noexcept nogil:
@@ -74,7 +79,7 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
         for i in range(MAX_ROWS):
             table[count + i] = table[count - 1]
         finish.onto = k0 > 0
-        for part in range(q.panels):
+        for part in range(q.first, q.end):
             n = part * q.panel
             finish.bias = NULL if q.bias == NULL or k0 + depth < q.K else q.bias + n
             if part < q.direct:
@@ -104,7 +109,7 @@ cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* co
 def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bias, float[:, :, ::1] c, int threads):
     """c[S][M][N] = a[S][M][K] @ b[S][K][N] (+ bias[N], None for none); a and b of any strides."""
     cdef Matrices q
-    cdef Py_ssize_t S = a.shape[0], unit, n, parts, runs, run, total, room, packs, part
+    cdef Py_ssize_t S = a.shape[0], unit, n, parts, runs, run, total, room, packs, part, count
     cdef float* copies
     q.M = a.shape[1]; q.K = a.shape[2]; q.N = b.shape[2]
     if S == 0 or q.M == 0 or q.N == 0:
@@ -130,7 +135,7 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     parts = (q.K + DEPTH - 1) // DEPTH
     q.depth = (q.K + parts - 1) // parts
     q.group = max(<Py_ssize_t>1, min(<Py_ssize_t>MOST, GROUP_BYTES // (BLOCK * q.depth * <Py_ssize_t>sizeof(float))))
-    packs = q.panels - q.direct
+    packs = min(q.panels - q.direct, max(<Py_ssize_t>1, PACKED_BYTES // (S * q.K * q.panel * <Py_ssize_t>sizeof(float))))
     total = S * q.blocks
     runs = min(<Py_ssize_t>threads, total)
     room = q.group * BLOCK * (q.depth + GAP) if q.a2 != 1 and q.K > 1 else 0
@@ -139,12 +144,18 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     if q.packed == NULL or copies == NULL:
         free(q.packed); free(copies)
         raise MemoryError(f"gemm_f32: no memory for {S} packed matrices of {q.K} x {q.N}")
-    with nogil:
-        for unit in prange(S * packs, num_threads=threads, schedule="static"):
-            part = q.direct + unit % packs
-            pack_panel(q.b + unit // packs * q.b0 + part * q.panel * q.b2, q.b1, q.b2, q.K,
-                       min(q.panel, q.N - part * q.panel), q.panel, panel_of(&q, unit // packs, part))
-        for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
-            one_run(&q, total * run // runs, total * (run + 1) // runs, NULL if room == 0 else copies + run * room)
+    q.end = 0
+    while q.end < q.panels:
+        q.first = q.end
+        q.first_packed = max(q.first, q.direct)
+        q.end = min(q.panels, q.first_packed + packs)
+        count = q.end - q.first_packed
+        with nogil:
+            for unit in prange(S * count, num_threads=threads, schedule="static"):
+                part = q.first_packed + unit % count
+                pack_panel(q.b + unit // count * q.b0 + part * q.panel * q.b2, q.b1, q.b2, q.K,
+                           min(q.panel, q.N - part * q.panel), q.panel, panel_of(&q, unit // count, part))
+            for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
+                one_run(&q, total * run // runs, total * (run + 1) // runs, NULL if room == 0 else copies + run * room)
     free(q.packed)
     free(copies)
