@@ -10,7 +10,7 @@ import math
 
 import numpy as np
 
-from .._kernels import fixed_point, floats, integers
+from .._kernels import fixed_point, floats, integers, row_products
 from .._kernels.windows import Window
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized
@@ -55,7 +55,7 @@ def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
         _check_reach("linear", w.data, 0)
     rows = x.data.reshape(math.prod(x.shape[:-1]), k)
     scale = w.scale if w.group else np.broadcast_to(w.scale, (n,))
-    return Tensor._of(integers.linear(rows, w.data, scale, b, w.group).reshape(*x.shape[:-1], n))
+    return Tensor._of(row_products.linear(rows, w.data, scale, b, w.group).reshape(*x.shape[:-1], n))
 
 
 def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | None:

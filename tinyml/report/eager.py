@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .._kernels import floats, integers
+from .._kernels import floats, integers, row_products
 from ..nn.module import Module
 from ..tape import Record, no_grad, record
 from ..tensor import INT8, Tensor, apply
@@ -90,12 +90,12 @@ def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
     w = r.inputs[1]
     x = rows_of(r).reshape(-1, w.shape[1])
     scale = w.scale if w.group else np.broadcast_to(w.scale, (w.shape[0],)).reshape(-1, 1)
-    u, rows = integers.quantize_groups(x, w.group)
-    found: Functions = {"quantize": lambda: integers.quantize_groups(x, w.group),
-                        "product": lambda: integers.multiply_rows(u, rows, w.data, scale, bias, w.group)}
+    u, rows = row_products.quantize_groups(x, w.group)
+    found: Functions = {"quantize": lambda: row_products.quantize_groups(x, w.group),
+                        "product": lambda: row_products.multiply_rows(u, rows, w.data, scale, bias, w.group)}
     if len(x) <= FEW_ROWS:
         many, scales = np.concatenate([u] * CROWD), np.concatenate([rows] * CROWD)
-        found["crowd"] = lambda: integers.multiply_rows(many, scales, w.data, scale, bias, w.group)
+        found["crowd"] = lambda: row_products.multiply_rows(many, scales, w.data, scale, bias, w.group)
     return found
 
 
