@@ -167,7 +167,7 @@ def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], coun
         if len(stop) or stops:
             some_done = bool(done.any())
         count = None if count is None else count - 1
-        yield last
+        yield last.copy()       # what a user does to it changes nothing here
 
 
 def _last(model: TinyGPT, ids: np.ndarray, caches: list[nn.KeyValueCache] | None) -> np.ndarray:
