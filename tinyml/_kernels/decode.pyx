@@ -119,7 +119,7 @@ cdef class DecodeStep:
         self.divide(K, most_threads)
 
     cdef int divide(self, Py_ssize_t K, int threads) except -1:
-        """One block of memory for all scratch; in the second round the pointers are set."""
+        """One block of memory for all scratch; rows are at most K long."""
         cdef Model* s = &self.s
         cdef Py_ssize_t B = s.B, group = 32, floats, rows = B * room_of_row(K) // 4
         cdef Py_ssize_t qkv = (s.heads + 2 * s.kv) * s.D
