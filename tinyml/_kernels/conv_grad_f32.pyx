@@ -177,6 +177,7 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     cdef const float* x_data = NULL
     cdef float* scratch
     cdef float* tail
+    cdef float* memory
     cdef row_t* rows
     if dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] == 0:
         return
@@ -200,12 +201,13 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     room = scratch_of_unit(&q.g, step)
     rest = (q.panels - 1) * q.panel         # columns in full panels where the last one is none
     tail_room = 0 if q.g.depthwise or q.panels * q.panel == q.N else q.G * entries * q.panel
-    scratch = <float*>malloc((room + 1) * sizeof(float))
-    tail = <float*>malloc((tail_room + 1) * sizeof(float))
+    memory = <float*>malloc((room + tail_room + 2 * ON_LINE) * sizeof(float))
     rows = <row_t*>malloc(entries * sizeof(row_t))
-    if scratch == NULL or tail == NULL or rows == NULL:
-        free(scratch); free(tail); free(rows)
+    if memory == NULL or rows == NULL:
+        free(memory); free(rows)
         raise MemoryError(f"conv2d_grad_weight_f32: no memory for {room} padded values and {tail_room} gradients")
+    scratch = on_line(memory)
+    tail = on_line(scratch + room)
     units = (q.g.images * q.g.oh + step - 1) // step
     with nogil:
         for unit in range(units):
@@ -224,6 +226,5 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
                 tasks = q.G * q.g.taps * q.panels * q.blocks
                 for at in prange(tasks, num_threads=threads, schedule="static"):
                     task(&q, rows, first, count, tail, at)
-    free(scratch)
-    free(tail)
+    free(memory)
     free(rows)

@@ -15,9 +15,10 @@ cdef enum:
     # is multiplied by 2048 x 384, and 130 in parts
     DEPTH = 512
     GROUP_BYTES = 1 << 19   # of A
-    # of B in one round. All at once, a product of 512 x 768 by 50257 rows ran at 72 GFLOPS, by 3072 at 95; in rounds of 2 or 4 MB
-    # at 104 and 107, in rounds of 8 MB at 94 and 99
-    PACKED_BYTES = 1 << 22
+    # of B in one round, for each thread: packed, it stays in the second-level cache. All at once, 512 x 768 by 50257 rows ran at
+    # 72 GFLOPS, in rounds of 4 MB at 104; from 4 MB to 512 KB, 128 x 784 by 512 rows went from 94 to 97, 512 x 768 by 3072 from
+    # 113 to 120
+    PACKED_BYTES = 1 << 19
     BLOCK = 24              # threads share rows in blocks of so many
     MOST = 40               # blocks of a group
     GAP = 16                # values between copied rows, which else might all begin in the same set of the cache
@@ -57,10 +58,15 @@ cdef inline float* panel_of(const Matrices* q, Py_ssize_t s, Py_ssize_t part) no
     return q.packed + (s * (q.end - q.first_packed) + part - q.first_packed) * q.K * q.panel
 
 
+cdef inline Py_ssize_t row_of_copy(const Matrices* q) noexcept nogil:
+    """From row to row of copied rows of A, whole cache lines."""
+    return (q.depth + LANES - 1) // LANES * LANES + GAP
+
+
 cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* copy) noexcept nogil:
     """Rows first .. first+count of matrix s. `copy` has room for a part of them where they are not contiguous."""
     cdef row_t table[MOST * BLOCK + MAX_ROWS]
-    cdef Py_ssize_t k0 = 0, depth, part, n, i, ldb, width = q.depth + GAP, none = 0
+    cdef Py_ssize_t k0 = 0, depth, part, n, i, ldb, width = row_of_copy(q), none = 0
     cdef const float* a
     cdef const float* b
     cdef Finish finish
@@ -110,6 +116,7 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     """c[S][M][N] = a[S][M][K] @ b[S][K][N] (+ bias[N], None for none); a and b of any strides."""
     cdef Matrices q
     cdef Py_ssize_t S = a.shape[0], unit, n, parts, runs, run, total, room, packs, part, count
+    cdef float* memory
     cdef float* copies
     q.M = a.shape[1]; q.K = a.shape[2]; q.N = b.shape[2]
     if S == 0 or q.M == 0 or q.N == 0:
@@ -135,15 +142,15 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     parts = (q.K + DEPTH - 1) // DEPTH
     q.depth = (q.K + parts - 1) // parts
     q.group = max(<Py_ssize_t>1, min(<Py_ssize_t>MOST, GROUP_BYTES // (BLOCK * q.depth * <Py_ssize_t>sizeof(float))))
-    packs = min(q.panels - q.direct, max(<Py_ssize_t>1, PACKED_BYTES // (S * q.K * q.panel * <Py_ssize_t>sizeof(float))))
+    packs = min(q.panels - q.direct, max(<Py_ssize_t>1, threads * PACKED_BYTES // (S * q.K * q.panel * <Py_ssize_t>sizeof(float))))
     total = S * q.blocks
     runs = min(<Py_ssize_t>threads, total)
-    room = q.group * BLOCK * (q.depth + GAP) if q.a2 != 1 and q.K > 1 else 0
-    q.packed = <float*>malloc((S * packs * q.K * q.panel + 1) * sizeof(float))
-    copies = <float*>malloc((runs * room + 1) * sizeof(float))
-    if q.packed == NULL or copies == NULL:
-        free(q.packed); free(copies)
+    room = q.group * BLOCK * row_of_copy(&q) if q.a2 != 1 and q.K > 1 else 0
+    memory = <float*>malloc((S * packs * q.K * q.panel + runs * room + 2 * ON_LINE) * sizeof(float))
+    if memory == NULL:
         raise MemoryError(f"gemm_f32: no memory for {S} packed matrices of {q.K} x {q.N}")
+    q.packed = on_line(memory)
+    copies = on_line(q.packed + S * packs * q.K * q.panel)
     q.end = 0
     while q.end < q.panels:
         q.first = q.end
@@ -157,5 +164,4 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
                            min(q.panel, q.N - part * q.panel), q.panel, panel_of(&q, unit // count, part))
             for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
                 one_run(&q, total * run // runs, total * (run + 1) // runs, NULL if room == 0 else copies + run * room)
-    free(q.packed)
-    free(copies)
+    free(memory)

@@ -91,6 +91,9 @@ static inline vec vzero(void) { return (vec){0}; }
 static inline vec vsplat(int32_t x) { return (vec){0} + x; }
 static inline void vfetch(const void *p) { __builtin_prefetch(p); }    /* into the caches; p may be anywhere */
 static inline void vfetch_far(const void *p) { __builtin_prefetch(p, 0, 2); }      /* not into the first-level cache */
+/* Where the first cache line begins from p on: a vector across two lines costs two loads. The memory of p has ON_LINE values to spare */
+enum { ON_LINE = 16 };
+static inline float *on_line(float *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 /* p, of which the compiler knows nothing: of p = q + at it would keep at, at + 1, at + 2, ... in a register each */
 static inline const float *vpointer(const float *p) { __asm__("" : "+r"(p)); return p; }
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }

@@ -16,10 +16,12 @@ cdef extern from "simd.h" nogil:
     enum: NARROW_ROWS
     enum: MAX_ROWS
     enum: MAX_PANEL
+    enum: ON_LINE
     Py_ssize_t panel_vectors(Py_ssize_t) noexcept
     Py_ssize_t tile_rows(Py_ssize_t) noexcept
     vec vload(const void*) noexcept
     void vstore(void*, vec) noexcept
+    float* on_line(float*) noexcept
     const float* vpointer(const float*) noexcept
     void vfetch(const void*) noexcept
     void vfetch_far(const void*) noexcept

@@ -10,6 +10,7 @@ from contextvars import ContextVar
 import numpy as np
 
 from .. import random
+from .._kernels import memory
 from ..errors import ShapeError
 
 OVERHEAD = 256      # elements that a Parameter counts for beside its own: the objects around it take memory too
@@ -67,7 +68,7 @@ def uniform(shape: tuple, bound: float) -> np.ndarray:
     check(math.prod(shape), "init.uniform")
     if _blank.get():
         return np.zeros(shape, np.float32)
-    return random.generator().uniform(-bound, bound, shape).astype(np.float32)
+    return memory.aligned(random.generator().uniform(-bound, bound, shape).astype(np.float32))
 
 
 def normal(shape: tuple, std: float = 1.0) -> np.ndarray:
@@ -75,7 +76,7 @@ def normal(shape: tuple, std: float = 1.0) -> np.ndarray:
     check(math.prod(shape), "init.normal")
     if _blank.get():
         return np.zeros(shape, np.float32)
-    return (random.generator().standard_normal(shape) * std).astype(np.float32)
+    return memory.aligned((random.generator().standard_normal(shape) * std).astype(np.float32))
 
 
 def fan_in_uniform(shape: tuple) -> np.ndarray:
