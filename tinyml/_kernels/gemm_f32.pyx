@@ -1,9 +1,11 @@
 # Batched float product C[s] = A[s] @ B[s] + bias over matrices of any strides, so that no transposed copy is needed.
 #
 # A group of rows of A passes by all panels of B, DEPTH of K at a time: what is read again and again, the group's part of A
-# and one panel's part of B, stays in the second-level cache. B is read where it is if its rows are contiguous, but for
-# columns that fill no panel, and else packed.
+# and one panel's part of B, stays in the second-level cache. Panels of B are read where they are if their rows lie
+# on cache lines; if they are contiguous elsewhere, each group copies them part by part; else they are packed before, once for
+# all groups.
 from cython.parallel cimport prange
+from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from tinyml._kernels.simd cimport *
@@ -21,6 +23,7 @@ cdef enum:
     PACKED_BYTES = 1 << 19
     BLOCK = 24              # threads share rows in blocks of so many
     MOST = 40               # blocks of a group
+    FEW = 96                # rows of a group that read B where it is even across lines: a copy would cost a tenth of the product
     GAP = 16                # values between copied rows, which else might all begin in the same set of the cache
 
 
@@ -29,10 +32,9 @@ cdef struct Matrices:
     const float* a
     const float* b
     Py_ssize_t a0, a1, a2, b0, b1, b2
-    float* packed
-    Py_ssize_t direct           # panels of B that are read where they are
-    Py_ssize_t first, end       # panels of this round; from first_packed on they are packed
-    Py_ssize_t first_packed
+    bint in_place               # rows of B are contiguous: nothing is packed before
+    float* packed               # panels of this round: first .. end
+    Py_ssize_t first, end
     const float* bias           # or NULL
     float* c
     Py_ssize_t M, K, N, nv, panel, panels
@@ -55,7 +57,7 @@ cdef inline void copy_rows(const float* a, Py_ssize_t row_stride, Py_ssize_t k_s
 
 cdef inline float* panel_of(const Matrices* q, Py_ssize_t s, Py_ssize_t part) noexcept nogil:
     """A packed panel of B, [K][panel]."""
-    return q.packed + (s * (q.end - q.first_packed) + part - q.first_packed) * q.K * q.panel
+    return q.packed + (s * (q.end - q.first) + part - q.first) * q.K * q.panel
 
 
 cdef inline Py_ssize_t row_of_copy(const Matrices* q) noexcept nogil:
@@ -63,18 +65,24 @@ cdef inline Py_ssize_t row_of_copy(const Matrices* q) noexcept nogil:
     return (q.depth + LANES - 1) // LANES * LANES + GAP
 
 
-cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* copy) noexcept nogil:
-    """Rows first .. first+count of matrix s. `copy` has room for a part of them where they are not contiguous."""
+cdef inline bint is_on_line(const float* b, Py_ssize_t ldb) noexcept nogil:
+    return <uintptr_t>b % (ON_LINE * sizeof(float)) == 0 and ldb % ON_LINE == 0
+
+
+cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* strip) noexcept nogil:
+    """Rows first .. first+count of matrix s. `strip` has room for a part of a panel, and behind it for one of the rows where
+    they are not contiguous."""
     cdef row_t table[MOST * BLOCK + MAX_ROWS]
-    cdef Py_ssize_t k0 = 0, depth, part, n, i, ldb, width = row_of_copy(q), none = 0
+    cdef Py_ssize_t k0 = 0, depth, part, n, columns, i, ldb, width = row_of_copy(q), none = 0
     cdef const float* a
     cdef const float* b
+    cdef float* copy = strip + q.depth * q.panel
     cdef Finish finish
     finish.clamped = False
     while k0 < q.K:
         depth = min(q.depth, q.K - k0)
         a = q.a + s * q.a0 + first * q.a1 + k0 * q.a2
-        if copy != NULL:
+        if q.a2 != 1:
             # a tile would read each value from a page of its own: (2048 x 1536)^T by 2048 x 384 ran at a third of the speed
             copy_rows(a, q.a1, q.a2, count, depth, copy, width)
             for i in range(count):
@@ -87,27 +95,31 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
         finish.onto = k0 > 0
         for part in range(q.first, q.end):
             n = part * q.panel
+            columns = min(q.panel, q.N - n)
             finish.bias = NULL if q.bias == NULL or k0 + depth < q.K else q.bias + n
-            if part < q.direct:
-                b = q.b + s * q.b0 + k0 * q.b1 + n
-                ldb = q.b1
-            else:
+            ldb = q.panel
+            if not q.in_place:
                 b = panel_of(q, s, part) + k0 * q.panel
-                ldb = q.panel
-            column(table, count, &none, 1, depth, b, ldb, q.nv, min(q.panel, q.N - n), finish,
-                   q.c + (s * q.M + first) * q.N + n, q.N)
+            else:
+                b = q.b + s * q.b0 + k0 * q.b1 + n
+                if columns < q.panel or count > FEW and not is_on_line(b, q.b1):
+                    pack_panel(b, q.b1, 1, depth, columns, q.panel, strip)
+                    b = strip
+                else:
+                    ldb = q.b1
+            column(table, count, &none, 1, depth, b, ldb, q.nv, columns, finish, q.c + (s * q.M + first) * q.N + n, q.N)
         k0 += depth
     return 0
 
 
-cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* copy) noexcept nogil:
+cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* strip) noexcept nogil:
     """Blocks of rows first .. last, counted through all matrices: one thread's share."""
     cdef Py_ssize_t block, size, row
     while first < last:
         block = first % q.blocks
         size = min(min(q.group, last - first), q.blocks - block)
         row = block * BLOCK
-        rows_of_group(q, first // q.blocks, row, min(size * BLOCK, q.M - row), copy)
+        rows_of_group(q, first // q.blocks, row, min(size * BLOCK, q.M - row), strip)
         first += size
     return 0
 
@@ -115,9 +127,9 @@ cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* co
 def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bias, float[:, :, ::1] c, int threads):
     """c[S][M][N] = a[S][M][K] @ b[S][K][N] (+ bias[N], None for none); a and b of any strides."""
     cdef Matrices q
-    cdef Py_ssize_t S = a.shape[0], unit, n, parts, runs, run, total, room, packs, part, count
+    cdef Py_ssize_t S = a.shape[0], unit, n, parts, runs, run, total, room, packs, part
     cdef float* memory
-    cdef float* copies
+    cdef float* strips
     q.M = a.shape[1]; q.K = a.shape[2]; q.N = b.shape[2]
     if S == 0 or q.M == 0 or q.N == 0:
         return
@@ -137,31 +149,30 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     q.nv = panel_vectors(q.N)
     q.panel = q.nv * LANES
     q.panels = (q.N + q.panel - 1) // q.panel
-    q.direct = q.N // q.panel if q.b2 == 1 else 0
+    q.in_place = q.b2 == 1
     q.blocks = (q.M + BLOCK - 1) // BLOCK
     parts = (q.K + DEPTH - 1) // DEPTH
     q.depth = (q.K + parts - 1) // parts
     q.group = max(<Py_ssize_t>1, min(<Py_ssize_t>MOST, GROUP_BYTES // (BLOCK * q.depth * <Py_ssize_t>sizeof(float))))
-    packs = min(q.panels - q.direct, max(<Py_ssize_t>1, threads * PACKED_BYTES // (S * q.K * q.panel * <Py_ssize_t>sizeof(float))))
+    packs = 0 if q.in_place else min(q.panels, max(<Py_ssize_t>1, threads * PACKED_BYTES // (S * q.K * q.panel * 4)))
     total = S * q.blocks
     runs = min(<Py_ssize_t>threads, total)
-    room = q.group * BLOCK * row_of_copy(&q) if q.a2 != 1 and q.K > 1 else 0
+    room = q.depth * q.panel + (q.group * BLOCK * row_of_copy(&q) if q.a2 != 1 else 0)
     memory = <float*>malloc((S * packs * q.K * q.panel + runs * room + 2 * ON_LINE) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"gemm_f32: no memory for {S} packed matrices of {q.K} x {q.N}")
     q.packed = on_line(memory)
-    copies = on_line(q.packed + S * packs * q.K * q.panel)
+    strips = on_line(q.packed + S * packs * q.K * q.panel)
     q.end = 0
     while q.end < q.panels:
         q.first = q.end
-        q.first_packed = max(q.first, q.direct)
-        q.end = min(q.panels, q.first_packed + packs)
-        count = q.end - q.first_packed
+        q.end = q.panels if q.in_place else min(q.panels, q.first + packs)
         with nogil:
-            for unit in prange(S * count, num_threads=threads, schedule="static"):
-                part = q.first_packed + unit % count
-                pack_panel(q.b + unit // count * q.b0 + part * q.panel * q.b2, q.b1, q.b2, q.K,
-                           min(q.panel, q.N - part * q.panel), q.panel, panel_of(&q, unit // count, part))
+            for unit in prange(S * packs, num_threads=threads, schedule="static"):
+                part = q.first + unit % packs
+                if part < q.end:
+                    pack_panel(q.b + unit // packs * q.b0 + part * q.panel * q.b2, q.b1, q.b2, q.K,
+                               min(q.panel, q.N - part * q.panel), q.panel, panel_of(&q, unit // packs, part))
             for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
-                one_run(&q, total * run // runs, total * (run + 1) // runs, NULL if room == 0 else copies + run * room)
+                one_run(&q, total * run // runs, total * (run + 1) // runs, strips + run * room)
     free(memory)
