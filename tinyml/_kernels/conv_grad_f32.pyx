@@ -12,7 +12,7 @@ include "window.pxi"
 
 cdef enum:
     CHUNK = 128     # pixels whose gradients (of a panel) stay in the first-level cache while the tiles of dw pass
-    TILES = 8       # tiles of a task: dy is read once for all of them
+    TILES = 8       # tiles of a task at most: dy is read once for all of them
     TAPS = 3        # taps of a depthwise tile
 
 
@@ -81,9 +81,17 @@ cdef struct Grad:
     # everything a task needs beside its pixels
     Sweep g
     Py_ssize_t G, K, N              # K: input values of a tap
-    Py_ssize_t nv, panel, panels, blocks
+    Py_ssize_t nv, panel, panels
+    Py_ssize_t tiles, blocks        # tiles of a task, tasks of a tap and panel
     const float* dy                 # [pixels][G*N]
     float* dw                       # [G][taps][K][N]
+
+
+cdef inline Py_ssize_t tasks_of(Grad* q, Py_ssize_t tiles) noexcept nogil:
+    """How many tasks there are of `tiles` tiles each."""
+    q.tiles = tiles
+    q.blocks = (q.K + tiles * tile_rows(q.nv) - 1) // (tiles * tile_rows(q.nv))
+    return q.G * q.g.taps * q.panels * q.blocks
 
 
 cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
@@ -112,8 +120,8 @@ cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t cou
         else:
             d = tail + (group * count + at) * q.panel
             ldy = q.panel
-        k = block * TILES * full
-        k1 = min(k + TILES * full, q.K)
+        k = block * q.tiles * full
+        k1 = min(k + q.tiles * full, q.K)
         while k < k1:
             step = grad_rows(q.nv, k1 - k)
             dw = q.dw + ((group * q.g.taps + tap) * q.K + k) * q.N + n
@@ -191,7 +199,9 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     q.nv = panel_vectors(q.N)
     q.panel = q.nv * LANES
     q.panels = (q.N + q.panel - 1) // q.panel
-    q.blocks = (q.K + TILES * tile_rows(q.nv) - 1) // (TILES * tile_rows(q.nv))
+    tasks = tasks_of(&q, TILES)
+    while tasks % threads and q.tiles > 1:      # so that threads share them evenly
+        tasks = tasks_of(&q, q.tiles // 2)
     q.dy = &dy[0, 0, 0, 0]
     q.dw = &dw[0, 0, 0, 0]
     if x.shape[1] and x.shape[2] and x.shape[0]:
@@ -223,8 +233,7 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
                 for at in prange((q.g.c + LANES - 1) // LANES, num_threads=threads, schedule="static"):
                     depthwise_task(&q, rows, first, count, at * LANES)
             else:
-                tasks = q.G * q.g.taps * q.panels * q.blocks
-                for at in prange(tasks, num_threads=threads, schedule="static"):
+                for at in prange(tasks, num_threads=threads, schedule="dynamic"):
                     task(&q, rows, first, count, tail, at)
     free(memory)
     free(rows)

@@ -36,11 +36,19 @@ def whole(a: np.ndarray) -> np.ndarray:
 FEW = 16
 
 
+# Multiply-adds up to which NumPy's product is done before ours has begun: at one element 1.5 us against 5.2, at 24 x 24 x 24
+# 2.3 us against 7.7
+TINY = 16_384
+
+
 def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """a (..., M, K) @ b (..., K, N) + bias (N): leading dimensions broadcast, any strides, no transposed copy.
 
     b may be float16: its values count, and the result has the dtype of a.
     """
+    if a.ndim == b.ndim == 2 and a.size * b.shape[1] <= TINY and a.dtype is b.dtype:
+        c = np.dot(a, b)        # unlike @, it does not warn of a NaN
+        return c if bias is None else np.add(c, bias, out=c)
     a, b = whole(a), whole(b)
     if a.ndim == b.ndim == 2:
         return _products(a[None], b[None], bias)[0]

@@ -4,7 +4,7 @@
 # and one panel's part of B, stays in the second-level cache. Panels of B are read where they are if their rows lie
 # on cache lines; if they are contiguous elsewhere, each group copies them part by part; else they are packed before, once for
 # all groups.
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
@@ -23,6 +23,8 @@ cdef enum:
     PACKED_BYTES = 1 << 19
     BLOCK = 24              # threads share rows in blocks of so many
     MOST = 40               # blocks of a group
+    SHARES = 4              # runs of rows a thread: one that shares its core with another program takes fewer ...
+    LEAST = 4               # ... and blocks of a run, which reads all of B
     FEW = 96                # rows of a group that read B where it is even across lines: a copy would cost a tenth of the product
     GAP = 16                # values between copied rows, which else might all begin in the same set of the cache
 
@@ -113,7 +115,7 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
 
 
 cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* strip) noexcept nogil:
-    """Blocks of rows first .. last, counted through all matrices: one thread's share."""
+    """Blocks of rows first .. last, counted through all matrices."""
     cdef Py_ssize_t block, size, row
     while first < last:
         block = first % q.blocks
@@ -127,7 +129,7 @@ cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* st
 def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bias, float[:, :, ::1] c, int threads):
     """c[S][M][N] = a[S][M][K] @ b[S][K][N] (+ bias[N], None for none); a and b of any strides."""
     cdef Matrices q
-    cdef Py_ssize_t S = a.shape[0], unit, n, parts, runs, run, total, room, packs, part
+    cdef Py_ssize_t S = a.shape[0], unit, n, parts, workers, runs, run, total, room, packs, part
     cdef float* memory
     cdef float* strips
     q.M = a.shape[1]; q.K = a.shape[2]; q.N = b.shape[2]
@@ -156,9 +158,10 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     q.group = max(<Py_ssize_t>1, min(<Py_ssize_t>MOST, GROUP_BYTES // (BLOCK * q.depth * <Py_ssize_t>sizeof(float))))
     packs = 0 if q.in_place else min(q.panels, max(<Py_ssize_t>1, threads * PACKED_BYTES // (S * q.K * q.panel * 4)))
     total = S * q.blocks
-    runs = min(<Py_ssize_t>threads, total)
+    workers = min(<Py_ssize_t>threads, total)
+    runs = max(workers, min(SHARES * workers, total // LEAST)) if workers > 1 else 1
     room = q.depth * q.panel + (q.group * BLOCK * row_of_copy(&q) if q.a2 != 1 else 0)
-    memory = <float*>malloc((S * packs * q.K * q.panel + runs * room + 2 * ON_LINE) * sizeof(float))
+    memory = <float*>malloc((S * packs * q.K * q.panel + workers * room + 2 * ON_LINE) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"gemm_f32: no memory for {S} packed matrices of {q.K} x {q.N}")
     q.packed = on_line(memory)
@@ -173,6 +176,6 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
                 if part < q.end:
                     pack_panel(q.b + unit // packs * q.b0 + part * q.panel * q.b2, q.b1, q.b2, q.K,
                                min(q.panel, q.N - part * q.panel), q.panel, panel_of(&q, unit // packs, part))
-            for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
-                one_run(&q, total * run // runs, total * (run + 1) // runs, strips + run * room)
+            for run in prange(runs, num_threads=workers, schedule="dynamic"):
+                one_run(&q, total * run // runs, total * (run + 1) // runs, strips + threadid() * room)
     free(memory)

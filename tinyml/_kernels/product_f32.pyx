@@ -3,7 +3,7 @@
 #
 # Weights are packed as [G][panels][taps*K][panel], zeros beyond N: the order a tile reads them in. Depthwise ones, one
 # filter a channel, as [1][C/LANES][taps][LANES]: their sums run across channels.
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset

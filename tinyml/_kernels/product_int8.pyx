@@ -5,7 +5,7 @@
 # Weights arrive packed as [G][panels][taps][K4][panel][4], zeros beyond K and N, see integers.py. Reading 4 codes at a time
 # runs up to 3 bytes past a window: the packed zeros there make them harmless, and scratch has room behind it.
 # Depthwise ones, one filter a channel, have their taps in the place of K: 4 taps of a vector of channels are interleaved.
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.stdint cimport int8_t, int32_t, uint8_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset

@@ -113,8 +113,8 @@ cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t fir
 
 
 cdef struct Shares:
-    # how threads divide the work: each takes a run of units, or, where pixels are few, a run of panels of all pixels
-    Py_ssize_t runs, rows, units
+    # how threads divide the work: they take unit after unit, or, where pixels are few, each a run of panels of all pixels
+    Py_ssize_t workers, rows, units
     bint by_panels
 
 
@@ -123,5 +123,5 @@ cdef inline Shares share(const Sweep* g, Py_ssize_t panels, Py_ssize_t threads) 
     s.by_panels = g.images * g.oh * g.ow < 32 * threads and panels >= threads > 1
     s.rows = rows_of_unit(g, 1 if s.by_panels else threads)
     s.units = (g.images * g.oh + s.rows - 1) // s.rows
-    s.runs = threads if s.by_panels else min(threads, s.units)
+    s.workers = threads if s.by_panels else min(threads, s.units)
     return s
