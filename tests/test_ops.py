@@ -176,7 +176,7 @@ def test_wrong_dtypes_are_refused_by_name(name):
                 apply(op, *(wrong if j == i else v for j, v in enumerate(inputs)), **attrs)
 
 
-PRODUCTS = ("linear", "matmul", "conv2d", "embedding")      # have integer forms of their own, see test_tensor.py
+PRODUCTS = ("linear", "matmul", "conv2d", "embedding")      # have integer forms of their own: test_tensor_int8_products.py
 
 
 @every_op
