@@ -8,6 +8,9 @@ import pytest
 import tinyml.random
 from tinyml._kernels import dispatch
 
+# so that asserts in what tests share show values, as those in tests do
+pytest.register_assert_rewrite("interpreter", "kernel_calls", "nets", "saved", "trainers")
+
 # derandomized: a push fails because of what it changes; deadlines would time a shared machine, not the code
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")

@@ -1,4 +1,4 @@
-"""Makes parity/optim.npz and parity/nn.npz: what PyTorch computes where test_optim.py and test_nn.py compare.
+"""Makes parity/optim.npz and parity/nn.npz: what PyTorch computes where test_optim*.py and test_nn_torch.py compare.
 
     pip install torch==2.13.0
     python tests/make_optim_parity.py

@@ -13,16 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from safetensors import safe_open
+from values import normal
 
 import tinyml
 from tinyml import Tensor, models, nn
 from tinyml.errors import FileError
 from tinyml.io import container
 from tinyml.nn import functional as F
-
-
-def normal(*shape: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
 
 
 class Own(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_lower import assert_interpreted
+from nets import assert_interpreted
 
 from tinyml import nn, trace
 from tinyml.precision import lower

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_lower import Then, assert_interpreted, images, off_by, randomise
+from nets import Then, assert_interpreted, images, off_by, randomise
 
 import tinyml
 from tinyml import Tensor, models, nn, trace

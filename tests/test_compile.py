@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import NETS, Then, images, inputs_of, nets, randomise
 from saved import IDS, IMAGES, Everything
-from test_lower import NETS, Then, images, inputs_of, nets, randomise
 from test_program import branches, check
 
 import tinyml

@@ -11,7 +11,8 @@ import pytest
 import torch_writer
 from hypothesis import given
 from hypothesis import strategies as st
-from saved import memory_below, normal
+from saved import memory_below
+from values import normal
 
 import tinyml
 from tinyml import Tensor, course, data, models, nn, precision

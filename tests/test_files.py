@@ -10,7 +10,8 @@ import sys
 import numpy as np
 import pytest
 from safetensors import safe_open
-from saved import IDS, IMAGES, KINDS, ROWS, Own, made, normal, opened, own
+from saved import IDS, IMAGES, KINDS, ROWS, Own, made, opened, own
+from values import normal
 
 import tinyml
 from tinyml import io, models, nn, no_grad

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from saved import IMAGES, KINDS, ROWS, made, memory_below, normal, opened, refused, rewrite
+from saved import IMAGES, KINDS, ROWS, made, memory_below, opened, refused, rewrite
+from values import normal
 
 import tinyml
 from tinyml import models, nn, no_grad

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from nets import NETS, Then, images, inputs_of, nets, randomise
 from saved import KINDS
-from test_lower import NETS, Then, images, inputs_of, nets, randomise
 
 import tinyml
 from tinyml import Tensor, models, nn

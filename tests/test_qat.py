@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_lower import NETS, Then, assert_interpreted, conv, images, inputs_of, randomise
+from nets import NETS, Then, assert_interpreted, conv, images, inputs_of, randomise
 
 import tinyml
 from tinyml import Tensor, models, nn, optim

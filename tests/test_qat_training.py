@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from test_lower import Then, images, randomise
+from nets import Then, images, randomise
 from test_qat import EVERY, loss_of, prepared, same, settled, train
 
 import tinyml

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from saved import IDS, IMAGES, KINDS, ROWS, made, normal
+from saved import IDS, IMAGES, KINDS, ROWS, made
+from values import normal
 
 import tinyml
 from tinyml import Tensor, get_num_threads, models, nn, precision

@@ -15,7 +15,8 @@ import pytest
 import torch_writer as w
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from saved import normal, refused
+from saved import refused
+from values import normal
 
 import tinyml
 from tinyml import models

@@ -3,7 +3,7 @@
     apt-get install dataset-fashion-mnist bible-kjv
     python tools/make_shipped_data.py
 
-The same packages give the same bytes wherever liblzma compresses alike; `tests/test_data.py` compares the contents.
+The same packages give the same bytes wherever liblzma compresses alike; `tests/test_data_shipped.py` compares the contents.
 """
 
 from __future__ import annotations

@@ -55,4 +55,4 @@ fi
 include=$("$TARGET" -c 'import sysconfig; print(sysconfig.get_path("include"))')
 CC=aarch64-linux-gnu-gcc CFLAGS="-I$include -I$ROOT/usr/include" "$TARGET" setup.py --quiet build_ext --inplace
 QEMU_CPU=cortex-a72 "$TARGET" -c "from tinyml._kernels import dispatch; assert dispatch.available() == ['neon', 'baseline']"
-"$TARGET" -m pytest tests/test_kernels.py tests/test_dispatch.py tests/test_requantize.py
+"$TARGET" -m pytest tests/test_kernels_*.py tests/test_dispatch.py tests/test_requantize.py

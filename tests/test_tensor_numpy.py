@@ -1,0 +1,144 @@
+"""What Tensor has of NumPy, with gradients: arithmetic that broadcasts, indexing, reductions, shapes."""
+
+from __future__ import annotations
+
+import math
+import operator
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from values import leaf
+
+from tinyml.errors import ShapeError
+from tinyml.tape import unbroadcast
+from tinyml.tensor import Tensor
+from tinyml.testing import gradcheck
+
+# ---- arithmetic
+
+
+def broadcastable(max_dims: int = 3):
+    return hnp.mutually_broadcastable_shapes(num_shapes=2, max_dims=max_dims, max_side=3, min_side=0)
+
+
+@given(broadcastable(), st.sampled_from(["add", "sub", "mul", "truediv"]))
+def test_arithmetic_broadcasts_as_numpy_and_gradients_come_back(shapes, name):
+    rng, operation = np.random.default_rng(0), getattr(operator, name)
+    a, b = rng.standard_normal(shapes.input_shapes[0]), rng.uniform(0.5, 2, shapes.input_shapes[1])
+    out = operation(Tensor(a), Tensor(b))
+    assert out.shape == shapes.result_shape and (out.numpy() == operation(a, b)).all()
+    gradcheck(operation, [a, b])
+
+
+@given(st.data())
+def test_unbroadcast_sums_what_was_stretched(data):
+    shapes = data.draw(broadcastable(4))
+    shape, wide = shapes.input_shapes[0], shapes.result_shape
+    grad = np.random.default_rng(0).standard_normal(wide)
+    # the transpose of broadcasting: <broadcast(v), grad> = <v, unbroadcast(grad)>
+    v = np.random.default_rng(1).standard_normal(shape)
+    got = unbroadcast(grad, shape)
+    assert got.shape == shape
+    assert np.isclose((np.broadcast_to(v, wide) * grad).sum(), (v * got).sum())
+
+
+def test_operators_with_numbers_and_arrays_on_either_side():
+    x = leaf(2, 2, dtype=np.float64)
+    a, v = x.numpy(), np.array([[1.5, 2.5]])
+    pairs = [(x + 2, a + 2), (2 + x, 2 + a), (x - 2, a - 2), (2 - x, 2 - a), (x * 3, a * 3), (3 * x, 3 * a),
+             (x / 4, a / 4), (4 / x, 4 / a), (-x, -a), (x**3, a**3), (v + x, v + a),
+             (v - x, v - a), (v * x, v * a), (v / x, v / a), (x @ a, a @ a), (a @ x, a @ a), (x.T @ v.T, a.T @ v.T),
+             (2 * x.abs(), 2 * np.abs(a)), (x.exp().log(), a), (x.abs().sqrt(), np.sqrt(np.abs(a)))]
+    for got, expected in pairs:
+        assert isinstance(got, Tensor) and got.dtype == np.float64 and np.allclose(got.numpy(), expected, 1e-12)
+    # a Python number takes the Tensor's dtype, whichever
+    for dtype in ("float16", "float32", "float64"):
+        t = Tensor([1.0], dtype=dtype)
+        assert (t + 1).dtype == (2.5 * t).dtype == (1 / t).dtype == np.dtype(dtype)
+
+
+# ---- indexing and shapes
+
+
+@given(st.data())
+def test_basic_indexing(data):
+    shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=3, min_side=0, max_side=4))
+    index = data.draw(hnp.basic_indices(shape, allow_newaxis=True))
+    a = np.arange(math.prod(shape), dtype=np.float64).reshape(shape)
+    x = Tensor(a, requires_grad=True)
+    y = x[index]
+    assert y.shape == a[index].shape and (y.numpy() == a[index]).all()
+    y.backward(np.full(y.shape, 2.0))
+    expected = np.zeros(shape)
+    expected[index] = 2
+    assert (x.grad.numpy() == expected).all()
+
+
+@given(st.data())
+def test_integer_array_indexing_adds_up_repeats(data):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=4))
+    index = data.draw(hnp.integer_array_indices(shape, result_shape=hnp.array_shapes(max_dims=2, max_side=5)))
+    a = np.arange(math.prod(shape), dtype=np.float64).reshape(shape)
+    x = Tensor(a, requires_grad=True)
+    y = x[tuple(Tensor(i) for i in index)] if data.draw(st.booleans()) else x[index]
+    assert (y.numpy() == a[index]).all()
+    g = np.arange(1.0, y.size + 1).reshape(y.shape)
+    y.backward(g)
+    expected = np.zeros(shape)
+    np.add.at(expected, index, g)
+    assert (x.grad.numpy() == expected).all()
+
+
+def test_masks_and_lists_as_indices():
+    x = leaf(4, 3, dtype=np.float64)
+    a = x.numpy()
+    for index in ([0, 2], a[:, 0] > 0, a > 0, (slice(None), [2, 0]), Tensor([3, 1]), x > 0, np.int64(1),
+                  (..., None, -1)):
+        plain = index.numpy() if isinstance(index, Tensor) else index
+        assert (x[index].numpy() == a[plain]).all() and x[index].shape == a[plain].shape
+    for index in (4, (0, 3), [7], 1.5):
+        with pytest.raises(ShapeError, match="getitem: "):
+            x[index]
+
+
+@given(st.data())
+def test_reductions_agree_with_numpy(data):
+    shape = data.draw(hnp.array_shapes(min_dims=1, max_dims=3, max_side=4))
+    axes = st.none() | st.integers(-len(shape), len(shape) - 1) | hnp.valid_tuple_axes(len(shape), min_size=1)
+    axis, keepdims = data.draw(axes), data.draw(st.booleans())
+    a = np.random.default_rng(0).standard_normal(shape)
+    for name in ("sum", "mean", "max", "min"):
+        got = getattr(Tensor(a), name)(axis, keepdims)
+        expected = getattr(a, name)(axis=axis, keepdims=keepdims)
+        assert got.shape == expected.shape and np.allclose(got.numpy(), expected, 1e-12, 1e-12)
+        gradcheck(lambda t, name=name: getattr(t, name)(axis, keepdims), [a])
+    if not isinstance(axis, tuple):
+        assert (Tensor(a).argmax(axis).numpy() == a.argmax(axis)).all()
+    n = a.size if axis is None else np.prod([shape[i] for i in np.atleast_1d(axis)])
+    if n > 1:
+        assert np.allclose(Tensor(a).var(axis, keepdims).numpy(), a.var(axis, ddof=1, keepdims=keepdims), 1e-10)
+
+
+def test_shape_methods():
+    x = leaf(2, 3, 4)
+    a = x.numpy()
+    for got, expected in [
+        (x.reshape(6, -1), a.reshape(6, 4)), (x.reshape((4, 6)), a.reshape(4, 6)), (x.view(24), a.ravel()),
+        (x.flatten(), a.ravel()), (x.flatten(1), a.reshape(2, 12)), (x.flatten(0, 1), a.reshape(6, 4)),
+        (x.T, a.swapaxes(1, 2)), (x.transpose(0, -1), a.swapaxes(0, 2)), (x.permute(2, 0, 1), a.transpose(2, 0, 1)),
+        (x.permute((1, 0, 2)), a.transpose(1, 0, 2)), (x.unsqueeze(0), a[None]), (x.unsqueeze(-1), a[..., None]),
+        (x[:1].squeeze(0), a[0]), (x[:, :1].squeeze(-2), a[:, 0]), (Tensor(1.0).flatten(), np.ones(1)),
+        (x.broadcast_to(5, 2, 3, 4), np.broadcast_to(a, (5, 2, 3, 4))),
+        (x.clip(0), a.clip(0)), (x.clip(hi=0.5), a.clip(None, 0.5)), (x.round(), a.round()),
+    ]:
+        assert got.shape == expected.shape and (got.numpy() == expected).all()
+    for name, arguments in (("squeeze", (1,)), ("squeeze", (3,)), ("transpose", (0, 3)), ("reshape", (5, 5)),
+                            ("unsqueeze", (4,)), ("flatten", (3,)), ("flatten", (0, -4)), ("argmax", (3,))):
+        with pytest.raises(ShapeError, match=f"^{name}: "):
+            getattr(x, name)(*arguments)
+    with pytest.raises(ShapeError, match=r"argmax: no elements along axis 0 of a Tensor of shape \(0, 2\)"):
+        Tensor(np.zeros((0, 2))).argmax(0)
+    assert np.shares_memory(x.T.numpy(), a) and np.shares_memory(x.reshape(24).numpy(), a)      # views, no copies
