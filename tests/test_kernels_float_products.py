@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kernel_calls import COLUMNS, DEPTHS, EPS, KERNELS, ROWS, Call, Convolution, assert_equal, convolutions, design, normal
 
-from tinyml._kernels import convolution, floats, reference
+from tinyml._kernels import convolution, floats, memory, reference
 
 
 def layout(rng: np.random.Generator, how: str, *shape: int) -> np.ndarray:
@@ -22,14 +22,19 @@ def layout(rng: np.random.Generator, how: str, *shape: int) -> np.ndarray:
         return normal(rng, s, 3 * m, 2 * k)[:, ::3, ::2]
     if how == "stretched":
         return np.broadcast_to(normal(rng, 1, m, k), shape)
+    if how == "on lines":
+        return memory.aligned(normal(rng, *shape))
     return normal(rng, *shape)
 
 
-LAYOUTS = ("plain", "transposed", "reversed", "gaps", "stretched")
+LAYOUTS = ("plain", "transposed", "reversed", "gaps", "stretched", "on lines")
 
 
 def gemm(rng, kernels):
-    for d in design(rng, s=(1, 2, 0, 3), m=ROWS, k=DEPTHS, n=COLUMNS, bias=(True, False), a=LAYOUTS, b=LAYOUTS):
+    # the large ones: several rounds of packed panels, parts of K and groups of rows
+    for d in [*design(rng, s=(1, 2, 0, 3), m=ROWS, k=DEPTHS, n=COLUMNS, bias=(True, False), a=LAYOUTS, b=LAYOUTS),
+              *design(rng, s=(1,), m=(100, 500), k=(600, 1100), n=(70, 700), bias=(True,), a=LAYOUTS[:2],
+                       b=("plain", "transposed", "on lines"))]:
         def bound(a, b, bias, c, k=d.k):
             return [(k + 2) * EPS * (np.abs(a) @ np.abs(b) + (0 if bias is None else np.abs(bias)))]
 

