@@ -174,6 +174,33 @@ cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_s
     return 0
 
 
+cdef struct Unit:
+    # pixels whose input and gradients are laid out together
+    Py_ssize_t top, end             # output rows
+    Py_ssize_t share                # output rows that one thread lays out ...
+    Py_ssize_t room                 # ... and values that it has room for
+    float* scratch
+    row_t* rows
+    float* tail
+
+
+cdef int lay_out(const Grad* q, const float* x, const Unit* u, bint tail, Py_ssize_t part) noexcept nogil:
+    """One thread's rows of a unit; with `tail` also the gradients of a last panel that is not full."""
+    cdef Py_ssize_t ow = q.g.ow, top = u.top + part * u.share, end = min(top + u.share, u.end), count = (u.end - u.top) * ow
+    cdef Py_ssize_t group, at, rest = (q.panels - 1) * q.panel
+    cdef float* out
+    if top >= end:
+        return 0
+    place(&q.g, x, 0, top, end, u.scratch + part * u.room, u.rows + (top - u.top) * ow)
+    if tail:
+        for group in range(q.G):
+            for at in range(top * ow, end * ow):
+                out = u.tail + (group * count + at - u.top * ow) * q.panel
+                memset(out, 0, q.panel * sizeof(float))
+                memcpy(out, q.dy + (at * q.G + group) * q.N + rest, (q.N - rest) * sizeof(float))
+    return 0
+
+
 def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] dy, float[:, :, :, ::1] dw,
                            const Py_ssize_t[::1] shape, int threads):
     """dw[G][taps][K][N] = sum over output pixels p of x[pixel of p at tap][g*K + k] * dy[p][g*N + n].
@@ -181,12 +208,10 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     `shape` is the geometry (windows.sweep), in which taps side by side may count as one with more input values.
     """
     cdef Grad q
-    cdef Py_ssize_t step, room, entries, unit, units, first, count, at, tasks, tail_room, group, n, rest
+    cdef Unit u
+    cdef Py_ssize_t step, entries, unit, first, count, at, tasks, tail_room
     cdef const float* x_data = NULL
-    cdef float* scratch
-    cdef float* tail
     cdef float* memory
-    cdef row_t* rows
     if dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] == 0:
         return
     memset(&dw[0, 0, 0, 0], 0, dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] * sizeof(float))
@@ -207,33 +232,30 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     if x.shape[1] and x.shape[2] and x.shape[0]:
         x_data = &x[0, 0, 0, 0]
     step = rows_of_unit(&q.g, 1)
-    entries = step * q.g.ow + MAX_ROWS
-    room = scratch_of_unit(&q.g, step)
-    rest = (q.panels - 1) * q.panel         # columns in full panels where the last one is none
+    entries = step * q.g.ow
+    u.share = (step + threads - 1) // threads
+    u.room = scratch_of_unit(&q.g, u.share)
     tail_room = 0 if q.g.depthwise or q.panels * q.panel == q.N else q.G * entries * q.panel
-    memory = <float*>malloc((room + tail_room + 2 * ON_LINE) * sizeof(float))
-    rows = <row_t*>malloc(entries * sizeof(row_t))
-    if memory == NULL or rows == NULL:
-        free(memory); free(rows)
-        raise MemoryError(f"conv2d_grad_weight_f32: no memory for {room} padded values and {tail_room} gradients")
-    scratch = on_line(memory)
-    tail = on_line(scratch + room)
-    units = (q.g.images * q.g.oh + step - 1) // step
+    memory = <float*>malloc((threads * u.room + tail_room + 2 * ON_LINE) * sizeof(float))
+    u.rows = <row_t*>malloc(entries * sizeof(row_t))
+    if memory == NULL or u.rows == NULL:
+        free(memory); free(u.rows)
+        raise MemoryError(f"conv2d_grad_weight_f32: no memory for {threads * u.room} padded values and {tail_room} gradients")
+    u.scratch = on_line(memory)
+    u.tail = on_line(u.scratch + threads * u.room)
     with nogil:
-        for unit in range(units):
-            first = unit * step * q.g.ow
-            count = place(&q.g, x_data, 0, unit * step, min((unit + 1) * step, q.g.images * q.g.oh), scratch, rows)
-            if tail_room:
-                memset(tail, 0, q.G * count * q.panel * sizeof(float))
-                for group in range(q.G):
-                    for at in range(count):
-                        memcpy(tail + (group * count + at) * q.panel, q.dy + ((first + at) * q.G + group) * q.N + rest,
-                               (q.N - rest) * sizeof(float))
+        for unit in range((q.g.images * q.g.oh + step - 1) // step):
+            u.top = unit * step
+            u.end = min(u.top + step, q.g.images * q.g.oh)
+            first = u.top * q.g.ow
+            count = (u.end - u.top) * q.g.ow
+            for at in prange(threads, num_threads=threads, schedule="static"):
+                lay_out(&q, x_data, &u, tail_room > 0, at)
             if q.g.depthwise:
                 for at in prange((q.g.c + LANES - 1) // LANES, num_threads=threads, schedule="static"):
-                    depthwise_task(&q, rows, first, count, at * LANES)
+                    depthwise_task(&q, u.rows, first, count, at * LANES)
             else:
                 for at in prange(tasks, num_threads=threads, schedule="dynamic"):
-                    task(&q, rows, first, count, tail, at)
+                    task(&q, u.rows, first, count, u.tail, at)
     free(memory)
-    free(rows)
+    free(u.rows)

@@ -46,7 +46,7 @@ cdef struct Product:
 cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
                  row_t* rows) noexcept nogil:
     """Output rows first .. last, panels part0 .. part1 of all groups."""
-    cdef Py_ssize_t count = place(&p.g, p.x, 0, first, last, scratch, rows)
+    cdef Py_ssize_t count = and_beyond(rows, place(&p.g, p.x, 0, first, last, scratch, rows))
     cdef Py_ssize_t ldy = p.G * p.N, group, part, n, i
     cdef float* y = p.y + first * p.g.ow * ldy
     cdef Finish finish

@@ -117,7 +117,7 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
     """Output rows first .. last, panels part0 .. part1 of all groups."""
     cdef vec tiles[ROWS * WIDE + 4]     # of vectors, so that it begins on a cache line
     cdef int32_t* acc = <int32_t*>tiles
-    cdef Py_ssize_t count = place(&p.g, p.x, p.fill, first, last, scratch, rows)
+    cdef Py_ssize_t count = and_beyond(rows, place(&p.g, p.x, p.fill, first, last, scratch, rows))
     cdef Py_ssize_t nv = p.panel // LANES, group, part, at, mr, i, index
     if p.g.depthwise:
         depthwise(p, first * p.g.ow, count, part0, part1, rows)

@@ -87,10 +87,7 @@ cdef inline element* pad(const Sweep* g, const element* image, int fill, Py_ssiz
 
 cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t first, Py_ssize_t last, element* scratch,
                       row_t* rows) noexcept nogil:
-    """Where the pixels of output rows first .. last (of all images, one below the other) read their first tap.
-
-    Returns their number; the last pointer is repeated MAX_ROWS times, so that a tile may compute rows that do not exist.
-    """
+    """Where the pixels of output rows first .. last (of all images, one below the other) read their first tap; how many."""
     cdef Py_ssize_t row = first, image, top, height, y, o, count = 0
     cdef const element* base
     while row < last:
@@ -107,8 +104,14 @@ cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t fir
                 rows[count] = base + (y * g.sy * g.width + o * g.sx) * g.c
                 count += 1
         row += height
-    for o in range(MAX_ROWS):
-        rows[count + o] = rows[count - 1]
+    return count
+
+
+cdef inline Py_ssize_t and_beyond(row_t* rows, Py_ssize_t count) noexcept nogil:
+    """The last of `count` pointers again behind it, MAX_ROWS times, so that a tile may compute rows that do not exist."""
+    cdef Py_ssize_t i
+    for i in range(MAX_ROWS):
+        rows[count + i] = rows[count - 1]
     return count
 
 
