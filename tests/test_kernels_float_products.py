@@ -33,7 +33,7 @@ LAYOUTS = ("plain", "transposed", "reversed", "gaps", "stretched", "on lines")
 def gemm(rng, kernels):
     # the large ones: several rounds of packed panels, parts of K and groups of rows
     for d in [*design(rng, s=(1, 2, 0, 3), m=ROWS, k=DEPTHS, n=COLUMNS, bias=(True, False), a=LAYOUTS, b=LAYOUTS),
-              *design(rng, s=(1,), m=(100, 500), k=(600, 1100), n=(70, 700), bias=(True,), a=LAYOUTS[:2],
+              *design(rng, s=(1,), m=(110,), k=(600,), n=(70, 300), bias=(True,), a=LAYOUTS[:2],
                        b=("plain", "transposed", "on lines"))]:
         def bound(a, b, bias, c, k=d.k):
             return [(k + 2) * EPS * (np.abs(a) @ np.abs(b) + (0 if bias is None else np.abs(bias)))]
