@@ -69,7 +69,6 @@ enum { LANES = 4, ROWS = 6, WIDE = 2, OFFSET = 0 };
 #endif
 enum { NARROW = WIDE / 2, NARROW_ROWS = 2 * ROWS, MAX_PANEL = WIDE * LANES };   /* a tile has up to ROWS * MAX_PANEL values */
 enum { MAX_ROWS = WIDE == 4 ? 16 : NARROW_ROWS };
-
 /* Vectors of the panel for N output channels: the widest that pads no more columns than one vector would. */
 static inline ptrdiff_t panel_vectors(ptrdiff_t n) {
   ptrdiff_t least = (n + LANES - 1) / LANES;
@@ -153,6 +152,8 @@ static inline void vtranspose(const float *x, ptrdiff_t step, float *out, ptrdif
 #endif
 }
 static inline vecf vfdiv(vecf a, vecf b) { return a / b; }
+/* the vector at p, these bits of each lane the other way round */
+static inline vecf vflip(const void *p, uint32_t bits) { return (vecf)(vload(p) ^ (int32_t)bits); }
 static inline vec vadd(vec a, vec b) { return a + b; }
 static inline vec vsub(vec a, vec b) { return a - b; }
 static inline vec vscale(vec a, int32_t x) { return a * x; }

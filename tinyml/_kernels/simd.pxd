@@ -1,5 +1,5 @@
 # The vector words of simd.h, as Cython sees them.
-from libc.stdint cimport int32_t, int64_t, int8_t, uint16_t, uint8_t
+from libc.stdint cimport int32_t, int64_t, int8_t, uint16_t, uint32_t, uint8_t
 
 cdef extern from "simd.h" nogil:
     ctypedef struct vec:
@@ -45,6 +45,7 @@ cdef extern from "simd.h" nogil:
     float vfsum(vecf) noexcept
     void vfstore_n(float*, vecf, Py_ssize_t) noexcept
     vecf vfdiv(vecf, vecf) noexcept
+    vecf vflip(const void*, uint32_t) noexcept
     vec vadd(vec, vec) noexcept
     vec vsub(vec, vec) noexcept
     vec vscale(vec, int32_t) noexcept
