@@ -21,6 +21,7 @@ cdef enum:
     # Keys up to which they are read as they lie; more are on more pages than the TLB holds. Copied, 512 keys of 12 heads of
     # 64 were 10% faster and 256 of 6 heads 12% slower.
     NEAR = 256
+    KEYS_BESIDE = 16        # transposed side by side where they are copied, for the tiles of BESIDE rows
 
 
 cdef struct Head:
@@ -33,14 +34,25 @@ cdef struct Head:
     float scale
 
 
-cdef void scores(const float* k, Py_ssize_t step, Py_ssize_t keys, Py_ssize_t D, const float* qt, Py_ssize_t ahead,
-                 float* s) noexcept nogil:
-    """s[keys][QUERIES] = k[keys][D] @ qt[D][QUERIES]; vectors of which no query sees the key are not written."""
-    cdef Py_ssize_t j = 0, unseen
+cdef void scores(const float* k, Py_ssize_t row, Py_ssize_t step, Py_ssize_t keys, Py_ssize_t D, const float* qt,
+                 Py_ssize_t ahead, float* s) noexcept nogil:
+    """s[keys][QUERIES] = k[keys][D] @ qt[D][QUERIES]; vectors of which no query sees the key are not written. Keys are `row`
+    floats apart, their values `step`; or row is 1 and they lie as `lay_keys` has them."""
+    cdef Py_ssize_t j = 0, unseen, high
+    cdef const float* at
     while j < keys:
         unseen = LANES if j - ahead >= LANES else 0
-        j += tile_of(keys - j, 2 - unseen // LANES, k + j * step, step, 1, D, qt + unseen, QUERIES,
-                     s + j * QUERIES + unseen, QUERIES, False)
+        high = height(keys - j, row)
+        at = k + j // KEYS_BESIDE * KEYS_BESIDE * D + j % KEYS_BESIDE if row == 1 else k + j * row
+        tile_of(high, 2 - unseen // LANES, at, row, step, D, qt + unseen, QUERIES, s + j * QUERIES + unseen, QUERIES, False)
+        j += high
+
+
+cdef void lay_keys(const float* k, Py_ssize_t step, Py_ssize_t S, Py_ssize_t D, float* out) noexcept nogil:
+    """KEYS_BESIDE keys after the other, transposed: [S / KEYS_BESIDE][D][KEYS_BESIDE]."""
+    cdef Py_ssize_t j
+    for j from 0 <= j < S by KEYS_BESIDE:
+        transpose(k + j * step, step, min(<Py_ssize_t>KEYS_BESIDE, S - j), D, 1, out + j * D, KEYS_BESIDE)
 
 
 cdef inline vecf seen(const float* s, Py_ssize_t hidden, vecf low) noexcept nogil:
@@ -89,7 +101,7 @@ cdef void online_softmax(float* s, Py_ssize_t keys, Py_ssize_t ahead, float* top
 
 cdef Py_ssize_t forward_room(const Head* h) noexcept nogil:
     return (lines(KEYS * QUERIES) + lines(h.D * QUERIES) + lines(h.wide_e * QUERIES) + 3 * lines(QUERIES)
-            + lines(h.S * h.wide_d) * h.copy_d + lines(h.S * h.wide_e) * h.copy_e)
+            + lines((h.S + KEYS_BESIDE) * h.D) * h.copy_d + lines(h.S * h.wide_e) * h.copy_e)
 
 
 cdef int forward(const Head* h, const float* q, const float* k, const float* v, float* y, Py_ssize_t step, float* top_out,
@@ -101,9 +113,11 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
     cdef float* top = take(&room, QUERIES)
     cdef float* total = take(&room, QUERIES)
     cdef float* decay = take(&room, QUERIES)
-    cdef Rows ks = rows_of(k, h.keys, h.S, h.D, take(&room, h.S * h.wide_d) if h.copy_d else NULL)
+    cdef float* kt = take(&room, (h.S + KEYS_BESIDE) * h.D) if h.copy_d else NULL
     cdef Rows vs = rows_of(v, h.values, h.S, h.E, take(&room, h.S * h.wide_e) if h.copy_e else NULL)
     cdef Py_ssize_t first, rows, ahead, sees, at, keys, i
+    if h.copy_d:
+        lay_keys(k, h.keys, h.S, h.D, kt)
     for first from 0 <= first < h.T by QUERIES:
         rows = min(<Py_ssize_t>QUERIES, h.T - first)
         transpose(q + first * h.queries, h.queries, rows, h.D, h.scale, qt, QUERIES)
@@ -114,7 +128,10 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
         for at from 0 <= at < sees by KEYS:
             keys = min(<Py_ssize_t>KEYS, sees - at)
             ahead = first + h.ahead - at
-            scores(ks.at + at * ks.step, ks.step, keys, h.D, qt, ahead, s)
+            if h.copy_d:
+                scores(kt + at * h.D, 1, KEYS_BESIDE, keys, h.D, qt, ahead, s)
+            else:
+                scores(k + at * h.keys, h.keys, 1, keys, h.D, qt, ahead, s)
             online_softmax(s, keys, ahead, top, total, decay)
             if at:
                 scale_rows(o, rows, h.wide_e, decay, o, h.wide_e)
@@ -197,8 +214,8 @@ cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, 
             for at from 0 <= at < sees by KEYS:
                 keys = min(<Py_ssize_t>KEYS, sees - at)
                 ahead = first + h.ahead - at
-                scores(ks.at + at * ks.step, ks.step, keys, h.D, qt, ahead, s)
-                scores(vs.at + at * vs.step, vs.step, keys, h.E, dyt, ahead, ds)
+                scores(ks.at + at * ks.step, ks.step, 1, keys, h.D, qt, ahead, s)
+                scores(vs.at + at * vs.step, vs.step, 1, keys, h.E, dyt, ahead, ds)
                 weights(s, ds, keys, ahead, h.scale, top, inverse, delta)
                 multiply(s, QUERIES, 1, keys, rows, ahead, QUERIES, dys.at, dys.step, h.wide_e // LANES,
                          dvs.at + at * dvs.step, dvs.step, True)

@@ -71,22 +71,30 @@ cdef inline float row_dot(const float* x, const float* y, Py_ssize_t n) noexcept
 
 cdef void transpose(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float factor, float* out,
                     Py_ssize_t width) noexcept nogil:
-    """out[columns][width] = factor * x[rows][columns]^T, zeros beyond `rows`."""
+    """out[columns][width] = factor * x[rows][columns]^T, zeros beyond `rows`; width in whole vectors."""
     cdef Py_ssize_t i, j
+    cdef vecf f = vfset(factor)
     if rows < width:
         memset(out, 0, columns * width * sizeof(float))
-    for i from 0 <= i < rows by 4:
-        for j from 0 <= j < columns by 4:
-            if i + 4 <= rows and j + 4 <= columns:
-                transpose4(x + i * step + j, step, factor, out + j * width + i, width)
+    for i from 0 <= i < rows by LANES:
+        for j from 0 <= j < columns by LANES:
+            if LANES == 16 and i + LANES <= rows and j + LANES <= columns:      # with 8 lanes it took longer than by four
+                vtranspose(x + i * step + j, step, out + j * width + i, width)
             else:
-                transpose_edge(x + i * step + j, step, min(<Py_ssize_t>4, rows - i), min(<Py_ssize_t>4, columns - j),
-                               factor, out + j * width + i, width)
+                transpose_edge(x + i * step + j, step, min(<Py_ssize_t>LANES, rows - i), min(<Py_ssize_t>LANES, columns - j),
+                               out + j * width + i, width)
+    if factor != 1:
+        for i from 0 <= i < columns * width by LANES:
+            vfstore(out + i, vfmul(vfload(out + i), f))
 
 
-cdef void transpose_edge(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float factor, float* out,
+cdef void transpose_edge(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float* out,
                          Py_ssize_t width) noexcept nogil:
-    cdef Py_ssize_t i, j
+    """Less than LANES x LANES of it, four by four as far as there are."""
+    cdef Py_ssize_t i, j, whole_rows = rows // 4 * 4, whole_columns = columns // 4 * 4
+    for i from 0 <= i < whole_rows by 4:
+        for j from 0 <= j < whole_columns by 4:
+            transpose4(x + i * step + j, step, 1, out + j * width + i, width)
     for i in range(rows):
-        for j in range(columns):
-            out[j * width + i] = factor * x[i * step + j]
+        for j in range(whole_columns if i < whole_rows else 0, columns):
+            out[j * width + i] = x[i * step + j]
