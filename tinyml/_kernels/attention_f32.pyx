@@ -3,10 +3,9 @@
 # keys and values need no transposing, and only the queries of a block are transposed.
 #
 # One thread computes a head (backward: those that share keys), blocks in rising order: sums do not depend on the number of threads.
-from cython.parallel cimport prange
+from cython.parallel cimport prange, threadid
 from libc.float cimport FLT_MAX
 from libc.math cimport INFINITY
-from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from tinyml._kernels.simd cimport *
@@ -245,10 +244,6 @@ cdef Head head_of(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
     return h
 
 
-cdef inline float* aligned(float* p) noexcept nogil:
-    return p + (-<uintptr_t>p % 64) // 4
-
-
 cdef inline const float* of_head(const float[:, :, :, :] x, Py_ssize_t unit) noexcept nogil:
     """Where the rows of head `unit` of x[B][H] begin; they may have no elements."""
     if x.shape[3] == 0:
@@ -265,7 +260,7 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
     1 / the sum of exp(score - it).
     """
     cdef Head h = head_of(q, k, v, scale, causal)
-    cdef Py_ssize_t heads = q.shape[0] * q.shape[1], runs = min(<Py_ssize_t>threads, heads), run, unit
+    cdef Py_ssize_t heads = q.shape[0] * q.shape[1], workers = min(<Py_ssize_t>threads, heads), unit
     cdef Py_ssize_t room = forward_room(&h), step = y.strides[2] // 4, group
     cdef float* memory
     if heads * h.T == 0:
@@ -275,14 +270,13 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
         y[...] = 0
         rows[...] = 0
         return
-    memory = <float*>malloc((runs * room + 16) * sizeof(float))
+    memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
     if memory == NULL:
-        raise MemoryError(f"attention_f32: no memory for {runs} x {room} values")
+        raise MemoryError(f"attention_f32: no memory for {workers} x {room} values")
     with nogil:
-        for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
-            for unit in range(heads * run // runs, heads * (run + 1) // runs):
-                forward(&h, of_head(q, unit), of_head(k, unit // group), of_head(v, unit // group), <float*>of_head(y, unit),
-                        step, &rows[0, 0, 0, 0] + unit * h.T, &rows[1, 0, 0, 0] + unit * h.T, aligned(memory) + run * room)
+        for unit in prange(heads, num_threads=workers, schedule="dynamic"):
+            forward(&h, of_head(q, unit), of_head(k, unit // group), of_head(v, unit // group), <float*>of_head(y, unit), step,
+                    &rows[0, 0, 0, 0] + unit * h.T, &rows[1, 0, 0, 0] + unit * h.T, on_line(memory) + threadid() * room)
     free(memory)
 
 
@@ -292,7 +286,7 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
                        int threads):
     """Gradients of attention_f32 to q, k and v, from its results and dy[B][H][T][E]; one thread sums those of a group."""
     cdef Head h = head_of(q, k, v, scale, causal)
-    cdef Py_ssize_t heads = k.shape[0] * k.shape[1], runs = min(<Py_ssize_t>threads, heads), run, unit, first
+    cdef Py_ssize_t heads = k.shape[0] * k.shape[1], workers = min(<Py_ssize_t>threads, heads), unit, first
     cdef Py_ssize_t room = backward_room(&h)
     cdef Grad g
     cdef float* memory
@@ -308,15 +302,13 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
     g.group = q.shape[1] // k.shape[1]
     g.next_q, g.next_y = q.strides[1] // 4, y.strides[1] // 4
     g.next_dy, g.next_dq = dy.strides[1] // 4, dq.strides[1] // 4
-    memory = <float*>malloc((runs * room + 16) * sizeof(float))
+    memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
     if memory == NULL:
-        raise MemoryError(f"attention_grad_f32: no memory for {runs} x {room} values")
+        raise MemoryError(f"attention_grad_f32: no memory for {workers} x {room} values")
     with nogil:
-        for run in prange(runs, num_threads=threads, schedule="static", chunksize=1):
-            for unit in range(heads * run // runs, heads * (run + 1) // runs):
-                first = unit * g.group
-                backward(&h, &g, of_head(q, first), of_head(k, unit), of_head(v, unit), of_head(y, first),
-                         of_head(dy, first), &rows[0, 0, 0, 0] + first * h.T, &rows[1, 0, 0, 0] + first * h.T,
-                         <float*>of_head(dq, first), <float*>of_head(dk, unit), <float*>of_head(dv, unit),
-                         aligned(memory) + run * room)
+        for unit in prange(heads, num_threads=workers, schedule="dynamic"):
+            first = unit * g.group
+            backward(&h, &g, of_head(q, first), of_head(k, unit), of_head(v, unit), of_head(y, first), of_head(dy, first),
+                     &rows[0, 0, 0, 0] + first * h.T, &rows[1, 0, 0, 0] + first * h.T, <float*>of_head(dq, first),
+                     <float*>of_head(dk, unit), <float*>of_head(dv, unit), on_line(memory) + threadid() * room)
     free(memory)
