@@ -1,7 +1,8 @@
 # Gradient of a convolution to its weight, over NHWC memory: dw = sum over pixels of (what a tap reads) times dy, tiles of dw
-# in registers for some pixels at a time, in their order: results do not depend on threads.
-from cython.parallel cimport prange
-from libc.stdlib cimport free, malloc
+# in registers for some pixels at a time. A few parts of the pixels have sums of their own, which are added in order: results
+# do not depend on threads, and no thread waits for another before the end.
+from cython.parallel cimport prange, threadid
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from tinyml._kernels.simd cimport *
 
@@ -12,7 +13,10 @@ include "window.pxi"
 
 cdef enum:
     CHUNK = 128     # pixels whose gradients (of a panel) stay in the first-level cache while the tiles of dw pass
-    TILES = 8       # tiles of a task at most: dy is read once for all of them
+    TILES = 8       # tiles of a task: dy is read once for all of them
+    PARTS = 4       # of the pixels, fewer where their sums would take more than ...
+    SUMS_BYTES = 1 << 23
+    BLOCK = 4096    # sums that a thread adds at a time
     TAPS = 3        # taps of a depthwise tile
 
 
@@ -82,16 +86,15 @@ cdef struct Grad:
     Sweep g
     Py_ssize_t G, K, N              # K: input values of a tap
     Py_ssize_t nv, panel, panels
-    Py_ssize_t tiles, blocks        # tiles of a task, tasks of a tap and panel
+    Py_ssize_t blocks, tasks        # of a tap and panel, of a unit of pixels
+    const float* x
     const float* dy                 # [pixels][G*N]
     float* dw                       # [G][taps][K][N]
-
-
-cdef inline Py_ssize_t tasks_of(Grad* q, Py_ssize_t tiles) noexcept nogil:
-    """How many tasks there are of `tiles` tiles each."""
-    q.tiles = tiles
-    q.blocks = (q.K + tiles * tile_rows(q.nv) - 1) // (tiles * tile_rows(q.nv))
-    return q.G * q.g.taps * q.panels * q.blocks
+    float* sums                     # [parts - 1] like dw
+    Py_ssize_t size                 # of dw
+    Py_ssize_t step, units          # output rows of a unit, units of all images
+    Py_ssize_t parts, groups        # of the units, and of the tasks of each part
+    Py_ssize_t room, entries, tail  # of one thread: values of padded input, pixels, values of gradients of a last panel
 
 
 cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
@@ -120,8 +123,8 @@ cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t cou
         else:
             d = tail + (group * count + at) * q.panel
             ldy = q.panel
-        k = block * q.tiles * full
-        k1 = min(k + q.tiles * full, q.K)
+        k = block * TILES * full
+        k1 = min(k + TILES * full, q.K)
         while k < k1:
             step = grad_rows(q.nv, k1 - k)
             dw = q.dw + ((group * q.g.taps + tap) * q.K + k) * q.N + n
@@ -174,30 +177,41 @@ cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_s
     return 0
 
 
-cdef struct Unit:
-    # pixels whose input and gradients are laid out together
-    Py_ssize_t top, end             # output rows
-    Py_ssize_t share                # output rows that one thread lays out ...
-    Py_ssize_t room                 # ... and values that it has room for
-    float* scratch
-    row_t* rows
-    float* tail
-
-
-cdef int lay_out(const Grad* q, const float* x, const Unit* u, bint tail, Py_ssize_t part) noexcept nogil:
-    """One thread's rows of a unit; with `tail` also the gradients of a last panel that is not full."""
-    cdef Py_ssize_t ow = q.g.ow, top = u.top + part * u.share, end = min(top + u.share, u.end), count = (u.end - u.top) * ow
+cdef void fill_tail(const Grad* q, Py_ssize_t first, Py_ssize_t count, float* tail) noexcept nogil:
+    """The gradients of the last panel, which is not full: tail[G][count][panel], zeros behind N."""
     cdef Py_ssize_t group, at, rest = (q.panels - 1) * q.panel
-    cdef float* out
-    if top >= end:
-        return 0
-    place(&q.g, x, 0, top, end, u.scratch + part * u.room, u.rows + (top - u.top) * ow)
-    if tail:
-        for group in range(q.G):
-            for at in range(top * ow, end * ow):
-                out = u.tail + (group * count + at - u.top * ow) * q.panel
-                memset(out, 0, q.panel * sizeof(float))
-                memcpy(out, q.dy + (at * q.G + group) * q.N + rest, (q.N - rest) * sizeof(float))
+    memset(tail, 0, q.G * count * q.panel * sizeof(float))
+    for group in range(q.G):
+        for at in range(count):
+            memcpy(tail + (group * count + at) * q.panel, q.dy + ((first + at) * q.G + group) * q.N + rest,
+                   (q.N - rest) * sizeof(float))
+
+
+cdef int one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* rows, float* tail) noexcept nogil:
+    """One group of the tasks of one part of the pixels."""
+    cdef Grad q = whole[0]
+    cdef Py_ssize_t part = share // q.groups, group = share % q.groups, unit, top, count, at
+    if part:
+        q.dw = q.sums + (part - 1) * q.size
+    for unit in range(q.units * part // q.parts, q.units * (part + 1) // q.parts):
+        top = unit * q.step
+        count = place(&q.g, q.x, 0, top, min(top + q.step, q.g.images * q.g.oh), scratch, rows)
+        if q.tail:
+            fill_tail(&q, top * q.g.ow, count, tail)
+        for at in range(q.tasks * group // q.groups, q.tasks * (group + 1) // q.groups):
+            if q.g.depthwise:
+                depthwise_task(&q, rows, top * q.g.ow, count, at * LANES)
+            else:
+                task(&q, rows, top * q.g.ow, count, tail, at)
+    return 0
+
+
+cdef int add_parts(const Grad* q, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+    """dw[first..last] += those of the other parts, in order."""
+    cdef Py_ssize_t part, i
+    for part in range(q.parts - 1):
+        for i in range(first, last):
+            q.dw[i] += q.sums[part * q.size + i]
     return 0
 
 
@@ -208,10 +222,10 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     `shape` is the geometry (windows.sweep), in which taps side by side may count as one with more input values.
     """
     cdef Grad q
-    cdef Unit u
-    cdef Py_ssize_t step, entries, unit, first, count, at, tasks, tail_room
-    cdef const float* x_data = NULL
+    cdef Py_ssize_t share, at
     cdef float* memory
+    cdef float* tails
+    cdef row_t* rows
     if dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] == 0:
         return
     memset(&dw[0, 0, 0, 0], 0, dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] * sizeof(float))
@@ -224,38 +238,35 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     q.nv = panel_vectors(q.N)
     q.panel = q.nv * LANES
     q.panels = (q.N + q.panel - 1) // q.panel
-    tasks = tasks_of(&q, TILES)
-    while tasks % threads and q.tiles > 1:      # so that threads share them evenly
-        tasks = tasks_of(&q, q.tiles // 2)
+    q.blocks = (q.K + TILES * tile_rows(q.nv) - 1) // (TILES * tile_rows(q.nv))
+    q.tasks = (q.g.c + LANES - 1) // LANES if q.g.depthwise else q.G * q.g.taps * q.panels * q.blocks
     q.dy = &dy[0, 0, 0, 0]
     q.dw = &dw[0, 0, 0, 0]
+    q.size = dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3]
+    q.x = NULL
     if x.shape[1] and x.shape[2] and x.shape[0]:
-        x_data = &x[0, 0, 0, 0]
-    step = rows_of_unit(&q.g, 1)
-    entries = step * q.g.ow
-    u.share = (step + threads - 1) // threads
-    u.room = scratch_of_unit(&q.g, u.share)
-    tail_room = 0 if q.g.depthwise or q.panels * q.panel == q.N else q.G * entries * q.panel
-    memory = <float*>malloc((threads * u.room + tail_room + 2 * ON_LINE) * sizeof(float))
-    u.rows = <row_t*>malloc(entries * sizeof(row_t))
-    if memory == NULL or u.rows == NULL:
-        free(memory); free(u.rows)
-        raise MemoryError(f"conv2d_grad_weight_f32: no memory for {threads * u.room} padded values and {tail_room} gradients")
-    u.scratch = on_line(memory)
-    u.tail = on_line(u.scratch + threads * u.room)
+        q.x = &x[0, 0, 0, 0]
+    q.step = rows_of_unit(&q.g, 1)
+    q.units = (q.g.images * q.g.oh + q.step - 1) // q.step
+    q.parts = max(<Py_ssize_t>1, min(min(<Py_ssize_t>PARTS, q.units), SUMS_BYTES // (q.size * <Py_ssize_t>sizeof(float))))
+    q.groups = min(q.tasks, (threads + q.parts - 1) // q.parts)
+    q.entries = q.step * q.g.ow + MAX_ROWS
+    q.room = scratch_of_unit(&q.g, q.step)
+    q.tail = 0 if q.g.depthwise or q.panels * q.panel == q.N else q.G * q.entries * q.panel
+    memory = <float*>malloc((threads * (q.room + q.tail) + 2 * ON_LINE) * sizeof(float))
+    rows = <row_t*>malloc(threads * q.entries * sizeof(row_t))
+    q.sums = <float*>calloc((q.parts - 1) * q.size + 1, sizeof(float))
+    if memory == NULL or rows == NULL or q.sums == NULL:
+        free(memory); free(rows); free(q.sums)
+        raise MemoryError(f"conv2d_grad_weight_f32: no memory for {threads} x {q.room + q.tail} padded values and "
+                          f"{q.parts} x {q.size} sums")
+    tails = on_line(memory)
     with nogil:
-        for unit in range((q.g.images * q.g.oh + step - 1) // step):
-            u.top = unit * step
-            u.end = min(u.top + step, q.g.images * q.g.oh)
-            first = u.top * q.g.ow
-            count = (u.end - u.top) * q.g.ow
-            for at in prange(threads, num_threads=threads, schedule="static"):
-                lay_out(&q, x_data, &u, tail_room > 0, at)
-            if q.g.depthwise:
-                for at in prange((q.g.c + LANES - 1) // LANES, num_threads=threads, schedule="static"):
-                    depthwise_task(&q, u.rows, first, count, at * LANES)
-            else:
-                for at in prange(tasks, num_threads=threads, schedule="dynamic"):
-                    task(&q, u.rows, first, count, u.tail, at)
+        for share in prange(q.parts * q.groups, num_threads=threads, schedule="dynamic"):
+            one_share(&q, share, tails + threads * q.tail + threadid() * q.room, rows + threadid() * q.entries,
+                      tails + threadid() * q.tail)
+        for at in prange((q.size + BLOCK - 1) // BLOCK if q.parts > 1 else 0, num_threads=threads, schedule="static"):
+            add_parts(&q, at * BLOCK, min((at + 1) * BLOCK, q.size))
     free(memory)
-    free(u.rows)
+    free(rows)
+    free(q.sums)
