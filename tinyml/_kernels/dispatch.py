@@ -53,18 +53,18 @@ def load(isa: str) -> SimpleNamespace:
 
 @contextmanager
 def _short_spin() -> Iterator[None]:
-    """Load OpenMP with threads that spin for some 0.1 ms at most where they wait for each other, then sleep.
+    """Load OpenMP with threads that wait for each other by spinning for a millisecond or two at most, then sleep.
 
     libgomp's default spins for some 15 ms: on a machine that other processes use too, threads then burn the time that
-    the ones they wait for need. Beside one busy process a training step of a GPT (d128 L4) on two threads took 7 to 20
-    times as long as on one with the default, 4 times with a tenth of it, 1.2 to 1.6 times with this. With still less,
-    waking threads costs an idle machine what small products gain. The environment is as it was afterwards; a user's own
-    GOMP_SPINCOUNT or OMP_WAIT_POLICY stands.
+    the ones they wait for need (a training step took 20 times as long beside two test suites). A tenth of this is better
+    there, but on an idle machine a thread that sleeps so soon may wake on the core of the other one: decoding on two
+    threads was then 1.6 times as fast as on one in some runs, and a third as fast in others. The environment is as it was
+    afterwards; a user's own GOMP_SPINCOUNT or OMP_WAIT_POLICY stands.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield
         return
-    os.environ["GOMP_SPINCOUNT"] = "3000"
+    os.environ["GOMP_SPINCOUNT"] = "30000"
     try:
         yield
     finally:
