@@ -55,13 +55,11 @@ def linear_int8(rng, kernels):
     """Weights as they lie: whole vectors and rows and what is left of them, in one group or many."""
     for d in design(rng, m=(1, 0, 2, 3, 7, 13, 40), k=(1, 3, 4, 31, 32, 63, 64, 65, 96, 130, 160, 320),
                     n=(1, 0, 3, 8, 15, 16, 17, 48, 64, 70, 130), group=(None, 32, 64)):
-        groups = 1 if d.group is None else -(-d.k // d.group)
-        wide = max(-(-d.k // 4) * 4, groups * (d.group or 0))
-        scales = [np.exp2(rng.uniform(-9, 3, (rows, groups))).astype(np.float32) for rows in (d.m, d.n)]
-        scales[0][rng.random(scales[0].shape) < 0.05] = np.nan      # of a row that was not finite
-        yield Call(d, [codes_of(rng, np.uint8, d.m, wide), scales[0], codes_of(rng, np.int8, d.n, d.k), scales[1],
-                       normal(rng, d.n) if rng.random() < 0.5 else None, d.group or d.k,
-                       np.empty((d.m, d.n), np.float32)], (6,))
+        x, scale = normal(rng, d.m, d.k), np.exp2(rng.uniform(-9, 3, (d.n, -(-d.k // (d.group or d.k))))).astype(np.float32)
+        x[rng.random(d.m) < 0.1] *= np.float32(1e-38)       # scales below the normal floats
+        x[rng.random(x.shape) < 0.5 / d.k] = rng.choice([np.nan, np.inf, 0])
+        yield Call(d, [x, codes_of(rng, np.int8, d.n, d.k), scale, normal(rng, d.n) if rng.random() < 0.5 else None,
+                       d.group or d.k, 0, np.empty((d.m, d.n), np.float32)], (6,))
 
 
 CASES = {"product_int8": product_int8, "product_int8_f32": product_int8_f32, "product_int8_i32": product_int8_i32,

@@ -95,7 +95,8 @@ def test_integer_rules_are_rows_of_their_own(tmp_path):
     with tinyml.no_grad(), tinyml.profile(trace=tmp_path / "trace.json") as p:
         model(ids)
     rows = {(r.op, r.phase): r for r in p.rows}
-    assert rows["linear", "int8"].calls == 2 * 4 + 1 and rows["embedding", "int8"].calls == 2
+    assert rows["linear", "int8"].calls == 2 * 3 + 1 and rows["linear_activation", "int8"].calls == 2
+    assert rows["embedding", "int8"].calls == 2
     table = model.tokens.weight.nbytes + model.positions.weight.nbytes + ids.nbytes + 6 * 8
     assert rows["embedding", "int8"].bytes == table + 4 * 8 * (3 * 6 + 6)
     names = {event["name"] for event in json.loads((tmp_path / "trace.json").read_text())["traceEvents"]}

@@ -3,6 +3,7 @@ from cython.parallel cimport prange
 from libc.math cimport rintf
 from libc.stdint cimport int32_t, int64_t, uint8_t
 from libc.string cimport memcpy, memset
+from tinyml._kernels.simd cimport ON_LINE, vfetch
 
 cdef enum:
     BLOCK = 4096    # elements of one unit of work

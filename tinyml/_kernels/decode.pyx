@@ -13,7 +13,6 @@ from tinyml._kernels.vmath cimport *
 include "rows_float.pxi"
 include "rows_int8.pxi"
 include "norm_rows.pxi"
-include "quantize_row.pxi"
 include "rotary_pairs.pxi"
 include "attend.pxi"
 include "decode_layers.pxi"

@@ -125,16 +125,14 @@ cdef int linear(const Model* s, const Linear* l, const float* x, float* y, int t
     """y[B][N] = x[B][K] @ weights^T + bias; int8 weights: x quantized per row and group, design (9)."""
     cdef Product floats
     cdef Int8Rows codes
-    cdef Py_ssize_t b, g, part, parts = threads if l.w.N * l.w.K * (4 >> l.kind) >= SMALL else 1
+    cdef Py_ssize_t b, part, parts = threads if l.w.N * l.w.K * (4 >> l.kind) >= SMALL else 1
     floats.M, floats.K, floats.N = s.B, l.w.K, l.w.N
     floats.x, floats.x_matrix, floats.x_row, floats.w_matrix, floats.w_row = x, 0, l.w.K, 0, l.w.K
     floats.bias, floats.y = l.w.bias, y
     codes.M, codes.x, codes.scale, codes.offset = s.B, s.signed, s.scale, s.offset
     if l.kind == INT8:
         for b in range(s.B):
-            for g in range(l.w.G):
-                quantize_row(x + b * l.w.K + g * l.w.group, min(l.w.group, l.w.K - g * l.w.group), s.scale + b * l.w.G + g,
-                             s.codes + g * l.w.group)
+            quantize_groups(x + b * l.w.K, &l.w, s.scale + b * l.w.G, s.codes)
             signed_row(s.codes, &l.w, s.signed + b * room_of_row(l.w.K), s.offset + b * l.w.G)
     if parts == 1:
         some_outputs(l, &floats, &codes, 0, 1, s.room)

@@ -1,6 +1,6 @@
 # Normalisation of rows, as norm_f32 and decode do it.
 # Means, whose terms may cancel, are added in double from the start; of other sums four vectors are added in float, the fours in
-# double. Each pass runs over several short rows, so that the ends of their sums overlap.
+# double. Each pass runs over several short rows, so that the ends of their sums overlap; the last fetches the rows that follow.
 from libc.math cimport sqrt
 
 cdef enum:
@@ -20,9 +20,16 @@ cdef inline float row_rstd(const float* x, Py_ssize_t C, float mean, float eps) 
     cdef vecf m = vfset(mean), part, d
     cdef vecdd total = vddzero()
     cdef Py_ssize_t first, c
-    for first from 0 <= first < C by FOUR:
+    cdef int i
+    for first from 0 <= first <= C - FOUR by FOUR:
         part = vfzero()
-        for c from first <= c < min(first + FOUR, C) by LANES:
+        for i in range(4):
+            d = vfsub(vfload(x + first + i * LANES), m)
+            part = vfma(part, d, d)
+        total = vddadd(total, vwiden(part))
+    if C % FOUR:
+        part = vfzero()
+        for c from C - C % FOUR <= c < C by LANES:
             d = vfsub(vfload_or(x + c, C - c, m), m)
             part = vfma(part, d, d)
         total = vddadd(total, vwiden(part))
@@ -40,6 +47,7 @@ cdef int layer_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, co
     for p in range(rows):
         m, r = vfset(mean[p]), vfset(rstd[p])
         for c from 0 <= c < C by LANES:
+            vfetch(x + (rows + p) * C + c)
             d = vfmul(vfsub(vfload_n(x + p * C + c, C - c), m), r)
             vfstore_n(y + p * C + c, vfma(vfload_n(beta + c, C - c), d, vfload_n(gamma + c, C - c)), C - c)
     return 0
@@ -54,5 +62,6 @@ cdef int rms_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, cons
     for p in range(rows):
         r = vfset(rstd[p])
         for c from 0 <= c < C by LANES:
+            vfetch(x + (rows + p) * C + c)
             vfstore_n(y + p * C + c, vfmul(vfmul(vfload_n(x + p * C + c, C - c), r), vfload_n(gamma + c, C - c)), C - c)
     return 0

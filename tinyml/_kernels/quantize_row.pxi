@@ -49,12 +49,14 @@ cdef inline int nearest(const float* x, Py_ssize_t n, float s, uint8_t* y) noexc
 
 cdef int quantize_row(const float* x, Py_ssize_t n, float* scale, uint8_t* y) noexcept nogil:
     cdef float s = largest_size(x, n) / 127
-    cdef Py_ssize_t i
+    cdef Py_ssize_t i, k
     if not s >= 1.17549435e-38:     # a scale below the smallest normal float counts as a row of zeros
         scale[0] = s if s != s else 1
         memset(y, 128, n)
         return 0
     scale[0] = s
     for i from 0 <= i < n by SPAN:
+        for k from i <= k < min(i + SPAN, n) by ON_LINE:
+            vfetch(x + n + k)       # most often the next row
         nearest(x + i, min(<Py_ssize_t>SPAN, n - i), s, y + i)
     return 0

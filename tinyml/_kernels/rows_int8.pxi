@@ -4,6 +4,8 @@
 # instructions multiply unsigned by signed bytes: here the weights are the unsigned ones, w + 128, so that what the 128 adds,
 # 128 * sum x, belongs to the row of x and is taken off at the end.
 
+include "quantize_row.pxi"
+
 cdef enum:
     BYTES = 4 * LANES       # of a vector
     # Bytes from what is read to what is fetched: not into the first-level cache, where the rows often meet in one set. 256 to
@@ -33,6 +35,14 @@ cdef inline Py_ssize_t vectors(Py_ssize_t K) noexcept nogil:
 
 cdef inline Py_ssize_t room_of_row(Py_ssize_t K) noexcept nogil:
     return (vectors(K) + 1) * BYTES
+
+
+cdef int quantize_groups(const float* x, const Int8Weights* p, float* scale, uint8_t* codes) noexcept nogil:
+    """codes[K] and scale[G] of a row; design (9)."""
+    cdef Py_ssize_t g
+    for g in range(p.G):
+        quantize_row(x + g * p.group, min(p.group, p.K - g * p.group), scale + g, codes + g * p.group)
+    return 0
 
 
 cdef int signed_row(const uint8_t* codes, const Int8Weights* p, int8_t* x, int32_t* offset) noexcept nogil:

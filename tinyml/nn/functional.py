@@ -43,15 +43,15 @@ def linear(x: Any, weight: Any, bias: Any = None, scale: Any = None, zero_point:
            activation: str | None = None) -> Tensor:
     """activation(x (..., K) @ weight (N, K)^T + bias (N)); activation None, "relu", "gelu", "gelu_tanh" or "silu".
 
-    int8 operands run in integers; see ops.linear.Linear. With an activation it is one op, unless ops are recorded or
-    operands are int8: graphs, and integers, know the two.
+    int8 operands run in integers; see ops.linear.Linear. With an activation it is one op, unless ops are recorded or x is
+    int8: graphs, and integers, know the two.
     """
     extra = {} if scale is None else {"scale": scale, "zero_point": zero_point}
     if activation is None:
         return apply(linear_ops.Linear, x, weight, bias, **extra)
     if activation not in _ACTIVATIONS:
         raise ShapeError(f"linear: expected activation None or one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
-    if state.recorder is not None or any(t.quantized is not None for t in (x, weight) if isinstance(t, Tensor)):
+    if state.recorder is not None or (isinstance(x, Tensor) and x.quantized is not None):
         return _ACTIVATIONS[activation](apply(linear_ops.Linear, x, weight, bias, **extra))
     return apply(linear_ops.LinearActivation, x, weight, bias, activation=activation, **extra)
 

@@ -23,7 +23,7 @@ def check_sizes(layer: str, **sizes: int) -> None:
 class Linear(Module):
     """y (..., N) = x (..., K) @ weight^T + bias; weight (N, K), bias (N).
 
-    In training a Sequential runs it and a ReLU, GELU or SiLU behind it as one op.
+    A Sequential runs it and a ReLU, GELU or SiLU behind it as one op.
     """
 
     stored_weights = ("weight",)

@@ -100,7 +100,7 @@ class Module:
         raise TypeError(f"{type(self).__name__} defines no forward(); define one to call it")
 
     def fused_with(self, following: Module) -> Callable | None:
-        """A function of x that is following(self(x)) as one op, for training; None (as here) where there is none.
+        """A function of x that is following(self(x)) as one op; None (as here) where there is none.
 
         A rule must hold for the two layers as they are: neither is a subclass with a forward of its own.
         """
@@ -289,7 +289,7 @@ class _Numbered(Module):
 class Sequential(_Numbered):
     """Modules one after the other; names are "0", "1", ...
 
-    In training two layers that have one op for both (`fused_with`) run as that op. A recorder sees each layer by itself.
+    Two layers that have one op for both (`fused_with`) run as that op. A recorder sees each layer by itself.
     """
 
     def __init__(self, *layers: Module):
@@ -303,12 +303,12 @@ class Sequential(_Numbered):
 
 
 def in_turn(layers: list[Module], x: Any) -> Any:
-    """Each layer of what the one before gave. In training two that have one op for both run as that op (`fused_with`), so
-    that a recorder, and evaluation, see each layer by itself."""
-    fusing, i = state.grad and state.recorder is None, 0
+    """Each layer of what the one before gave. Two that have one op for both run as that op (`fused_with`); a recorder sees
+    each layer by itself."""
+    fusing, i = state.recorder is None, 0
     while i < len(layers):
         layer, i = layers[i], i + 1
-        fused = layer.fused_with(layers[i]) if fusing and layer.training and i < len(layers) else None
+        fused = layer.fused_with(layers[i]) if fusing and i < len(layers) else None
         if fused is None:
             x = layer(x)
         else:

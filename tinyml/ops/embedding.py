@@ -50,15 +50,17 @@ class Embedding(Op):
         check_ids(ids.data, weight.data)
         if weight.axis == 1:
             raise DtypeError("embedding: expected scales per tensor or per row (axis 0), got axis 1")
-        picked = weight.data[ids.data].astype(np.int32)
+        picked, scale = weight.data[ids.data], weight.scale
         if weight.group is not None:
-            return Tensor._of(dequantize_codes(weight.data[ids.data].reshape(-1, weight.shape[1]), Quantized(
-                weight.scale[ids.data].reshape(-1, weight.scale.shape[1]), 0, 0, (ids.size, weight.shape[1]),
-                weight.group)).reshape(*ids.shape, weight.shape[1]))
-        scale, zero = weight.scale, weight.zero_point.astype(np.int32)
+            return Tensor._of(dequantize_codes(picked.reshape(-1, weight.shape[1]), Quantized(
+                scale[ids.data].reshape(-1, scale.shape[1]), 0, 0, (ids.size, weight.shape[1]),
+                weight.group)).reshape(picked.shape))
+        zero = weight.zero_point.astype(np.int16)
         if weight.axis == 0:
             scale, zero = scale[ids.data][..., None], zero[ids.data][..., None]
-        return Tensor._of((picked - zero).astype(np.float32) * scale)
+        if zero.any():
+            picked = picked - zero
+        return Tensor._of(np.multiply(picked, scale, out=memory.empty(picked.shape, np.float32)))
 
     @classmethod
     def lower(cls, operands, target, attrs):

@@ -40,12 +40,14 @@ def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integ
     return q.packed[1]
 
 
-def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
-    """Float x (..., K) by int8 w (N, K), x quantized per row (and group of the weight) as it comes; equation (9).
+def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
+    """activation(float x (..., K) by int8 w (N, K)), x quantized per row (and group of w) as it comes; equation (9).
 
     Raises:
         DtypeError, ShapeError: operands of other kinds or shapes; QuantizationError: sums can leave int32.
     """
+    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
+        raise ShapeError(f"linear: expected input (..., {w.shape[-1]}) for weight {w.shape}, got {x.shape}")
     _check_weight("linear", w.quantized)
     if x.dtype not in FLOATS:
         raise DtypeError(f"linear: expected float or int8 activations, got {x.dtype}")
@@ -54,8 +56,8 @@ def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None) -> Tensor:
     if (w.group or k) * 127 * 128 > integers.INT32_MAX:
         _check_reach("linear", w.data, 0)
     rows = x.data.reshape(math.prod(x.shape[:-1]), k)
-    scale = w.scale if w.group else np.broadcast_to(w.scale, (n,))
-    return Tensor._of(row_products.linear(rows, w.data, scale, b, w.group).reshape(*x.shape[:-1], n))
+    scale = w.scale if w.scale.ndim else np.full(n, w.scale)
+    return Tensor._of(row_products.linear(rows, w.data, scale, b, w.group, activation).reshape(*x.shape[:-1], n))
 
 
 def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | None:

@@ -163,10 +163,10 @@ class Linear(Op):
 
     @classmethod
     def quantized(cls, x, weight, bias, *, scale=None, zero_point=None):
-        if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
-            raise ShapeError(f"linear: expected input (..., {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
         if x.quantized is None and weight.quantized is not None and scale is None:
             return dynamic_linear(x, weight, bias)
+        if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
+            raise ShapeError(f"linear: expected input (..., {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
         rows = Tensor._of(x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1, 1))
         rows.quantized = x.quantized
         y = product("linear", rows, weight, bias, Window(), scale, zero_point)
@@ -200,8 +200,8 @@ ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")      # names of kernels
 class LinearActivation(Op):
     """y (..., N) = activation(x (..., K) @ weight (N, K)^T + bias (N)), activation one of ACTIVATIONS.
 
-    One op for training: the gradient passes the activation and gives that of the bias in one walk over memory. Graphs have
-    the two ops, which integer plans know (nn.functional.linear).
+    The gradient passes the activation and gives that of the bias in one walk over memory; int8 weights by float activations
+    as in Linear. Graphs have the two ops, which integer plans know (nn.functional.linear).
     """
 
     name = "linear_activation"
@@ -215,6 +215,12 @@ class LinearActivation(Op):
         ctx.kernel, ctx.kept = activation, y
         # ReLU's gradient needs its output only, which may take the place of its input
         return np.maximum(y, 0, out=y) if activation == "relu" else floats.pointwise(activation, y)
+
+    @classmethod
+    def quantized(cls, x, weight, bias, *, activation):
+        if x.quantized is not None or weight.quantized is None:
+            return super().quantized(x, weight, bias)
+        return dynamic_linear(x, weight, bias, activation)
 
     @staticmethod
     def backward(ctx, grad):

@@ -86,16 +86,17 @@ def _parts(r: Record) -> Functions:
 
 
 def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
-    """Those of a linear layer, whose weights are read as they lie."""
+    """Those of a linear layer, whose weights are read as they lie and whose kernel quantizes x itself."""
     w = r.inputs[1]
     x = rows_of(r).reshape(-1, w.shape[1])
-    scale = w.scale if w.group else np.broadcast_to(w.scale, (w.shape[0],)).reshape(-1, 1)
-    u, rows = row_products.quantize_groups(x, w.group)
-    found: Functions = {"quantize": lambda: row_products.quantize_groups(x, w.group),
-                        "product": lambda: row_products.multiply_rows(u, rows, w.data, scale, bias, w.group)}
+    group = w.group or w.shape[1]
+    scale = w.scale if w.group else np.broadcast_to(w.scale, (w.shape[0],))
+    parts = np.pad(x, ((0, 0), (0, -x.shape[1] % group))).reshape(-1, group) if w.group else x
+    found: Functions = {"quantize": lambda: integers.quantize_rows(parts),
+                        "product": lambda: row_products.linear(x, w.data, scale, bias, w.group)}
     if len(x) <= FEW_ROWS:
-        many, scales = np.concatenate([u] * CROWD), np.concatenate([rows] * CROWD)
-        found["crowd"] = lambda: row_products.multiply_rows(many, scales, w.data, scale, bias, w.group)
+        many = np.concatenate([x] * CROWD)
+        found["crowd"] = lambda: row_products.linear(many, w.data, scale, bias, w.group)
     return found
 
 
@@ -106,6 +107,8 @@ def _took(r: Record, ms: dict[str, float]) -> Took:
         part = {"multiply": full} if r.op.name in PRODUCTS else {"other": full}
         return Took(**part, float32=float32, narrow="float32" in ms)
     w = r.inputs[1]
+    if r.op.name == "linear":       # the time to quantize is in that of the kernel
+        ms |= {name: max(ms[name] - ms["quantize"], 0.0) for name in ("product", "crowd") if name in ms}
     found = Took(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
                  crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
     if r.op.name == "linear":

@@ -6,6 +6,9 @@ import math
 
 import numpy as np
 
+from .codes import quantize_rows
+from .pointwise import gelu_f32, gelu_tanh_f32, silu_f32
+
 
 def gemm_f32(a, b, bias, c, threads):
     """c = a @ b + bias."""
@@ -138,16 +141,22 @@ def product_int8_f32(x, weight, bias, row_scale, column_scale, float_bias, y, sh
         y += float_bias
 
 
-def rows_int8(x, x_scale, w, w_scale, bias, group, y, threads):
-    """y = sum over groups of float(sum (x - 128) * w) * (x_scale * w_scale), + bias, each step rounded to float32."""
-    k = w.shape[1]
-    q = x[:, :k].astype(np.int64) - 128
+_ACTIVATIONS = (lambda x, y, threads: np.maximum(x, 0, out=y)), gelu_f32, gelu_tanh_f32, silu_f32
+
+
+def rows_int8(x, w, w_scale, bias, group, activation, y, threads):
+    """y = f(sum over groups of float(sum q * w) * (s * w_scale), + bias), x ~ s q, each step rounded to float32."""
     y[...] = 0
     for g, scale in enumerate(w_scale.T):
-        part = slice(g * group, min((g + 1) * group, k))
-        y += (q[:, part] @ w[:, part].T.astype(np.int64)).astype(np.float32) * (x_scale[:, g, None] * scale)
+        part = x[:, g * group : (g + 1) * group]
+        u, s = np.empty(part.shape, np.uint8), np.empty(len(part), np.float32)
+        quantize_rows(part, s, u, threads)
+        acc = (u.astype(np.int64) - 128) @ w[:, g * group : (g + 1) * group].T.astype(np.int64)
+        y += acc.astype(np.float32) * (s[:, None] * scale)
     if bias is not None:
         y += bias
+    if activation:
+        _ACTIVATIONS[activation - 1](y, y, threads)
 
 
 gemm_int8 = rows_int8
