@@ -85,57 +85,40 @@ cdef void scale_tile(const Many* q, const int32_t* acc, Py_ssize_t at, Py_ssize_
             vfstore(sums + k, vfadd(vfload(sums + k), v) if g else v)
 
 
-cdef void finish_tile(const Many* q, const int32_t* acc, Py_ssize_t at, Py_ssize_t rows, const float* scale,
-                      Py_ssize_t n) noexcept nogil:
-    """scale_tile and store_tile in one, of one group and a whole panel."""
-    cdef Py_ssize_t i, j
-    cdef float* y = q.y + at * q.p.N + n
-    cdef vecf v, f
-    for i in range(rows):
-        f = vfset(q.x_scale[at + i])
-        for j from 0 <= j < PANEL by LANES:
-            v = vfmul(to_float(vload(acc + j)), vfmul(f, vfload(scale + j)))
-            vfstore(y + j, v if q.p.bias == NULL else vfadd(v, vfload(q.p.bias + n + j)))
-        y += q.p.N
-        acc += PANEL
-
-
-cdef void store_tile(const Many* q, const float* sums, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t n) noexcept nogil:
+cdef void store_tile(const Many* q, const float* sums, Py_ssize_t at, Py_ssize_t rows, const float* bias,
+                     Py_ssize_t n) noexcept nogil:
     """y = sums + bias, of columns that exist."""
     cdef Py_ssize_t i, j, columns = min(PANEL, q.p.N - n)
-    cdef float* y
+    cdef float* y = q.y + at * q.p.N + n
     for i in range(rows):
-        y = q.y + (at + i) * q.p.N + n
         for j from 0 <= j < columns by LANES:
-            if q.p.bias == NULL:
-                vfstore_n(y + j, vfload(sums + i * PANEL + j), columns - j)
-            else:
-                vfstore_n(y + j, vfadd(vfload(sums + i * PANEL + j), vfload_n(q.p.bias + n + j, columns - j)), columns - j)
+            vfstore_n(y + j, vfadd(vfload(sums + i * PANEL + j), vfload(bias + j)), columns - j)
+        y += q.p.N
 
 
 cdef void multiply_tile(const Many* q, const uint8_t* packed, const int32_t* start, const float* scale, Py_ssize_t at,
                         Py_ssize_t n) noexcept nogil:
     """Columns n .. of one panel for the tile of rows from `at` on, as many of both as there are."""
     cdef vec sums[TALL * PACKED]        # of vectors, so that it begins on a cache line
-    cdef vecf y[TALL * PACKED]
+    cdef vecf floats[TALL * PACKED]
     cdef Py_ssize_t height = packed_height(q.M - at), rows = min(height, q.M - at), g, k4 = 0
     cdef Py_ssize_t step = height if SIGNED_ROWS else PANEL
     cdef const uint8_t* a = q.rows + at * q.K4 * 4
+    cdef const float* bias = scale + q.p.G * PANEL
+    cdef float* y = q.y + at * q.p.N + n
     if SIGNED_ROWS:
         start = q.starts + at * q.p.G
     for g in range(rows):       # stores to lines that are not there yet hold up the loads of the next tile
-        vfetch(q.y + (at + g) * q.p.N + n + PANEL - 1)
-    if q.p.G == 1 and n + PANEL <= q.p.N:
-        packed_product(height, a, start, q.K4, packed, <int32_t*>sums)
-        finish_tile(q, <int32_t*>sums, at, rows, scale, n)
-        activate(q.activation, q.y + at * q.p.N + n, q.p.N, rows, PANEL)
-        return
-    for g in range(q.p.G):
-        packed_product(height, a + k4 * height * 4, start + g * step, words(q, g), packed + k4 * PANEL * 4, <int32_t*>sums)
-        scale_tile(q, <int32_t*>sums, at, rows, g, scale, <float*>y)
-        k4 += words(q, g)
-    store_tile(q, <float*>y, at, rows, n)
-    activate(q.activation, q.y + at * q.p.N + n, q.p.N, rows, min(<Py_ssize_t>PANEL, q.p.N - n))
+        vfetch(y + g * q.p.N + PANEL - 1)
+    if q.p.G == 1 and rows == TALL and n + PANEL <= q.p.N:
+        packed_outputs(a, start, q.K4, packed, q.x_scale + at, scale, bias, y, q.p.N)
+    else:
+        for g in range(q.p.G):
+            packed_product(height, a + k4 * height * 4, start + g * step, words(q, g), packed + k4 * PANEL * 4, <int32_t*>sums)
+            scale_tile(q, <int32_t*>sums, at, rows, g, scale, <float*>floats)
+            k4 += words(q, g)
+        store_tile(q, <float*>floats, at, rows, bias, n)
+    activate(q.activation, y, q.p.N, rows, min(<Py_ssize_t>PANEL, q.p.N - n))
 
 
 cdef int one_run(const Many* q, Py_ssize_t first, Py_ssize_t end, uint8_t* packed, int32_t* start,
@@ -144,7 +127,7 @@ cdef int one_run(const Many* q, Py_ssize_t first, Py_ssize_t end, uint8_t* packe
 
     The weights of the next round are fetched meanwhile, some lines a tile: packing waits for memory else.
     """
-    cdef Py_ssize_t size = q.K4 * PANEL * 4, columns = q.p.G * PANEL, count, i, at, line, lines, step, stop
+    cdef Py_ssize_t size = q.K4 * PANEL * 4, columns = (q.p.G + 1) * PANEL, count, i, at, line, lines, step, stop
     cdef const int8_t* ahead
     while first < end:
         count = min(q.round, end - first)
@@ -182,9 +165,9 @@ def gemm_int8(const float[:, ::1] x, const int8_t[:, ::1] w, const float[:, ::1]
     panels = (q.p.N + PANEL - 1) // PANEL
     runs = min(<Py_ssize_t>threads, panels)
     q.round = min((panels + runs - 1) // runs, max(<Py_ssize_t>1, ROUND_BYTES // (q.K4 * PANEL * 4)))
-    size, columns, height = q.round * q.K4 * PANEL * 4, q.round * q.p.G * PANEL, (q.M + TALL - 1) // TALL * TALL
+    size, columns, height = q.round * q.K4 * PANEL * 4, q.round * (q.p.G + 1) * PANEL, (q.M + TALL - 1) // TALL * TALL
     coded = room_of_codes(q.p.K)
-    # packed weights, rows, and a vector that may be read behind them; starts of rows and columns, scales of both; codes
+    # packed weights, rows, and a vector that may be read behind them; starts of rows and columns, scales of both with the bias; codes
     room = memory.empty((runs * size + height * q.K4 * 4 + BYTES + 4 * (2 * height * q.p.G + 2 * runs * columns)
                          + threads * coded,), np.uint8)
     packed = &room[0]

@@ -8,6 +8,8 @@ cdef extern from "tile_packed.h" nogil:
     Py_ssize_t packed_height(Py_ssize_t left) noexcept
     void packed_product(Py_ssize_t height, const uint8_t* a, const int32_t* start, Py_ssize_t K4, const uint8_t* b,
                         int32_t* out) noexcept
+    void packed_outputs(const uint8_t* a, const int32_t* start, Py_ssize_t K4, const uint8_t* b, const float* row_scale,
+                        const float* scale, const float* bias, float* y, Py_ssize_t ldy) noexcept
 
 cdef enum:
     PANEL = PACKED * LANES
@@ -97,7 +99,7 @@ cdef int pack_rows(const Many* q, const float* x, Py_ssize_t at, uint8_t* codes)
 
 
 cdef void pack_panel(const Many* q, Py_ssize_t n, uint8_t* packed, int32_t* start, float* scale) noexcept nogil:
-    """The panel of weights n .. n+PANEL, and their scales [G][PANEL]."""
+    """The panel of weights n .. n+PANEL, their scales [G][PANEL] and behind them their bias [PANEL]."""
     cdef Py_ssize_t rows = min(<Py_ssize_t>PANEL, q.p.N - n), g, j
     # w to unsigned less OFFSET, or as it is
     pack(<const uint8_t*>q.p.w + n * q.p.K, q.p.K, rows, q.p.N - n, q.p.K, q.K4, FLIP if SIGNED_ROWS and OFFSET == 0 else 0,
@@ -107,3 +109,5 @@ cdef void pack_panel(const Many* q, Py_ssize_t n, uint8_t* packed, int32_t* star
     for g in range(q.p.G):
         for j in range(rows):
             scale[g * PANEL + j] = q.p.scale[(n + j) * q.p.G + g]
+    for j in range(rows):
+        scale[q.p.G * PANEL + j] = 0 if q.p.bias == NULL else q.p.bias[n + j]

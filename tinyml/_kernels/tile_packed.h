@@ -35,11 +35,11 @@ static inline vec dot4_row(vec acc, const void *p, vec weights) {
 #endif
 }
 
-/* out[rows][PACKED*LANES] = start + sum over k of a[k][rows][4] . b[k][PACKED*LANES][4], K4 fours in whole steps; rows is a
-   constant at every call */
-static inline __attribute__((always_inline)) void packed_tile(int rows, const uint8_t *a, const int32_t *start, ptrdiff_t K4,
-                                                              const uint8_t *b, int32_t *out) {
-  vec sums[TALL][PACKED], y[PACKED];
+/* sums[rows][PACKED] = start + sum over k of a[k][rows][4] . b[k][PACKED*LANES][4], K4 fours in whole steps; rows is a constant
+   at every call */
+static inline __attribute__((always_inline)) void packed_sums(int rows, const uint8_t *a, const int32_t *start, ptrdiff_t K4,
+                                                              const uint8_t *b, vec sums[TALL][PACKED]) {
+  vec y[PACKED];
   UNROLL for (int i = 0; i < rows; i++)
     UNROLL for (int j = 0; j < PACKED; j++) sums[i][j] = SIGNED_ROWS ? vsplat(start[i]) : vload(start + LANES * j);
   for (; K4 > 0; K4 -= STEP) {
@@ -51,14 +51,36 @@ static inline __attribute__((always_inline)) void packed_tile(int rows, const ui
     a += 4 * STEP * rows;
     b += 4 * LANES * STEP * PACKED;
   }
-  UNROLL for (int i = 0; i < rows; i++)
-    UNROLL for (int j = 0; j < PACKED; j++) vstore(out + LANES * (i * PACKED + j), sums[i][j]);
 }
 
 /* Rows of the next tile where `left` are left: a full tile or half of one */
 static inline ptrdiff_t packed_height(ptrdiff_t left) { return left > TALL / 2 ? TALL : TALL / 2; }
 
+/* out[height][PACKED*LANES] = the sums */
 static void packed_product(ptrdiff_t height, const uint8_t *a, const int32_t *start, ptrdiff_t K4, const uint8_t *b,
                            int32_t *out) {
-  if (height == TALL) packed_tile(TALL, a, start, K4, b, out); else packed_tile(TALL / 2, a, start, K4, b, out);
+  vec sums[TALL][PACKED];
+  if (height == TALL) {
+    packed_sums(TALL, a, start, K4, b, sums);
+    UNROLL for (int i = 0; i < TALL; i++)
+      UNROLL for (int j = 0; j < PACKED; j++) vstore(out + LANES * (i * PACKED + j), sums[i][j]);
+  } else {
+    packed_sums(TALL / 2, a, start, K4, b, sums);
+    UNROLL for (int i = 0; i < TALL / 2; i++)
+      UNROLL for (int j = 0; j < PACKED; j++) vstore(out + LANES * (i * PACKED + j), sums[i][j]);
+  }
+}
+
+/* y[TALL][PACKED*LANES], rows ldy apart, = the sums times the scales of row and column, + bias */
+static void packed_outputs(const uint8_t *a, const int32_t *start, ptrdiff_t K4, const uint8_t *b, const float *row_scale,
+                           const float *scale, const float *bias, float *y, ptrdiff_t ldy) {
+  vec sums[TALL][PACKED];
+  packed_sums(TALL, a, start, K4, b, sums);
+  UNROLL for (int i = 0; i < TALL; i++) {
+    UNROLL for (int j = 0; j < PACKED; j++) {
+      vecf v = to_float(sums[i][j]) * (row_scale[i] * vfload(scale + LANES * j));
+      vfstore(y + LANES * j, vfadd(v, vfload(bias + LANES * j)));
+    }
+    y += ldy;
+  }
 }
