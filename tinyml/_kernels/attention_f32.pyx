@@ -20,7 +20,7 @@ cdef enum:
     # Keys up to which they are read as they lie; more are on more pages than the TLB holds. Copied, 512 keys of 12 heads of
     # 64 were 10% faster and 256 of 6 heads 12% slower.
     NEAR = 256
-    KEYS_BESIDE = 16        # transposed side by side where they are copied, for the tiles of BESIDE rows
+    KEYS_BESIDE = 16        # transposed side by side where they are copied
 
 
 cdef struct Head:
@@ -41,7 +41,7 @@ cdef void scores(const float* k, Py_ssize_t row, Py_ssize_t step, Py_ssize_t key
     cdef const float* at
     while j < keys:
         unseen = LANES if j - ahead >= LANES else 0
-        high = height(keys - j, row)
+        high = height(keys - j)
         at = k + j // KEYS_BESIDE * KEYS_BESIDE * D + j % KEYS_BESIDE if row == 1 else k + j * row
         tile_of(high, 2 - unseen // LANES, at, row, step, D, qt + unseen, QUERIES, s + j * QUERIES + unseen, QUERIES, False)
         j += high
