@@ -20,7 +20,7 @@ cdef enum:
     # Keys up to which they are read as they lie; more are on more pages than the TLB holds. Copied, 512 keys of 12 heads of
     # 64 were 10% faster and 256 of 6 heads 12% slower.
     NEAR = 256
-    KEYS_BESIDE = 16        # transposed side by side where they are copied, for the tiles of BESIDE rows
+    KEYS_BESIDE = 16        # transposed side by side where they are copied
 
 
 cdef struct Head:
@@ -41,17 +41,18 @@ cdef void scores(const float* k, Py_ssize_t row, Py_ssize_t step, Py_ssize_t key
     cdef const float* at
     while j < keys:
         unseen = LANES if j - ahead >= LANES else 0
-        high = height(keys - j, row)
+        high = height(keys - j)
         at = k + j // KEYS_BESIDE * KEYS_BESIDE * D + j % KEYS_BESIDE if row == 1 else k + j * row
         tile_of(high, 2 - unseen // LANES, at, row, step, D, qt + unseen, QUERIES, s + j * QUERIES + unseen, QUERIES, False)
         j += high
 
 
-cdef void lay_keys(const float* k, Py_ssize_t step, Py_ssize_t S, Py_ssize_t D, float* out) noexcept nogil:
-    """KEYS_BESIDE keys after the other, transposed: [S / KEYS_BESIDE][D][KEYS_BESIDE]."""
+cdef void lay_keys(const float* k, Py_ssize_t step, Py_ssize_t first, Py_ssize_t end, Py_ssize_t D,
+                   float* out) noexcept nogil:
+    """Keys first .. end, KEYS_BESIDE after the other, transposed: out[S / KEYS_BESIDE][D][KEYS_BESIDE]."""
     cdef Py_ssize_t j
-    for j from 0 <= j < S by KEYS_BESIDE:
-        transpose(k + j * step, step, min(<Py_ssize_t>KEYS_BESIDE, S - j), D, 1, out + j * D, KEYS_BESIDE)
+    for j from first <= j < end by KEYS_BESIDE:
+        transpose(k + j * step, step, min(<Py_ssize_t>KEYS_BESIDE, end - j), D, 1, out + j * D, KEYS_BESIDE)
 
 
 cdef inline vecf seen(const float* s, Py_ssize_t hidden, vecf low) noexcept nogil:
@@ -113,10 +114,8 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
     cdef float* total = take(&room, QUERIES)
     cdef float* decay = take(&room, QUERIES)
     cdef float* kt = take(&room, (h.S + KEYS_BESIDE) * h.D) if h.copy_d else NULL
-    cdef Rows vs = rows_of(v, h.values, h.S, h.E, take(&room, h.S * h.wide_e) if h.copy_e else NULL)
-    cdef Py_ssize_t first, rows, ahead, sees, at, keys, i
-    if h.copy_d:
-        lay_keys(k, h.keys, h.S, h.D, kt)
+    cdef Rows vs = rows_of(v, h.values, 0, h.E, take(&room, h.S * h.wide_e) if h.copy_e else NULL)
+    cdef Py_ssize_t first, rows, ahead, sees, at, keys, i, laid = 0, next
     for first from 0 <= first < h.T by QUERIES:
         rows = min(<Py_ssize_t>QUERIES, h.T - first)
         transpose(q + first * h.queries, h.queries, rows, h.D, h.scale, qt, QUERIES)
@@ -124,9 +123,21 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
             top[i] = -FLT_MAX       # not -inf: scores of -inf then have an exp of 0, not NaN
             total[i] = 0
         sees = min(h.S, first + rows + h.ahead)
+        next = min(h.S, (sees + KEYS_BESIDE - 1) // KEYS_BESIDE * KEYS_BESIDE)
+        if h.copy_d:
+            lay_keys(k, h.keys, laid, next, h.D, kt)
+        if h.copy_e:
+            rows_of(v + laid * h.values, h.values, next - laid, h.E, vs.at + laid * vs.step)
+        laid = next
         for at from 0 <= at < sees by KEYS:
             keys = min(<Py_ssize_t>KEYS, sees - at)
             ahead = first + h.ahead - at
+            # What the next block adds is fetched a part with each block of keys: all at once it would wait for itself
+            i, next = at * QUERIES // sees, (at + keys) * QUERIES // sees
+            fetch(q + (first + rows) * h.queries, h.queries, i, min(next, h.T - first - rows), h.D)
+            fetch(k + laid * h.keys, h.keys, i, min(next, h.S - laid), h.D)
+            fetch(v + laid * h.values, h.values, i, min(next, h.S - laid), h.E)
+            fetch(y + first * step, step, i, min(next, rows), h.E)
             if h.copy_d:
                 scores(kt + at * h.D, 1, KEYS_BESIDE, keys, h.D, qt, ahead, s)
             else:
@@ -193,7 +204,7 @@ cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, 
     cdef Rows vs = rows_of(v, h.values, h.S, h.E, take(&room, h.S * h.wide_e) if h.copy_e else NULL)
     cdef Rows dks = rows_of(dk, g.dk, 0, h.D, take(&room, h.S * h.wide_d) if h.copy_d else NULL)
     cdef Rows dvs = rows_of(dv, g.dv, 0, h.E, take(&room, h.S * h.wide_e) if h.copy_e else NULL)
-    cdef Py_ssize_t member, first, rows, ahead, seen_before, sees, at, keys, i
+    cdef Py_ssize_t member, first, rows, ahead, seen_before, sees, at, keys, i, next
     for member in range(g.group):
         sees = 0
         for first from 0 <= first < h.T by QUERIES:
@@ -213,6 +224,15 @@ cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, 
             for at from 0 <= at < sees by KEYS:
                 keys = min(<Py_ssize_t>KEYS, sees - at)
                 ahead = first + h.ahead - at
+                i, next = at * QUERIES // sees, (at + keys) * QUERIES // sees
+                fetch(q + (first + rows) * h.queries, h.queries, i, min(next, h.T - first - rows), h.D)
+                fetch(y + (first + rows) * g.y, g.y, i, min(next, h.T - first - rows), h.E)
+                fetch(dy + (first + rows) * g.dy, g.dy, i, min(next, h.T - first - rows), h.E)
+                fetch(dq + first * g.dq, g.dq, i, min(next, rows), h.D)
+                fetch(ks.at + sees * ks.step, ks.step, i, min(next, h.S - sees), h.D)
+                fetch(vs.at + sees * vs.step, vs.step, i, min(next, h.S - sees), h.E)
+                fetch(dks.at + sees * dks.step, dks.step, i, min(next, h.S - sees), h.D)
+                fetch(dvs.at + sees * dvs.step, dvs.step, i, min(next, h.S - sees), h.E)
                 scores(ks.at + at * ks.step, ks.step, 1, keys, h.D, qt, ahead, s)
                 scores(vs.at + at * vs.step, vs.step, 1, keys, h.E, dyt, ahead, ds)
                 weights(s, ds, keys, ahead, h.scale, top, inverse, delta)

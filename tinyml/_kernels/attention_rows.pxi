@@ -34,6 +34,15 @@ cdef Rows rows_of(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t c
     return r
 
 
+cdef void fetch(const float* x, Py_ssize_t step, Py_ssize_t first, Py_ssize_t end, Py_ssize_t columns) noexcept nogil:
+    """x[first .. end][columns] into the caches: rows lie on pages of their own, past which a CPU does not read
+    ahead by itself."""
+    cdef Py_ssize_t i, c
+    for i in range(first, end):
+        for c from 0 <= c < columns by 16:
+            vfetch(x + i * step + c)
+
+
 cdef void put(Rows x, Py_ssize_t rows, Py_ssize_t columns, float* out, Py_ssize_t step) noexcept nogil:
     """out[rows][columns] = x."""
     cdef Py_ssize_t i, c
