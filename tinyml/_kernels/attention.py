@@ -18,7 +18,8 @@ def _heads(x: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
     """(..., T, D), its leading dimensions stretched to `lead`, as (B, H, T, D) whose rows are contiguous."""
     if x.strides[-1] != x.itemsize or any(s % x.itemsize for s in x.strides):
         x = np.ascontiguousarray(x)
-    x = np.broadcast_to(x, (*lead, *x.shape[-2:]))
+    if x.shape[:-2] != lead:
+        x = np.broadcast_to(x, (*lead, *x.shape[-2:]))
     return x.reshape(math.prod(lead[:-1]), lead[-1] if lead else 1, *x.shape[-2:])
 
 

@@ -109,6 +109,7 @@ cdef void multiply_tile(const Many* q, const uint8_t* packed, const int32_t* sta
     if SIGNED_ROWS:
         start = q.starts + at * q.p.G
     for g in range(rows):       # stores to lines that are not there yet hold up the loads of the next tile
+        vfetch(y + g * q.p.N + PANEL - 1 - LANES)
         vfetch(y + g * q.p.N + PANEL - 1)
     if q.p.G == 1 and rows == TALL and n + PANEL <= q.p.N:
         packed_outputs(a, start, q.K4, packed, q.x_scale + at, scale, bias, y, q.p.N)

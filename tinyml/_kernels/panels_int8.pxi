@@ -74,15 +74,19 @@ cdef void pack(const uint8_t* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t th
 
 cdef void starts(const Many* q, const uint8_t* packed, Py_ssize_t width, int32_t* start) noexcept nogil:
     """start[G][width]: of signed codes as `pack` lays them out, what the 128 of the unsigned ones adds, taken off."""
-    cdef vec ones = vsplat(0x01010101), sums
-    cdef Py_ssize_t g, j, k, k4 = 0
+    cdef vec ones = vsplat(0x01010101), even, odd
+    cdef Py_ssize_t g, j, k, k4 = 0, end
     for g in range(q.p.G):
+        end = k4 + words(q, g)
         for j from 0 <= j < width by LANES:
-            sums = vzero()
-            for k in range(k4, k4 + words(q, g)):
-                sums = vdot4(sums, ones, vload(packed + (k * width + j) * 4))
-            vstore_n(start + g * width + j, vscale(sums, OFFSET - 128), <int>(width - j))
-        k4 += words(q, g)
+            even = odd = vzero()
+            for k from k4 <= k < end - 1 by 2:
+                even = vdot4(even, ones, vload(packed + (k * width + j) * 4))
+                odd = vdot4(odd, ones, vload(packed + ((k + 1) * width + j) * 4))
+            if (end - k4) % 2:
+                even = vdot4(even, ones, vload(packed + ((end - 1) * width + j) * 4))
+            vstore_n(start + g * width + j, vscale(vadd(even, odd), OFFSET - 128), <int>(width - j))
+        k4 = end
 
 
 cdef int pack_rows(const Many* q, const float* x, Py_ssize_t at, uint8_t* codes) noexcept nogil:

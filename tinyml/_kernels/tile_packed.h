@@ -1,5 +1,5 @@
-/* One tile of an integer product whose operands are both packed: TALL rows, or half of them, by PACKED vectors of int32 sums
-   that stay in registers over all of K.
+/* One tile of an integer product whose operands are both packed: TALL rows, or two thirds or half of them, by PACKED vectors of
+   int32 sums that stay in registers over all of K.
 
    In C, because a compiler that is not told to unroll all these loops keeps the sums in memory. */
 #pragma once
@@ -53,22 +53,24 @@ static inline __attribute__((always_inline)) void packed_sums(int rows, const ui
   }
 }
 
-/* Rows of the next tile where `left` are left: a full tile or half of one */
-static inline ptrdiff_t packed_height(ptrdiff_t left) { return left > TALL / 2 ? TALL : TALL / 2; }
+/* Rows of the next tile where `left` are left */
+static inline ptrdiff_t packed_height(ptrdiff_t left) {
+  return left > TALL * 2 / 3 ? TALL : left > TALL / 2 ? TALL * 2 / 3 : TALL / 2;
+}
 
-/* out[height][PACKED*LANES] = the sums */
+/* out[rows][PACKED*LANES] = the sums */
+static inline __attribute__((always_inline)) void packed_tile(int rows, const uint8_t *a, const int32_t *start, ptrdiff_t K4,
+                                                              const uint8_t *b, int32_t *out) {
+  vec sums[TALL][PACKED];
+  packed_sums(rows, a, start, K4, b, sums);
+  UNROLL for (int i = 0; i < rows; i++)
+    UNROLL for (int j = 0; j < PACKED; j++) vstore(out + LANES * (i * PACKED + j), sums[i][j]);
+}
 static void packed_product(ptrdiff_t height, const uint8_t *a, const int32_t *start, ptrdiff_t K4, const uint8_t *b,
                            int32_t *out) {
-  vec sums[TALL][PACKED];
-  if (height == TALL) {
-    packed_sums(TALL, a, start, K4, b, sums);
-    UNROLL for (int i = 0; i < TALL; i++)
-      UNROLL for (int j = 0; j < PACKED; j++) vstore(out + LANES * (i * PACKED + j), sums[i][j]);
-  } else {
-    packed_sums(TALL / 2, a, start, K4, b, sums);
-    UNROLL for (int i = 0; i < TALL / 2; i++)
-      UNROLL for (int j = 0; j < PACKED; j++) vstore(out + LANES * (i * PACKED + j), sums[i][j]);
-  }
+  if (height == TALL) packed_tile(TALL, a, start, K4, b, out);
+  else if (height == TALL * 2 / 3) packed_tile(TALL * 2 / 3, a, start, K4, b, out);
+  else packed_tile(TALL / 2, a, start, K4, b, out);
 }
 
 /* y[TALL][PACKED*LANES], rows ldy apart, = the sums times the scales of row and column, + bias */
