@@ -5,12 +5,6 @@
 #pragma once
 #include "simd.h"
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-
 /* 16 sums where there are 32 registers, 8 where there are 16. By one vector and 16 rows, each broadcast by the FMA itself,
    loads of scores were the limit: 157 GFLOP/s instead of 175 on a Xeon with AVX-512 */
 enum { HIGH = 2 * WIDE };

@@ -84,6 +84,13 @@ typedef double vecd __attribute__((vector_size(4 * LANES)));
 typedef struct { vecd low, high; } vecdd;       /* LANES doubles */
 typedef uint8_t bytes16 __attribute__((vector_size(16)));
 
+/* Before a loop whose arrays are to be registers: compilers unroll it altogether, whatever they think of its length */
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 32")
+#endif
+
 static inline vec vload(const void *p) { vec v; memcpy(&v, p, sizeof v); return v; }
 static inline void vstore(void *p, vec v) { memcpy(p, &v, sizeof v); }
 static inline vec vzero(void) { return (vec){0}; }

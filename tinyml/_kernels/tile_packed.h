@@ -5,12 +5,6 @@
 #pragma once
 #include "simd.h"
 
-#if defined(__clang__)
-#define UNROLL _Pragma("unroll")
-#else
-#define UNROLL _Pragma("GCC unroll 32")
-#endif
-
 /* Instructions multiply unsigned by signed bytes. SIGNED_ROWS: codes q of the rows by weights w + 128, where an instruction can
    broadcast the signed bytes from memory by itself; else codes q + 128 by weights w. Either way less OFFSET, and what it adds
    is in the starts of the sums, one a row or one a column.
