@@ -10,7 +10,7 @@ from .dispatch import active, threads_for
 # Rows up to which weights are read as they lie rather than packed first. On one AVX-512 core rows_int8 takes half of what
 # gemm_int8 takes at 1 row of 768 x 3072, as long at 6 rows, and, with groups, at 4.
 FEW = 4
-ACTIVATIONS = (None, "relu", "gelu", "gelu_tanh", "silu")      # as activated.pxi counts them
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")     # as activated.pxi counts them, from 1 on; 0: none
 
 
 def linear(x: np.ndarray, codes: np.ndarray, scale: np.ndarray, bias: np.ndarray | None, group: int | None,
@@ -26,6 +26,6 @@ def linear(x: np.ndarray, codes: np.ndarray, scale: np.ndarray, bias: np.ndarray
     if k == 0:      # there is nothing to quantize: the sums of no products
         codes, x, scale = np.zeros((n, 1), np.int8), np.zeros((rows, 1), np.float32), np.ones((n, 1), np.float32)
     kernel = active.rows_int8 if rows <= FEW else active.gemm_int8
-    kernel(x, np.ascontiguousarray(codes), scale, bias, group or max(k, 1), ACTIVATIONS.index(activation), y,
-           threads_for(y.size * k // 4))
+    number = 0 if activation is None else 1 + ACTIVATIONS.index(activation)
+    kernel(x, np.ascontiguousarray(codes), scale, bias, group or max(k, 1), number, y, threads_for(y.size * k // 4))
     return y

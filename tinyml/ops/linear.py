@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .._kernels import floats, integers
+from .._kernels.row_products import ACTIVATIONS
 from .._kernels.windows import Window
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
@@ -192,9 +193,6 @@ class Linear(Op):
     @staticmethod
     def parity(torch, x, weight, bias):
         return torch.nn.functional.linear(x, weight, bias)
-
-
-ACTIVATIONS = ("relu", "gelu", "gelu_tanh", "silu")      # names of kernels
 
 
 class LinearActivation(Op):
