@@ -88,7 +88,7 @@ def after(model: Any, ids: np.ndarray, cache: str) -> StepDecoder:
 def token_bytes(model: Any, length: int, cache: str = "float32") -> int:
     """What a token must read: all weights but the embeddings, which give it a row each, and `length` cached positions."""
     tensors = {id(t): t for m in model.modules() if not isinstance(m, nn.Embedding)
-               for t in vars(m).values() if isinstance(t, Tensor)}
+               for _, t in m.own_tensors()}
     kept = sum(c.nbytes for c in model.caches(1, cache)) * length // model.context
     return sum(stored(t) for t in tensors.values()) + kept
 

@@ -75,7 +75,7 @@ def test_len_iteration_item_bool():
     assert bool(Tensor([1.0])) and not bool(Tensor([0.0])) and (Tensor(1.0) < 2)
     for ask in (Tensor.item, bool, float, int):
         for many in (Tensor([1.0, 2.0]), Tensor([])):
-            with pytest.raises(ShapeError, match=r"item\(\): expected one element, got shape"):
+            with pytest.raises(ShapeError, match=r"item\(\): expected one element, got shape|truth .* is ambiguous"):
                 ask(many)
     assert Tensor([3.0]).to_int8().item() == pytest.approx(3.0, abs=0.01)
 

@@ -33,7 +33,10 @@ def checkpoint(fn: Callable, *inputs: Any) -> Any:
     run = _Run(fn, inputs)
     outputs = run.first()
     if run.marked:
-        gather = Node(_Recompute, run, [], _NOTHING)
+        context = Context((True,))
+        context.run, context.inputs = run, run.inputs
+        gather = Node(_Recompute, context, [], _NOTHING)
+        gather.made_at = run.began
         for i, output in enumerate(run.marked):
             context = Context((True,))
             context.run, context.i = run, i
@@ -46,7 +49,10 @@ class _Run:
     """What the second run of `fn` needs to be the first: inputs, random numbers, layers, and their buffers as they were."""
 
     def __init__(self, fn: Callable, inputs: tuple):
-        self.fn, self.inputs = fn, inputs
+        self.fn, self.given = fn, inputs
+        # what `fn` changes in place is another Tensor then
+        self.inputs = tuple(_alias(t) if isinstance(t, Tensor) and t.node is not None else t for t in inputs)
+        self.began = Node(_Recompute, None, [], _NOTHING).made_at
         self.random, self.modules = random.get_state(), list(state.modules)
         self.buffers: list[tuple[Tensor, np.ndarray]] = []
         self.marked: list = []      # the outputs that depend on a gradient
@@ -56,7 +62,8 @@ class _Run:
         """Run `fn`, keeping nothing."""
         watched = _Watched(state.modules, self.buffers)
         with _state(MARK, watched, state.recorder):
-            outputs = self.fn(*self.inputs)
+            outputs = self.fn(*self.given)
+        del self.given
         self.marked = _marked(outputs, lambda t: t.node is MARKED)
         return outputs
 
@@ -77,7 +84,20 @@ class _Run:
         if [(t.shape, t.dtype) for t in found] != self.marked:
             raise GradError(f"checkpoint: expected the second run of {_name(self.fn)} to give what the first gave, "
                             f"{_shapes(self.marked)}, got {_shapes([(t.shape, t.dtype) for t in found])}")
+        self.backdate([t.node for t in found], first)
         return found
+
+    def backdate(self, nodes: list[Node], first: int) -> None:
+        """Let the nodes of the second run count changes of what they read from the first run on: it read the same."""
+        seen: set[Node] = set()
+        while nodes:
+            node = nodes.pop()
+            if type(node) is Node and node.number > first and node not in seen:
+                seen.add(node)
+                node.made_at = self.began
+                if isinstance(getattr(node.context, "run", None), _Run):
+                    node.context.run.began = self.began
+                nodes += node.edges
 
 
 class _Output:
@@ -97,7 +117,8 @@ class _Recompute:
     name = "checkpoint"
 
     @staticmethod
-    def backward(run: _Run, _: np.ndarray) -> Continued:
+    def backward(ctx: Context, _: np.ndarray) -> Continued:
+        run = ctx.run
         grads, run.grads = run.grads, {}
         outputs = run.again()
         return Continued([outputs[i].node for i in grads], list(grads.values()))
@@ -120,8 +141,14 @@ class _Watched(list):
     def note(self, module: Module) -> None:
         if id(module) not in self.seen:
             self.seen.add(id(module))
-            self.buffers += [(t, t.data.copy()) for t in vars(module).values()
-                             if isinstance(t, Tensor) and not isinstance(t, Parameter)]
+            self.buffers += [(t, t.data.copy()) for _, t in module.own_tensors() if not isinstance(t, Parameter)]
+
+
+def _alias(t: Tensor) -> Tensor:
+    """Another Tensor of the same elements and place on the tape."""
+    same = Tensor._of(t.data)
+    same.node, same.requires_grad = t.node, t.requires_grad
+    return same
 
 
 @contextmanager

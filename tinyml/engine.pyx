@@ -1,9 +1,15 @@
-"""What every op costs, compiled: its node on the tape, and the road from Tensors to the op and back.
+"""What every op costs, compiled: what a Tensor holds, its node on the tape, and the road from Tensors to the op and back.
 
 On tensors of one element Python around an op is all there is: compiled it takes about half (`python -m benchmarks overhead`).
 """
 
+cimport cython
+
+import weakref
+
 import numpy as np
+
+from .errors import GradError
 
 cdef object ndarray = np.ndarray
 cdef object float16 = np.dtype(np.float16)
@@ -11,6 +17,74 @@ cdef object float32 = np.dtype(np.float32)
 cdef object float64 = np.dtype(np.float64)
 cdef object new = object.__new__
 cdef long long made = 0
+
+
+@cython.auto_pickle(False)
+cdef class TensorBase:
+    """What a Tensor holds. `data` is an ndarray: assigning anything else goes through the Tensor's `_as_data`."""
+
+    cdef object array
+    cdef public object grad, node, quantized
+    cdef public bint requires_grad
+
+    @property
+    def data(self):
+        return self.array
+
+    @data.setter
+    def data(self, value):
+        value = self._as_data(value)
+        if value is self.array:         # t.data -= x: NumPy has changed the elements
+            note_change(value, "an assignment to its data")
+        self.array = value
+
+
+cpdef TensorBase wrap(type cls, array):
+    """A Tensor of the class `cls` of an ndarray, without the checks of its constructor."""
+    cdef TensorBase t = TensorBase.__new__(cls)
+    t.array = array if isinstance(array, ndarray) else np.asarray(array)       # NumPy makes scalars of 0-d results
+    return t
+
+
+# -- changes in place ----------------------------------------------------------------------------------------------------
+# An op keeps arrays for its backward. Where one is changed in between, the gradient would be wrong: changes are counted, a
+# node knows the count when it was made, and only if that has moved is it looked up whether what the node kept is what
+# changed. An array is known by the one that owns its memory, so that a change through any view of it counts.
+
+cdef long long changes = 0
+cdef dict changed = {}      # id of the array that owns memory -> (the count at its last change, what changed it, _Watch)
+
+
+class _Watch(weakref.ref):
+    """Forgets an array with its last reference."""
+
+    __slots__ = ("key",)
+
+
+def _forget(watch):
+    changed.pop(watch.key, None)
+
+
+cdef object owner(array):
+    base = array.base
+    while isinstance(base, ndarray):
+        array, base = base, base.base
+    return array
+
+
+cpdef note_change(array, what):
+    """Note that the elements of an array were changed, by `what`: "SGD.step"."""
+    global changes
+    changes += 1
+    array = owner(array)
+    key = id(array)
+    known = changed.get(key)
+    if known is None:
+        watch = _Watch(array, _forget)
+        watch.key = key
+    else:
+        watch = known[2]
+    changed[key] = (changes, what, watch)
 
 
 cdef class Node:
@@ -22,6 +96,7 @@ cdef class Node:
 
     cdef public object op, context, edges, shape, dtype
     cdef readonly long long number      # nodes are numbered as they are made
+    cdef public long long made_at       # how many changes in place there were before
 
     def __init__(self, op, context, edges, array):
         global made
@@ -29,7 +104,27 @@ cdef class Node:
         dtype = array.dtype
         self.dtype = float32 if dtype is float16 else dtype
         self.number = made
+        self.made_at = changes
         made += 1
+
+    def check_unchanged(self):
+        """Raise GradError where an array that the op kept for its backward was changed in place since."""
+        if self.made_at != changes:
+            for kept in vars(self.context).values():
+                self.check(kept)
+
+    cdef check(self, kept):
+        if isinstance(kept, TensorBase):
+            kept = (<TensorBase>kept).array
+        if isinstance(kept, ndarray):
+            found = changed.get(id(owner(kept)))
+            if found is not None and found[0] > self.made_at:
+                raise GradError(f"{self.op.name}: {kept.dtype} values of shape {kept.shape}, which its backward needs, were "
+                                f"changed by {found[1]} after the forward pass; call backward() before the change, or run "
+                                "the forward pass again")
+        elif type(kept) in (tuple, list):
+            for part in kept:
+                self.check(part)
 
     def __lt__(self, Node other):
         return self.number > other.number       # heapq gives the latest node first
@@ -50,7 +145,8 @@ cdef class Apply:
         DtypeError, ShapeError: from the op, naming it; GradError: a gradient through int8 is asked for.
     """
 
-    cdef object tensor, context, state, mark, marked, as_tensors, converted, quantized, record
+    cdef type tensor
+    cdef object context, state, mark, marked, as_tensors, converted, quantized, record
 
     def __init__(self, tensor, context, state, mark, marked, as_tensors, converted, quantized, record):
         self.tensor, self.context, self.state, self.mark, self.marked = tensor, context, state, mark, marked
@@ -58,10 +154,11 @@ cdef class Apply:
 
     def __call__(self, op, *inputs, **attrs):
         cdef list arrays = [], needs = []
-        cdef bint plain = not op.integer_operands, noted = False, half = False
+        cdef bint plain = not op.integer_operands, noted = False, half = False, wanted
+        cdef TensorBase output
         for t in inputs:
-            if isinstance(t, self.tensor):
-                array, wanted = t.data, t.requires_grad
+            if isinstance(t, TensorBase):
+                array, wanted = (<TensorBase>t).array, (<TensorBase>t).requires_grad
                 plain = plain and array.dtype is float32
                 noted = noted or wanted
                 arrays.append(array)
@@ -74,7 +171,7 @@ cdef class Apply:
         grad = noted and self.state.grad
         if not plain:
             for t in inputs:
-                if t is not None and t.quantized is not None:
+                if t is not None and (<TensorBase>t).quantized is not None:
                     return self.quantized(op, inputs, attrs, grad)
             arrays, half = self.converted(op, arrays)
         context = new(self.context)
@@ -86,11 +183,8 @@ cdef class Apply:
             result = profiler.forward(op, context, arrays, attrs)
         if half and result.dtype == float32:
             result = result.astype(float16)
-        array = result if isinstance(result, ndarray) else np.asarray(result)      # NumPy makes scalars of 0-d results
-        output = new(self.tensor)
-        output.data = array
-        output.grad = output.node = output.quantized = None
-        output.requires_grad = False
+        output = wrap(self.tensor, result)
+        array = output.array
         if grad and (array.dtype is float32 or array.dtype in (float16, float32, float64)):
             output.requires_grad = True
             if grad is self.mark:

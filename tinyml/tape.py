@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial, wraps
+from inspect import isgeneratorfunction
 from typing import Any
 
 import numpy as np
@@ -17,16 +19,18 @@ import numpy as np
 from ._kernels import memory
 from ._kernels.elementwise import elementwise
 from .engine import Node
-from .errors import GradError
+from .errors import DtypeError, GradError
 
 
 class _State(threading.local):
     """What differs between Python threads: whether gradients are noted, who listens, which layers are running.
 
     grad: True, False, or MARK: results then say that they depend on a gradient, and nothing is kept for it.
+    modes: id of a layer -> whether it is in training mode here, whatever its own mode is (nn.mode).
     """
 
     grad: Any = True
+    modes: dict[int, bool] | None = None
     recorder: Any = None
     profiler: Any = None
 
@@ -38,14 +42,44 @@ state = _State()
 MARK = "mark"
 
 
-@contextmanager
-def no_grad() -> Iterator[None]:
-    """Within it no gradients are noted. Also a decorator."""
-    before, state.grad = state.grad, False
-    try:
-        yield
-    finally:
-        state.grad = before
+class no_grad:  # noqa: N801, used as a function
+    """Within it no gradients are noted: `with no_grad():`, or @no_grad() above a function or generator."""
+
+    def __new__(cls, function: Callable | None = None) -> Any:
+        self = super().__new__(cls)
+        return self if function is None else self(function)     # @no_grad without parentheses
+
+    def __enter__(self) -> None:
+        self.before, state.grad = state.grad, False
+
+    def __exit__(self, *error: Any) -> None:
+        state.grad = self.before
+
+    def __call__(self, function: Callable) -> Callable:
+        if not callable(function):
+            raise DtypeError(f"no_grad: expected a function to decorate, got {type(function).__name__}")
+
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            with no_grad():
+                return function(*args, **kwargs)
+
+        @wraps(function)
+        def generate(*args: Any, **kwargs: Any) -> Iterator:
+            inner = function(*args, **kwargs)
+            resume = partial(next, inner)
+            while True:     # not around the yield: what runs between two items is the caller's
+                try:
+                    with no_grad():
+                        item = resume()
+                except StopIteration as end:
+                    return end.value
+                try:
+                    resume = partial(inner.send, (yield item))
+                except BaseException as error:      # thrown in by the caller, GeneratorExit by close()
+                    resume = partial(inner.throw, error)
+
+        return generate if isgeneratorfunction(function) else call
 
 
 @contextmanager
@@ -144,6 +178,7 @@ def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
 
 def _backward(node: Node, pending: dict[Node, np.ndarray]) -> Any:
     """What the op's backward returns for the gradient that is complete; nothing here refers to that afterwards."""
+    node.check_unchanged()
     grad = pending.pop(node)
     if grad.dtype is not node.dtype:
         grad = grad.astype(node.dtype, copy=False)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import copyreg
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 
 from ._kernels import memory
-from .engine import Apply, Node
+from .engine import Apply, Node, TensorBase, note_change, wrap
 from .errors import DtypeError, GradError, ShapeError
 from .quantized import Quantized, dequantize_codes, quantize_array
 from .tape import MARK, MARKED, Context, Record, run_backward, state
@@ -20,7 +21,6 @@ FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64))
 INTEGERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint8, np.bool_))
 INT8 = np.dtype(np.int8)
 _F16, _F32, _F64 = FLOATS
-_new = object.__new__
 _NAMES = {str(d): d for d in (*FLOATS, *INTEGERS, INT8)}
 
 
@@ -92,7 +92,7 @@ def call(name: str, *inputs: Any, **attrs: Any) -> Tensor:
     return apply(OPS[name], *inputs, **attrs)
 
 
-class Tensor:
+class Tensor(TensorBase):
     """An n-dimensional array with a dtype, and, for floats, a place on the tape.
 
     Args:
@@ -107,8 +107,9 @@ class Tensor:
         ShapeError: nested lists of different lengths.
     """
 
-    __slots__ = ("__weakref__", "data", "grad", "node", "quantized", "requires_grad")
+    __slots__ = ("__weakref__",)
     __array_ufunc__ = None      # NumPy leaves `array + tensor` to us
+    stored: ClassVar[bool] = False      # whether int8 codes are a layer's weight, which ops without integers read as floats
 
     def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, scale: Any = None,
                  zero_point: Any = 0, axis: int | None = None, group: int | None = None):
@@ -135,18 +136,38 @@ class Tensor:
         self.data: np.ndarray = array
         self.grad: Tensor | None = None
         self.node: Node | None = None
-        self.requires_grad = False
+        self.requires_grad: bool = False
         if requires_grad:
             self.requires_grad_()
 
     @staticmethod
     def _of(array: np.ndarray) -> Tensor:
         """Wrap an op's result without the checks of the constructor."""
-        t = _new(Tensor)
-        t.data = array if isinstance(array, np.ndarray) else np.asarray(array)     # NumPy makes scalars of 0-d results
-        t.grad = t.node = t.quantized = None
-        t.requires_grad = False
-        return t
+        return wrap(Tensor, array)
+
+    def _as_data(self, value: Any) -> np.ndarray:
+        """What an assignment to `data` puts there: an ndarray, or the elements of a Tensor."""
+        if isinstance(value, Tensor):
+            if value.quantized is not None:
+                raise DtypeError("data: int8 codes are nothing without their scale; assign the Tensor itself, or dequantize()")
+            value = value.data
+        if not isinstance(value, np.ndarray) or value.dtype not in _NAMES.values():
+            kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
+            raise DtypeError(f"data: expected an ndarray or a Tensor of one of {', '.join(_NAMES)}, got {kind}")
+        return value
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        # how copies are made, and pickles
+        if self.node is not None:
+            raise GradError(f"copy: expected a Tensor of its own, got the result of {self.node.op.name} on the tape; "
+                            "detach() it first")
+        names = ("data", "grad", "quantized", "requires_grad", *self.__slots__)
+        values = {name: getattr(self, name) for name in names if name != "__weakref__"}
+        return copyreg.__newobj__, (type(self),), values | getattr(self, "__dict__", {})
+
+    def __setstate__(self, values: dict[str, Any]) -> None:
+        for name, value in values.items():
+            setattr(self, name, value)
 
     # -- what it is ---------------------------------------------------------------------------------------------------
     @property
@@ -233,7 +254,31 @@ class Tensor:
         return int(self.item())
 
     def __bool__(self) -> bool:
+        if self.size != 1:
+            raise ShapeError(f"bool(): the truth of a Tensor of shape {self.shape} is ambiguous; compare it, or reduce it "
+                             "to one element, first")
         return bool(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind not in "iu" or self.quantized:
+            raise DtypeError(f"index: expected a Tensor of integers, got {self.dtype}")
+        return int(self.item())
+
+    def __format__(self, spec: str) -> str:
+        return format(self.item(), spec) if spec else str(self)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        """What NumPy makes of it: the elements, as `numpy()` gives them."""
+        array = self.numpy()
+        if copy or (dtype is not None and np.dtype(dtype) != array.dtype):
+            if copy is False:
+                raise ShapeError(f"np.asarray: a Tensor of {array.dtype} cannot become {dtype} without a copy")
+            return np.array(array, dtype)
+        return array
+
+    def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+        """NumPy's functions take Tensors as arrays, off the tape, and return arrays."""
+        return function(*_as_arrays(args), **_as_arrays(kwargs))
 
     def detach(self) -> Tensor:
         """The same elements off the tape."""
@@ -253,7 +298,7 @@ class Tensor:
     def _accumulate(self, grads: list[np.ndarray], i: int) -> None:
         """Add grads[i] to `grad`, which becomes that array itself where nothing else sees its memory."""
         if self.grad is not None:
-            self.grad.data += grads[i].astype(self.grad.dtype, copy=False)
+            np.add(self.grad.data, grads[i].astype(self.grad.dtype, copy=False), out=self.grad.data)
         elif grads[i].dtype == self.dtype and memory.sole(grads, i) and grads[i].flags.c_contiguous:
             self.grad = Tensor._of(grads[i])
         else:
@@ -342,7 +387,12 @@ class Tensor:
     def __rtruediv__(self, other): return apply(OPS["div"], other, self)
     def __matmul__(self, other): return apply(OPS["matmul"], self, other)
     def __rmatmul__(self, other): return apply(OPS["matmul"], other, self)
-    def __pow__(self, exponent): return apply(OPS["pow"], self, exponent=float(exponent))
+    def __pow__(self, other):
+        if isinstance(other, (Tensor, np.ndarray)):
+            return apply(OPS["power"], self, other)
+        return apply(OPS["pow"], self, exponent=float(other))
+
+    def __rpow__(self, other): return apply(OPS["power"], other, self)
     def __neg__(self): return apply(OPS["neg"], self)
     def __getitem__(self, index): return apply(OPS["getitem"], self, index=plain_index(index))
 
@@ -353,6 +403,17 @@ class Tensor:
     def __gt__(self, other): return compare(np.greater, self, other)
     def __ge__(self, other): return compare(np.greater_equal, self, other)
     __hash__ = object.__hash__
+
+    # -- in place: the Tensor stays the same object, and so does its memory unless it is on the tape -------------------
+    def __iadd__(self, other): return change(self, "add", other)
+    def __isub__(self, other): return change(self, "sub", other)
+    def __imul__(self, other): return change(self, "mul", other)
+    def __itruediv__(self, other): return change(self, "div", other)
+    def __imatmul__(self, other): return change(self, "matmul", other)
+
+    def __ipow__(self, other):
+        number = not isinstance(other, (Tensor, np.ndarray))
+        return change(self, "pow", exponent=float(other)) if number else change(self, "power", other)
 
     def exp(self): return apply(OPS["exp"], self)
     def log(self): return apply(OPS["log"], self)
@@ -469,6 +530,49 @@ def plain_index(index: Any) -> tuple:
         return np.asarray(i) if isinstance(i, (list, np.ndarray)) and np.ndim(i) else i
 
     return tuple(one(i) for i in index) if isinstance(index, tuple) else (one(index),)
+
+
+def _as_arrays(value: Any) -> Any:
+    """`value` with the arrays of all Tensors in its tuples, lists and dicts."""
+    if isinstance(value, Tensor):
+        return value.numpy()
+    if type(value) in (tuple, list):
+        return type(value)(_as_arrays(v) for v in value)
+    return {k: _as_arrays(v) for k, v in value.items()} if type(value) is dict else value
+
+
+def change(t: Tensor, name: str, *others: Any, **attrs: Any) -> Tensor:
+    """`t` itself, its elements replaced by those of the op `name` on it: t += 1.
+
+    Off the tape they are written where they are, which all views see. With a gradient `t` becomes the op's result: what
+    the tape kept of it before stays as it was.
+
+    Raises:
+        GradError: a leaf that requires a gradient, outside no_grad(); ShapeError, DtypeError: results that do not fit.
+    """
+    what = f"{name} in place"
+    if t.quantized is not None:
+        raise DtypeError(f"{what}: expected floats or integers, got int8 codes; dequantize() them first")
+    if t.requires_grad and t.node is None and state.grad:
+        raise GradError(f"{what}: a leaf that requires a gradient cannot change on the tape; change it within no_grad(), "
+                        "or write x = x + y for a new Tensor")
+    result = apply(OPS[name], t, *others, **attrs)
+    if result.shape != t.shape:
+        raise ShapeError(f"{what}: expected a result of shape {t.shape}, got {result.shape}")
+    if not np.can_cast(result.dtype, t.dtype, "same_kind"):
+        raise DtypeError(f"{what}: a result of {result.dtype} does not fit in a Tensor of {t.dtype}")
+    if hasattr(state.recorder, "renamed"):
+        state.recorder.renamed(t, result)
+    elif t.node is None and not result.requires_grad:
+        if not t.data.flags.writeable:
+            raise ShapeError(f"{what}: the memory of this Tensor of shape {t.shape} is read-only; make it of a copy")
+        np.copyto(t.data, result.data, casting="same_kind")
+        note_change(t.data, what)
+        return t
+    if state.grad:
+        t.node, t.requires_grad = result.node, result.requires_grad
+    t.data = result.data.astype(t.dtype, copy=False)
+    return t
 
 
 def compare(function, a: Any, b: Any) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import FileError, ShapeError
 from ..nn import init
-from ..nn.module import MODULES, Module, Opaque, Parameter, Recipe
+from ..nn.module import MODULES, Module, Opaque, Parameter, Recipe, as_parameter
 from ..precision.encoding import decode, encode
 from ..tensor import INT8, Tensor
 
@@ -145,11 +145,12 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
         raise FileError(f"tensors that no layer has: {', '.join(sorted(left)[:5])}")
     # weights stored as int8 or float16 by a conversion, which leaves nothing to train
     frozen = any(isinstance(own[name], Parameter) and own[name].dtype != t.dtype for name, t in loaded.items())
-    for prefix, module in list(model.named_modules()):
-        for attribute, t in list(vars(module).items()):
-            if isinstance(t, Tensor):
-                name = f"{prefix}.{attribute}" if prefix else attribute
-                origin = ties.get(name, name)
-                module.replace_tensor(attribute, loaded[origin], trainable=t.requires_grad and not frozen)
-                loaded[origin] = getattr(module, attribute)     # the next tied name gets the same Parameter
+
+    def stored(name: str, t: Tensor) -> Tensor:
+        name = ties.get(name, name)
+        if isinstance(t, Parameter) and not isinstance(loaded[name], Parameter):    # once, for the next tied name too
+            loaded[name] = as_parameter(loaded[name], t.requires_grad and not frozen)
+        return loaded[name]
+
+    model.replace_tensors(stored)
     return model.eval()

@@ -1,21 +1,23 @@
-"""Models in training or evaluation mode for a while."""
+"""Models in training or evaluation mode for a while, in this thread."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..tape import state
 from .module import Module
 
 
 @contextmanager
 def mode(*models: Module, training: bool) -> Iterator[None]:
-    """Whole models in training or evaluation mode, and every layer back in its own at the end."""
-    before = [(m, m.training) for model in models for m in model.modules()]
-    for model in models:
-        model.train(training)
+    """Whole models run in training or evaluation mode within it, in this thread only: nothing in a model is changed.
+
+    train(), eval() and assignments to `training` within it hold from there on, here too.
+    """
+    before = state.modes
+    state.modes = {**(before or {}), **{id(m): training for model in models for m in model.modules()}}
     try:
         yield
     finally:
-        for m, was in before:
-            m.training = was
+        state.modes = before

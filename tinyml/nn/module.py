@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
+from ..engine import note_change
 from ..errors import DtypeError, ShapeError, TinymlError
 from ..tape import state
 from ..tensor import FLOATS, Tensor
 from . import init
+from .members import UNORDERED, members, replace_members
 
 # What packages above nn add to every module: Module.to_int8, save, ... look themselves up here, because imports run one
 # way and nn cannot see them.
@@ -26,6 +28,7 @@ class Parameter(Tensor):
     """A Tensor that a Module owns and an optimizer trains; `decay` off exempts it from weight decay."""
 
     __slots__ = ("decay",)
+    stored = True
 
     def __init__(self, data: Any, requires_grad: bool = True, decay: bool = True):
         super().__init__(data, requires_grad)
@@ -33,7 +36,7 @@ class Parameter(Tensor):
         init.claim(self.size)
 
 
-def _as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
+def as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
     """A Parameter that shares `t`'s elements (or codes) and scales."""
     p = Parameter.__new__(Parameter)
     p.data, p.quantized = t.data, t.quantized
@@ -41,6 +44,11 @@ def _as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
     p.decay = getattr(t, "decay", True)
     p.requires_grad = requires_grad and t.dtype in FLOATS
     return p
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two arrays of one shape have the same elements, NaNs in the same places among them."""
+    return bool(((a == b) | ((a != a) & (b != b))).all())
 
 
 def is_inside(layer: str, name: str) -> bool:
@@ -75,21 +83,36 @@ def _plain(value: Any) -> Any:
     return value if plain else Opaque(type(value).__name__)
 
 
+class LoadedKeys(NamedTuple):
+    """What `load_state_dict` found no value for, and what it found no place for."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
 class Module:
     """Base of layers and models: assign Parameters, Tensors (buffers) and Modules as attributes, define forward.
 
-    `m(x)` runs forward. Names follow attributes: `m.fc.weight` is "fc.weight" in `state_dict()`.
+    `m(x)` runs forward. Names follow attributes: `m.fc.weight` is "fc.weight" in `state_dict()`. Lists, tuples and dicts of
+    them count too: the weight of `m.layers[0]` is "layers.0.weight", as in a ModuleList.
+
+    Raises:
+        DtypeError: a Parameter or Module is replaced by something else, or is put into a set, in which nothing has a name.
     """
 
-    training: bool
     stored_weights: ClassVar[tuple[str, ...]] = ()    # parameters that may be stored as float16, or as int8 by row (axis 0)
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
         self = super().__new__(cls)
-        object.__setattr__(self, "training", True)
+        object.__setattr__(self, "_training", True)
         object.__setattr__(self, "_name", "")
         object.__setattr__(self, "_recipe", Recipe(f"{cls.__module__}.{cls.__qualname__}", _plain(args), _plain(kwargs)))
         return self
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if args or kwargs:      # of a class that defines no __init__
+            given = ", ".join([*map(repr, args), *(f"{k}={v!r}" for k, v in kwargs.items())])
+            raise TypeError(f"{type(self).__name__}() takes no arguments, got {given:.200}")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -106,14 +129,14 @@ class Module:
         """
         return None
 
-    def __call__(self, *inputs: Any) -> Any:
-        return self._call(self.forward, *inputs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self._call(self.forward, *inputs, **named)
 
-    def _call(self, function: Callable, *inputs: Any) -> Any:
-        """function(*inputs) as this layer: nodes on the tape and errors name it."""
+    def _call(self, function: Callable, *inputs: Any, **named: Any) -> Any:
+        """function(*inputs, **named) as this layer: nodes on the tape and errors name it."""
         state.modules.append(self)
         try:
-            return function(*inputs)
+            return function(*inputs, **named)
         except TinymlError as error:
             error.passing(f"{self._name}: {type(self).__name__}" if self._name else type(self).__name__)
             raise
@@ -121,22 +144,38 @@ class Module:
             state.modules.pop()
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if isinstance(value, Module):
-            value._name = name
+        now = vars(self).get(name)
+        for kind in (Parameter, Module):
+            if isinstance(now, kind) and not (value is None or isinstance(value, kind)):
+                way = ("change its elements within no_grad(), or make a Parameter of it" if kind is Parameter
+                       else "delete it first, if it is to be something else")
+                raise DtypeError(f"{type(self).__name__}.{name}: expected a {kind.__name__} or None, got "
+                                 f"{type(value).__name__}; {way}")
+        if isinstance(value, UNORDERED) and any(members(list(value), name, (Parameter, Module))):
+            raise DtypeError(f"{type(self).__name__}.{name}: expected Parameters and Modules in a list, tuple or dict, which "
+                             f"give them names, got a {type(value).__name__}")
+        for path, member in members(value, name, (Module,)):
+            member._name = path
         object.__setattr__(self, name, value)
 
     # -- walking the tree ---------------------------------------------------------------------------------------------
     def children(self) -> Iterator[tuple[str, Module]]:
         """Direct submodules with their names."""
         for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield name, value
+            yield from members(value, name, (Module,))
 
-    def named_modules(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
-        """This module ("") and all below it; a shared module comes once a name."""
+    def named_modules(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Module]]:
+        """This module ("") and all below it; a shared module comes once a name. `above`: those that it is in.
+
+        Raises:
+            ShapeError: a module that contains itself.
+        """
+        if any(m is self for m in above):
+            raise ShapeError(f"{type(above[0]).__name__}: {prefix!r} is a {type(self).__name__} inside itself; keep what "
+                             "contains a module out of its attributes")
         yield prefix, self
         for name, child in self.children():
-            yield from child.named_modules(f"{prefix}.{name}" if prefix else name)
+            yield from child.named_modules(f"{prefix}.{name}" if prefix else name, (*above, self))
 
     def modules(self) -> Iterator[Module]:
         """All distinct modules, this one first."""
@@ -146,12 +185,16 @@ class Module:
                 seen.add(id(m))
                 yield m
 
+    def own_tensors(self) -> Iterator[tuple[str, Tensor]]:
+        """The parameters and buffers of this module alone, those in lists, tuples and dicts too."""
+        for name, value in vars(self).items():
+            yield from members(value, name, (Tensor,))
+
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
         """All parameters and buffers in the order they were assigned; tied ones come once a name."""
         for prefix, m in self.named_modules():
-            for name, value in vars(m).items():
-                if isinstance(value, Tensor):
-                    yield (f"{prefix}.{name}" if prefix else name), value
+            for name, t in m.own_tensors():
+                yield (f"{prefix}.{name}" if prefix else name), t
 
     def named_parameters(self) -> Iterator[tuple[str, Parameter]]:
         """Distinct parameters with their (first) names."""
@@ -171,6 +214,17 @@ class Module:
             p.grad = None
 
     # -- modes --------------------------------------------------------------------------------------------------------
+    @property
+    def training(self) -> bool:
+        """Whether the layer is in training mode: its own, unless this thread runs it in another for a while (nn.mode)."""
+        return state.modes.get(id(self), self._training) if state.modes else self._training
+
+    @training.setter
+    def training(self, mode: bool) -> None:
+        object.__setattr__(self, "_training", bool(mode))
+        if state.modes and id(self) in state.modes:
+            state.modes[id(self)] = bool(mode)
+
     def train(self: M, mode: bool = True) -> M:
         """Training mode (dropout drops, batch norm takes the batch's moments), in the whole tree."""
         for m in self.modules():
@@ -186,20 +240,34 @@ class Module:
         """Copies of all parameters and buffers by name (int8: the codes)."""
         return {name: t.data.copy() for name, t in self.named_tensors()}
 
-    def load_state_dict(self, values: dict[str, Any], strict: bool = True) -> None:
+    def load_state_dict(self, values: dict[str, Any], strict: bool = True) -> LoadedKeys:
         """Copy arrays (or Tensors) into the parameters and buffers of the same names.
 
+        Returns:
+            missing_keys and unexpected_keys, which only without `strict` there are any.
+
         Raises:
-            ShapeError: all missing, unexpected (if strict) and misshapen entries, in one message; nothing is loaded then.
+            ShapeError: all missing, unexpected (if strict) and misshapen entries, and ties between entries that differ, in
+                one message; nothing is loaded then.
             DtypeError: an entry that is no array of floats (or integers, for an integer buffer).
         """
+        if not isinstance(values, Mapping):
+            raise DtypeError(f"load_state_dict of {type(self).__name__}: expected a dict of arrays by name, got "
+                             f"{type(values).__name__}")
         own = dict(self.named_tensors())
         arrays = {k: np.asarray(v.data if isinstance(v, Tensor) else v) for k, v in values.items()}
-        problems = [f"missing {name} {own[name].shape}" for name in own if name not in arrays] if strict else []
-        if strict:
-            problems += [f"unexpected {name} {a.shape}" for name, a in arrays.items() if name not in own]
+        keys = LoadedKeys([name for name in own if name not in arrays], [name for name in arrays if name not in own])
+        problems = [f"missing {name} {own[name].shape}" for name in keys.missing_keys] if strict else []
+        problems += [f"unexpected {name} {arrays[name].shape}" for name in keys.unexpected_keys] if strict else []
         problems += [f"{name} has shape {arrays[name].shape}, expected {t.shape}"
                      for name, t in own.items() if name in arrays and arrays[name].shape != t.shape]
+        problems += [f"{name} is in read-only memory" for name, t in own.items()
+                     if name in arrays and t.quantized is None and not t.data.flags.writeable]
+        first: dict[int, str] = {}
+        for name in (name for name in own if name in arrays):
+            other = first.setdefault(id(own[name]), name)
+            if other != name and not _same(arrays[name], arrays[other]):
+                problems.append(f"{other} and {name} are one Parameter here, but differ in what is to be loaded")
         if problems:
             raise ShapeError(f"load_state_dict of {type(self).__name__}: {len(problems)} problems: " + "; ".join(problems))
         for name, t in own.items():
@@ -209,6 +277,8 @@ class Module:
         for name, t in own.items():
             if name in arrays:
                 t.data[...] = arrays[name]
+                note_change(t.data, f"load_state_dict of {name}")
+        return keys
 
     # -- conversion: defined in packages above -------------------------------------------------------------------------
     def to_int8(self, calibration: Any = None, **options: Any) -> Module:
@@ -241,22 +311,17 @@ class Module:
         """A deep copy; tied parameters stay tied."""
         return copy.deepcopy(self)
 
-    def replace_tensor(self, name: str, new: Tensor, trainable: bool = False) -> None:
-        """Put `new` in the place of the parameter or buffer `name` of this module; a Parameter stays one."""
-        if isinstance(getattr(self, name), Parameter) and not isinstance(new, Parameter):
-            new = _as_parameter(new, trainable)
-        object.__setattr__(self, name, new)
-
     def replace_tensors(self, change: Callable[[str, Tensor], Tensor]) -> None:
-        """Replace each parameter or buffer by change(name, tensor), once for tied ones."""
-        done: dict[int, Tensor] = {}
+        """Replace each parameter or buffer by change(name, tensor); tied ones come once a name. A Parameter stays one."""
+        def one(name: str, t: Tensor) -> Tensor:
+            new = change(name, t)
+            keep = isinstance(t, Parameter) and not isinstance(new, Parameter)
+            return as_parameter(new, False) if keep else new
+
         for prefix, m in list(self.named_modules()):
-            for name, t in list(vars(m).items()):
-                if isinstance(t, Tensor):
-                    if id(t) not in done:
-                        m.replace_tensor(name, change(f"{prefix}.{name}" if prefix else name, t))
-                        done[id(t)] = getattr(m, name)
-                    object.__setattr__(m, name, done[id(t)])
+            for name, value in list(vars(m).items()):
+                full = f"{prefix}.{name}" if prefix else name
+                object.__setattr__(m, name, replace_members(value, full, Tensor, one))
 
     # -- printing -----------------------------------------------------------------------------------------------------
     def describe(self) -> str:
@@ -265,7 +330,7 @@ class Module:
 
     def __repr__(self) -> str:
         stored = [getattr(self, name) for name in self.stored_weights]
-        kinds = sorted({str(t.dtype) for t in stored or vars(self).values() if isinstance(t, Parameter)})
+        kinds = sorted({str(t.dtype) for t in stored or dict(self.own_tensors()).values() if isinstance(t, Parameter)})
         precision = f", {'/'.join(kinds)}" if kinds else ""
         lines = [f"  ({name}): " + repr(child).replace("\n", "\n  ") for name, child in self.children()]
         body = "\n" + "\n".join(lines) + "\n" if lines else ""
@@ -276,14 +341,18 @@ class Module:
 class _Numbered(Module):
     """Submodules named "0", "1", ..., as a sequence."""
 
+    def layers(self) -> list[Module]:
+        """The submodules in order."""
+        return [value for value in vars(self).values() if isinstance(value, Module)]
+
     def __len__(self) -> int:
-        return sum(1 for _ in self.children())
+        return len(self.layers())
 
     def __iter__(self) -> Iterator[Module]:
-        return (child for _, child in self.children())
+        return iter(self.layers())
 
     def __getitem__(self, i: int) -> Module:
-        return [child for _, child in self.children()][i]
+        return self.layers()[i]
 
 
 class Sequential(_Numbered):

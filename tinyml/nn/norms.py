@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from ..engine import note_change
 from ..errors import ShapeError
 from ..ops import norm
 from ..tensor import Tensor, apply, as_tensor
@@ -63,7 +64,8 @@ class BatchNorm(Module):
         """Move the running moments towards those of a batch of n values a channel (its variance with n)."""
         for running, batch in ((self.running_mean, mean), (self.running_var, variance * (n / (n - 1)))):
             running.data[...] = (1 - self.momentum) * running.data + self.momentum * batch
-        self.num_batches_tracked.data += 1
+            note_change(running.data, "the running moments of a batch norm")
+        self.num_batches_tracked.data[...] += 1
 
     def describe(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}, momentum={self.momentum}"

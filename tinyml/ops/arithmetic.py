@@ -220,6 +220,39 @@ class Pow(Op):
         return x ** exponent
 
 
+class Power(Op):
+    """y = a ** b, both of them Tensors. Where the result does not depend on a small change (0 ** b to b, a ** 0 to a) the
+    gradient is 0, as in PyTorch."""
+
+    name = "power"
+
+    @staticmethod
+    def forward(ctx, a, b):
+        ctx.a, ctx.b = a, b
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            ctx.y = broadcasting("power", np.power, a, b)
+        return ctx.y
+
+    @staticmethod
+    def backward(ctx, grad):
+        a, b, da, db = ctx.a, ctx.b, None, None
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+            if ctx.needs[0]:
+                da = np.where(b == 0, 0, grad * b * np.power(a, b - 1))
+            if ctx.needs[1]:
+                db = np.where((a == 0) & (b >= 0), 0, grad * ctx.y * np.log(a))
+        return da, db
+
+    @staticmethod
+    def samples(rng):
+        for s in _pairs(rng):
+            yield sample(np.asarray(np.abs(s.inputs[0]) + 0.3), s.inputs[1])
+
+    @staticmethod
+    def parity(torch, a, b):
+        return a ** b
+
+
 class _Pick(_Binary):
     """Shared by maximum and minimum: the gradient goes to the operand picked, half to each of equals."""
 

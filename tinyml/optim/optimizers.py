@@ -11,6 +11,7 @@ import numpy as np
 
 from .._kernels.dispatch import threads_for
 from .._kernels.floats import kernels_for
+from ..engine import note_change
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
 from ._checks import checked_number, checked_parameters, checked_steps
@@ -82,6 +83,7 @@ class Optimizer:
         self.parameters = checked_parameters(type(self).__name__, parameters)
         self.lr = checked_number(f"{type(self).__name__} lr", lr)
         self.updates = [0] * len(self.parameters)       # how often each was updated
+        self._steps = [f"{type(self).__name__}.step, parameter {i}" for i in range(len(self.parameters))]
         by_dtype: dict[np.dtype, list[int]] = {}
         for i, p in enumerate(self.parameters):
             by_dtype.setdefault(p.dtype, []).append(i)
@@ -127,9 +129,10 @@ class Optimizer:
             [store.whole(slot) for slot in self.slots], np.array([store.at[i] for i in members], np.intp),
             np.array([self.updates[i] for i in members], float), np.array(decay), kernels_for(store.dtype),
             threads_for(16 * sum(store.sizes[i] for i in members))))
-        for a, changed in zip(arrays, elements, strict=True):
+        for i, a, changed in zip(members, arrays, elements, strict=True):
             if not in_place(a, store.dtype):
                 a[...] = changed.reshape(a.shape)
+            note_change(a, self._steps[i])
 
     def zero_grad(self) -> None:
         """Forget the gradients."""

@@ -12,7 +12,7 @@ import numpy as np
 from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError
 from ..graph import trace
-from ..nn.module import Module, conversions, is_inside
+from ..nn.module import Module, Parameter, as_parameter, conversions, is_inside
 from ..quantized import GROUPS, group_scales, is_group
 from ..tensor import FLOATS, Tensor
 from .budget import within
@@ -94,15 +94,19 @@ def change_stored(model: Module, skip: Sequence[str], change: Any) -> Module:
         raise DtypeError(f"{type(model).__name__} has no layer with weights to store (linear, conv2d, embedding)"
                          + (f" outside {', '.join(skip)}" if skip else ""))
 
+    changed: dict[int, Parameter] = {}
+
     def one(name: str, t: Tensor) -> Tensor:
         t.requires_grad, t.grad = False, None       # stored weights are not trained, and nothing before them
         if id(t) not in stored or id(t) in kept:
             return t
-        try:
-            return change(t)
-        except QuantizationError as error:
-            error.passing(name)
-            raise
+        if id(t) not in changed:        # once for tied ones
+            try:
+                changed[id(t)] = as_parameter(change(t), False)
+            except QuantizationError as error:
+                error.passing(name)
+                raise
+        return changed[id(t)]
 
     copy.replace_tensors(one)
     return copy

@@ -131,11 +131,10 @@ def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
     first: dict[int, str] = {}
     found: dict[str, list[tuple[str, str]]] = {}
     for prefix, m in model.named_modules():
-        for key, t in vars(m).items():
-            if hasattr(t, "quantized"):
-                if id(t) in first:
-                    found.setdefault(prefix, []).append((key, first[id(t)]))
-                first.setdefault(id(t), prefix)
+        for key, t in m.own_tensors():
+            if id(t) in first:
+                found.setdefault(prefix, []).append((key, first[id(t)]))
+            first.setdefault(id(t), prefix)
     return found
 
 
