@@ -394,3 +394,27 @@ def test_codes_of_a_plan_that_ends_in_a_float_island():
     for model in (Branch(), nn.LayerNorm(6)):
         with pytest.raises(DtypeError, match="expected a plan with one output in codes; this one ends in float32"):
             model.to_int8(calibration=normal(4, 6)).codes(normal(4, 6))
+
+
+class Reads(nn.Module):
+    """Weights read other than through their layers: sliced, transposed, added up."""
+
+    def __init__(self):
+        self.words, self.positions, self.conv = nn.Embedding(20, 8), nn.Embedding(16, 8), nn.Conv2d(1, 2, 3)
+
+    def forward(self, ids):
+        x = self.words(ids) + self.positions.weight[: ids.shape[1]]
+        scale = (self.conv.weight * self.conv.weight).sum() + self.positions.weight.abs().max()
+        return x @ self.words.weight.T * scale + self.words.weight.mean()
+
+
+@pytest.mark.parametrize("options", [{}, {"group": 32}, {"per_channel": False}])
+def test_dynamic_int8_of_weights_that_are_read_elsewhere(options):
+    """They are what their codes stand for."""
+    model, ids = Reads().eval(), np.arange(10).reshape(2, 5)
+    int8 = model.to_int8(**options)
+    float32 = model.copy()
+    for name, t in int8.named_tensors():
+        if t.quantized is not None:
+            dict(float32.named_tensors())[name].data[...] = t.dequantize().data
+    assert np.abs(int8(ids).numpy() - float32(ids).numpy()).max() <= 1e-4 * np.abs(float32(ids).numpy()).max()

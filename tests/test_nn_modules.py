@@ -188,3 +188,24 @@ def test_what_runs_batch_norm_and_relu_as_one_op():
     assert op(nn.BatchNorm2d(3).eval(), nn.ReLU()) == "relu"
     assert op(OwnNorm(3), nn.ReLU()) == "relu"
     assert op(nn.BatchNorm2d(3), OwnReLU()) == "mul"
+
+
+def test_what_is_tied_here_must_be_equal_there():
+    tied, free = TinyGPT(6, 4, 1, 1, 4), TinyGPT(6, 4, 1, 1, 4, tied=False)
+    before = tied.state_dict()
+    with pytest.raises(ShapeError, match=r"tokens\.weight and head\.weight are one Parameter here, but differ"):
+        tied.load_state_dict(free.state_dict())
+    assert all(np.array_equal(a, before[name]) for name, a in tied.state_dict().items())
+    free.load_state_dict(tied.state_dict())
+    assert tied.load_state_dict(free.state_dict()) == ([], [])
+
+
+def test_without_strict_it_says_what_was_missing_and_unexpected():
+    found = nn.Linear(2, 2).load_state_dict({"weight": np.zeros((2, 2)), "other": np.zeros(1)}, strict=False)
+    assert found.missing_keys == ["bias"] and found.unexpected_keys == ["other"]
+    with pytest.raises(DtypeError, match="expected a dict of arrays by name, got list"):
+        nn.Linear(2, 2).load_state_dict([1])
+    layer = nn.Linear(2, 2)
+    layer.weight.data.flags.writeable = False
+    with pytest.raises(ShapeError, match="weight is in read-only memory"):
+        layer.load_state_dict({"weight": np.zeros((2, 2)), "bias": np.zeros(2)})

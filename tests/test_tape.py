@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from values import leaf
 
-from tinyml.errors import GradError, ShapeError
+from tinyml.errors import DtypeError, GradError, ShapeError
 from tinyml.tape import no_grad, record
 from tinyml.tensor import Tensor, call
 from tinyml.testing import gradcheck
@@ -145,3 +145,42 @@ def test_record_notes_every_op():
     assert ops[0].inputs[0] is x and ops[1].output is y and ops[1].attrs == {"axis": 1, "keepdims": False}
     _ = x + 1
     assert len(ops) == 2
+
+
+def test_no_grad_decorates_functions_and_generators():
+    def tracked():
+        return (leaf(1) * 2.0).requires_grad
+
+    @no_grad()
+    def plain(x, *, y):
+        return tracked(), x, y
+
+    @no_grad
+    def bare():
+        return tracked()
+
+    @no_grad()
+    def generated():
+        """Its doc."""
+        try:
+            got = yield tracked()
+            yield got, tracked()
+        except KeyError:
+            yield "caught", tracked()
+        return "end"
+
+    assert plain(1, y=2) == (False, 1, 2) and bare() is False and generated.__doc__ == "Its doc."
+    items = generated()
+    assert next(items) is False and tracked()       # between two items it is the caller's mode
+    assert items.send("sent") == ("sent", False) and tracked()
+    with pytest.raises(StopIteration) as end:
+        next(items)
+    assert end.value.value == "end"
+    items = generated()
+    next(items)
+    assert items.throw(KeyError("k")) == ("caught", False)
+    items.close()
+    with pytest.raises(ValueError, match="from inside"):
+        next(no_grad()(lambda: (_ for _ in ()).throw(ValueError("from inside")))())
+    with pytest.raises(DtypeError, match="no_grad: expected a function to decorate, got int"):
+        no_grad(3)

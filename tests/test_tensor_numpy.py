@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from values import leaf
 
-from tinyml.errors import ShapeError
+from tinyml.errors import DtypeError, ShapeError
 from tinyml.tape import unbroadcast
 from tinyml.tensor import Tensor
 from tinyml.testing import gradcheck
@@ -142,3 +142,46 @@ def test_shape_methods():
     with pytest.raises(ShapeError, match=r"argmax: no elements along axis 0 of a Tensor of shape \(0, 2\)"):
         Tensor(np.zeros((0, 2))).argmax(0)
     assert np.shares_memory(x.T.numpy(), a) and np.shares_memory(x.reshape(24).numpy(), a)      # views, no copies
+
+
+# ---- what NumPy and Python make of Tensors
+
+
+def test_numpy_takes_tensors_as_arrays():
+    a = np.arange(6, dtype=np.float32).reshape(2, 3)
+    t = Tensor(a)
+    assert np.asarray(t) is t.numpy() and np.array(t).dtype == np.float32 and not np.shares_memory(np.array(t), a)
+    assert np.asarray(t, np.float64).dtype == np.float64
+    assert np.mean(t) == a.mean() and np.array_equal(np.std(t, axis=0), a.std(axis=0))
+    assert np.array_equal(np.concatenate([t, t]), np.concatenate([a, a])) and np.allclose(t, a)
+    assert np.array_equal(np.array([Tensor(1.0), Tensor(2.0)]), [1, 2])
+    assert (np.array([1.0, 2.0], np.float32) + Tensor([1.0, 2.0])).numpy().tolist() == [2, 4]
+
+
+def test_formats_indices_and_truth():
+    assert f"{Tensor([3.0]).sum():.2f} {Tensor([[2.5]]):5.1f} {Tensor(7):d}" == "3.00   2.5 7"
+    assert f"{Tensor([1.0, 2.0])}" == str(Tensor([1.0, 2.0]))
+    with pytest.raises(ShapeError, match="expected one element"):
+        f"{Tensor([1.0, 2.0]):.2f}"
+    assert [10, 20, 30][Tensor(2)] == 30 and list(range(Tensor([3]))) == [0, 1, 2]
+    with pytest.raises(DtypeError, match="index: expected a Tensor of integers, got float32"):
+        [1][Tensor(0.0)]
+    with pytest.raises(ShapeError, match=r"the truth of a Tensor of shape \(2,\) is ambiguous"):
+        assert Tensor([1.0, 0.0])
+
+
+@given(broadcastable(), st.booleans())
+def test_powers_by_tensors(shapes, reflected):
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(0.2, 2, shapes.input_shapes[0]), rng.standard_normal(shapes.input_shapes[1])
+    assert np.array_equal((Tensor(a) ** Tensor(b)).numpy(), a ** b)
+    assert np.array_equal((a ** Tensor(b)).numpy(), a ** b)
+    gradcheck(operator.pow, [a, b])
+    gradcheck((lambda t: 2.0 ** t) if reflected else (lambda t: t ** 3.0), [a])
+
+
+def test_powers_of_zero_and_to_the_zeroth():
+    """As PyTorch has them: no NaN from 0 * ln 0."""
+    x, p = Tensor([0.0, 0.0, 2.0], requires_grad=True), Tensor([2.0, 0.0, 3.0], requires_grad=True)
+    (x ** p).sum().backward()
+    assert x.grad.numpy().tolist() == [0, 0, 12] and np.allclose(p.grad.numpy(), [0, 0, 8 * np.log(2)])

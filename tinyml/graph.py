@@ -187,15 +187,30 @@ class _Tracer(list):
             self.names.setdefault(id(module), name)
         self.source: dict[int, str] = {id(x): "the input" for x in inputs}
         self.inputs, self.kept = inputs, []     # kept alive, so that ids stay theirs
+        self.made: set[int] = set(map(id, inputs))      # what the trace has a value for
 
     def path(self, module: Module | None) -> str:
         return "" if module is None else self.names.get(id(module), type(module).__name__)
 
     def append(self, item: Record) -> None:
         super().append(item)
+        self.made.add(id(item.output))
         if any(t is not None and id(t) in self.source for t in item.inputs):
             where = self.path(item.module)
             self.source[id(item.output)] = item.op.name + (f" in {where}" if where else "")
+
+    def renamed(self, changed: Tensor, result: Tensor) -> None:
+        """`changed` holds what the last op made, `result`, from now on: it was changed in place.
+
+        Raises:
+            TraceError: it was no result of the trace, but a parameter, a buffer or a constant.
+        """
+        if id(changed) not in self.made:
+            raise TraceError(f"trace: a Tensor of shape {changed.shape} that does not come from the input is changed in "
+                             f"place by {self[-1].op.name}; write x = x + y instead of x += y")
+        self[-1].output = changed
+        if id(result) in self.source:
+            self.source[id(changed)] = self.source[id(result)]
 
     def derived(self, result: Tensor, sources: tuple) -> None:
         found = [self.source[id(t)] for t in sources if id(t) in self.source]

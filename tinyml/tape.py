@@ -42,7 +42,7 @@ state = _State()
 MARK = "mark"
 
 
-class no_grad:  # noqa: N801, used as a function
+class no_grad:
     """Within it no gradients are noted: `with no_grad():`, or @no_grad() above a function or generator."""
 
     def __new__(cls, function: Callable | None = None) -> Any:

@@ -48,7 +48,11 @@ def _record(op: type, inputs: tuple, attrs: dict, output: Tensor) -> None:
 
 
 def _quantized(op: type, inputs: tuple, attrs: dict, grad: Any) -> Tensor:
-    """The op's integer rule."""
+    """The op's integer rule; a layer's int8 weight that the op does not read as one is what its codes stand for."""
+    read = [t.dequantize() if t is not None and t.stored and t.quantized is not None and i not in op.stored else t
+            for i, t in enumerate(inputs)]
+    if any(a is not b for a, b in zip(read, inputs)):
+        return apply(op, *read, **attrs)
     if grad:
         raise GradError(f"{op.name}: gradients do not flow through int8; use no_grad() to run the model, or train "
                         "the float model with fake-quantization and convert it afterwards")
@@ -149,7 +153,7 @@ class Tensor(TensorBase):
         """What an assignment to `data` puts there: an ndarray, or the elements of a Tensor."""
         if isinstance(value, Tensor):
             if value.quantized is not None:
-                raise DtypeError("data: int8 codes are nothing without their scale; assign the Tensor itself, or dequantize()")
+                raise DtypeError("data: int8 codes mean nothing without their scale; dequantize() them first")
             value = value.data
         if not isinstance(value, np.ndarray) or value.dtype not in _NAMES.values():
             kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
@@ -561,14 +565,17 @@ def change(t: Tensor, name: str, *others: Any, **attrs: Any) -> Tensor:
         raise ShapeError(f"{what}: expected a result of shape {t.shape}, got {result.shape}")
     if not np.can_cast(result.dtype, t.dtype, "same_kind"):
         raise DtypeError(f"{what}: a result of {result.dtype} does not fit in a Tensor of {t.dtype}")
-    if hasattr(state.recorder, "renamed"):
-        state.recorder.renamed(t, result)
-    elif t.node is None and not result.requires_grad:
+    recorder = state.recorder
+    if recorder is None and t.node is None and not result.requires_grad:
         if not t.data.flags.writeable:
             raise ShapeError(f"{what}: the memory of this Tensor of shape {t.shape} is read-only; make it of a copy")
         np.copyto(t.data, result.data, casting="same_kind")
         note_change(t.data, what)
         return t
+    if hasattr(recorder, "renamed"):
+        recorder.renamed(t, result)
+    elif recorder is not None:      # what was recorded is the op on the elements from before
+        recorder[-1].inputs = tuple(t.detach() if x is t else x for x in recorder[-1].inputs)
     if state.grad:
         t.node, t.requires_grad = result.node, result.requires_grad
     t.data = result.data.astype(t.dtype, copy=False)

@@ -7,12 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from .. import random
 from ..errors import FileError, ShapeError
 from ..nn import init
 from ..nn.module import MODULES, Module, Opaque, Parameter, Recipe, as_parameter
 from ..precision.encoding import decode, encode
 from ..tensor import INT8, Tensor
+from .attributes import changed_attributes, set_attributes
 
+ATTRIBUTES = "attributes."      # what the names of arrays in attributes begin with; no layer has this name
 # How many parameters a constructor may make before those of the file take their place: tied ones are made and dropped, so
 # MOST times what the file has, and SPARE for sizes that are none of parameters (windows of pooling)
 MOST, SPARE = 4, 2**16
@@ -47,6 +50,17 @@ def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
     Raises:
         FileError: a class that is not known here, sizes that do not fit. What else constructors raise comes as it is.
     """
+    limit = SPARE + MOST * sum(a.size + init.OVERHEAD for a in arrays.values())
+    try:
+        with init.at_most(limit):
+            return _built(recipe)
+    except ShapeError as error:
+        raise FileError(f"{error}; the file holds {sum(a.size for a in arrays.values())} elements. If the model is right, "
+                        "pass an instance: load(path, model=...)") from error
+
+
+def _built(recipe: dict[str, Any]) -> Module:
+    """The module that a recipe describes, its parameters zeros."""
     def one(value: Any) -> Any:
         if isinstance(value, dict) and "module" in value:
             return module(value["module"])
@@ -63,13 +77,8 @@ def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
                             "instance: load(path, model=...)")
         return MODULES[name](*[one(a) for a in about["args"]], **{k: one(v) for k, v in about["kwargs"].items()})
 
-    limit = SPARE + MOST * sum(a.size + init.OVERHEAD for a in arrays.values())
-    try:
-        with init.at_most(limit), init.blank():     # the file has the values
-            return module(recipe)
-    except ShapeError as error:
-        raise FileError(f"{error}; the file holds {sum(a.size for a in arrays.values())} elements. If the model is right, "
-                        "pass an instance: load(path, model=...)") from error
+    with init.blank():      # values come from the file
+        return module(recipe)
 
 
 def _layout(module: Module) -> list[list[str]]:
@@ -95,10 +104,31 @@ def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray
             arrays[f"{name}.scale"] = t.scale
             if t.zero_point.any():
                 arrays[f"{name}.zero_point"] = t.zero_point
-    about = {"kind": "module", "recipe": write_recipe(model._recipe), "layout": _layout(model), "ties": ties, "axes": axes}
+    recipe, own = write_recipe(model._recipe), {}
+    attributes = changed_attributes(model, _fresh(model, recipe), own)
+    about = {"kind": "module", "recipe": recipe, "layout": _layout(model), "ties": ties, "axes": axes}
     if groups:
         about["groups"] = groups
+    if attributes:
+        about["attributes"] = attributes
+        arrays |= {f"{ATTRIBUTES}{key}": a for key, a in own.items()}
     return about, arrays
+
+
+def _fresh(model: Module, recipe: dict[str, Any]) -> Module:
+    """The model as its constructor makes it, its parameters zeros.
+
+    Raises:
+        FileError: the constructor fails now.
+    """
+    generator = random.get_state()
+    try:
+        return _built(recipe)
+    except Exception as error:      # what a user's constructor raises
+        raise FileError(f"save: a file holds how a model is built, but building {type(model).__name__} again failed with "
+                        f"{type(error).__name__}: {error}; save its state_dict() instead") from error
+    finally:
+        random.set_state(generator)
 
 
 def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
@@ -107,6 +137,8 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
     Raises:
         FileError: a model of another layout, or tensors that are missing, misshapen or left over.
     """
+    own_arrays = {key: arrays.pop(key) for key in [k for k in arrays if k.startswith(ATTRIBUTES)]}
+    set_attributes(model, about.get("attributes", {}), {k.removeprefix(ATTRIBUTES): a for k, a in own_arrays.items()})
     if _layout(model) != about["layout"]:
         pairs = zip_longest(about["layout"], _layout(model), fillvalue=("", "no layer"))
         (name, wanted), (_, got) = next(pair for pair in pairs if list(pair[0]) != list(pair[1]))

@@ -152,8 +152,8 @@ class Module:
                 raise DtypeError(f"{type(self).__name__}.{name}: expected a {kind.__name__} or None, got "
                                  f"{type(value).__name__}; {way}")
         if isinstance(value, UNORDERED) and any(members(list(value), name, (Parameter, Module))):
-            raise DtypeError(f"{type(self).__name__}.{name}: expected Parameters and Modules in a list, tuple or dict, which "
-                             f"give them names, got a {type(value).__name__}")
+            raise DtypeError(f"{type(self).__name__}.{name}: expected Parameters and Modules in a list, tuple or dict, "
+                             f"which give them names, got a {type(value).__name__}")
         for path, member in members(value, name, (Module,)):
             member._name = path
         object.__setattr__(self, name, value)
