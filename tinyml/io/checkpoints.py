@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..atomic import write_whole
 from ..errors import FileError, TinymlError
 from ..nn.module import Module
 from ..optim import Optimizer, Schedule
-from .atomic import write_whole
 from .container import pack, unpack
 
 

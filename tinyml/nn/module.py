@@ -106,14 +106,14 @@ class Module:
         """
         return None
 
-    def __call__(self, *inputs: Any) -> Any:
-        return self._call(self.forward, *inputs)
+    def __call__(self, *inputs: Any, **named: Any) -> Any:
+        return self._call(self.forward, *inputs, **named)
 
-    def _call(self, function: Callable, *inputs: Any) -> Any:
-        """function(*inputs) as this layer: nodes on the tape and errors name it."""
+    def _call(self, function: Callable, *inputs: Any, **named: Any) -> Any:
+        """function(*inputs, **named) as this layer: nodes on the tape and errors name it."""
         state.modules.append(self)
         try:
-            return function(*inputs)
+            return function(*inputs, **named)
         except TinymlError as error:
             error.passing(f"{self._name}: {type(self).__name__}" if self._name else type(self).__name__)
             raise
