@@ -9,6 +9,14 @@ import sys
 
 def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     """Another Python that imports what this one imports."""
-    paths = os.pathsep.join(p or os.getcwd() for p in sys.path)
-    return subprocess.run([sys.executable, *arguments], env={**os.environ, "PYTHONPATH": paths, **environment},
-                          capture_output=True, text=True, timeout=300, check=False)
+    return subprocess.run([sys.executable, *arguments], env=_environment() | environment, capture_output=True, text=True,
+                          timeout=300, check=False)
+
+
+def start_python(*arguments: str) -> subprocess.Popen:
+    """The same, going on beside this one."""
+    return subprocess.Popen([sys.executable, *arguments], env=_environment())
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)}

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import errno
 import json
+import math
 import os
 import random as moments
+import re
 import signal
 import struct
 import sys
@@ -23,10 +25,10 @@ from processes import run_python
 from tqdm import tqdm
 
 import tinyml
-from tinyml import nn, optim
+from tinyml import atomic, nn, optim
 from tinyml.data import ArrayDataset, Compose, DataLoader, RandomBatches, RandomCrop, RandomFlip, TextDataset
 from tinyml.errors import FileError, ShapeError
-from tinyml.io import atomic, container
+from tinyml.io import container
 from tinyml.io.checkpoints import read_checkpoint
 from tinyml.models import MLP, CifarCNN, TinyGPT
 from tinyml.nn import functional as F
@@ -283,7 +285,7 @@ def test_foreign_checkpoints_are_errors_and_change_nothing(tmp_path):
     model.save(tmp_path / "model")
     refused(tmp_path / "model", trainer, "expected a checkpoint of training, got 'module'; read it with tinyml.load")
     refused(tmp_path / "none", trainer, "no such file")
-    refused(tmp_path / "best.safetensors", trainer, "without tinyml's description")
+    refused(tmp_path / "best.safetensors", trainer, "expected a checkpoint of training, got 'state_dict'")
     progress = json.loads(about["progress"])
     for change, extra, message in [
         ({"optimizer": "SGD"}, {}, "expected a checkpoint with optimizer AdamW, got 'SGD'"),
@@ -294,7 +296,7 @@ def test_foreign_checkpoints_are_errors_and_change_nothing(tmp_path):
         ({"progress": "{}"}, {}, "damaged description: TypeError: .* missing"),
         ({"progress": "nonsense"}, {}, "damaged description: JSONDecodeError"),
         ({"progress": json.dumps(progress | {"history": {"a": 1}})}, {}, "expected a list of epochs as history"),
-        ({"progress": json.dumps(progress | {"random": {"bit_generator": "other"}})}, {}, "damaged description"),
+        ({"progress": json.dumps(progress | {"random": {"bit_generator": "other"}})}, {}, "damaged state of the random"),
         ({"progress": json.dumps(progress | {"epoch": [1]})}, {}, "damaged description: TypeError"),
         ({"progress": json.dumps(progress | {"history": [{"epoch": 1}]})}, {}, "expected a list of epochs as history"),
         ({"progress": json.dumps(progress | {"epoch": {"loader_epoch": 0, "random": {}, "evaluations": [1]}})}, {},
@@ -306,6 +308,58 @@ def test_foreign_checkpoints_are_errors_and_change_nothing(tmp_path):
         path.write_bytes(container.pack({k: v for k, v in (about | change).items() if k not in ("version", "digest")},
                                         arrays | extra))
         refused(path, trainer, message)
+
+
+ODD = ("5", True, [], {}, [1], json.loads("[" * 900 + "]" * 900))
+NO_FLOATS = (*ODD, None, math.nan, math.inf, -math.inf, 10**400)
+NO_COUNTS = (*NO_FLOATS, -1, 1.5, 2**63)
+RANDOM = [(*top, "random", *path) for top in ((), ("epoch",))
+          for path in (("has_uint32",), ("uinteger",), ("state", "state"), ("state", "inc"))]
+FORGED = [      # where a number stands that training goes on from, and what it cannot be
+    (NO_COUNTS, [("history", 0, "epoch"), ("history", 0, "updates"), ("epoch", "batches"), ("epoch", "updates"),
+                 ("epoch", "count"), ("epoch", "evaluated_count"), ("epoch", "evaluations", 0, "updates")]),
+    ([v for v in NO_COUNTS if v is not None], [("loader_epoch",), ("epoch", "loader_epoch")]),
+    ([v for v in NO_COUNTS if v is not True and v != 2**63] + [2**200], RANDOM),
+    ((*NO_FLOATS, -0.5), [("history", 0, "lr"), ("history", 0, "seconds"), ("epoch", "lr"), ("epoch", "seconds")]),
+    (NO_FLOATS, [("epoch", "loss"), ("epoch", "evaluated_loss")]),
+    ((*ODD, None), [("history", 0, "train_loss"), ("history", 0, "validation_accuracy"),
+                    ("epoch", "evaluations", 0, "validation_loss")]),
+    ((*ODD, None, math.nan, 10**400), [("best", 1)]),
+    ((*ODD, 5, math.nan), [("best", 0), ("random",), ("epoch", "random"), ("epoch", "evaluations", 0), ("history", 0)]),
+    (("5", True, 5, {}, [1]), [("history",), ("epoch", "evaluations")]), (("5", True, 5, {}, []), [("epoch",)]),
+]
+
+
+def test_forged_numbers_are_errors_and_change_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, OPTIONS[0], stop=18)      # in the second epoch, behind an evaluation
+    trainer = run(tmp_path / "other", OPTIONS[0], epochs=1)
+    path = tmp_path / NAME
+    about, arrays = container.unpack(path)
+    about = {name: value for name, value in about.items() if name not in ("version", "digest")}
+    progress = json.loads(about["progress"])
+    assert progress["epoch"]["evaluations"] and progress["best"] and len(progress["history"]) == 1
+    for values, places in FORGED:
+        for place in places:
+            for value in values:
+                changed = json.loads(about["progress"])
+                inner = changed
+                for key in place[:-1]:
+                    inner = inner[key]
+                inner[place[-1]] = value
+                path.write_bytes(container.pack(about | {"progress": json.dumps(changed)}, arrays))
+                refused(path, trainer, "damaged")
+    for name, bad in (("optimizer_state", NO_FLOATS), ("schedule_state", NO_FLOATS)):
+        for key in about[name]:
+            for value in bad if key in ("lr", "base_lr") else NO_COUNTS:
+                if isinstance(value, float) and not math.isfinite(value):
+                    continue        # which the description of a file cannot hold
+                path.write_bytes(container.pack(about | {name: about[name] | {key: value}}, arrays))
+                refused(path, trainer, "expected|damaged")
+    path.write_bytes(container.pack(about | {"progress": "[" * 10**5}, arrays))
+    refused(path, trainer, "damaged description")
+    path.write_bytes(container.pack(about, arrays))
+    read_checkpoint(path, trainer.model, trainer.optimizer, trainer.schedule)
 
 
 def test_a_name_reaches_the_disk_where_the_file_system_can_do_that(tmp_path, monkeypatch):
@@ -321,7 +375,7 @@ def test_a_name_reaches_the_disk_where_the_file_system_can_do_that(tmp_path, mon
     atomic.write_whole(tmp_path / "a", b"1")
     assert len(synced) == 2
     if sys.platform == "linux":
-        assert synced == [str(tmp_path / "a.partial"), str(tmp_path)]
+        assert re.fullmatch(r"a\.[0-9a-f]{16}\.partial", Path(synced[0]).name) and synced[1] == str(tmp_path)
     synced, error = [], errno.EINVAL
     atomic.write_whole(tmp_path / "a", b"2")
     synced, error = [], errno.EIO

@@ -13,7 +13,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tinyml import data
-from tinyml.data import tokens
 from tinyml.errors import DtypeError, FileError, ShapeError
 
 
@@ -66,7 +65,7 @@ def test_files_that_are_no_tokens_are_refused(tmp_path):
     path = tmp_path / "ids.npy"
     data.write_tokens(path, np.arange(100), 100)
     whole = path.read_bytes()
-    for cut in (0, 5, 60, 127, 128, len(whole) - 1):
+    for cut in (0, 5, 60, 255, 256, len(whole) - 1):
         path.write_bytes(whole[:cut])
         with pytest.raises(FileError, match=r"ids\.npy"):
             data.TokenFile(path)
@@ -97,8 +96,48 @@ def test_ids_that_cannot_be_written_leave_the_old_file(tmp_path):
         with pytest.raises(error, match="write_tokens: expected"):
             data.write_tokens(path, [np.array(p) for p in pieces], size)
         assert np.array_equal(data.TokenFile(path)[:], np.arange(10)) and len(list(tmp_path.iterdir())) == 1
-    with pytest.raises(FileError, match="cannot write token ids"):
+    with pytest.raises(FileError, match=r"ids\.npy: cannot write: No such file"):
         data.write_tokens(tmp_path / "no" / "ids.npy", np.arange(3), 3)
+
+    def unreadable():
+        yield np.arange(3)
+        raise OSError("the corpus cannot be read")
+
+    with pytest.raises(OSError, match="the corpus cannot be read"):     # which is no fault of the file that is written
+        data.write_tokens(path, unreadable(), 3)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_every_bit_of_a_token_file_is_checked(tmp_path):
+    path, ids = tmp_path / "ids.npy", np.arange(300, dtype=np.uint16)
+    data.write_tokens(path, ids, 300)
+    whole = path.read_bytes()
+    for at in range(0, len(whole), 3):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1 << at % 8]) + whole[at + 1 :])
+        try:
+            found = data.TokenFile(path)[:]
+        except FileError:
+            continue
+        assert at < 256 and np.array_equal(found, ids)      # what stands around the header's numbers means nothing
+    path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    with pytest.raises(FileError, match=r"ids\.npy: damaged: its ids differ from its digest"):
+        data.TokenFile(path)
+    assert len(data.TokenFile(path, check=False)) == 300
+
+
+def test_sizes_of_a_vocabulary_may_be_numpy_integers(tmp_path):
+    path = tmp_path / "ids.npy"
+    for ids in (np.array([0, 65535], np.uint16), np.array([255], np.uint8), np.array([127], np.int8)):
+        with np.errstate(all="ignore"):
+            assert data.write_tokens(path, ids, int(ids.max()) + 1) == len(ids)
+        assert np.array_equal(data.TokenFile(path)[:], ids)
+    assert data.write_tokens(path, np.arange(7, dtype=np.int32), np.int32(7)) == 7
+    for wrong, error in ((2.5, DtypeError), ("7", DtypeError), (None, DtypeError), (np.uint8(0), ShapeError),
+                         (2**33, ShapeError)):
+        with pytest.raises(error, match="write_tokens: expected vocab_size"):
+            data.write_tokens(path, np.arange(7), wrong)
+    with pytest.raises(DtypeError, match="expected dtype uint16 or uint32, got 'token'"):
+        data.TokenFile(path, "token")
 
 
 TRAIN = """
@@ -126,10 +165,9 @@ print(next(int(line.split()[1]) // 1024 for line in open("/proc/self/status") if
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads the peak of memory from Linux's /proc")
 def test_a_corpus_of_two_gigabytes_takes_less_than_one(tmp_path):
     path, ids = tmp_path / "ids.npy", 2**30
-    data.write_tokens(path, np.arange(64), 64)
-    with open(path, "r+b") as file:      # a hole of two gigabytes, which reads as zeros
-        tokens._write_header(file, np.dtype("<u2"), ids)
-        file.truncate(128 + 2 * ids)
+    with open(path, "wb") as file:      # a hole of two gigabytes, which reads as zeros
+        np.lib.format.write_array_header_1_0(file, {"descr": "<u2", "fortran_order": False, "shape": (ids,)})
+        file.truncate(file.tell() + 2 * ids)
     done = subprocess.run([sys.executable, "-c", TRAIN, str(path)], capture_output=True, text=True, check=False,
                           cwd=Path(__file__).parent.parent, timeout=300)
     assert not done.returncode, done.stderr

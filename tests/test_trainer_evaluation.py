@@ -78,7 +78,7 @@ def test_predict_takes_pairs_and_bare_inputs():
         got = t.predict(loader)
         assert isinstance(got, np.ndarray)
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)      # few rows are summed in another order
-    for wrong, message in ((x, r"pass \[inputs\]"), ([], "no batch"), ([(x, y, y)], "tuple of 3"), ([1.0], "float")):
+    for wrong, message in ((x, r"pass \[inputs\]"), ([], "no batch"), ([(x, y, y)], "tuple of 3"), ([1.0], r"got 1\.0")):
         with pytest.raises(ShapeError, match=message):
             t.predict(wrong)
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from . import precision, random
 from ._kernels import fixed_point
+from .batches import call, pair
 from .errors import DtypeError, FileError, QuantizationError, ShapeError
-from .evaluation import pair
 from .graph import Graph, resolve, trace
 from .io import load
 from .io.modules import build
@@ -133,7 +133,11 @@ def evaluate(model: Module, loader: Iterable) -> float:
     with mode(_checked("evaluate", model), training=False), no_grad():
         for batch in loader:
             x, y = pair("evaluate", batch)
-            outputs = model(x).dequantize().data
+            outputs = call(model, x)
+            if not isinstance(outputs, Tensor) or not isinstance(y, Tensor):
+                raise ShapeError("evaluate: expected one output and one array of targets, got a "
+                                 f"{type(outputs).__name__} and a {type(y).__name__}")
+            outputs = outputs.dequantize().data
             if y.dtype.kind not in "iu" or outputs.shape[:-1] != y.shape:
                 raise ShapeError(f"evaluate: expected integer targets {outputs.shape[:-1]} for outputs {outputs.shape}, "
                                  f"got {y.dtype} of shape {y.shape}")

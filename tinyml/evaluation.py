@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
-from .errors import ShapeError
+from .batches import call, joined, mapped, pair, samples, unpack
+from .errors import DtypeError, ShapeError
 from .nn.mode import mode
 from .nn.module import Module
 from .tape import no_grad
-from .tensor import Tensor, as_tensor
+from .tensor import Tensor
 
 Loss = Callable[[Any, Any], Tensor]
-Metric = Callable[[np.ndarray, np.ndarray], float]
+Metric = Callable[[Any, Any], float]
 
 
 def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None = None) -> dict[str, float]:
     """{"loss", "accuracy", "count"} over `loader`, in evaluation mode, without gradients.
 
     Means over all samples, or over all target elements for class targets (B,) or (B, T) of logits (..., C);
-    only those have an accuracy. With `metric`, "metric" is its mean.
+    only those have an accuracy. With `metric`, "metric" is its mean. Outputs and targets that are tuples or dicts go to the
+    loss as they are, and to `metric` with ndarrays in the place of Tensors.
 
     Raises:
         ShapeError: no batch, or batches that are no pairs.
@@ -34,13 +36,14 @@ def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None 
             n = int(counts.sum())
             if not n:
                 continue        # the mean over none is NaN
-            outputs = model(x).dequantize()
-            values = outputs.numpy()
+            outputs = mapped(_floats, call(model, x))
+            values, expected = mapped(_array, outputs), mapped(_array, y)
             total, count = total + loss_of(loss, outputs, y).item() * n, count + n
-            if y.dtype.kind in "iu" and values.shape[:-1] == y.shape:
+            single = isinstance(outputs, Tensor) and isinstance(y, Tensor)
+            if single and y.dtype.kind in "iu" and values.shape[:-1] == y.shape:
                 correct, scored = correct + int((values.argmax(-1) == y.data)[counts].sum()), scored + n
             if metric is not None:
-                score += float(metric(values, y.numpy())) * n
+                score += float(metric(values, expected)) * n
     if not count:
         raise ShapeError(f"evaluate: no batch with a target that counts came from the {type(loader).__name__}")
     accuracy = {"accuracy": correct / count} if scored == count else {}
@@ -48,28 +51,39 @@ def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None 
             **({} if metric is None else {"metric": score / count})}
 
 
-def predict(model: Module, loader: Iterable) -> np.ndarray:
+def predict(model: Module, loader: Iterable) -> Any:
     """The outputs for all batches (inputs, targets) or inputs, one after the other, in evaluation mode.
 
+    Of a model with several outputs each is an ndarray, in a tuple or dict as the model gives them.
+
     Raises:
-        ShapeError: no batch, or one array where batches are expected.
+        ShapeError: no batch, one array where batches are expected, or outputs of other forms in different batches.
+        DtypeError: an output that is no Tensor.
     """
     if isinstance(loader, (Tensor, np.ndarray)):
         raise ShapeError(f"predict: expected batches, got one array of shape {loader.shape}; pass [inputs]")
+    if isinstance(loader, Mapping):
+        raise ShapeError("predict: expected batches, got one dict; pass [inputs]")
     with mode(model, training=False), no_grad():
-        outputs = [model(as_tensor(b) if isinstance(b, (Tensor, np.ndarray)) else pair("predict", b)[0]) for b in loader]
+        outputs = [mapped(_output, call(model, unpack("predict", batch)[0])) for batch in loader]
     if not outputs:
         raise ShapeError(f"predict: no batch came from the {type(loader).__name__}")
-    return np.concatenate([y.dequantize().numpy() for y in outputs])
+    return joined("predict", outputs)
 
 
+def _floats(output: Any) -> Any:
+    return output.dequantize() if isinstance(output, Tensor) else output
 
-def pair(what: str, batch: Any) -> tuple[Tensor, Tensor]:
-    """Inputs and targets of a batch; raises ShapeError, naming `what`, for all else."""
-    if not isinstance(batch, (tuple, list)) or len(batch) != 2:
-        raise ShapeError(f"{what}: expected batches (inputs, targets), got {type(batch).__name__}"
-                         + (f" of {len(batch)}" if isinstance(batch, (tuple, list)) else ""))
-    return as_tensor(batch[0]), as_tensor(batch[1])
+
+def _array(output: Any) -> Any:
+    return output.numpy() if isinstance(output, Tensor) else output
+
+
+def _output(output: Any) -> np.ndarray:
+    if not isinstance(output, Tensor):
+        raise DtypeError(f"predict: expected a Tensor, or a tuple or dict of them, from the model, got a "
+                         f"{type(output).__name__}")
+    return output.dequantize().numpy()
 
 
 def loss_of(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -81,8 +95,13 @@ def loss_of(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
     return value
 
 
-def counted(loss: Loss, targets: Tensor) -> np.ndarray:
+def counted(loss: Loss, targets: Any) -> np.ndarray:
     """Which targets the mean loss is over: class ids other than ignore_index, or samples."""
-    if targets.dtype.kind not in "iu":
-        return np.ones(len(targets), bool)
-    return targets.data != getattr(loss, "ignore_index", -100)      # -100 is cross_entropy's default
+    if not isinstance(targets, Tensor) or targets.dtype.kind not in "iu":
+        return np.ones(samples(targets), bool)
+    return np.asarray(targets.data != ignored(loss))
+
+
+def ignored(loss: Loss) -> int:
+    """The class id that does not count."""
+    return getattr(loss, "ignore_index", -100)      # cross_entropy's default

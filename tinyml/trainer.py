@@ -2,51 +2,54 @@
 
 from __future__ import annotations
 
-import json
 import math
 import operator
 import os
 import sys
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
 from . import random
-from .errors import DtypeError, FileError, NonFiniteError, ShapeError
-from .evaluation import Loss, Metric, counted, evaluate, loss_of, pair, predict
-from .io.atomic import write_whole
+from .batches import pair, samples
+from .errors import DtypeError, FileError, ShapeError
+from .evaluation import Loss, Metric, evaluate, ignored, predict
 from .io.checkpoints import Epoch, Progress, batches_left, epoch_of, read_checkpoint, write_checkpoint
+from .io.run_folder import RunFolder
 from .nn import functional as F
-from .nn.finite import bad_element, first_non_finite
 from .nn.mode import mode
-from .nn.module import Module, Parameter
-from .optim import Optimizer, Schedule, grad_norm
+from .nn.module import Module
+from .optim import Optimizer, Schedule, check_held
 from .tape import no_grad
 from .tensor import Tensor
-
-CHECKPOINT = "checkpoint.safetensors"
+from .updates import Update
 
 
 class Trainer:
     """Trains `model` with `optimizer` on batches (inputs, targets), minimising loss(model(inputs), targets).
 
-    loss: a mean over the targets; integer targets equal to its ignore_index (-100 if it has none) do not count.
-    accumulate: batches an update, whose gradient is the mean of theirs; what is left at the end of an epoch makes one too.
+    inputs: an array; a tuple or list of them, model(x1, x2); or a dict, model(ids=x1, mask=x2). Targets and the model's
+    outputs may be nested likewise, and go to the loss as they are.
+    loss: a mean over the targets; integer targets equal to its ignore_index (-100 if it has none) do not count, and batches
+    of only such are passed over. Nested targets count by samples.
+    accumulate: batches an update, whose gradient is that of the mean over all their targets that count; what is left at the
+    end of an epoch makes one too.
     schedule: steps after every update. clip_norm: the largest norm of the gradient.
     progress: bars on stderr, with the loss since the last evaluation, and targets (B, T) or samples a second of training.
     evaluate_every: updates within an epoch after which to evaluate, as at its end.
     sample: returns a text, which is printed on stderr at each evaluation; called in evaluation mode, without gradients.
-    checkpoint_dir: a folder, made if need be. Every epoch writes checkpoint.safetensors, from which `fit(resume=True)`
-    continues, history.json and, if it is the best so far, best.safetensors, a state dict. checkpoint_every: updates within
-    an epoch after which the checkpoint is written too. Evaluations within an epoch write the other two.
+    checkpoint_dir: a folder, made if need be, which one Trainer uses at a time. Every epoch writes checkpoint.safetensors,
+    from which `fit(resume=True)` continues, history.json and, if it is the best so far, best.safetensors, a state dict.
+    checkpoint_every: updates within an epoch after which the checkpoint is written too. Evaluations within an epoch write
+    the other two.
     `history` has one dict an epoch, and grows over calls of `fit`.
-    Raises DtypeError for arguments of other kinds, ShapeError where they do not belong together.
+    Raises DtypeError for arguments of other kinds, ShapeError where they do not belong together, such as an optimizer made
+    before a layer was replaced, FileError for a checkpoint_dir that cannot be a folder. Warns of parameters that require a
+    gradient but that the optimizer does not hold.
     """
 
     def __init__(self, model: Module, optimizer: Optimizer, loss: Loss = F.cross_entropy,
@@ -57,8 +60,11 @@ class Trainer:
         for value, kind in ((model, Module), (optimizer, Optimizer), (schedule, Schedule)):
             if not isinstance(value, kind) and not (value is None and kind is Schedule):
                 raise DtypeError(f"Trainer: expected a tinyml {kind.__name__}, got {type(value)}")
-        if not {id(p) for p in model.parameters()} & {id(p) for p in optimizer.parameters}:
-            raise ShapeError("Trainer: expected an optimizer of the model's parameters, got one of none of them")
+        if not callable(loss) or isinstance(loss, type):
+            got = f"the class {loss.__name__}; make one, {loss.__name__}()" if isinstance(loss, type) else repr(loss)[:80]
+            raise DtypeError("Trainer: expected loss to be a function of (outputs, targets) that returns a Tensor of one "
+                             f"element, such as nn.functional.mse_loss or nn.MSELoss(); got {got}")
+        check_held("Trainer", model, optimizer)
         if schedule is not None and schedule.optimizer is not optimizer:
             raise ShapeError("Trainer: expected a schedule of the optimizer given, got one of another optimizer")
         if clip_norm is not None and not clip_norm > 0:
@@ -75,15 +81,14 @@ class Trainer:
         self.clip_norm, self.progress = clip_norm, progress
         self.accumulate, self.checkpoint_every = accumulate, checkpoint_every
         self.evaluate_every, self.sample = evaluate_every, sample
-        self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
-        if self.checkpoint_dir is not None:
-            self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
+        self._folder = None if checkpoint_dir is None else RunFolder(checkpoint_dir)
+        self.checkpoint_dir = None if self._folder is None else self._folder.path
         self.history: list[dict[str, Any]] = []
         self._best: tuple[str, float] | None = None     # what the best checkpoint was chosen by, larger is better
 
     # -- training -----------------------------------------------------------------------------------------------------
     def fit(self, loader: Iterable, epochs: int, validation: Iterable | None = None, metric: str | Metric = "accuracy",
-            resume: bool = False) -> list[dict[str, Any]]:
+            resume: bool = False, overwrite: bool = False) -> list[dict[str, Any]]:
         """Train for `epochs` passes over `loader`; `history`, whose dicts have epoch, updates (since the first epoch
         began), train_loss, lr, seconds and, with `validation`, validation_loss and (class targets) validation_accuracy.
         With evaluate_every they have evaluations, too: a list of dicts with the same but epoch and seconds, train_loss
@@ -100,20 +105,25 @@ class Trainer:
         interrupted, bit for bit, if the program is the same; a loader other than tinyml's must give the same batches in
         the same epoch again, drawing only from tinyml.random.
 
+        overwrite: begin anew where checkpoint_dir has the files of another run, which are lost. Without it and `resume`
+        that is an error.
+
         Raises:
             NonFiniteError: a loss, or with clip_norm a gradient, is not finite; names the first value that went bad.
                 Weights are as after the last update, buffers as before that batch.
-            ShapeError: epochs below 1, no batch in an epoch, batches that are no pairs, an unknown metric.
-            FileError: a checkpoint that cannot be written; to resume from: damaged, or of another model, optimizer,
-                schedule or loader.
+            ShapeError: epochs below 1, no batch with a target that counts in an epoch, batches that are no pairs, an
+                unknown metric.
+            FileError: a checkpoint_dir that another Trainer is using, that has the files of another run, or that cannot be
+                written to; a checkpoint to resume from that is damaged, or of another model, optimizer, schedule or
+                loader.
         """
         if not isinstance(epochs, (int, np.integer)) or epochs < 1:
             raise ShapeError(f"fit: expected epochs to be a whole number of at least 1, got {epochs!r}")
         if metric not in ("accuracy", "loss") and not (callable(metric) and validation is not None):
             raise ShapeError("fit: expected metric 'accuracy', 'loss' or, with a validation loader, a function; "
                              f"got {metric!r} and {'no' if validation is None else 'a'} validation loader")
-        done = self._resume(loader) if resume else None
-        with mode(self.model, training=True):
+        with self._use_folder(resume, overwrite), mode(self.model, training=True):
+            done = self._resume(loader) if resume else None
             for _ in range(len(self.history) if resume else 0, epochs):
                 epoch, done = done or Epoch(epoch_of(loader), random.get_state()), None
                 start = time.perf_counter() - epoch.seconds
@@ -125,57 +135,57 @@ class Trainer:
                 if self.evaluate_every:
                     row["evaluations"] = epoch.evaluations
                 self.history.append(row)
-                if self.checkpoint_dir is not None:
+                if self._folder is not None:
                     self._keep_best(row, metric)
-                    self._write_history(self.history)
+                    self._folder.write_history(self.history)
                     self._write_checkpoint(loader, None)
         return self.history
 
     def _train_epoch(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
                      start: float) -> None:
         """One pass, from where `epoch` is to its end; keeps `epoch` up to date."""
-        number, collected, items, busy = len(self.history) + 1, 0, 0, 0.0
+        number, items, busy, update = len(self.history) + 1, 0, 0.0, None
         batches = batches_left(loader, epoch)
-        buffers = [t for _, t in self.model.named_tensors() if not isinstance(t, Parameter)]
         with tqdm(batches, desc=f"epoch {number}", disable=not self.progress, dynamic_ncols=True, initial=epoch.batches,
                   total=operator.length_hint(loader) or None) as bar:
             began = time.perf_counter()
             for batch in bar:
                 x, y = pair("fit", batch)
-                if not collected:
-                    self.optimizer.zero_grad()
+                if update is None:
+                    update = Update(self.model, self.optimizer, self.loss, self.schedule, self.clip_norm)
                     epoch.lr = self.optimizer.lr
-                where, undo = f"epoch {number}, step {epoch.batches + 1}", _undo(buffers)
-                loss, n = self._add_gradients(x, y, where, undo), int(counted(self.loss, y).sum())
+                loss, n = update.add(x, y, f"epoch {number}, step {epoch.batches + 1}")
                 epoch.loss, epoch.count, epoch.batches = epoch.loss + loss * n, epoch.count + n, epoch.batches + 1
-                collected += 1
-                if collected == self.accumulate:
-                    self._update(collected, where, undo)
-                    collected, epoch.updates = 0, epoch.updates + 1
-                unit, new = ("tokens", y.size) if y.dtype.kind in "iu" and y.ndim == 2 else ("samples", len(y))
+                updated = False
+                if update.batches == self.accumulate:
+                    updated, update = update.step(), None
+                    epoch.updates += updated
+                unit, new = _size(y)
                 items, busy = items + new, busy + time.perf_counter() - began
                 bar.set_postfix({"loss": f"{epoch.recent_loss:.4f}", "lr": f"{epoch.lr:.2e}",
                                  f"{unit}/s": f"{items / max(busy, 1e-9):,.0f}"}, refresh=False)
-                if not collected:
+                if updated:
                     self._after_update(loader, validation, metric, epoch, start)
                 began = time.perf_counter()     # evaluations and checkpoints do not count as training
-            if collected:
-                self._update(collected, where, undo)
-                epoch.updates += 1
+            if update is not None:
+                epoch.updates += update.step()
         if not epoch.batches:
             raise ShapeError(f"fit: epoch {number}: no batch came from the {type(loader).__name__}; expected a "
                              "DataLoader or a list, which can be passed over once an epoch")
+        if not epoch.count:
+            raise ShapeError(f"fit: epoch {number}: expected a target that counts, got {epoch.batches} batches from the "
+                             f"{type(loader).__name__} whose targets are all {ignored(self.loss)}, which is ignored")
 
     def _after_update(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
                       start: float) -> None:
         """Evaluate and write the checkpoint where it is time for it within an epoch."""
         if self.evaluate_every and epoch.updates % self.evaluate_every == 0:
             row = self._evaluate(validation, metric, epoch)
-            if self.checkpoint_dir is not None:
+            if self._folder is not None:
                 if validation is not None:
                     self._keep_best(row, metric)
-                self._write_history([*self.history, {"epoch": len(self.history) + 1, "updates": row["updates"],
-                                                     "evaluations": epoch.evaluations}])
+                self._folder.write_history([*self.history, {"epoch": len(self.history) + 1, "updates": row["updates"],
+                                                            "evaluations": epoch.evaluations}])
         if self.checkpoint_every and epoch.updates % self.checkpoint_every == 0:
             epoch.seconds = time.perf_counter() - start
             self._write_checkpoint(loader, epoch)
@@ -208,96 +218,59 @@ class Trainer:
         """Updates since the first epoch began."""
         return (self.history[-1]["updates"] if self.history else 0) + epoch.updates
 
-    def _add_gradients(self, x: Tensor, y: Tensor, where: str, undo: Callable[[], None]) -> float:
-        """Add the gradients of a batch to those there are; its loss."""
-        try:
-            loss = loss_of(self.loss, self.model(x), y)
-            value = loss.item()
-            if not math.isfinite(value):
-                undo()
-                culprit = first_non_finite(self.model, lambda: loss_of(self.loss, self.model(x), y), x, y)
-                raise NonFiniteError(f"{where}: expected a finite loss, got {value}; the first to go bad: {culprit}")
-            loss.backward()
-        except NonFiniteError:
-            undo()
-            raise
-        return value
-
-    def _update(self, batches: int, where: str, undo: Callable[[], None]) -> None:
-        """A step along the mean of the gradients of so many batches."""
-        scale = 1 / batches
-        if self.clip_norm is not None:
-            try:
-                scale *= min(1.0, self.clip_norm / (grad_norm(self.optimizer.parameters) * scale + 1e-6))
-            except NonFiniteError as error:
-                undo()
-                found = (f"that of {name}: {bad}" for name, p in self.model.named_parameters()
-                         if p.grad is not None and (bad := bad_element(np.isfinite, p.grad.data)))
-                culprit = next(found, str(error))       # the optimizer may hold parameters from outside the model
-                raise NonFiniteError(f"{where}: expected finite gradients, got {culprit}") from error
-        self.optimizer.step(scale)
-        if self.schedule is not None:
-            self.schedule.step()
-
     # -- using the model ----------------------------------------------------------------------------------------------
     def evaluate(self, loader: Iterable, metric: Metric | None = None) -> dict[str, float]:
         """{"loss", "accuracy", "count"} over `loader`, and with `metric` "metric"; see evaluation.evaluate."""
         return evaluate(self.model, loader, self.loss, metric)
 
-    def predict(self, loader: Iterable) -> np.ndarray:
+    def predict(self, loader: Iterable) -> Any:
         """The outputs for all batches (inputs, targets) or inputs, one after the other; see evaluation.predict."""
         return predict(self.model, loader)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
     def load_best(self) -> None:
         """Load the weights of best.safetensors into the model. Raises FileError where it is missing or damaged."""
-        if self.checkpoint_dir is None:
+        if self._folder is None:
             raise FileError("load_best: expected a Trainer with a checkpoint_dir, got none")
-        path = self.checkpoint_dir / "best.safetensors"
-        try:
-            values = load_file(path)
-        except (OSError, SafetensorError) as error:
-            raise FileError(f"load_best: expected {path} as fit writes it: {error}") from error
-        self.model.load_state_dict(values)
+        self.model.load_state_dict(self._folder.read_best())
+
+    def _use_folder(self, resume: bool, overwrite: bool) -> AbstractContextManager:
+        """checkpoint_dir, for this Trainer alone."""
+        if resume and overwrite:
+            raise ShapeError("fit: expected resume or overwrite, got both")
+        if self._folder is None:
+            if resume or overwrite:
+                what = "resume" if resume else "overwrite"
+                raise FileError(f"fit: to {what}, expected a Trainer with a checkpoint_dir, got none")
+            return nullcontext()
+        return self._folder.used(resume, overwrite)
 
     def _keep_best(self, row: dict[str, float], metric: str | Metric) -> None:
         kind, score = _score(row, metric)
         if self._best is None or self._best[0] != kind or score > self._best[1]:
-            write_whole(self.checkpoint_dir / "best.safetensors", save(self.model.state_dict()))
+            self._folder.write_best(self.model)
             self._best = kind, score
-
-    def _write_history(self, history: list[dict[str, Any]]) -> None:
-        write_whole(self.checkpoint_dir / "history.json", json.dumps(history, indent=1).encode())
 
     def _write_checkpoint(self, loader: Iterable, epoch: Epoch | None) -> None:
         # after best.safetensors: a run that stops between the two comes by that evaluation again and writes the same
-        write_checkpoint(self.checkpoint_dir / CHECKPOINT, self.model, self.optimizer, self.schedule,
+        write_checkpoint(self._folder.checkpoint, self.model, self.optimizer, self.schedule,
                          Progress(self.history, self._best, random.get_state(), epoch_of(loader), epoch))
 
     def _resume(self, loader: Iterable) -> Epoch | None:
         """Continue from the checkpoint, if there is one; the epoch it was in the middle of."""
-        if self.checkpoint_dir is None:
-            raise FileError("fit: to resume, expected a Trainer with a checkpoint_dir, got none")
-        path = self.checkpoint_dir / CHECKPOINT
-        if not path.exists():
+        if not self._folder.checkpoint.exists():
             return None
-        progress = read_checkpoint(path, self.model, self.optimizer, self.schedule)
+        progress = read_checkpoint(self._folder.checkpoint, self.model, self.optimizer, self.schedule)
         self.history[:], self._best = progress.history, progress.best
         if epoch_of(loader) is not None and progress.loader_epoch is not None:
             loader.epoch = progress.loader_epoch
         return progress.epoch
 
 
-def _undo(buffers: list[Tensor]) -> Callable[[], None]:
-    """A function that puts buffers and tinyml.random back to what they are now."""
-    generator, values = random.get_state(), [t.data.copy() for t in buffers]
-
-    def undo() -> None:
-        random.set_state(generator)
-        for t, before in zip(buffers, values, strict=True):
-            t.data[...] = before
-
-    return undo
+def _size(targets: Any) -> tuple[str, int]:
+    """What speed is counted in, and how many a batch has."""
+    tokens = isinstance(targets, Tensor) and targets.dtype.kind in "iu" and targets.ndim == 2
+    return ("tokens", targets.size) if tokens else ("samples", samples(targets))
 
 
 def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:

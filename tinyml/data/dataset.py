@@ -3,18 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from tinyml.batches import leaves, mapped
 from tinyml.data._checks import checked_count, checked_indices
 from tinyml.data.tokens import TokenFile
 from tinyml.errors import DtypeError, ShapeError
+from tinyml.tensor import Tensor
 
-Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[Any, Any]
+
+
+def collate(items: Sequence, what: str) -> Any:
+    """Nests of one form, one an item, as one nest of batches: each array or number stacked along a new first axis.
+
+    Raises ShapeError where items differ in form or shape, DtypeError where they are not numbers; naming `what`.
+    """
+    forms = [dict(leaves(item)) for item in items]
+    for form in forms:
+        if form.keys() != forms[0].keys():
+            raise ShapeError(f"{what} of one batch: expected items of one form, got arrays at {', '.join(forms[0])} and at "
+                             f"{', '.join(form)}")
+    stacked = iter([_stacked([form[path] for form in forms], what + path) for path in forms[0]])
+    return mapped(lambda _: next(stacked), items[0])
 
 
 def _stacked(parts: Sequence, what: str) -> np.ndarray:
-    arrays = [np.asarray(part) for part in parts]
+    arrays = [part.data if isinstance(part, Tensor) else np.asarray(part) for part in parts]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         raise ShapeError(f"{what} of one batch: expected items of one shape, got {', '.join(map(str, shapes))}")
@@ -26,8 +43,9 @@ def _stacked(parts: Sequence, what: str) -> np.ndarray:
 
 
 class Dataset:
-    """Base of data sets: define `__len__`, and `__getitem__(index)` giving the pair (inputs, targets) of ndarrays.
+    """Base of data sets: define `__len__`, and `__getitem__(index)` giving the pair (inputs, targets).
 
+    Both are ndarrays or numbers, or tuples (named ones too), lists and dicts of them; a list of numbers is an array.
     `__getitem__` needs to take an int only; raise IndexError past the end and `for` works too. Where a whole batch
     can be fetched at once, override `batch`.
     """
@@ -39,9 +57,9 @@ class Dataset:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__")
 
     def batch(self, indices: np.ndarray) -> Pair:
-        """Items `indices` (B,) stacked: inputs (B, ...) and targets (B, ...), in that order.
+        """Items `indices` (B,) stacked: inputs (B, ...) and targets (B, ...), in that order, nested as the items are.
 
-        Raises ShapeError where items differ in shape or are no pairs, DtypeError where they are not numbers.
+        Raises ShapeError where items differ in shape or form or are no pairs, DtypeError where they are not numbers.
         """
         items = [self[int(index)] for index in indices]
         for index, item in zip(indices, items, strict=True):
@@ -49,33 +67,45 @@ class Dataset:
                 raise ShapeError(
                     f"{type(self).__name__}[{index}]: expected the pair (inputs, targets), got {type(item).__name__}"
                 )
-        return _stacked([item[0] for item in items], "inputs"), _stacked([item[1] for item in items], "targets")
+        return collate([item[0] for item in items], "inputs"), collate([item[1] for item in items], "targets")
 
 
 class ArrayDataset(Dataset):
     """Arrays held in memory: item i is (inputs[i], targets[i]); inputs (N, ...), targets (N, ...).
 
+    Either may be a tuple or dict of arrays, whose items are tuples or dicts; a list is one array.
     `classes` names the class of each target, where there are any. Raises ShapeError where the lengths differ.
     """
 
-    def __init__(self, inputs: np.ndarray, targets: np.ndarray, classes: list[str] | None = None):
-        self.inputs, self.targets, self.classes = np.asarray(inputs), np.asarray(targets), classes
-        shapes = f"inputs {self.inputs.shape} and targets {self.targets.shape}"
-        if self.inputs.ndim == 0 or self.targets.ndim == 0:
-            raise ShapeError(f"ArrayDataset: expected arrays with a first axis of samples, got {shapes}")
-        if len(self.inputs) != len(self.targets):
+    def __init__(self, inputs: Any, targets: Any, classes: list[str] | None = None):
+        self.inputs, self.targets = _as_arrays(inputs), _as_arrays(targets)
+        self.classes = classes
+        arrays = [(what + path, a) for what, nest in (("inputs", self.inputs), ("targets", self.targets))
+                  for path, a in leaves(nest)]
+        shapes = " and ".join(f"{what} {a.shape}" for what, a in arrays)
+        if any(a.ndim == 0 for _, a in arrays) or not arrays:
+            raise ShapeError(f"ArrayDataset: expected arrays with a first axis of samples, got {shapes or 'none'}")
+        self._length = len(arrays[0][1])
+        if any(len(a) != self._length for _, a in arrays):
             raise ShapeError(f"ArrayDataset: expected as many targets as inputs, got {shapes}")
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return self._length
 
     def __getitem__(self, index: int | np.ndarray) -> Pair:
         indices = checked_indices(index, len(self))
-        return np.asarray(self.inputs[indices]), np.asarray(self.targets[indices])
+        inputs, targets = (mapped(lambda a: np.asarray(a[indices]), nest) for nest in (self.inputs, self.targets))
+        return inputs, targets
 
     def batch(self, indices: np.ndarray) -> Pair:
         """Items `indices` (B,): inputs (B, ...), targets (B, ...), copied out in one gather each."""
         return self[indices]
+
+
+def _as_arrays(nest: Any) -> Any:
+    if isinstance(nest, list):
+        return np.asarray(nest)
+    return mapped(lambda value: value.data if isinstance(value, Tensor) else np.asarray(value), nest)
 
 
 class TextDataset(Dataset):

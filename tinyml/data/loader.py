@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from tinyml import random
+from tinyml.batches import leaves, mapped
 from tinyml.data._checks import checked_count
 from tinyml.data._order import Shuffled, shuffled
 from tinyml.data.dataset import Dataset
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.tensor import Tensor
 
-Transform = Callable[[np.ndarray, np.random.Generator], np.ndarray]
+Transform = Callable[[Any, np.random.Generator], Any]
 
 
 class _Batches:
@@ -38,10 +40,11 @@ class _Batches:
 class DataLoader(_Batches):
     """Each iteration is one epoch over `dataset`: pairs of Tensors, inputs (B, ...) and targets (B, ...).
 
+    Where the data set's items are nested (tuples, dicts), so are the batches, with Tensors (B, ...) in the place of arrays.
     B is `batch_size`; the last batch holds what is left, or is left out with `drop_last`. dtypes are the data set's.
     `shuffle` visits the items in random order: with a `seed` the order of epoch e depends on (seed, e) only, without
     one it is drawn from tinyml.random. There is no array of the order of more than 4 million items, whatever it is.
-    `transform(inputs, rng)` returns the inputs to use, as an ndarray.
+    `transform(inputs, rng)` returns the inputs to use, as an ndarray, or nested as the model takes them.
     `epoch` counts the iterations started, and is the e of the next one: set it to resume.
     Raises ShapeError for a batch size below 1, a negative seed, an empty data set, or no full batch with `drop_last`.
     """
@@ -77,15 +80,17 @@ class DataLoader(_Batches):
             begin, end = batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.dataset))
             inputs, targets = self.dataset.batch(np.arange(begin, end) if order is None else order[begin:end])
             if self.transform is not None:
-                inputs = _checked_transform(self.transform(inputs, rng), len(inputs))
-            yield Tensor(inputs), Tensor(targets)
+                inputs = _checked_transform(self.transform(inputs, rng), end - begin)
+            yield mapped(Tensor, inputs), mapped(Tensor, targets)
 
 
-def _checked_transform(inputs: np.ndarray, samples: int) -> np.ndarray:
-    if not isinstance(inputs, np.ndarray):
-        raise DtypeError(f"DataLoader transform: expected it to return an ndarray, got {type(inputs).__name__}")
-    if inputs.shape[:1] != (samples,):
-        raise ShapeError(f"DataLoader transform: expected it to keep {samples} samples, got shape {inputs.shape}")
+def _checked_transform(inputs: Any, samples: int) -> Any:
+    for _, a in leaves(inputs):
+        if not isinstance(a, np.ndarray):
+            raise DtypeError("DataLoader transform: expected it to return an ndarray, or a tuple or dict of them, got "
+                             f"{type(a).__name__}")
+        if a.shape[:1] != (samples,):
+            raise ShapeError(f"DataLoader transform: expected it to keep {samples} samples, got shape {a.shape}")
     return inputs
 
 
@@ -110,4 +115,4 @@ class RandomBatches(_Batches):
     def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(self.steps):
             inputs, targets = self.dataset.batch(rng.integers(len(self.dataset), size=self.batch_size))
-            yield Tensor(inputs), Tensor(targets)
+            yield mapped(Tensor, inputs), mapped(Tensor, targets)

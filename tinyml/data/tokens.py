@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import mmap
+import operator
 import os
+import re
 from collections.abc import Iterable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 
+from tinyml.atomic import replacing, write_errors
 from tinyml.data._files import file_errors
 from tinyml.errors import DtypeError, FileError, ShapeError
 
 KINDS = (np.dtype("<u2"), np.dtype("<u4"))
+HEADER = 256            # bytes of the header that write_tokens writes
+PIECE = 2**20           # bytes that are read at a time for the digest
 RESIDENT = 2**28        # bytes of pages read after which they are given back; the system may still have them cached
 
 
@@ -26,6 +31,9 @@ class TokenFile:
     Args:
         path: .npy as write_tokens (or numpy.save) makes it, or raw little-endian ids, which need `dtype`.
         dtype: "uint16" or "uint32" of a raw file, such as nanoGPT's train.bin ("uint16").
+        check: compare the ids to the digest that write_tokens put into the header, which reads the file once, a second or
+            two a gigabyte. Files of other programs have none: of those only the size is checked, and models refuse ids
+            outside of their vocabulary.
 
     Raises:
         FileError: a missing or damaged file, or one that is no row of uint16 or uint32.
@@ -33,15 +41,17 @@ class TokenFile:
 
     ndim = 1
 
-    def __init__(self, path: str | Path, dtype: str | None = None):
+    def __init__(self, path: str | Path, dtype: str | None = None, check: bool = True):
         self.path = Path(path)
-        if dtype is not None and np.dtype(dtype).newbyteorder("<") not in KINDS:
+        if dtype is not None and _kind(dtype) not in KINDS:
             raise DtypeError(f"TokenFile: expected dtype uint16 or uint32, got {dtype}")
         with file_errors(path, "a file of token ids"), open(path, "rb") as file:
             begin, self.dtype, length = self._header(file, dtype)
             size = os.fstat(file.fileno()).st_size
             if size - begin != length * self.dtype.itemsize or not length:
                 raise FileError(f"{path}: expected {length:,} ids of {self.dtype}, got {size - begin:,} bytes")
+            if check and dtype is None:
+                self._check_digest(file, begin)
             self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         if hasattr(mmap, "MADV_RANDOM"):
             self._map.madvise(mmap.MADV_RANDOM)     # windows lie anywhere: reading ahead would fill memory with the rest
@@ -52,7 +62,7 @@ class TokenFile:
     def _header(self, file, dtype: str | None) -> tuple[int, np.dtype, int]:
         """Where the ids begin, their dtype and number."""
         if dtype is not None:
-            kind = np.dtype(dtype).newbyteorder("<")
+            kind = _kind(dtype)
             return 0, kind, os.fstat(file.fileno()).st_size // kind.itemsize
         if file.read(6) != b"\x93NUMPY":
             raise FileError(f"{self.path}: is no .npy file; of raw ids say which: dtype=\"uint16\" or \"uint32\"")
@@ -64,6 +74,17 @@ class TokenFile:
         if len(shape) != 1 or kind not in KINDS:
             raise FileError(f"{self.path}: expected one row of uint16 or uint32, got {kind} of shape {shape}")
         return file.tell(), kind, shape[0]
+
+    def _check_digest(self, file, begin: int) -> None:
+        file.seek(0)
+        wanted = re.search(rb"# sha256 ([0-9a-f]{64})", file.read(begin))
+        if wanted is None:
+            return
+        found = hashlib.sha256()
+        while piece := file.read(PIECE):
+            found.update(piece)
+        if found.hexdigest() != wanted[1].decode():
+            raise FileError(f"{self.path}: damaged: its ids differ from its digest (SHA-256); write it again")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -98,36 +119,44 @@ def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab
     Raises:
         DtypeError, ShapeError: a piece that is no row of integers in that range; FileError: the file cannot be written.
     """
+    try:
+        vocab_size = operator.index(vocab_size)     # a NumPy integer would overflow where it is small
+    except TypeError:
+        raise DtypeError(f"write_tokens: expected vocab_size to be a whole number, got {vocab_size!r}") from None
     if not 0 < vocab_size <= 2**32:
         raise ShapeError(f"write_tokens: expected vocab_size in [1, 2^32], got {vocab_size}")
-    kind, count, partial = KINDS[vocab_size > 2**16], 0, Path(f"{path}.partial")
-    pieces = [ids] if isinstance(ids, np.ndarray) else ids
-    try:
-        with open(partial, "wb") as file:
-            _write_header(file, kind, 0)
-            for piece in pieces:
-                piece = np.asarray(piece)
-                if piece.ndim != 1 or piece.dtype.kind not in "iu":
-                    raise DtypeError(f"write_tokens: expected rows of integers, got {piece.dtype} of shape {piece.shape}")
-                if piece.size and not (piece.min() >= 0 and piece.max() < vocab_size):
-                    raise ShapeError(f"write_tokens: expected ids in [0, {vocab_size}), got {piece.min()} to {piece.max()}")
-                file.write(piece.astype(kind).tobytes())
-                count += piece.size
-            if not count:
-                raise ShapeError("write_tokens: expected at least one id, got none")
+    path, kind, count, digest = Path(path), KINDS[vocab_size > 2**16], 0, hashlib.sha256()
+    with replacing(path) as file:
+        with write_errors(path):
+            file.write(bytes(HEADER))
+        for piece in [ids] if isinstance(ids, np.ndarray) else ids:
+            piece = np.asarray(piece)
+            if piece.ndim != 1 or piece.dtype.kind not in "iu":
+                raise DtypeError(f"write_tokens: expected rows of integers, got {piece.dtype} of shape {piece.shape}")
+            if piece.size and not (piece.min() >= 0 and int(piece.max()) < vocab_size):
+                raise ShapeError(f"write_tokens: expected ids in [0, {vocab_size}), got {piece.min()} to {piece.max()}")
+            content = piece.astype(kind).tobytes()
+            digest.update(content)
+            with write_errors(path):
+                file.write(content)
+            count += piece.size
+        if not count:
+            raise ShapeError("write_tokens: expected at least one id, got none")
+        with write_errors(path):
             file.seek(0)
-            _write_header(file, kind, count)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except OSError as error:
-        raise FileError(f"{path}: cannot write token ids: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            partial.unlink()        # there only if the file did not get its name
+            _write_header(file, kind, count, digest.hexdigest())
     return count
 
 
-def _write_header(file, kind: np.dtype, count: int) -> None:
-    """A header of fixed size: NumPy leaves room for any length."""
-    np.lib.format.write_array_header_1_0(file, {"descr": kind.str, "fortran_order": False, "shape": (count,)})
+def _kind(dtype: str) -> np.dtype:
+    try:
+        return np.dtype(dtype).newbyteorder("<")
+    except TypeError as error:
+        raise DtypeError(f"TokenFile: expected dtype uint16 or uint32, got {dtype!r}") from error
+
+
+def _write_header(file, kind: np.dtype, count: int, digest: str) -> None:
+    """A header of .npy format 1.0, of fixed size, with the digest as a comment, which NumPy passes over."""
+    about = f"{{'descr': '{kind.str}', 'fortran_order': False, 'shape': ({count},), }}  # sha256 {digest}"
+    magic = b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little")
+    file.write(magic + about.ljust(HEADER - 11).encode() + b"\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -11,11 +13,16 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..atomic import write_whole
 from ..errors import FileError, TinymlError
 from ..nn.module import Module
 from ..optim import Optimizer, Schedule
-from .atomic import write_whole
 from .container import pack, unpack
+
+BEST_BY = ("validation_metric", "validation_accuracy", "validation_loss", "train_loss")     # see Progress.best
+FIGURES = {"train_loss", *BEST_BY}      # of a row of the history; a loss of validation may be infinite or NaN
+LARGEST = 2**63     # above any count
+FLOATS = sys.float_info.max
 
 
 @dataclass
@@ -71,6 +78,8 @@ def read_checkpoint(path: Path, model: Module, optimizer: Optimizer, schedule: S
         if about.get("kind") != "checkpoint":
             raise FileError(f"expected a checkpoint of training, got {about.get('kind')!r:.80}; read it with tinyml.load")
         progress = _progress(about)
+        for name in ("optimizer_state", "schedule_state"):
+            _check_finite(name.replace("_", "'s "), about[name])
         try:
             _restore(about, arrays, model, optimizer, schedule)
             random.set_state(progress.random)
@@ -80,7 +89,7 @@ def read_checkpoint(path: Path, model: Module, optimizer: Optimizer, schedule: S
             raise
     except TinymlError as error:
         raise FileError(f"{path}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:      # optimizers, schedules and json raise anything when given anything
         raise FileError(f"{path}: damaged description: {type(error).__name__}: {error}") from error
     return progress
 
@@ -143,16 +152,88 @@ def _restore(about: dict[str, Any], arrays: dict[str, np.ndarray], model: Module
 
 
 def _progress(about: dict[str, Any]) -> Progress:
+    """The progress in a description; every number that training goes on from is one that training can have written."""
     progress = Progress(**json.loads(about["progress"]))
-    if not isinstance(progress.history, list) or not all(
-            isinstance(row, dict) and "updates" in row for row in progress.history):
-        raise FileError(f"damaged description: expected a list of epochs as history, got {progress.history!r:.80}")
+    progress.history = _checked_rows("history", "epochs", progress.history)
+    for at, row in enumerate(progress.history):
+        if _checked_count("history: epoch", row.get("epoch")) != at + 1:
+            raise FileError(f"damaged history: expected epoch {at + 1}, got {row['epoch']}")
     if progress.best is not None:
         kind, value = progress.best
-        progress.best = str(kind), float(value)
+        if kind not in BEST_BY or type(value) not in (int, float) or math.isnan(value):
+            raise FileError(f"damaged best: expected one of {', '.join(BEST_BY)} and a number, got {progress.best!r:.80}")
+        progress.best = kind, float(value)
+    progress.random = _checked_random(progress.random)
+    progress.loader_epoch = _checked_passes(progress.loader_epoch)
     if progress.epoch is not None:
-        progress.epoch = Epoch(**progress.epoch)
-        if not isinstance(progress.epoch.evaluations, list) or not all(
-                isinstance(row, dict) and "updates" in row for row in progress.epoch.evaluations):
-            raise FileError(f"damaged description: expected a list of evaluations, got {progress.epoch.evaluations!r:.80}")
+        progress.epoch = _checked_epoch(Epoch(**progress.epoch))
     return progress
+
+
+def _checked_epoch(epoch: Epoch) -> Epoch:
+    epoch.evaluations = _checked_rows("evaluations", "evaluations", epoch.evaluations)
+    epoch.loader_epoch, epoch.random = _checked_passes(epoch.loader_epoch), _checked_random(epoch.random)
+    for name in ("batches", "updates", "count", "evaluated_count"):
+        _checked_count(f"epoch's {name}", getattr(epoch, name))
+    for name in ("loss", "lr", "seconds", "evaluated_loss"):
+        _checked_number(f"epoch's {name}", getattr(epoch, name), 0.0 if name in ("lr", "seconds") else -math.inf)
+    if epoch.updates > epoch.batches or epoch.evaluated_count > epoch.count:
+        raise FileError(f"damaged epoch: {epoch.updates} updates of {epoch.batches} batches, {epoch.evaluated_count} "
+                        f"targets evaluated of {epoch.count}")
+    return epoch
+
+
+def _checked_rows(what: str, of: str, rows: Any) -> list[dict[str, Any]]:
+    """Rows of figures as `fit` notes them, in which updates grow."""
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and "updates" in row for row in rows):
+        raise FileError(f"damaged description: expected a list of {of} as {what}, got {rows!r:.80}")
+    before = 0
+    for row in rows:
+        if _checked_count(f"{what}: updates", row["updates"]) < before:
+            raise FileError(f"damaged {what}: {row['updates']} updates after {before}")
+        before = row["updates"]
+        for name, value in row.items():
+            if name == "evaluations":
+                _checked_rows("evaluations", "evaluations", value)
+            elif name in ("lr", "seconds"):
+                _checked_number(f"{what}: {name}", value, 0.0)
+            elif name in FIGURES and type(value) not in (int, float):
+                raise FileError(f"damaged {what}: expected a number as {name}, got {value!r:.80}")
+    return rows
+
+
+def _checked_count(what: str, value: Any) -> int:
+    if type(value) is not int or not 0 <= value < LARGEST:
+        raise FileError(f"damaged {what}: expected a whole number of at least 0, got {value!r:.80}")
+    return value
+
+
+def _checked_number(what: str, value: Any, least: float) -> None:
+    # a loss may be as large as floats are, but what is summed up here comes from finite ones
+    if type(value) not in (int, float) or not least <= value <= FLOATS or value < -FLOATS:
+        raise FileError(f"damaged {what}: expected a finite number{'' if least else ' of at least 0'}, got {value!r:.80}")
+
+
+def _checked_passes(value: Any) -> int | None:
+    return None if value is None else _checked_count("loader_epoch", value)
+
+
+def _checked_random(state: Any) -> dict:
+    """A state of tinyml.random, tried on a generator of its own."""
+    trial = np.random.PCG64(0)
+    try:
+        trial.state = state
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise FileError(f"damaged state of the random generator: {type(error).__name__}: {error}") from error
+    found = trial.state
+    if found != state or found["has_uint32"] not in (0, 1) or not found["state"]["inc"] % 2:
+        raise FileError(f"damaged state of the random generator: its numbers are out of range, got {state!r:.200}")
+    return found
+
+
+def _check_finite(what: str, values: Any) -> None:
+    """Raise FileError for a number in the state of an optimizer or a schedule that no step can have made."""
+    for name, value in values.items() if isinstance(values, dict) else ():
+        counts = name in ("lr", "base_lr", "parameters", "steps") or name.startswith("updates.")
+        if (counts and isinstance(value, bool)) or (isinstance(value, (int, float)) and not -LARGEST < value < LARGEST):
+            raise FileError(f"damaged {what}: expected a finite number as {name}, got {value!r:.80}")

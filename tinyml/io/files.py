@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from .. import random
+from ..atomic import write_whole
 from ..errors import FileError, TinymlError
 from ..nn.module import Module, conversions
 from ..precision.plan import Plan
 from ..precision.qat import QATModel
-from .atomic import write_whole
 from .container import opened, pack, unpack
 from .modules import build, describe_module, load_tensors
 from .plans import describe_plan, load_plan
@@ -44,7 +44,8 @@ def load(path: Any, model: Module | None = None) -> Any:
     """The model that `save` wrote, in evaluation mode, its outputs equal bit for bit. What a file is, its first bytes tell.
 
     A state dict that PyTorch wrote (.pt, .pth) is read without PyTorch and gives a dict from names to arrays, for
-    load_state_dict; with `model` it is put into that, "module." of DataParallel left out, and the model is returned.
+    load_state_dict; with `model` it is put into that, "module." of DataParallel left out, and the model is returned. So is
+    the state dict that a Trainer writes, best.safetensors.
 
     Every bit of a file is checked against its digest. A plan without float islands is also run, on an input made from the
     seed in its file, and must give the bytes it gave when it was saved. Float layers differ in their last bits between
@@ -66,6 +67,8 @@ def load(path: Any, model: Module | None = None) -> Any:
             arrays = read_state_dict(path)
             return arrays if model is None else _filled(model, arrays)
         about, arrays = unpack(path)
+        if about.get("kind") == "state_dict":
+            return arrays if model is None else _filled(model, arrays)
         with np.errstate(all="ignore"):     # numbers that are refused in the end may be divided by before
             if about.get("kind") == "plan":
                 return load_plan(about, arrays)

@@ -12,13 +12,13 @@ from ..tensor import FLOATS, Tensor
 from .module import Module
 
 
-def first_non_finite(model: Module, forward: Callable[[], Any], inputs: Tensor, targets: Tensor) -> str:
-    """Names the first of: the batch, a parameter, an op's output in a run of `forward`, a buffer, that is not finite.
+def first_non_finite(model: Module, forward: Callable[[], Any], batch: list[tuple[str, Tensor]]) -> str:
+    """Names the first of: the batch's arrays, a parameter, an op's output in a run of `forward`, a buffer, not finite.
 
     Of ops, the first that makes a NaN or an infinity from operands without: a causal mask adds infinities on purpose.
     """
     parameters = [(f"parameter {name}", p) for name, p in model.named_parameters()]
-    for what, t in [("the batch's inputs", inputs), ("the batch's targets", targets), *parameters]:
+    for what, t in [*batch, *parameters]:
         if bad := bad_element(np.isfinite, t.data):
             return f"{what}: {bad}"
     with record() as records, np.errstate(all="ignore"):

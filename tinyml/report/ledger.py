@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from .._kernels.dispatch import config, get_num_threads, set_num_threads
+from ..atomic import write_whole
 from ..errors import DtypeError, ShapeError
-from ..io.atomic import write_whole
 from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..precision.calibrate import inputs_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..atomic import write_whole
 from ..errors import DtypeError, ShapeError
-from ..io.atomic import write_whole
 from .plot import COLORS, figures, written
 
 
