@@ -76,7 +76,7 @@ def training(step: Step) -> Prepared:
 
     def call() -> Tensor:
         optimizer.zero_grad()
-        loss = F.cross_entropy(model(inputs), targets)
+        loss = (model.default_loss or F.cross_entropy)(model(inputs), targets)
         loss.backward()
         if step.clip is not None:
             optim.clip_grad_norm_(parameters, step.clip)

@@ -192,7 +192,7 @@ def test_evaluate_is_what_the_trainer_finds(set_up):
     x = normal(4, 2)
     assert course.evaluate(nn.Sequential(), [(x, np.array([-100, *x.argmax(1)[1:]]))]) == 100
     for batches, message in (([], "at least one target that counts"), ([(x, np.full(4, -100))], "one target that counts"),
-                             ([x], "expected batches"), ([(x, x)], r"expected integer targets \(4,\) for outputs \(4, 2\)"),
+                             ([x], "expected batches"), ([(x, x)], r"got float32 of shape \(4, 2\) for outputs \(4, 2\)"),
                              ([(x, np.zeros((4, 2), int))], r"got int64 of shape \(4, 2\)")):
         with pytest.raises(ShapeError, match=message):
             course.evaluate(nn.Sequential(), batches)

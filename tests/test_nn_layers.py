@@ -6,10 +6,14 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from values import close, normal, softmax
 
 from tinyml import nn
 from tinyml.errors import ShapeError
+from tinyml.evaluation import class_axis
+from tinyml.models import next_token_loss
 from tinyml.nn import functional as F
 from tinyml.tensor import Tensor
 
@@ -149,3 +153,27 @@ def test_dropout_passes_gradients_where_it_kept():
     y = nn.Dropout(0.5)(x)
     y.sum().backward()
     np.testing.assert_array_equal(x.grad.numpy(), y.numpy())
+
+
+@given(st.lists(st.integers(1, 4), min_size=0, max_size=2), st.integers(1, 4), st.integers(1, 4))
+def test_the_classes_of_cross_entropy_are_dimension_1(sizes, batch, classes):
+    """Where a size is that of the classes, too."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((batch, classes, *sizes))
+    targets = rng.integers(0, classes, (batch, *sizes))
+    counted = rng.random(targets.shape) < 0.8
+    counted.flat[0] = True
+    p = np.log(softmax(np.moveaxis(x, 1, -1)))
+    expected = -np.take_along_axis(p, targets[..., None], -1)[..., 0][counted].mean()
+    found = F.cross_entropy(Tensor(x), np.where(counted, targets, -100)).item()
+    assert found == pytest.approx(expected, rel=1e-6)
+    rows = np.moveaxis(x, 1, -1)
+    assert next_token_loss(rows, np.where(counted, targets, -100)).item() == pytest.approx(found, rel=1e-6)
+    assert class_axis(F.cross_entropy, x.shape, targets.shape) == 1
+
+
+def test_accuracy_is_of_the_dimension_that_the_loss_says():
+    outputs, targets = (2, 3, 3), (2, 3)
+    assert class_axis(None, outputs, targets) == class_axis(F.cross_entropy, outputs, targets) == 1
+    assert class_axis(next_token_loss, outputs, targets) == 2 and class_axis(None, (2, 3, 5), targets) == 2
+    assert class_axis(F.cross_entropy, (2, 3, 5), targets) is None and class_axis(None, (2,), ()) is None

@@ -20,6 +20,7 @@ from . import precision, random
 from ._kernels import fixed_point
 from .batches import call, pair
 from .errors import DtypeError, FileError, QuantizationError, ShapeError
+from .evaluation import class_axis
 from .graph import Graph, resolve, trace
 from .io import load
 from .io.modules import build
@@ -138,11 +139,12 @@ def evaluate(model: Module, loader: Iterable) -> float:
                 raise ShapeError("evaluate: expected one output and one array of targets, got a "
                                  f"{type(outputs).__name__} and a {type(y).__name__}")
             outputs = outputs.dequantize().data
-            if y.dtype.kind not in "iu" or outputs.shape[:-1] != y.shape:
-                raise ShapeError(f"evaluate: expected integer targets {outputs.shape[:-1]} for outputs {outputs.shape}, "
-                                 f"got {y.dtype} of shape {y.shape}")
+            axis = class_axis(model.default_loss, outputs.shape, y.shape)
+            if axis is None or y.dtype.kind not in "iu":
+                raise ShapeError("evaluate: expected integer targets (B,) or (B, ...) for outputs (B, C) or (B, C, ...), "
+                                 f"got {y.dtype} of shape {y.shape} for outputs {outputs.shape}")
             counted = y.data != -100
-            right += int((outputs.argmax(-1) == y.data)[counted].sum())
+            right += int((outputs.argmax(axis) == y.data)[counted].sum())
             count += int(counted.sum())
     if not count:
         raise ShapeError("evaluate: expected at least one target that counts, got none")

@@ -21,9 +21,10 @@ Metric = Callable[[Any, Any], float]
 def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None = None) -> dict[str, float]:
     """{"loss", "accuracy", "count"} over `loader`, in evaluation mode, without gradients.
 
-    Means over all samples, or over all target elements for class targets (B,) or (B, T) of logits (..., C);
-    only those have an accuracy. With `metric`, "metric" is its mean. Outputs and targets that are tuples or dicts go to the
-    loss as they are, and to `metric` with ndarrays in the place of Tensors.
+    Means over all samples, or over all target elements for class targets; only those have an accuracy. The classes are
+    dimension 1 of the outputs, (B, C, ...), or what the loss says: the last of a language model's (B, T, V). With `metric`,
+    "metric" is its mean. Outputs and targets that are tuples or dicts go to the loss as they are, and to `metric` with
+    ndarrays in the place of Tensors.
 
     Raises:
         ShapeError: no batch, or batches that are no pairs.
@@ -40,8 +41,9 @@ def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None 
             values, expected = mapped(_array, outputs), mapped(_array, y)
             total, count = total + loss_of(loss, outputs, y).item() * n, count + n
             single = isinstance(outputs, Tensor) and isinstance(y, Tensor)
-            if single and y.dtype.kind in "iu" and values.shape[:-1] == y.shape:
-                correct, scored = correct + int((values.argmax(-1) == y.data)[counts].sum()), scored + n
+            axis = class_axis(loss, values.shape, y.shape) if single and y.dtype.kind in "iu" else None
+            if axis is not None:
+                correct, scored = correct + int((values.argmax(axis) == y.data)[counts].sum()), scored + n
             if metric is not None:
                 score += float(metric(values, expected)) * n
     if not count:
@@ -100,6 +102,18 @@ def counted(loss: Loss, targets: Any) -> np.ndarray:
     if not isinstance(targets, Tensor) or targets.dtype.kind not in "iu":
         return np.ones(samples(targets), bool)
     return np.asarray(targets.data != ignored(loss))
+
+
+def class_axis(loss: Loss | None, outputs: tuple[int, ...], targets: tuple[int, ...]) -> int | None:
+    """The dimension of outputs of this shape that has the classes of the targets; None where there is none.
+
+    It is 1, as in PyTorch, unless the loss says another. Where no loss is known it may be the last, if only that fits.
+    """
+    for axis in (1, -1) if loss is None else (getattr(loss, "class_axis", 1),):
+        at = axis % max(len(outputs), 1)
+        if len(outputs) > 1 and outputs[:at] + outputs[at + 1 :] == targets and outputs[at]:
+            return at
+    return None
 
 
 def ignored(loss: Loss) -> int:

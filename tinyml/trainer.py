@@ -34,8 +34,9 @@ class Trainer:
 
     inputs: an array; a tuple or list of them, model(x1, x2); or a dict, model(ids=x1, mask=x2). Targets and the model's
     outputs may be nested likewise, and go to the loss as they are.
-    loss: a mean over the targets; integer targets equal to its ignore_index (-100 if it has none) do not count, and batches
-    of only such are passed over. Nested targets count by samples.
+    loss: a mean over the targets; None: the model's default_loss, or cross_entropy. Integer targets equal to its
+    ignore_index (-100 if it has none) do not count, and batches of only such are passed over. Nested targets count by
+    samples.
     accumulate: batches an update, whose gradient is that of the mean over all their targets that count; what is left at the
     end of an epoch makes one too.
     schedule: steps after every update. clip_norm: the largest norm of the gradient.
@@ -52,7 +53,7 @@ class Trainer:
     gradient but that the optimizer does not hold.
     """
 
-    def __init__(self, model: Module, optimizer: Optimizer, loss: Loss = F.cross_entropy,
+    def __init__(self, model: Module, optimizer: Optimizer, loss: Loss | None = None,
                  schedule: Schedule | None = None, clip_norm: float | None = None,
                  checkpoint_dir: str | os.PathLike | None = None, progress: bool = True, accumulate: int = 1,
                  checkpoint_every: int | None = None, evaluate_every: int | None = None,
@@ -60,6 +61,7 @@ class Trainer:
         for value, kind in ((model, Module), (optimizer, Optimizer), (schedule, Schedule)):
             if not isinstance(value, kind) and not (value is None and kind is Schedule):
                 raise DtypeError(f"Trainer: expected a tinyml {kind.__name__}, got {type(value)}")
+        loss = (model.default_loss or F.cross_entropy) if loss is None else loss
         if not callable(loss) or isinstance(loss, type):
             got = f"the class {loss.__name__}; make one, {loss.__name__}()" if isinstance(loss, type) else repr(loss)[:80]
             raise DtypeError("Trainer: expected loss to be a function of (outputs, targets) that returns a Tensor of one "

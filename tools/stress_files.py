@@ -127,8 +127,8 @@ def main(reads: int) -> None:
             time.sleep(0.01)
         done = read_while(first + others, [run / name for name in NAMES], read, reads)
         assert own == reads and not entered.value, "two trainers were in one folder"
-        print(f"{done:,} reads of the files of a run, none torn; a second trainer was refused {own:,} times in this process,"
-              f" {refused.value:,} times in another")
+        print(f"{done:,} reads of the files of a run, none torn; a second trainer was refused {own:,} times in this "
+              f"process, {refused.value:,} times in another")
         fit(run, 1, resume=True)        # the killed trainer let go
         assert sorted(p.name for p in run.iterdir()) == sorted(NAMES), "a killed writer's file was left"
         path = folder / "model.safetensors"

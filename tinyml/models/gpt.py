@@ -15,6 +15,7 @@ from ..nn.module import in_turn
 from ..tensor import Tensor, as_tensor
 from .generation import Sampling, prompts, stream
 from .gpt_config import PRESETS, TinyGPTConfig
+from .next_token import next_token_loss
 from .pretrained import Checkpoint
 
 
@@ -60,6 +61,8 @@ class TinyGPT(nn.Module):
     The arguments are the fields of TinyGPTConfig, which documents them; `parts` are those that are not named here. Without
     them it has GPT-2's shape. `config` has them all.
     """
+
+    default_loss = staticmethod(next_token_loss)
 
     def __init__(self, vocab_size: int, context: int, layers: int, heads: int, dim: int, dropout: float = 0.0,
                  tied: bool = True, **parts: Any):

@@ -10,10 +10,10 @@ from tqdm import tqdm
 
 from ..data import TokenFile
 from ..errors import DtypeError, ShapeError
-from ..nn import functional as F
 from ..nn.mode import mode
 from ..tape import no_grad
 from .gpt import TinyGPT
+from .next_token import next_token_loss
 
 LARGEST = 2**24         # elements of logits, or of another activation, that windows computed at once should not exceed
 
@@ -61,7 +61,7 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str 
                 if begin < end:
                     x, y = (a[begin:end].reshape(-1, min(longest, end - begin)) for a in (inputs, targets))
                     logits = model(x) if cache is None else model(x, model.caches(len(x), cache))
-                    total += F.cross_entropy(logits.dequantize(), y).item() * y.size
+                    total += next_token_loss(logits.dequantize(), y).item() * y.size
             bar.update(len(inputs))
             bar.set_postfix(loss=f"{total / (start + len(inputs)):.4f}", refresh=False)
     loss = total / count

@@ -181,7 +181,10 @@ def rotary(x: Any, cos: Any, sin: Any, heads: int | None = None, interleaved: bo
 
 
 def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100, label_smoothing: float = 0.0) -> Tensor:
-    """Mean of -ln softmax(logits)[target]; logits (..., C), targets (...)."""
+    """Mean of -ln softmax(logits)[target]; logits (C,), (B, C) or (B, C, ...), targets (), (B,) or (B, ...) of class ids.
+
+    The classes are dimension 1, as in PyTorch; models.next_token_loss has them last.
+    """
     if not 0 <= label_smoothing <= 1:
         raise ShapeError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
     return apply(losses.CrossEntropy, logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing)

@@ -10,7 +10,7 @@ from .module import Module
 
 
 class CrossEntropyLoss(Module):
-    """Mean of -ln softmax(logits)[target]; logits (..., C), targets (...) of class ids."""
+    """Mean of -ln softmax(logits)[target]; logits (B, C) or (B, C, ...), targets (B,) or (B, ...) of class ids."""
 
     def __init__(self, ignore_index: int = -100, label_smoothing: float = 0.0):
         self.ignore_index, self.label_smoothing = ignore_index, label_smoothing

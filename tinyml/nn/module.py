@@ -100,6 +100,7 @@ class Module:
         DtypeError: a Parameter or Module is replaced by something else, or is put into a set, in which nothing has a name.
     """
 
+    default_loss: ClassVar[Callable | None] = None     # the loss that Trainer takes, where it is not cross_entropy
     stored_weights: ClassVar[tuple[str, ...]] = ()    # parameters that may be stored as float16, or as int8 by row (axis 0)
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:

@@ -9,8 +9,20 @@ from ..errors import ShapeError
 from .op import Op, broadcasting, normal, sample
 
 
+def _misfit(logits: tuple, expected: tuple, got: tuple) -> str:
+    """What is wrong with targets of shape `got`, and the way out where the classes are last."""
+    hint = ""
+    if got == logits[:-1]:
+        order = ", ".join(map(str, [0, len(logits) - 1, *range(1, len(logits) - 1)]))
+        hint = (f". The classes are dimension 1: if they are last here, pass logits.permute({order}), or all positions as "
+                f"rows, logits.reshape(-1, {logits[-1]}) and targets.reshape(-1)")
+    return f"cross_entropy: expected targets of shape {expected} for logits {logits}, got {got}{hint}"
+
+
 class CrossEntropy(Op):
-    """Mean over the targets of -ln softmax(logits)[target], logits (..., C), targets (...) of class ids.
+    """Mean over the targets of -ln softmax(logits)[target]; the classes are dimension 1, as in PyTorch.
+
+    logits (C,), (B, C) or (B, C, ...), targets (), (B,) or (B, ...) of class ids.
 
     With label smoothing e: (1 - e) of that plus e / C of the sum over all classes. Targets equal to `ignore_index` do not
     count; if none count, the loss is NaN, as in PyTorch.
@@ -24,17 +36,21 @@ class CrossEntropy(Op):
 
     @staticmethod
     def forward(ctx, logits, targets, *, ignore_index=-100, label_smoothing=0.0):
-        if logits.ndim < 2 or logits.shape[:-1] != targets.shape:
-            raise ShapeError(f"cross_entropy: expected targets of shape {logits.shape[:-1]} for logits {logits.shape} "
-                             f"(..., classes), got {targets.shape}")
-        classes = logits.shape[-1]
-        x, t = logits.reshape(targets.size, classes), targets.reshape(-1).astype(np.int64)
+        if not logits.ndim:
+            raise ShapeError("cross_entropy: expected logits (C,), (B, C) or (B, C, ...), got a single number")
+        axis = min(logits.ndim, 2) - 1
+        rows = np.moveaxis(logits, axis, -1)
+        if rows.shape[:-1] != targets.shape:
+            raise ShapeError(_misfit(logits.shape, rows.shape[:-1], targets.shape))
+        classes = logits.shape[axis]
+        x, t = rows.reshape(targets.size, classes), targets.reshape(-1).astype(np.int64)
         counted = t != ignore_index
         wrong = counted & ((t < 0) | (t >= classes))
         if wrong.any():
             raise ShapeError(f"cross_entropy: expected targets in [0, {classes}) (or ignore_index {ignore_index}), got "
                              f"{t[wrong][0]} at position {int(wrong.argmax())}")
-        ctx.t, ctx.n, ctx.smoothing, ctx.shape = np.where(counted, t, -1), int(counted.sum()), label_smoothing, logits.shape
+        ctx.t, ctx.n, ctx.smoothing, ctx.shape = np.where(counted, t, -1), int(counted.sum()), label_smoothing, rows.shape
+        ctx.axis = axis
         ctx.x = x       # which the tape keeps anyway; probabilities are computed again
         losses, ctx.rows = floats.cross_entropy(x, ctx.t, label_smoothing)
         with np.errstate(invalid="ignore"):
@@ -43,17 +59,19 @@ class CrossEntropy(Op):
     @staticmethod
     def backward(ctx, grad):
         d = floats.cross_entropy_grad(ctx.x, ctx.t, ctx.smoothing, ctx.rows, float(grad) / max(ctx.n, 1))
-        return d.reshape(ctx.shape), None
+        return np.moveaxis(d.reshape(ctx.shape), -1, ctx.axis), None
 
     @staticmethod
     def samples(rng):
         yield sample(normal(rng, 4, 5), np.array([0, 4, 2, 2]))
-        yield sample(normal(rng, 2, 3, 5), np.array([[0, 4, -100], [2, 1, 1]]), label_smoothing=0.2)
+        yield sample(normal(rng, 2, 5, 3), np.array([[0, 4, -100], [2, 1, 1]]), label_smoothing=0.2)
+        yield sample(normal(rng, 2, 3, 3, 1), np.array([[[0], [2], [1]], [[1], [1], [-100]]]))
+        yield sample(normal(rng, 5), np.array(3))
         yield sample(normal(rng, 3, 4), np.array([3, 1, 3]), ignore_index=3)
 
     @staticmethod
     def parity(torch, logits, targets, **attrs):
-        return torch.nn.functional.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), **attrs)
+        return torch.nn.functional.cross_entropy(logits, targets, **attrs)
 
 
 class BCEWithLogits(Op):

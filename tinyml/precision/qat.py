@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,13 @@ OWN_CODES = (*PRODUCTS, Embedding, Concat)
 TINY = 1e-12        # stands for a gain of 0, by which a convolution's result is divided
 
 
+@dataclass
+class _Norms:
+    """The batch norms of a model by the graph's number of their running mean; members of the model, and of nothing else."""
+
+    layers: dict[int, norm_layers.BatchNorm]
+
+
 class QATModel(Module):
     """A model that trains as it will be deployed; made by `prepare_qat`.
 
@@ -47,11 +55,12 @@ class QATModel(Module):
     def __init__(self, model: Module, graph: Graph, found: Calibration, learn_scales: bool, freeze_after: int | None,
                  per_channel: bool, skip: Sequence[str]):
         self.model, self.graph, self.found, self.per_channel, self.skip = model, graph, found, per_channel, skip
+        self.default_loss = model.default_loss
         self.steps = Tensor(np.array(0, np.int64))
         self.samples = Tensor(np.array(found.samples, np.int64))
         self.freeze_at = Tensor(np.array(NEVER if freeze_after is None else freeze_after, np.int64))
         norms = {id(m.running_mean): m for m in model.modules() if isinstance(m, norm_layers.BatchNorm)}
-        self._norms = {v: norms[id(c.tensor)] for v, c in graph.constants.items() if id(c.tensor) in norms}
+        self._norms = _Norms({v: norms[id(c.tensor)] for v, c in graph.constants.items() if id(c.tensor) in norms})
         self._fused, self._clamps, self._early = fused(graph)
         whole = self._fused.copy()
         fold_batch_norm(whole)
@@ -236,11 +245,11 @@ class _Training:
         raise g without end, and with it the one scale of a layer that is quantized per tensor.
         """
         gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
-        if self.owner.frozen or by.inputs[2] not in self.owner._norms:
+        if self.owner.frozen or by.inputs[2] not in self.owner._norms.layers:
             return apply(norm.BatchNormEval, y, gamma, beta, mean, variance, eps=by.eps)
         moments: list[np.ndarray] = []
         out = apply(norm.BatchNorm, y, gamma, beta, None, None, eps=by.eps, moments=moments)
-        layer, n = self.owner._norms[by.inputs[2]], out.size // out.shape[1]
+        layer, n = self.owner._norms.layers[by.inputs[2]], out.size // out.shape[1]
         if alive is not None:
             moments[1] = np.where(alive, moments[1], layer.running_var.data * np.float32((n - 1) / n))
         layer.track(*moments, n)
