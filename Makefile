@@ -1,13 +1,15 @@
 # make demo: train, quantize, compare.  make test: the test suite.  Each makes its own virtual environment in .venv.
 # make parity: compare live with PyTorch, ONNX Runtime and transformers (installs them).  make lint: ruff.
 # make test-aarch64: the kernel tests on an emulated aarch64 (installs a cross-compiler and qemu; takes some 5 minutes).
+# make test-versions: the suite on Python 3.10 with the oldest NumPy, on 3.13 with the newest; kernels built by Clang.
+# make sanitize: the tests of kernels, plans and files, and damaged plans, under GCC's address and undefined-behaviour sanitizers.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOURCES := setup.py pyproject.toml $(wildcard tinyml/*.pyx) $(wildcard tinyml/_kernels/*.py tinyml/_kernels/*.p* tinyml/_kernels/*.h tinyml/_kernels/*/*.h)
 
-.PHONY: demo test test-aarch64 parity lint clean
+.PHONY: demo test test-aarch64 test-versions sanitize parity lint clean
 
 demo: $(VENV)/.run
 	$(BIN)/python -m tinyml demo
@@ -19,6 +21,12 @@ test: $(VENV)/.dev
 test-aarch64:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	PYTHON=$(BIN)/python tools/test_aarch64.sh
+
+test-versions:
+	PYTHON=$(PYTHON) tools/test_versions.sh
+
+sanitize:
+	PYTHON=$(PYTHON) tools/sanitize.sh
 
 parity: $(VENV)/.parity
 	$(BIN)/python -m pytest -m parity

@@ -1,6 +1,7 @@
 """Builds the kernels: every .pyx of the kernel table once per instruction set of this machine.
 
-TINYML_DEBUG=1 builds with bounds checks. Metadata is in pyproject.toml.
+TINYML_DEBUG=1 builds with bounds checks, TINYML_SANITIZE=1 with GCC's sanitizers (make sanitize). Metadata is in
+pyproject.toml.
 """
 
 import os
@@ -20,6 +21,7 @@ from setuptools.command.build_ext import build_ext
 KERNELS = Path("tinyml/_kernels")
 HEADERS = sorted(str(path) for path in KERNELS.rglob("*.h"))
 DEBUG = os.environ.get("TINYML_DEBUG") == "1"
+SANITIZERS = ["-fsanitize=address,undefined"] if os.environ.get("TINYML_SANITIZE") == "1" else []
 DIRECTIVES = {
     "language_level": 3,
     "boundscheck": DEBUG,
@@ -29,9 +31,12 @@ DIRECTIVES = {
     "freethreading_compatible": False,
 }
 # Contraction off: a fused multiply-add is written where it is meant. Signed sums wrap: packed corrections rely on it.
+# The last two are for Clang, to which some of GCC's flags are unknown, those of table.py too.
 FLAGS = ["-O3", "-ffp-contract=off", "-fwrapv", "-fno-math-errno", "-fno-trapping-math", "-Wno-unused-function",
-         "-Wno-discarded-qualifiers"]
-if not DEBUG:
+         "-Wno-discarded-qualifiers", "-Wno-unknown-warning-option", "-Wno-ignored-optimization-argument"]
+if SANITIZERS:
+    FLAGS += [*SANITIZERS, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
+elif not DEBUG:
     FLAGS.append("-g0")     # two thirds of the time to compile, a fifth of the size
 SHARED = "tinyml._kernels._shared"      # Cython's memoryview code, compiled once for all kernels
 ONCE = ["cpu", "memory"]                # what is no kernel: compiled for any CPU
@@ -77,7 +82,7 @@ def extensions() -> list[Extension]:
 
     def extension(name: str, source: Path, flags: list[str], openmp: list[str] = openmp) -> Extension:
         return Extension(name, [str(source)], include_dirs=[str(KERNELS)], extra_compile_args=FLAGS + openmp + flags,
-                         extra_link_args=openmp, depends=HEADERS)
+                         extra_link_args=openmp + SANITIZERS, depends=HEADERS)
 
     found = [extension(SHARED, shared, []), extension(ENGINE, generated / "tinyml" / "engine.c", [], [])]
     # memory is imported before dispatch has said how OpenMP's threads are to wait: it must not load it

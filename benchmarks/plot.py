@@ -10,10 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COLORS = {"float32": "#1f77b4", "float16 weights": "#2ca02c", "int8": "#d62728"}
 ROOFS = {"fma": "float32", "dot4": "int8"}
@@ -32,6 +32,7 @@ def figure(runs: list[dict[str, Any]]) -> Figure:
     across = [row["operations"] / row["nbytes"] for row in rows]
     ends = min(*across, 1) / 2, max(*across, peaks["dot4"] / peaks["read"]) * 4
     names = list(dict.fromkeys(row["work"] for row in rows))
+    from matplotlib.figure import Figure
     drawn = Figure(figsize=(11, 6), layout="constrained")
     ax = drawn.subplots()
     for roof, precision in ROOFS.items():
@@ -65,6 +66,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("files", nargs="+", metavar="FILE")
     parser.add_argument("-o", "--out", default="roofline.svg", help=".svg or .png (default roofline.svg)")
     args = parser.parse_args(arguments)
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        parser.error("matplotlib is not installed; pip install 'tinyml[plot]' brings it")
     runs = [json.loads(Path(f).read_text(encoding="utf-8")) for f in args.files]
     # the same bytes for the same figures
     with mpl.rc_context({"svg.hashsalt": "tinyml", "svg.fonttype": "none"}):

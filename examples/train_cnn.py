@@ -78,7 +78,10 @@ def main() -> None:
     args = parser.parse_args()
     if args.plot:
         # now, not to fail once everything is trained
-        from matplotlib.figure import Figure
+        try:
+            from matplotlib.figure import Figure
+        except ImportError:
+            parser.error("--plot: matplotlib is not installed; pip install 'tinyml[plot]' brings it")
     runs = [run(args, seed) for seed in args.seeds]
     if args.plot:
         plot(runs, Figure(figsize=(9, 3.5), layout="constrained")).savefig(args.plot, dpi=120)

@@ -343,6 +343,16 @@ def test_all_peers_compute_the_same(subject, forms, tmp_path):
         check_file(path, subject, OWN[subject] | forms)
 
 
+def test_a_picture_without_matplotlib_names_the_extra(tmp_path, monkeypatch, capsys):
+    from benchmarks import plot
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    (tmp_path / "gemm.json").write_text("{}")
+    with pytest.raises(SystemExit):
+        plot.main([str(tmp_path / "gemm.json")])
+    assert "matplotlib is not installed; pip install 'tinyml[plot]'" in capsys.readouterr().err
+
+
+@pytest.mark.parity
 def test_the_roofline_is_drawn(small, tmp_path):
     pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
     from benchmarks import plot

@@ -156,6 +156,13 @@ def test_train_cnn(monkeypatch, untimed, capsys, tmp_path, model, mode):
         assert {"best.safetensors", "checkpoint.safetensors"} <= set(os.listdir(tmp_path / "kept" / f"seed{seed}"))
 
 
+def test_train_cnn_asks_for_matplotlib_before_it_trains(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(SystemExit):
+        run_example(monkeypatch, "train_cnn", plot="losses.svg")
+    assert "--plot: matplotlib is not installed; pip install 'tinyml[plot]'" in capsys.readouterr().err
+
+
 def test_quantize_cnn(monkeypatch, untimed, capsys, tmp_path):
     rng = np.random.default_rng(0)
     x, y = rng.integers(0, 256, (120, 8, 8, 3), np.uint8), rng.integers(0, 10, 120)

@@ -54,10 +54,9 @@ def run(*arguments):
 # ---- train gpt
 
 
-def test_training_prints_samples_draws_losses_and_keeps_the_characters(folder, capsys, tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
+def test_training_prints_samples_and_keeps_the_characters(folder, capsys, tmp_path):
     figures = run("train", "gpt", "--data", "text.txt", *SIZES, "--steps", "10", "--evaluate", "4", "--accumulate", "2",
-                  "--dropout", "0.1", "--sample", "12", "-o", str(tmp_path / "gpt"), "--plot", str(tmp_path / "losses.svg"))
+                  "--dropout", "0.1", "--sample", "12", "-o", str(tmp_path / "gpt"))
     row, = figures["history"]
     assert [e["updates"] for e in row["evaluations"]] == [4, 8, 10] and all("validation_loss" in e for e in
                                                                             row["evaluations"])
@@ -67,7 +66,21 @@ def test_training_prints_samples_draws_losses_and_keeps_the_characters(folder, c
     out, err = capsys.readouterr()
     held_out = TEXT[int(len(TEXT) * 0.9) :]
     assert err.replace("\r", "\n").count(f"\n{held_out[:8]}") == 3 and "tokens/s=" in err and "update 8: train loss" in err
-    assert f"wrote {tmp_path / 'gpt'}: " in out and (tmp_path / "losses.svg").read_text().startswith("<?xml")
+    assert f"wrote {tmp_path / 'gpt'}: " in out
+
+
+def test_training_asks_for_matplotlib_before_it_trains(folder, monkeypatch, capsys, tmp_path):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert cli.main(["train", "gpt", "--data", "text.txt", *SIZES, "-o", str(tmp_path / "gpt"), "--plot", "a.svg"]) == 1
+    assert "matplotlib is missing" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parity
+def test_training_draws_losses(folder, tmp_path):
+    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
+    run("train", "gpt", "--data", "text.txt", *SIZES, "--steps", "2", "-o", str(tmp_path / "gpt"), "--plot",
+        str(tmp_path / "losses.svg"))
+    assert (tmp_path / "losses.svg").read_text().startswith("<?xml")
 
 
 def test_an_interrupted_training_continues_to_the_same_bytes(folder, monkeypatch, tmp_path):
@@ -221,21 +234,26 @@ def test_perplexity_of_texts_and_token_files(folder, capsys):
 
 @pytest.fixture
 def smol(tmp_path):
-    """A folder of the Llama family whose tokenizer has a token for each byte."""
-    tokenizers = pytest.importorskip("tokenizers", reason="the tokenizers library is not installed: tinyml[text]")
+    """A folder of the Llama family, without a tokenizer."""
     model = models.TinyGPT(257, 32, 1, 2, 8, kv_heads=1, norm="rms", positions="rotary", activation="swiglu", bias=False)
-    path = hugging_face.write_folder(tmp_path / "smol", *hugging_face.llama(model))
+    return hugging_face.write_folder(tmp_path / "smol", *hugging_face.llama(model))
+
+
+def write_tokenizer(path):
+    """Give the folder a tokenizer that has a token for each byte, and return it."""
+    tokenizers = pytest.importorskip("tokenizers", reason="reads with the tokenizers library: install tinyml[text]")
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = tokenizers.decoders.ByteLevel()
     bpe.add_special_tokens(["<|end|>"])
     bpe.save(str(path / "tokenizer.json"))
-    return path, bpe
+    return bpe
 
 
+@pytest.mark.parity
 def test_a_hugging_face_folder_brings_its_tokenizer(smol, monkeypatch, capsys):
-    (path, bpe), text = smol, "né 日本"
+    path, bpe, text = smol, write_tokenizer(smol), "né 日本"
     monkeypatch.chdir(path.parent)
     written = [int(i) for i in bpe.encode(" 語, ♞").ids]
 
@@ -254,11 +272,17 @@ def test_a_hugging_face_folder_brings_its_tokenizer(smol, monkeypatch, capsys):
     assert found["loss"] == expected
 
 
-def test_a_missing_library_and_damaged_tokenizers_are_errors(smol, monkeypatch, capsys):
-    path, _ = smol
-    command = ["generate", str(path), "--prompt", "a", "--tokens", "1"]
+@pytest.mark.parity
+def test_a_damaged_tokenizer_is_an_error(smol, capsys):
+    pytest.importorskip("tokenizers", reason="reads with the tokenizers library: install tinyml[text]")
+    (smol / "tokenizer.json").write_text("{}")
+    assert cli.main(["generate", str(smol), "--prompt", "a"]) == 1
+    assert "tokenizer.json: is no tokenizer: " in capsys.readouterr().err
+
+
+def test_a_missing_library_or_tokenizer_is_an_error(smol, monkeypatch, capsys):
+    path, command = smol, ["generate", str(smol), "--prompt", "a", "--tokens", "1"]
     (path / "tokenizer.json").write_text("{}")
-    assert cli.main(command) == 1 and "tokenizer.json: is no tokenizer: " in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "tokenizers", None)
     assert cli.main(command) == 1 and "pip install 'tinyml[text]'" in capsys.readouterr().err
     (path / "tokenizer.json").unlink()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import re
+import shutil
+import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from tinyml._kernels import convolution, cpu, dispatch, floats, integers, table
+from tinyml._kernels import convolution, cpu, dispatch, floats, integers, memory, table
 from tinyml._kernels.windows import Window
 
 BYTES = {"neon": 16, "neon_dotprod": 16, "avx2": 32, "avx_vnni": 32, "avx512": 64, "avx512_vnni": 64}
@@ -79,6 +81,23 @@ def test_a_set_that_the_compiler_did_not_know_is_not_offered(monkeypatch, tmp_pa
     (tmp_path / "baseline" / "product_int8.so").touch()
     monkeypatch.setattr(dispatch, "__file__", str(tmp_path / "dispatch.py"))
     assert dispatch.available() == ["baseline"]
+
+
+@pytest.mark.parametrize("module", ["tinyml", "benchmarks"])
+def test_a_checkout_that_is_not_built_says_what_to_do(module, tmp_path):
+    """As the working folder it comes before an installed tinyml; it may have kernels for another Python, or some only."""
+    left_out = shutil.ignore_patterns("*.so", "*.pyd", "__pycache__", "shipped")
+    for package in ("tinyml", "benchmarks"):
+        shutil.copytree(Path(__file__).parents[1] / package, tmp_path / package, ignore=left_out)
+    says = f"not built for Python {sys.version_info.major}.{sys.version_info.minor}{{}}. Build them: python -m pip install"
+    other = tmp_path / "tinyml" / "_kernels" / "memory.cpython-27-of-another.so"
+    built = Path(memory.__file__)
+    for make, found in ((lambda: None, ""), (other.touch, f", only for another one ({other.name})"),
+                        (lambda: shutil.copy(built, other.with_name(built.name)), "")):
+        make()
+        done = subprocess.run([sys.executable, "-m", module, "--help"], cwd=tmp_path, capture_output=True, text=True,
+                              check=False)
+        assert done.returncode and says.format(found) in done.stderr.splitlines()[-1]
 
 
 def test_the_environment_chooses_the_instruction_set():

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import warnings
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from mutations import other_arrays, other_description
 from saved import IMAGES, KINDS, ROWS, made, memory_below, opened, refused, rewrite
 from values import normal
 
@@ -224,50 +223,6 @@ def test_inputs_and_chains_that_grow_are_not_run(tmp_path):
 
 
 # ---- fuzzed files
-
-
-def leaves(value: Any, at: tuple = ()) -> list[tuple]:
-    """Paths of everything inside a JSON value."""
-    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [at] * bool(at) + [p for k, v in inner for p in leaves(v, (*at, k))]
-
-
-VALUES = (None, True, False, -1, 0, 1, 2, 3, 7, 200, -200, 2000, 0.5, -1.5, 1e30, "", "weight", "float32", [], [1],
-          [0, 0], [[1, 2], [3, 4]], {}, {"tuple": []}, {"batch": 1}, {"tuple": [2, 2]}, {"array": "weight"},
-          {"slice": [1, 0, 0]})
-
-
-def other_description(about: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
-    """`about` with a value changed, dropped, or put in the place of another."""
-    about = json.loads(json.dumps(about))
-    everywhere = [at for at in leaves(about) if at[0] not in ("version", "digest")]
-    at, other = (everywhere[rng.integers(len(everywhere))] for _ in range(2))
-    parent, value = about, about
-    for key in other:
-        value = value[key]
-    for key in at[:-1]:
-        parent = parent[key]
-    choice = rng.integers(4)
-    if choice == 0:
-        del parent[at[-1]]
-    else:
-        parent[at[-1]] = value if choice == 1 and at[: len(other)] != other else VALUES[rng.integers(len(VALUES))]
-    return about
-
-
-def other_arrays(arrays: dict[str, np.ndarray], rng: np.random.Generator) -> dict[str, np.ndarray]:
-    """`arrays` with one missing, or of another shape, dtype or content."""
-    names = [n for n in arrays if not n.endswith("running_var")]        # of which a negative one makes NaN
-    name = names[rng.integers(len(names))]
-    a = arrays[name]
-    noise = rng.integers(-128, 127, a.shape).astype(a.dtype)
-    large = (a.astype(np.int64) * 1000 + 12345).astype(a.dtype)
-    flat = a.reshape(-1)
-    changes = [flat, flat[:-1], flat[:0], np.stack([a, a]), a[None], a.T, a.astype(np.float32), a.astype(np.int64), noise,
-               large, 0 - a.astype(np.int8), a[:-1] if a.ndim else a, a[..., :1] if a.ndim else a]
-    choice = rng.integers(len(changes) + 1)
-    others = {n: b for n, b in arrays.items() if n != name}
-    return others if choice == len(changes) else {**others, name: np.ascontiguousarray(changes[choice])}
 
 
 @pytest.mark.parametrize("kind", KINDS)

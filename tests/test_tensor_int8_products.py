@@ -92,10 +92,15 @@ def test_matmul_of_two_affine_operands():
 
 def test_int8_embedding():
     table, ids = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32), np.array([[4, 0], [4, 2]])
-    for axis in (None, 0):
-        w = Tensor(table).to_int8(axis=axis)
+    codes = np.array([[-128, 127, 0], [1, -1, 5], [100, -100, 3], [127, 127, 127], [-128, -128, 127]], np.int8)
+    ends = [Tensor(codes, scale=0.5, zero_point=z) for z in (-128, -1, 0, 127)]        # code - zero_point is not in int8
+    rows = Tensor(codes, scale=np.full(5, 0.5), zero_point=np.array([127, 0, -128, -128, 127]), axis=0)
+    for w in (Tensor(table).to_int8(), Tensor(table).to_int8(axis=0), *ends, rows):
         got = call("embedding", ids, w)
         assert got.dtype == np.float32 and (got.numpy() == w.dequantize().numpy()[ids]).all()
+    for w in (*ends, rows):
+        meant = 0.5 * (codes.astype(float) - w.zero_point.reshape(-1, 1).astype(float))
+        assert (w.dequantize().numpy() == meant).all()
     with pytest.raises(DtypeError, match=r"per tensor or per row \(axis 0\), got axis 1"):
         call("embedding", ids, Tensor(table).to_int8(axis=1))
     with pytest.raises(DtypeError, match="embedding: expected integer ids"):

@@ -13,14 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
-from . import table
+from . import is_built, table
 
 
 def available() -> list[str]:
     """Instruction sets that this CPU runs and that were compiled (old compilers lack some), best first."""
     features, folder = cpu.features(), Path(__file__).parent
     return [isa for isa in table.isas_for(platform.machine())
-            if features.issuperset(table.ISAS[isa]["features"]) and any((folder / isa).glob(f"{table.DOT4[0]}.*"))]
+            if features.issuperset(table.ISAS[isa]["features"]) and is_built(f"{isa}/{table.DOT4[0]}", folder)]
 
 
 def choose() -> str:

@@ -24,6 +24,16 @@ cdef extern from *:
     #ifndef MAP_ANONYMOUS
     #define MAP_ANONYMOUS MAP_ANON
     #endif
+    /* In a build with GCC's address sanitizer: the first `used` bytes of a block may be touched, and no others. */
+    #ifdef __SANITIZE_ADDRESS__
+    #include <sanitizer/asan_interface.h>
+    static void allow(void* start, size_t used, size_t size) {
+      ASAN_POISON_MEMORY_REGION(start, size);
+      ASAN_UNPOISON_MEMORY_REGION(start, used);
+    }
+    #else
+    static void allow(void* start, size_t used, size_t size) { (void)start; (void)used; (void)size; }
+    #endif
     /* Large blocks are pages of their own: given back, they leave the process, where the C library would keep holes. */
     enum { OWN_PAGES = 1 << 18, HUGE_PAGES = 1 << 22 };
     static void* allocate(size_t size) {
@@ -37,11 +47,13 @@ cdef extern from *:
       return start;
     }
     static void release(void* start, size_t size) {
+      allow(start, size, size);
       if (size < OWN_PAGES) free(start); else munmap(start, size);
     }
     """
     void* allocate(size_t size)
     void release(void* start, size_t size)
+    void allow(void* start, size_t used, size_t size)
 
 cdef enum:
     PARTS = 8               # size classes between two powers of two: a block is at most 1/8 larger than what it holds
@@ -121,6 +133,7 @@ cdef class Block:
         PyTraceMalloc_Untrack(DOMAIN, <uintptr_t>self.start)
         (<Free*>self.start).next = lists[self.which]
         lists[self.which] = <Free*>self.start
+        allow(self.start, sizeof(Free), class_size(self.which))
         in_use -= class_size(self.which)
         unused += class_size(self.which)
         tick += 1
@@ -147,6 +160,7 @@ cdef Block block(Py_ssize_t size):
             start = allocate(class_size(which))
         if start == NULL:
             return None
+    allow(start, size, class_size(which))
     found.start, found.size, found.which = start, size, which
     in_use += class_size(which)
     peak = max(peak, in_use)

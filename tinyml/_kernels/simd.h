@@ -102,6 +102,7 @@ enum { ON_LINE = 16 };
 static inline float *on_line(float *p) { return (float *)(((uintptr_t)p + 63) & ~(uintptr_t)63); }
 /* p, of which the compiler knows nothing: of p = q + at it would keep at, at + 1, at + 2, ... in a register each */
 static inline const float *vpointer(const float *p) { __asm__("" : "+r"(p)); return p; }
+static inline vec64 vsplat64(int64_t x) { return (vec64){0} + x; }
 static inline vec64 vload64(const void *p) { vec64 v; memcpy(&v, p, sizeof v); return v; }
 static inline vecf vfload(const void *p) { vecf v; memcpy(&v, p, sizeof v); return v; }
 static inline void vfstore(void *p, vecf v) { memcpy(p, &v, sizeof v); }
@@ -267,7 +268,7 @@ static inline vecf vfload_half_n(const uint16_t *p, int n) {
 }
 
 static inline vec64 saturate32(vec64 x) {
-  const vec64 top = (vec64){0} + INT32_MAX, bottom = (vec64){0} + INT32_MIN;
+  const vec64 top = vsplat64(INT32_MAX), bottom = vsplat64(INT32_MIN);
   vec64 over = x > top, under = x < bottom;
   x = (x & ~over) | (top & over);
   return (x & ~under) | (bottom & under);
@@ -308,8 +309,8 @@ static inline void unlace(int32_t *acc) {
 
 /* One multiplier and shift for all lanes: n (or more) codes clamp(zero_point + ((a * m + 2^(s-1)) >> s), 0, 255) */
 static inline void store_scaled(uint8_t *out, vec a, int32_t m, int64_t s, int zero_point, int n) {
-  const vec64 addend = (vec64){0} + ((1LL << (s - 1)) + ((int64_t)(zero_point - 128) << s));
-  const vec64 shift = (vec64){0} + s, back = (vec64){0} + (1LL << (63 - s));
+  const vec64 addend = vsplat64((1LL << (s - 1)) + ((int64_t)(zero_point - 128) << s));
+  const vec64 shift = vsplat64(s), back = vsplat64(1LL << (63 - s));
   vec64 even = saturate32(vshift64(vmul_even(a, vsplat(m)) + addend, shift, back));
   vec64 odd = saturate32(vshift64(vmul_even(vodd(a), vsplat(m)) + addend, shift, back));
   vec y = vmerge(even, odd), codes = vunlace(vcodes(y, y, y, y, 0, 255));

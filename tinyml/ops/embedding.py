@@ -59,7 +59,7 @@ class Embedding(Op):
         if weight.axis == 0:
             scale, zero = scale[ids.data][..., None], zero[ids.data][..., None]
         if zero.any():
-            picked = picked - zero
+            picked = np.subtract(picked, zero, dtype=np.int16)      # NumPy 1 would take int8 for a zero of no dimension
         return Tensor._of(np.multiply(picked, scale, out=memory.empty(picked.shape, np.float32)))
 
     @classmethod

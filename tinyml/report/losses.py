@@ -19,11 +19,11 @@ def plot_losses(history: list[dict[str, Any]], path: Any) -> None:
         DtypeError, ShapeError: a path that ends otherwise, no history or an empty one; TinymlError: matplotlib is missing,
         which the extra "plot" installs; FileError: the picture cannot be written.
     """
+    lines = {name: points(history, name) for name in ("train_loss", "validation_loss")}
     kind = kind_of(path)
     figure = figures(kind)(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    for name, color in (("train_loss", COLORS["other"]), ("validation_loss", COLORS["multiply"])):
-        at = points(history, name)
+    for (name, at), color in zip(lines.items(), (COLORS["other"], COLORS["multiply"])):
         if at:
             axes.plot(*zip(*at), ".-", color=color, label=name.replace("_", " "))
     axes.set_xlabel("updates", fontsize=9)
