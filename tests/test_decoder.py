@@ -133,11 +133,11 @@ def test_what_cannot_be_generated_is_refused():
                          ([[1], [1] * 25], "25 ids is longer than the context of 24")):
         with pytest.raises(ShapeError, match=message):
             model.generate(ids, 2)
-    with pytest.raises(DtypeError, match="integer ids, got float64"):
+    with pytest.raises(DtypeError, match="ids to be an array of integers, got float64"):
         model.generate([[1], [0.5, 1]], 2)
     with pytest.raises(DtypeError, match="KeyValueCache: expected one of float32, float16, int8, got 'int4'"):
         model.generate([1], 2, cache="int4")
-    with pytest.raises(ShapeError, match="full to be 'slide' or 'stop', got 'wrap'"):
+    with pytest.raises(ShapeError, match="full to be one of 'slide', 'stop', got 'wrap'"):
         model.generate([1], 2, full="wrap")
     caches = model.caches(2)
     caches[0].lengths[:] = 1, 2

@@ -11,9 +11,9 @@ import tinyml
 
 ROOT = Path(tinyml.__file__).parent
 # Lowest first; modules of one row do not import each other. testing is for users of ops: nothing is built on it.
-LAYERS = [{"errors"}, {"random"}, {"_kernels"}, {"engine"}, {"quantized"}, {"tape"}, {"tensor"}, {"ops"}, {"testing"},
-          {"nn"}, {"optim", "data", "checkpointing", "profiling", "evaluation"}, {"graph"}, {"precision"}, {"io"},
-          {"trainer", "report"}, {"models"}, {"demo", "course"}, {"cli"}]
+LAYERS = [{"errors"}, {"checks"}, {"random"}, {"_kernels"}, {"engine"}, {"quantized"}, {"tape"}, {"tensor"}, {"ops"},
+          {"testing"}, {"nn"}, {"optim", "data", "checkpointing", "profiling", "evaluation"}, {"graph"}, {"precision"},
+          {"io"}, {"trainer", "report"}, {"models"}, {"demo", "course"}, {"cli"}]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ANYTHING = {"__init__.py", "__main__.py"}       # of the package itself
 MODULES = sorted(p for p in ROOT.rglob("*.py") if str(p.relative_to(ROOT)) not in ANYTHING)

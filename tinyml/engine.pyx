@@ -5,6 +5,8 @@ On tensors of one element Python around an op is all there is: compiled it takes
 
 import numpy as np
 
+from .errors import DtypeError
+
 cdef object ndarray = np.ndarray
 cdef object float16 = np.dtype(np.float16)
 cdef object float32 = np.dtype(np.float32)
@@ -67,10 +69,12 @@ cdef class Apply:
                 arrays.append(array)
                 needs.append(wanted)
             elif t is None:
+                if len(arrays) not in op.optional:
+                    raise DtypeError(f"{op.name}: operand {len(arrays) + 1} is None, expected a Tensor")
                 arrays.append(None)
                 needs.append(False)
             else:
-                return self(op, *self.as_tensors(inputs), **attrs)
+                return self(op, *self.as_tensors(op, inputs), **attrs)
         grad = noted and self.state.grad
         if not plain:
             for t in inputs:

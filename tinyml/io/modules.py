@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, ShapeError
+from ..errors import DtypeError, FileError, ShapeError
 from ..nn import init
 from ..nn.module import MODULES, Module, Opaque, Parameter, Recipe
 from ..precision.encoding import decode, encode
@@ -67,7 +67,7 @@ def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
     try:
         with init.at_most(limit), init.blank():     # the file has the values
             return module(recipe)
-    except ShapeError as error:
+    except (DtypeError, ShapeError) as error:
         raise FileError(f"{error}; the file holds {sum(a.size for a in arrays.values())} elements. If the model is right, "
                         "pass an instance: load(path, model=...)") from error
 

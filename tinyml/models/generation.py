@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import nn, random
-from ..errors import DtypeError, ShapeError
+from .. import checks, nn, random
+from ..errors import ShapeError
 from ..nn.mode import mode
 from ..tape import no_grad
-from ..tensor import INTEGERS, Tensor
 from .decoder import Decoder, check_finite, is_plain
 
 if TYPE_CHECKING:
@@ -41,11 +40,11 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0 or (self.top_k is not None and self.top_k < 1) or not 0 < self.top_p <= 1 or (
-                not self.repetition_penalty > 0):
-            raise ShapeError(f"generate: expected temperature of at least 0, top_k of at least 1, top_p in (0, 1] and "
-                             f"repetition_penalty above 0, got {self.temperature}, {self.top_k}, {self.top_p}, "
-                             f"{self.repetition_penalty}")
+        checks.number("generate", "temperature", self.temperature, 0)
+        checks.number("generate", "top_p", self.top_p, above=0, most=1)
+        checks.number("generate", "repetition_penalty", self.repetition_penalty, above=0)
+        if self.top_k is not None:
+            checks.whole("generate", "top_k", self.top_k, 1)
 
     def draw(self, logits: np.ndarray, best: np.ndarray, seen: Callable[[], np.ndarray],
              rng: np.random.Generator) -> np.ndarray:
@@ -81,19 +80,15 @@ def prompts(ids: Any, context: int, vocab_size: int) -> list[np.ndarray]:
     Raises:
         DtypeError, ShapeError: ids that are no integers, none, outside the vocabulary, or more than the context holds.
     """
-    if isinstance(ids, Tensor):
-        ids = ids.data
-    if isinstance(ids, (list, tuple)) and len({np.shape(row) for row in ids}) > 1:
-        rows = [np.asarray(row) for row in ids]
+    if isinstance(ids, (list, tuple)) and any(hasattr(row, "__len__") for row in ids):
+        rows = [checks.array("generate", "ids", row, "iu") for row in ids]
     else:
-        given = np.asarray(ids)
+        given = checks.array("generate", "ids", ids, "iu")
         rows = [given] if given.ndim == 1 else list(given) if given.ndim == 2 else []
     if not rows or any(row.ndim != 1 or not len(row) for row in rows):
         raise ShapeError("generate: expected a prompt (T,) or (B, T) of at least one id, or rows of at least one, got "
-                         + (", ".join(str(row.shape) for row in rows[:5]) or f"shape {np.shape(ids)}"))
+                         + (", ".join(str(row.shape) for row in rows[:5]) or checks.described(ids)))
     for row in rows:
-        if row.dtype not in INTEGERS or row.dtype == np.bool_:
-            raise DtypeError(f"generate: expected integer ids, got {row.dtype}")
         if len(row) > context:
             raise ShapeError(f"generate: a prompt of {len(row)} ids is longer than the context of {context}; pass its end, "
                              f"ids[-{context}:]")
@@ -127,16 +122,26 @@ class _Written:
         return np.stack([np.concatenate([np.full(self.longest - len(row), row[0]), row]) for row in rows])
 
 
-def stream(model: TinyGPT, ids: Any, max_new_tokens: int | None, sampling: Sampling, seed: int | None,
-           stop: Collection[int], cache: str, full: str) -> Iterator[np.ndarray]:
+def stream(model: TinyGPT, ids: Any, count: int | None, sampling: Sampling, seed: int | None,
+           stop: int | Collection[int], cache: str, full: str) -> Iterator[np.ndarray]:
     """The next id of each row (B,), one after the other; rows that are done go on with their last id, and when all are, it
     ends. The model is in evaluation mode while it computes, and as it was in between."""
-    if full not in ("slide", "stop"):
-        raise ShapeError(f"generate: expected full to be 'slide' or 'stop', got {full!r:.80}")
+    checks.choice("generate", "full", full, ("slide", "stop"))
+    count = None if count is None else checks.whole("generate", "max_new_tokens", count)
+    if seed is not None:
+        checks.seed("generate", seed)
+    stop = _stop(stop, model.config.vocab_size)
     rows = prompts(ids, model.context, model.config.vocab_size)
     caches = model.caches(len(rows), cache)
-    return _stream(model, _Written(rows), caches, max_new_tokens, sampling, seed, np.array(list(stop), np.int64),
-                   full == "stop")
+    return _stream(model, _Written(rows), caches, count, sampling, seed, stop, full == "stop")
+
+
+def _stop(stop: int | Collection[int], vocab_size: int) -> np.ndarray:
+    """The ids that end a row: one, or several."""
+    found = checks.array("generate", "stop", list(stop) if isinstance(stop, (set, frozenset, range)) else stop, "iu")
+    if found.size and (found.min() < 0 or found.max() >= vocab_size):
+        raise ShapeError(f"generate: expected stop to be ids in [0, {vocab_size}), got {found.min()} to {found.max()}")
+    return found.astype(np.int64).reshape(-1)
 
 
 def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], count: int | None, sampling: Sampling,
