@@ -13,10 +13,13 @@ from .. import checks, nn, random
 from ..errors import ShapeError
 from ..nn.mode import mode
 from ..tape import no_grad
-from .decoder import Decoder, check_finite, is_plain
+from .decoder import Decoder, check_finite
+from .plain import is_plain, keeps_positions
 
 if TYPE_CHECKING:
     from .gpt import TinyGPT
+
+Last = Callable[[np.ndarray, Any], np.ndarray]      # (ids (B, T), caches of what was before them) to logits (B, V)
 
 
 @dataclass(frozen=True)
@@ -147,16 +150,17 @@ def _stop(stop: int | Collection[int], vocab_size: int) -> np.ndarray:
 def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], count: int | None, sampling: Sampling,
             seed: int | None, stop: np.ndarray, stops: bool) -> Iterator[np.ndarray]:
     rng = random.generator() if seed is None else np.random.default_rng(seed)
-    context, step, logits = model.context, None, None
+    context, step, logits, kept = model.context, None, None, keeps_positions(model)
+    last_of = _last(model, kept)
     done = text.lengths() >= context if stops else np.zeros(len(text.rows), bool)
     some_done = bool(done.any())
     last = np.array([row[-1] for row in text.rows])
     while (count is None or count > 0) and not (some_done and done.all()):
         if logits is None:
-            logits, best = _whole(model, text.windows(context), caches)
-            step = Decoder(model, caches) if is_plain(model) else partial(_one_more, model, caches)
-        elif text.longest > context and not stops:      # it slides: every position is another one now
-            logits, best = _whole(model, text.windows(context), None)
+            logits, best = _whole(last_of, text.windows(context), caches if kept else None)
+            step = Decoder(model, caches) if is_plain(model) else partial(_one_more, last_of, caches)
+        elif not kept or (text.longest > context and not stops):    # when it slides every position is another one
+            logits, best = _whole(last_of, text.windows(context), None)
         else:
             if some_done:       # what such a row computes counts for nothing, but needs a place
                 for c in caches:
@@ -175,18 +179,13 @@ def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], coun
         yield last.copy()       # what a user does to it changes nothing here
 
 
-def _last(model: TinyGPT, ids: np.ndarray, caches: list[nn.KeyValueCache] | None) -> np.ndarray:
-    """Logits (B, V) after the last of ids (B, T), by the model's own layers."""
-    with mode(model, training=False), no_grad():
-        return model._call(model.last, ids, caches).numpy()
+def _last(model: TinyGPT, kept: bool) -> Last:
+    """Logits by the model's layers; where they do not keep positions, those that a call of the model gives."""
+    def last(ids: np.ndarray, caches: list[nn.KeyValueCache] | None) -> np.ndarray:
+        with mode(model, training=False), no_grad():
+            return model._call(model.last, ids, caches).numpy() if kept else model(ids).numpy()[:, -1]
 
-
-def _by_rows(model: TinyGPT, rows: list[np.ndarray],
-             caches: list[nn.KeyValueCache] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Logits after the last id of rows of any lengths, a pass for each, and the ids of the largest."""
-    parts = [_last(model, row[None], None if caches is None else [c.rows(b, b + 1) for c in caches])
-             for b, row in enumerate(rows)]
-    return _with_best(np.concatenate(parts))
+    return last
 
 
 def _with_best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -194,15 +193,18 @@ def _with_best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return logits, logits.argmax(axis=1)
 
 
-def _whole(model: TinyGPT, rows: list[np.ndarray], caches: list[nn.KeyValueCache] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Logits after all ids of each row, which the caches then hold, and the ids of the largest."""
-    if len({len(row) for row in rows}) > 1:
-        return _by_rows(model, rows, caches)
-    return _with_best(_last(model, np.stack(rows), caches))
+def _whole(last: Last, rows: list[np.ndarray], caches: list[nn.KeyValueCache] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Logits after all ids of each row, which the caches then hold, and the ids of the largest; a pass for each row where
+    lengths differ."""
+    if len({len(row) for row in rows}) == 1:
+        return _with_best(last(np.stack(rows), caches))
+    return _with_best(np.concatenate([last(row[None], None if caches is None else [c.rows(b, b + 1) for c in caches])
+                                      for b, row in enumerate(rows)]))
 
 
-def _one_more(model: TinyGPT, caches: list[nn.KeyValueCache], ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _one_more(last: Last, caches: list[nn.KeyValueCache], ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Those after one id more in each row."""
     if len(set(caches[0].lengths.tolist())) > 1:
-        return _by_rows(model, list(ids[:, None]), caches)
-    return _with_best(_last(model, ids[:, None], caches))
+        return _with_best(np.concatenate([last(ids[b : b + 1, None], [c.rows(b, b + 1) for c in caches])
+                                          for b in range(len(ids))]))
+    return _with_best(last(ids[:, None], caches))

@@ -15,6 +15,7 @@ from ..nn.module import in_turn
 from ..tensor import Tensor, as_tensor
 from .generation import Sampling, prompts, stream
 from .gpt_config import PRESETS, TinyGPTConfig
+from .plain import layout, own
 from .pretrained import Checkpoint
 
 
@@ -84,6 +85,7 @@ class TinyGPT(nn.Module):
                 linear.weight.data = nn.init.normal(linear.weight.shape, 0.02 / (math.sqrt(2 * c.layers) if into else 1))
                 if linear.bias is not None:
                     linear.bias.data[...] = 0
+        self._made = layout(self)       # by which generation sees whether something was replaced since
 
     @classmethod
     def from_config(cls, config: TinyGPTConfig) -> TinyGPT:
@@ -145,7 +147,7 @@ class TinyGPT(nn.Module):
         """An empty cache for each block, for `batch` rows of up to `context` positions, stored as "float32", "float16" or
         "int8" (a scale for each head and position)."""
         c, batch = self.config, checks.whole("TinyGPT.caches", "batch", batch)
-        return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads, stored) for _ in range(c.layers)]
+        return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads, stored) for _ in self.blocks]
 
     def generate(self, ids: Any, max_new_tokens: int, temperature: float = 1.0, top_k: int | None = None,
                  seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0,
@@ -160,7 +162,8 @@ class TinyGPT(nn.Module):
         Args:
             temperature, top_k, top_p, repetition_penalty: see Sampling.
             stop: an id, or several, after which a row is done.
-            cache: how keys and values are stored, see `caches`.
+            cache: how keys and values are stored, see `caches`. None are, and each id costs a whole pass, where blocks,
+                attention, or their methods were replaced.
             full: "slide", once there are `context` ids the first of them is forgotten, and each id costs a whole pass; or
                 "stop", the row is done then.
 
@@ -183,3 +186,6 @@ class TinyGPT(nn.Module):
         """The ids that `generate` would add, (B,) at a time, as they are drawn; without max_new_tokens it does not end."""
         return stream(self, ids, max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop, cache,
                       full)
+
+
+own(Block, TinyGPT, frame=True)
