@@ -156,7 +156,7 @@ class Words(Squares):
         (lambda: data.DataLoader(numbered(0)), ShapeError, "empty"),
         (lambda: data.RandomBatches(numbered(0), 1, 1), ShapeError, "empty"),
         (lambda: data.DataLoader(numbered(3), 0), ShapeError, "batch_size"),
-        (lambda: data.DataLoader(numbered(3), 2.0), ShapeError, "batch_size"),
+        (lambda: data.DataLoader(numbered(3), 2.0), DtypeError, "batch_size"),
         (lambda: data.DataLoader(numbered(3), 2, seed=-1), ShapeError, "seed"),
         (lambda: data.RandomBatches(numbered(3), 2, 0), ShapeError, "steps"),
         (lambda: data.DataLoader([1, 2]), DtypeError, "list"),

@@ -13,7 +13,8 @@ from tinyml import Tensor, models, nn
 from tinyml._kernels import dispatch
 from tinyml.errors import DtypeError, NonFiniteError, QuantizationError, ShapeError
 from tinyml.models import decoder as decoding
-from tinyml.models.decoder import Decoder, is_plain
+from tinyml.models.decoder import Decoder
+from tinyml.models.plain import is_plain, keeps_positions
 from tinyml.nn.cache import STORED
 
 HALVES = [0, -0.0, 1e-8, 2.9e-8, 3e-8, -6.1e-5, 5.96e-8, 8.9e-8, 1, 1.00048828125, 1.00146484375, 65504, -2049, 2051, 0.1]
@@ -104,23 +105,89 @@ def test_rows_of_unequal_lengths_are_each_as_alone(full, plain, prompts, count):
             assert len(alone) == len(prompt) + count
 
 
-def test_changed_layers_are_run_as_they_are():
-    class Louder(nn.Linear):
-        def forward(self, x):
-            return super().forward(x) * 2
-
-    model = made("gpt2")
-    tinyml.manual_seed(3)
-    model.blocks[0].up = Louder(32, 128)
-    assert not is_plain(model)
-    out, text = model.generate([1, 2, 3], 8, temperature=0), [1, 2, 3]
+def greedy(model: models.TinyGPT, ids: list[int], count: int) -> list[int]:
+    """What the model itself continues ids by, a whole pass an id."""
     with tinyml.no_grad():
-        for _ in range(8):
-            text.append(int(model(np.array([text])).numpy()[0, -1].argmax()))
-    assert np.array_equal(out, text)
-    model = made("gpt2")
-    model.head = nn.Linear(32, 25, bias=False)
-    assert not is_plain(model) and model.generate([1], 3, seed=0).shape == (4,)
+        for _ in range(count):
+            ids = [*ids, int(model(np.array([ids[-model.context :]])).numpy()[0, -1].argmax())]
+    return ids
+
+
+class Linear(nn.Linear):
+    def forward(self, x):
+        return super().forward(x) * -2
+
+
+Linear.__module__, Linear.__qualname__ = nn.Linear.__module__, "Linear"      # not told from tinyml's by its name
+
+
+def renewed(layer: nn.Module, cls: type[nn.Module]) -> nn.Module:
+    new = cls(layer.weight.shape[1], layer.weight.shape[0], layer.bias is not None)
+    new.weight, new.bias = layer.weight, layer.bias
+    return new
+
+
+# what is replaced, of which shape of model, and whether keys and values are kept then
+REPLACED = {
+    "a method of a block": ("gpt2", False, lambda m, b, p: setattr(b, "feed_forward", lambda x: b.down(b.up(x)) * 50.0)),
+    "a method that mixes positions": ("llama", False, lambda m, b, p: setattr(
+        b, "feed_forward", lambda x: x.mean(axis=1, keepdims=True) * 3 - x)),
+    "the forward of a block": ("gpt2", False, lambda m, b, p: setattr(
+        b, "forward", lambda x, cache=None: b.feed_forward(x))),
+    "the forward of attention": ("gpt2", False, lambda m, b, p: setattr(b.attention, "forward", lambda x, cache=None: -x)),
+    "the forward of a layer": ("llama", True, lambda m, b, p: setattr(b.silu, "forward", lambda x: x * -2)),
+    "states of the model": ("gpt2", False, lambda m, b, p: setattr(
+        m, "states", lambda ids, caches=None: -m.tokens(ids))),
+    "forward of the model": ("gpt2", False, lambda m, b, p: setattr(
+        m, "forward", lambda ids, caches=None: -m.head(m.states(ids, caches)))),
+    "a method of a class": ("llama", False, lambda m, b, p: p.setattr(type(b), "feed_forward", lambda self, x: -self.up(x)[
+        ..., :32])),
+    "the forward of a class": ("llama", True, lambda m, b, p: p.setattr(nn.RMSNorm, "forward", lambda self, x: x * -3)),
+    "a method of the base": ("gpt2", False, lambda m, b, p: p.setattr(nn.Module, "__call__", lambda self, *x: -self.forward(
+        *x) if isinstance(self, nn.LayerNorm) else self.forward(*x))),
+    "a function of layers": ("llama", False, lambda m, b, p: p.setattr(nn.functional, "silu", lambda x: x * -2)),
+    "a layer by one of its class's name": ("gpt2", True, lambda m, b, p: setattr(b, "up", renewed(b.up, Linear))),
+    "a norm by another of tinyml's": ("gpt2", True, lambda m, b, p: setattr(b, "norm2", nn.RMSNorm(32))),
+    "heads": ("gpt2", False, lambda m, b, p: [setattr(b.attention, k, 2) for k in ("heads", "kv_heads")]),
+    "causal": ("gpt2", False, lambda m, b, p: setattr(b.attention, "causal", False)),
+    "rotary's theta": ("llama", False, lambda m, b, p: setattr(b.attention.rotary, "theta", 2.0)),
+    "rotary's pairs": ("llama", False, lambda m, b, p: setattr(b.attention.rotary, "interleaved", True)),
+    "no rotary": ("llama", False, lambda m, b, p: setattr(b.attention, "rotary", None)),
+    "eps": ("llama", True, lambda m, b, p: setattr(b.norm1, "eps", 30.0)),
+    "the form of gelu": ("gpt2", True, lambda m, b, p: setattr(b, "gelu", nn.GELU("tanh"))),
+    "an activation": ("gpt2", True, lambda m, b, p: setattr(b, "gelu", nn.SiLU())),
+    "the number of blocks": ("gpt2", False, lambda m, b, p: delattr(m.blocks, "1")),
+    "a bias": ("gpt2", True, lambda m, b, p: setattr(b.up, "bias", None)),
+}
+
+
+@pytest.mark.parametrize("what", REPLACED)
+def test_what_was_replaced_is_what_runs(what, monkeypatch):
+    shape, keeps, replace = REPLACED[what]
+    model, free = made(shape), made(shape)
+    assert is_plain(model) and keeps_positions(model)
+    replace(model, model.blocks[0], monkeypatch)
+    assert not is_plain(model) and keeps_positions(model) == keeps
+    expected = greedy(model, [1, 2, 3], 26)
+    assert np.array_equal(model.generate([1, 2, 3], 26, temperature=0), expected)       # past the context of 24, too
+    assert np.array_equal(model.generate([[1, 2, 3], [1]], 26, temperature=0)[0], expected)
+    monkeypatch.undo()
+    assert is_plain(free)
+
+
+def test_what_changes_nothing_keeps_the_compiled_step():
+    model = made("llama")
+    model.note, model.blocks[0].dropout.p = "mine", 0.5
+    assert is_plain(model) and is_plain(model.copy().train()) and is_plain(model.to_int8())
+
+    class Named(models.TinyGPT):
+        def speak(self, prompt):
+            return self.generate(prompt, 8, temperature=0)
+
+    named = Named(19, 24, 2, 4, 32, **SHAPES["llama"]).eval()
+    named.load_state_dict(model.state_dict())
+    assert not is_plain(named) and keeps_positions(named)
+    assert np.array_equal(named.speak([1, 2]), model.generate([1, 2], 8, temperature=0))
 
 
 def test_what_cannot_be_generated_is_refused():
@@ -133,11 +200,11 @@ def test_what_cannot_be_generated_is_refused():
                          ([[1], [1] * 25], "25 ids is longer than the context of 24")):
         with pytest.raises(ShapeError, match=message):
             model.generate(ids, 2)
-    with pytest.raises(DtypeError, match="integer ids, got float64"):
+    with pytest.raises(DtypeError, match="ids to be an array of integers, got float64"):
         model.generate([[1], [0.5, 1]], 2)
     with pytest.raises(DtypeError, match="KeyValueCache: expected one of float32, float16, int8, got 'int4'"):
         model.generate([1], 2, cache="int4")
-    with pytest.raises(ShapeError, match="full to be 'slide' or 'stop', got 'wrap'"):
+    with pytest.raises(ShapeError, match="full to be one of 'slide', 'stop', got 'wrap'"):
         model.generate([1], 2, full="wrap")
     caches = model.caches(2)
     caches[0].lengths[:] = 1, 2

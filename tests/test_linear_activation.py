@@ -60,7 +60,7 @@ def test_int8_weights_give_what_the_two_give(name, rows):
 
 
 def test_an_unknown_activation_is_refused():
-    with pytest.raises(ShapeError, match=r"linear: expected activation None or one of relu, gelu, .* got 'tan'"):
+    with pytest.raises(ShapeError, match=r"linear: expected activation to be None or one of 'relu', 'gelu', .* got 'tan'"):
         F.linear(normal(1, 2), normal(3, 2), activation="tan")
 
 

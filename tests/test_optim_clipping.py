@@ -89,5 +89,5 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_nothing_is_scaled(bad):
 
 @pytest.mark.parametrize("max_norm", [0, -1, math.nan])
 def test_a_max_norm_that_is_not_positive_is_an_error(max_norm):
-    with pytest.raises(ShapeError, match="expected max_norm above 0"):
+    with pytest.raises(ShapeError, match="expected max_norm to be a number above 0"):
         optim.clip_grad_norm_(parameters([1.0]), max_norm)

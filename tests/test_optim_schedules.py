@@ -83,17 +83,17 @@ def test_a_loaded_schedule_continues(make_schedule):
 def test_wrong_schedules_are_errors():
     opt = optimizer()
     for make_one, error, message in [
-        (lambda: optim.LinearWarmup(opt, 0), ShapeError, "LinearWarmup steps: .* at least 1, got 0"),
-        (lambda: optim.LinearWarmup(opt, 2.5), DtypeError, "expected a whole number, got float"),
-        (lambda: optim.LinearWarmup([], 2), DtypeError, "LinearWarmup: expected an Optimizer, got list"),
-        (lambda: optim.CosineAnnealingLR(None, 2), DtypeError, "expected an Optimizer, got NoneType"),
+        (lambda: optim.LinearWarmup(opt, 0), ShapeError, "LinearWarmup: expected steps to be .* at least 1, got 0"),
+        (lambda: optim.LinearWarmup(opt, 2.5), DtypeError, "steps to be a whole number of at least 1, got 2.5"),
+        (lambda: optim.LinearWarmup([], 2), DtypeError, r"LinearWarmup: expected optimizer to be an Optimizer, got \[\]"),
+        (lambda: optim.CosineAnnealingLR(None, 2), DtypeError, "to be an Optimizer, got None"),
         (lambda: optim.CosineAnnealingLR(opt, 5, warmup_steps=5), ShapeError, "below total_steps, got 5 and 5"),
         (lambda: optim.CosineAnnealingLR(opt, 5, min_lr=0.3), ShapeError, "at most the optimizer's lr 0.25, got 0.3"),
         (lambda: optim.CosineAnnealingLR(opt, 5, warmup_steps=-1), ShapeError, "at least 0, got -1"),
-        (lambda: optim.OneCycleLR(opt, -1, 5), ShapeError, "OneCycleLR max_lr"),
-        (lambda: optim.OneCycleLR(opt, 1, 0), ShapeError, "OneCycleLR total_steps"),
-        (lambda: optim.OneCycleLR(opt, 1, 5, pct_start=1.0), ShapeError, "OneCycleLR pct_start"),
-        (lambda: optim.OneCycleLR(opt, 1, 5, div_factor=0), ShapeError, "div_factor and final_div_factor above 0"),
+        (lambda: optim.OneCycleLR(opt, -1, 5), ShapeError, "OneCycleLR: expected max_lr"),
+        (lambda: optim.OneCycleLR(opt, 1, 0), ShapeError, "OneCycleLR: expected total_steps"),
+        (lambda: optim.OneCycleLR(opt, 1, 5, pct_start=1.0), ShapeError, "OneCycleLR: expected pct_start"),
+        (lambda: optim.OneCycleLR(opt, 1, 5, div_factor=0), ShapeError, "div_factor to be a finite number above 0"),
         (lambda: optim.OneCycleLR(opt, 1, 5).load_state_dict({"steps": 6, "base_lr": 1.0}), ShapeError, "got step 6"),
         (lambda: optim.LinearWarmup(opt, 5).load_state_dict({"steps": 1}), ShapeError, "steps and base_lr, got steps"),
     ]:

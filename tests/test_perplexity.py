@@ -79,13 +79,13 @@ def test_a_hopeless_model_has_no_finite_perplexity():
 
 @pytest.mark.parametrize(("ids", "context", "error", "message"), [
     ([1], None, ShapeError, r"at least two integers, got int64 of shape \(1,\)"), ([[1, 2]], None, ShapeError, "shape"),
-    ([0.5, 1.5], None, ShapeError, "float64"), ([1, 11], None, ShapeError, "from 0 to 10, got 1 to 11"),
-    ([1, -100], None, ShapeError, "got -100 to 1"), ([1, 2], 9, ShapeError, "context from 1 to 8, got 9"),
-    ([1, 2], 0, ShapeError, "got 0"), ([1, 2], 2.0, ShapeError, r"got 2\.0")])
+    ([0.5, 1.5], None, DtypeError, "float64"), ([1, 11], None, ShapeError, "from 0 to 10, got 1 to 11"),
+    ([1, -100], None, ShapeError, "got -100 to 1"), ([1, 2], 9, ShapeError, "context to be .* from 1 to 8, got 9"),
+    ([1, 2], 0, ShapeError, "got 0"), ([1, 2], 2.0, DtypeError, r"got 2\.0")])
 def test_wrong_arguments_are_errors(ids, context, error, message):
     with pytest.raises(error, match=message):
         perplexity(TinyGPT(11, 8, 1, 2, 8), ids, context)
-    with pytest.raises(DtypeError, match="expected a TinyGPT, got MLP"):
+    with pytest.raises(DtypeError, match="expected model to be a TinyGPT, got MLP"):
         perplexity(models.MLP(3, 3), [1, 2])
 
 

@@ -19,7 +19,7 @@ def test_constructor_dtypes():
     assert Tensor([1, 2], dtype="float16").dtype == np.float16 and Tensor([True]).dtype == np.bool_
     array = np.zeros(3, np.float32)
     assert Tensor(array).numpy() is array and Tensor(Tensor(array)).numpy() is array      # no copy
-    for bad in (np.zeros(2, complex), np.zeros(2, np.int16), np.array([object()]), "text", [[1.0], ["a"]]):
+    for bad in (np.zeros(2, complex), np.array([object()]), "text", [[1.0], ["a"]]):
         with pytest.raises(DtypeError, match="Tensor: expected one of float16, float32"):
             Tensor(bad)
     for bad in ("float8", "complex64", object, 7):

@@ -9,7 +9,7 @@ import weakref
 
 import numpy as np
 
-from .errors import GradError
+from .errors import DtypeError, GradError
 
 cdef object ndarray = np.ndarray
 cdef object float16 = np.dtype(np.float16)
@@ -164,10 +164,12 @@ cdef class Apply:
                 arrays.append(array)
                 needs.append(wanted)
             elif t is None:
+                if len(arrays) not in op.optional:
+                    raise DtypeError(f"{op.name}: operand {len(arrays) + 1} is None, expected a Tensor")
                 arrays.append(None)
                 needs.append(False)
             else:
-                return self(op, *self.as_tensors(inputs), **attrs)
+                return self(op, *self.as_tensors(op, inputs), **attrs)
         grad = noted and self.state.grad
         if not plain:
             for t in inputs:

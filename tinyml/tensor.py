@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from . import checks
 from ._kernels import memory
 from .engine import Apply, Node, TensorBase, note_change, wrap
 from .errors import DtypeError, GradError, ShapeError
@@ -33,14 +34,16 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     return Tensor(value)
 
 
-def _tensors(inputs: tuple) -> list:
-    """`inputs` as Tensors; Python numbers take the dtype of the first that has floats."""
+def _tensors(op: type, inputs: tuple) -> list:
+    """`inputs` as Tensors; Python numbers take the dtype of the first that has floats. What the op reads as integers may be
+    an array of any of them, int8 too, which are no codes then."""
     like = _F32
     for t in inputs:
         if isinstance(t, Tensor) and t.data.dtype in FLOATS:
             like = t.data.dtype
             break
-    return [t if t is None or isinstance(t, Tensor) else as_tensor(t, like) for t in inputs]
+    return [t if t is None or isinstance(t, Tensor) else as_tensor(
+        checks.ids(t) if isinstance(t, np.ndarray) and i in op.integer_operands else t, like) for i, t in enumerate(inputs)]
 
 
 def _record(op: type, inputs: tuple, attrs: dict, output: Tensor) -> None:
@@ -131,10 +134,12 @@ class Tensor(TensorBase):
         if array.dtype == INT8:
             if scale is None:
                 raise DtypeError("Tensor: int8 codes need a scale (and zero_point, axis); "
-                                 "to quantize floats use Tensor(x).to_int8()")
+                                 "to quantize floats use Tensor(x).to_int8(), for ids or counts array.astype('int64')")
             self.quantized = Quantized(scale, zero_point, axis, array.shape, group)
         elif scale is not None:
             raise DtypeError(f"Tensor: a scale goes with int8 codes, got dtype {array.dtype}")
+        elif array.dtype.kind in "iu":
+            array = checks.ids(array)       # int16 and unsigned ones are no dtypes of ours; int64 holds them
         elif array.dtype not in _NAMES.values():
             raise DtypeError(f"Tensor: expected one of {', '.join(_NAMES)}, got {array.dtype}")
         self.data: np.ndarray = array
@@ -428,13 +433,13 @@ class Tensor(TensorBase):
     def relu(self): return apply(OPS["relu"], self)
     def sigmoid(self): return apply(OPS["sigmoid"], self)
     def tanh(self): return apply(OPS["tanh"], self)
-    def softmax(self, axis: int = -1): return apply(OPS["softmax"], self, axis=axis)
+    def softmax(self, axis: int = -1): return apply(OPS["softmax"], self, axis=checks.axis("softmax", axis))
 
     # -- reductions: axis None is all of them -------------------------------------------------------------------------
-    def sum(self, axis=None, keepdims=False): return apply(OPS["sum"], self, axis=axis, keepdims=keepdims)
-    def mean(self, axis=None, keepdims=False): return apply(OPS["mean"], self, axis=axis, keepdims=keepdims)
-    def max(self, axis=None, keepdims=False): return apply(OPS["max"], self, axis=axis, keepdims=keepdims)
-    def min(self, axis=None, keepdims=False): return apply(OPS["min"], self, axis=axis, keepdims=keepdims)
+    def sum(self, axis=None, keepdims=False): return _reduced("sum", self, axis, keepdims)
+    def mean(self, axis=None, keepdims=False): return _reduced("mean", self, axis, keepdims)
+    def max(self, axis=None, keepdims=False): return _reduced("max", self, axis, keepdims)
+    def min(self, axis=None, keepdims=False): return _reduced("min", self, axis, keepdims)
 
     def var(self, axis=None, keepdims=False, correction: int = 1):
         """Variance with n - correction in the denominator."""
@@ -450,7 +455,7 @@ class Tensor(TensorBase):
 
     # -- shapes -------------------------------------------------------------------------------------------------------
     def reshape(self, *shape):
-        return apply(OPS["reshape"], self, shape=plain_shape(shape))
+        return apply(OPS["reshape"], self, shape=plain_shape("reshape", shape))
 
     view = reshape
 
@@ -462,7 +467,7 @@ class Tensor(TensorBase):
 
     def transpose(self, a: int = -2, b: int = -1):
         """Dimensions a and b swapped."""
-        order = list(range(self.ndim))
+        order, a, b = list(range(self.ndim)), checks.axis("transpose", a), checks.axis("transpose", b)
         try:
             order[a], order[b] = order[b], order[a]
         except IndexError:
@@ -471,13 +476,13 @@ class Tensor(TensorBase):
 
     def permute(self, *order):
         """Dimensions in a new order."""
-        return apply(OPS["permute"], self, order=plain_shape(order))
+        return apply(OPS["permute"], self, order=plain_shape("permute", order))
 
-    def broadcast_to(self, *shape): return apply(OPS["broadcast_to"], self, shape=plain_shape(shape))
+    def broadcast_to(self, *shape): return apply(OPS["broadcast_to"], self, shape=plain_shape("broadcast_to", shape))
 
     def squeeze(self, axis: int):
         """Without dimension `axis`, which must be 1."""
-        if not -self.ndim <= axis < self.ndim or self.shape[axis] != 1:
+        if not -self.ndim <= checks.axis("squeeze", axis) < self.ndim or self.shape[axis] != 1:
             raise ShapeError(f"squeeze: expected dimension {axis} to be 1, got shape {self.shape}")
         axis %= self.ndim
         return self.reshape(*self.shape[:axis], *self.shape[axis + 1 :])
@@ -486,6 +491,10 @@ class Tensor(TensorBase):
         """With a new dimension of 1 before `axis`."""
         at = dimension("unsqueeze", axis, self.ndim + 1)
         return self.reshape(*self.shape[:at], 1, *self.shape[at:])
+
+
+def _reduced(name: str, x: Tensor, axis: Any, keepdims: Any) -> Tensor:
+    return apply(OPS[name], x, axis=checks.axes(name, axis), keepdims=checks.flag(name, "keepdims", keepdims))
 
 
 def as_dtype(dtype: Any) -> np.dtype:
@@ -509,19 +518,19 @@ def dimension(name: str, axis: int, ndim: int) -> int:
     Raises:
         ShapeError: naming the method, where there is no such dimension.
     """
-    if not -ndim <= axis < ndim:
+    if not -ndim <= checks.axis(name, axis) < ndim:
         raise ShapeError(f"{name}: dimension {axis} of {ndim}")
     return axis % ndim
 
 
-def plain_shape(shape: tuple) -> tuple[int, ...]:
+def plain_shape(name: str, shape: tuple) -> tuple[int, ...]:
     """(2, 3) from reshape(2, 3) as from reshape((2, 3))."""
     if len(shape) == 1:
         if type(shape[0]) is int:
             return shape        # a third of the time that reshape takes
         if isinstance(shape[0], (tuple, list)):
             shape = shape[0]
-    return tuple(map(int, shape))
+    return checks.several(name, "dimensions", shape)
 
 
 def plain_index(index: Any) -> tuple:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyml import checks
 from tinyml.data._files import Stream, expect_end, file_errors, opened, read_bytes
 from tinyml.errors import FileError
 
@@ -23,6 +24,7 @@ def read_idx(path: str | Path) -> np.ndarray:
     Raises FileError where the file is missing, is no IDX file, is empty, or is longer or shorter than its header says.
     Source: http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT".
     """
+    path = checks.path("read_idx", path)
     with file_errors(path, "an IDX file"), opened(path) as stream:
         magic = read_bytes(stream, 4, path, "magic number")
         zeros, code, axes = magic[:2], magic[2], magic[3]
@@ -37,6 +39,7 @@ def read_npz(path: str | Path, keys: list[str]) -> list[np.ndarray]:
 
     Raises FileError where the archive is missing or damaged, lacks a key, or holds something else than numbers.
     """
+    path = checks.path("read_npz", path)
     with file_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
         missing = sorted(set(keys) - set(_keys(archive)))
         if missing:
@@ -46,6 +49,7 @@ def read_npz(path: str | Path, keys: list[str]) -> list[np.ndarray]:
 
 def npz_keys(path: str | Path) -> list[str]:
     """The keys of an .npz archive, sorted. Raises FileError where it is missing or damaged."""
+    path = checks.path("npz_keys", path)
     with file_errors(path, "an .npz archive"), zipfile.ZipFile(path) as archive:
         return _keys(archive)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from tinyml import checks
 from tinyml.batches import leaves, mapped
-from tinyml.data._checks import checked_count, checked_indices
 from tinyml.data.tokens import TokenFile
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.tensor import Tensor
@@ -70,6 +70,21 @@ class Dataset:
         return collate([item[0] for item in items], "inputs"), collate([item[1] for item in items], "targets")
 
 
+def checked_indices(index: int | np.ndarray, length: int) -> np.ndarray:
+    """`index` as an int64 array of shape () or (B,), every entry in [0, length).
+
+    Raises DtypeError for anything but integers, ShapeError for more than one axis, IndexError out of range.
+    """
+    indices = checks.array("data set", "index", index, "iu")
+    if indices.ndim > 1:
+        raise ShapeError(f"data set index: expected shape () or (B,), got {indices.shape}")
+    # Negative indices are refused, not wrapped: a window or a sample taken from the wrong end is a silent error.
+    outside = (indices < 0) | (indices >= length)
+    if outside.any():
+        raise IndexError(f"data set index {indices[outside].flat[0]} is out of range for {length} items")
+    return indices.astype(np.int64)
+
+
 class ArrayDataset(Dataset):
     """Arrays held in memory: item i is (inputs[i], targets[i]); inputs (N, ...), targets (N, ...).
 
@@ -118,8 +133,8 @@ class TextDataset(Dataset):
 
     def __init__(self, ids: np.ndarray, context: int, stride: int | None = None):
         ids = ids if isinstance(ids, TokenFile) else np.asarray(ids)
-        context = checked_count("TextDataset context", context, 1)
-        stride = context if stride is None else checked_count("TextDataset stride", stride, 1)
+        context = checks.whole("TextDataset", "context", context, 1)
+        stride = context if stride is None else checks.whole("TextDataset", "stride", stride, 1)
         if ids.ndim != 1 or len(ids) <= context:
             raise ShapeError(f"TextDataset: expected ids (L,) with L > {context}, the context, got shape {ids.shape}")
         if ids.dtype.kind not in "iu":

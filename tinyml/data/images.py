@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyml.data._checks import checked_split
+from tinyml import checks
 from tinyml.data._files import file_errors
 from tinyml.data._shipped import shipped
 from tinyml.data.arrays import npz_keys, read_idx, read_npz
@@ -25,6 +25,7 @@ FASHION_MNIST_CLASSES = (
 )  # fmt: skip
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
+SPLITS = ("train", "test")
 Channels = Sequence[float] | np.ndarray  # (C,)
 
 _DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -39,8 +40,8 @@ def fashion_mnist(split: str = "train", root: str | Path | None = None) -> Array
     Raises FileError where no place has them or they are damaged, ShapeError for another split.
     Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017, arXiv:1708.07747.
     """
-    part = "train" if checked_split("fashion_mnist", split) == "train" else "t10k"
-    places = [] if root is None else [Path(root)]
+    part = "train" if checks.choice("fashion_mnist", "split", split, SPLITS) == "train" else "t10k"
+    places = [] if root is None else [Path(checks.path("fashion_mnist", root, "root"))]
     if os.environ.get("TINYML_DATA"):
         shared = Path(os.environ["TINYML_DATA"])
         places += [shared, shared / "fashion-mnist"]
@@ -60,7 +61,7 @@ def fashion_mnist_small(split: str = "train") -> ArrayDataset:
 
     Raises FileError where the files are not those that were shipped, ShapeError for another split.
     """
-    part = "train" if checked_split("fashion_mnist_small", split) == "train" else "t10k"
+    part = "train" if checks.choice("fashion_mnist_small", "split", split, SPLITS) == "train" else "t10k"
     name = f"fashion-mnist-small-{part}"
     return _fashion_mnist(shipped(f"{name}-images-idx3-ubyte.xz"), shipped(f"{name}-labels-idx1-ubyte.xz"))
 
@@ -72,9 +73,10 @@ def cifar10(root: str | Path, split: str = "train") -> ArrayDataset:
     channel. Raises FileError where files are missing or damaged, ShapeError for another split.
     Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
     """
-    checked_split("cifar10", split)
+    checks.choice("cifar10", "split", split, SPLITS)
+    root = Path(checks.path("cifar10", root, "root"))
     names = [f"data_batch_{i}.bin" for i in range(1, 6)] if split == "train" else ["test_batch.bin"]
-    places = [Path(root), Path(root) / "cifar-10-batches-bin"]
+    places = [root, root / "cifar-10-batches-bin"]
     place = next((place for place in places if all((place / name).is_file() for name in names)), None)
     if place is None:
         raise FileError(f"cifar10: expected {', '.join(names)} in {places[0]} or {places[1]}; got none or not all")
@@ -93,8 +95,8 @@ def npz_images(path: str | Path, split: str = "train") -> ArrayDataset:
     of x_train where the file has it, else of the images themselves.
     Raises FileError where the file is missing, damaged or holds other keys or arrays, ShapeError for another split.
     """
+    wanted = [(f"x_{checks.choice('npz_images', 'split', split, SPLITS)}", f"y_{split}")]
     keys = npz_keys(path)
-    wanted = [(f"x_{checked_split('npz_images', split)}", f"y_{split}")]
     if split == "train":
         wanted += [("x", "y"), ("images", "labels")]
     pair = next((pair for pair in wanted if set(pair) <= set(keys)), None)

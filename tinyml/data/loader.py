@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tinyml import random
+from tinyml import checks, random
 from tinyml.batches import leaves, mapped
-from tinyml.data._checks import checked_count
 from tinyml.data._order import Shuffled, shuffled
 from tinyml.data.dataset import Dataset
 from tinyml.errors import DtypeError, ShapeError
@@ -28,8 +27,8 @@ class _Batches:
         if len(dataset) == 0:
             raise ShapeError(f"{name}: expected a data set with at least one item, got an empty one")
         self.dataset = dataset
-        self.batch_size = checked_count(f"{name} batch_size", batch_size, 1)
-        self.seed = None if seed is None else checked_count(f"{name} seed", seed, 0)
+        self.batch_size = checks.whole(name, "batch_size", batch_size, 1)
+        self.seed = None if seed is None else checks.seed(name, seed)
         self.epoch = 0
 
     def _start_epoch(self) -> np.random.Generator:
@@ -104,7 +103,7 @@ class RandomBatches(_Batches):
 
     def __init__(self, dataset: Dataset, batch_size: int, steps: int, seed: int | None = None):
         super().__init__(dataset, batch_size, seed)
-        self.steps = checked_count("RandomBatches steps", steps, 1)
+        self.steps = checks.whole("RandomBatches", "steps", steps, 1)
 
     def __len__(self) -> int:
         return self.steps

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinyml.data._checks import checked_split
+from tinyml import checks
 from tinyml.data.dataset import Dataset, TextDataset
-from tinyml.data.images import cifar10, fashion_mnist, fashion_mnist_small, npz_images
+from tinyml.data.images import SPLITS, cifar10, fashion_mnist, fashion_mnist_small, npz_images
 from tinyml.data.text import CharTokenizer, bible, read_text
 from tinyml.errors import FileError
 
@@ -24,8 +24,10 @@ def load_dataset(source: str | Path, split: str = "train", context: int = 64) ->
     Raises:
         FileError: none of these, or what its reader raises; ShapeError: another split.
     """
-    checked_split("load_dataset", split)
-    name, path = str(source), Path(source)
+    checks.choice("load_dataset", "split", split, SPLITS)
+    context = checks.whole("load_dataset", "context", context, 1)
+    name = checks.path("load_dataset", source, "source")
+    path = Path(name)
     if name in NAMES:
         return NAMES[name](split)
     if name == "bible" or path.suffix == ".txt":

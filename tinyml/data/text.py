@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyml import checks
 from tinyml.data._files import file_errors
 from tinyml.data._shipped import shipped
-from tinyml.errors import DtypeError, FileError, ShapeError
+from tinyml.errors import FileError, ShapeError
 
 BIBLE = "bible-kjv-genesis-to-ruth.txt.xz"
 
@@ -22,7 +23,7 @@ class CharTokenizer:
     """
 
     def __init__(self, text: str):
-        self.characters = "".join(sorted(set(text)))
+        self.characters = "".join(sorted(set(checks.text("CharTokenizer", "text", text))))
         if not self.characters:
             raise ShapeError("CharTokenizer: expected a text of at least one character, got an empty one")
         surrogate = next((c for c in self.characters if "\ud800" <= c <= "\udfff"), None)
@@ -37,7 +38,7 @@ class CharTokenizer:
 
     def encode(self, text: str) -> np.ndarray:
         """Ids (L,) int64 of the L characters of `text`. Raises ShapeError for a character without an id."""
-        code_points = _code_points(text)
+        code_points = _code_points(checks.text("CharTokenizer", "text", text))
         ids = np.searchsorted(self._code_points, code_points)
         ids = np.minimum(ids, self.vocab_size - 1)
         unknown = np.flatnonzero(self._code_points[ids] != code_points)
@@ -53,13 +54,11 @@ class CharTokenizer:
 
         Raises ShapeError for another rank or an id outside the vocabulary, DtypeError for anything but integers.
         """
-        ids = np.atleast_1d(np.asarray(ids))
+        ids = np.atleast_1d(checks.array("CharTokenizer", "ids", ids, "iu"))
         if ids.ndim != 1:
             raise ShapeError(f"CharTokenizer: expected ids of shape (L,), got {ids.shape}")
         if not len(ids):
             return ""
-        if ids.dtype.kind not in "iu":
-            raise DtypeError(f"CharTokenizer: expected integer ids, got dtype {ids.dtype}")
         outside = np.flatnonzero((ids < 0) | (ids >= self.vocab_size))
         if len(outside):
             position = outside[0]
@@ -90,6 +89,7 @@ def _code_points(text: str) -> np.ndarray:
 
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file, with line ends as \\n. Raises FileError where it is missing, not UTF-8, or empty."""
+    path = checks.path("read_text", path)
     with file_errors(path, "a text in UTF-8"):
         text = Path(path).read_text(encoding="utf-8")
     if not text:

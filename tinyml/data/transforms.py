@@ -6,20 +6,27 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinyml.data._checks import checked_count
+from tinyml import checks
 from tinyml.errors import DtypeError, ShapeError
 
 
-def _check_rank(transform: object, batch: np.ndarray) -> None:
+def _checked(transform: object, batch: np.ndarray, rng: np.random.Generator | None, drawn: str = "") -> np.ndarray:
+    name = type(transform).__name__
+    batch = checks.array(name, "the batch", batch)
     if batch.ndim != 4:
-        raise ShapeError(f"{type(transform).__name__}: expected a batch (B, C, H, W), got shape {batch.shape}")
+        raise ShapeError(f"{name}: expected a batch (B, C, H, W), got shape {batch.shape}")
+    if drawn and not callable(getattr(rng, drawn, None)):
+        raise DtypeError(f"{name}: expected rng to be a NumPy Generator, got {checks.described(rng)}")
+    return batch
 
 
 class Compose:
     """Applies the given transforms in order."""
 
     def __init__(self, transforms: Sequence[Callable[[np.ndarray, np.random.Generator], np.ndarray]]):
-        self.transforms = list(transforms)
+        if not isinstance(transforms, (tuple, list)):
+            raise DtypeError(f"Compose: expected a list of transforms, got {checks.described(transforms)}")
+        self.transforms = [checks.function("Compose", f"transform {i}", t) for i, t in enumerate(transforms)]
 
     def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         for transform in self.transforms:
@@ -34,12 +41,10 @@ class RandomFlip:
     """
 
     def __init__(self, p: float = 0.5):
-        if not 0 <= p <= 1:
-            raise ShapeError(f"RandomFlip: expected a probability p in [0, 1], got {p}")
-        self.p = p
+        self.p = checks.probability("RandomFlip", "p", p)
 
     def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        _check_rank(self, batch)
+        batch = _checked(self, batch, rng, "random")
         flip = rng.random(len(batch)) < self.p
         return np.where(flip[:, None, None, None], batch[..., ::-1], batch)
 
@@ -52,12 +57,11 @@ class RandomShift:
     """
 
     def __init__(self, pixels: int, mode: str = "roll"):
-        if mode not in ("roll", "zero"):
-            raise ShapeError(f"{type(self).__name__}: expected mode 'roll' or 'zero', got {mode!r}")
-        self.pixels, self.mode = checked_count(f"{type(self).__name__} pixels", pixels, 0), mode
+        name = type(self).__name__
+        self.pixels, self.mode = checks.whole(name, "pixels", pixels), checks.choice(name, "mode", mode, ("roll", "zero"))
 
     def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        _check_rank(self, batch)
+        batch = _checked(self, batch, rng, "integers")
         height, width = batch.shape[2:]
         if self.pixels >= min(height, width):
             raise ShapeError(
@@ -89,7 +93,8 @@ class Normalize:
     """
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]):
-        self.mean, self.std = np.atleast_1d(np.asarray(mean, float)), np.atleast_1d(np.asarray(std, float))
+        self.mean, self.std = (np.atleast_1d(checks.array("Normalize", name, value)).astype(float)
+                               for name, value in (("mean", mean), ("std", std)))
         if self.mean.shape != self.std.shape or self.mean.ndim != 1:
             raise ShapeError(
                 f"Normalize: expected a mean and a std per channel, got shapes {self.mean.shape} and {self.std.shape}"
@@ -98,7 +103,7 @@ class Normalize:
             raise ShapeError(f"Normalize: expected finite means and positive stds, got {self.mean} and {self.std}")
 
     def __call__(self, batch: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
-        _check_rank(self, batch)
+        batch = _checked(self, batch, rng)
         if batch.dtype.kind != "f":
             raise DtypeError(f"Normalize: expected a batch of floats, got dtype {batch.dtype}")
         if len(self.mean) not in (1, batch.shape[1]):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import random
-from ..errors import FileError, ShapeError
+from ..errors import DtypeError, FileError, ShapeError
 from ..nn import init
 from ..nn.module import MODULES, Module, Opaque, Parameter, Recipe, as_parameter
 from ..precision.encoding import decode, encode
@@ -54,7 +54,7 @@ def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
     try:
         with init.at_most(limit):
             return _built(recipe)
-    except ShapeError as error:
+    except (DtypeError, ShapeError) as error:
         raise FileError(f"{error}; the file holds {sum(a.size for a in arrays.values())} elements. If the model is right, "
                         "pass an instance: load(path, model=...)") from error
 

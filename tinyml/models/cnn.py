@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .. import nn
+from .. import checks, nn
 from ..errors import ShapeError
 from ..nn import functional as F
 from ..tensor import Tensor
@@ -15,6 +15,8 @@ class CifarCNN(nn.Sequential):
     """
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 32):
+        in_channels, classes, width = checks.sizes("CifarCNN", in_channels=in_channels, classes=classes, width=width)
+
         def block(i: int, o: int) -> list[nn.Module]:
             return [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
 
@@ -48,6 +50,7 @@ class ResNet8(nn.Module):
     """Conv, three residual blocks at width, 2 width, 4 width, mean pool, linear: MLPerf Tiny's image classifier."""
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 16):
+        in_channels, classes, width = checks.sizes("ResNet8", in_channels=in_channels, classes=classes, width=width)
         self.conv = nn.Conv2d(in_channels, width, 3, padding=1, bias=False)
         self.bn = nn.BatchNorm2d(width)
         self.block1 = Residual(width, width, 1)
@@ -69,6 +72,8 @@ class DepthwiseCNN(nn.Sequential):
     """
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 32):
+        in_channels, classes, width = checks.sizes("DepthwiseCNN", in_channels=in_channels, classes=classes, width=width)
+
         def conv(i: int, o: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
             return [nn.Conv2d(i, o, size, stride, size // 2, groups=groups, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
 
@@ -91,6 +96,7 @@ class MLP(nn.Sequential):
     def __init__(self, *sizes: int):
         if len(sizes) < 2:
             raise ShapeError(f"MLP: expected at least two sizes (inputs, classes), got {sizes}")
+        sizes = checks.several("MLP", "sizes", sizes, 1)
         layers: list[nn.Module] = [nn.Flatten()]
         for i, (a, b) in enumerate(zip(sizes, sizes[1:])):
             layers += [nn.ReLU()] if i else []

@@ -16,28 +16,6 @@ if TYPE_CHECKING:
     from .gpt import TinyGPT
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")       # as decode.pyx numbers them
-PLAIN = {"Block", "Dropout", "Embedding", "GELU", "LayerNorm", "Linear", "ModuleList", "MultiHeadAttention", "RMSNorm",
-         "Rotary", "SiLU", "TinyGPT"}
-
-
-def is_plain(model: TinyGPT) -> bool:
-    """Whether the compiled step computes what the model does: TinyGPT's own layers with nothing changed, in float32,
-    float16 or symmetric int8, of the shapes that its config says."""
-    c, kv = model.config, model.config.kv_heads * (model.config.dim // model.config.heads)
-    for m in model.modules():
-        if type(m).__name__ not in PLAIN or not type(m).__module__.startswith("tinyml.") or "forward" in vars(m):
-            return False
-    shapes = [(model.tokens.weight, (c.vocab_size, c.dim)), (model.head.weight, (c.vocab_size, c.dim))]
-    if model.positions is not None:
-        shapes.append((model.positions.weight, (c.context, c.dim)))
-    for b in model.blocks:
-        shapes += [(b.attention.qkv.weight, (c.dim + 2 * kv, c.dim)), (b.attention.proj.weight, (c.dim, c.dim)),
-                   (b.up.weight, (c.hidden, c.dim)), (b.down.weight, (c.dim, c.hidden))]
-        shapes += [] if b.gate is None else [(b.gate.weight, (c.hidden, c.dim))]
-    stored = all(t.shape == shape and (t.quantized is not None or t.dtype in (np.float32, np.float16))
-                 and (t.quantized is None or (t.axis in (None, 0) and not t.zero_point.any())) for t, shape in shapes)
-    weights = {id(t) for t, _ in shapes}
-    return stored and all(t.dtype == np.float32 for _, t in model.named_tensors() if id(t) not in weights)
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> tuple:
@@ -67,7 +45,8 @@ class Decoder:
     """logits (B, V), best (B,) = decoder(ids (B,)): one position more in each row of the caches, by one call of a compiled
     function; best are the ids of the largest logits.
 
-    For a model that `is_plain`. It reads the weights as they lie in memory then; the next call overwrites the logits.
+    For a model that `is_plain` (plain.py). It reads the weights as they lie in memory then;
+    the next call overwrites the logits.
 
     Raises:
         NonFiniteError: logits that are not finite.

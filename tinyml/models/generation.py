@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import nn, random
-from ..errors import DtypeError, ShapeError
+from .. import checks, nn, random
+from ..errors import ShapeError
 from ..nn.mode import mode
 from ..tape import no_grad
-from ..tensor import INTEGERS, Tensor
-from .decoder import Decoder, check_finite, is_plain
+from .decoder import Decoder, check_finite
+from .plain import is_plain, keeps_positions
 
 if TYPE_CHECKING:
     from .gpt import TinyGPT
+
+Last = Callable[[np.ndarray, Any], np.ndarray]      # (ids (B, T), caches of what was before them) to logits (B, V)
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.temperature >= 0 or (self.top_k is not None and self.top_k < 1) or not 0 < self.top_p <= 1 or (
-                not self.repetition_penalty > 0):
-            raise ShapeError(f"generate: expected temperature of at least 0, top_k of at least 1, top_p in (0, 1] and "
-                             f"repetition_penalty above 0, got {self.temperature}, {self.top_k}, {self.top_p}, "
-                             f"{self.repetition_penalty}")
+        checks.number("generate", "temperature", self.temperature, 0)
+        checks.number("generate", "top_p", self.top_p, above=0, most=1)
+        checks.number("generate", "repetition_penalty", self.repetition_penalty, above=0)
+        if self.top_k is not None:
+            checks.whole("generate", "top_k", self.top_k, 1)
 
     def draw(self, logits: np.ndarray, best: np.ndarray, seen: Callable[[], np.ndarray],
              rng: np.random.Generator) -> np.ndarray:
@@ -81,19 +83,15 @@ def prompts(ids: Any, context: int, vocab_size: int) -> list[np.ndarray]:
     Raises:
         DtypeError, ShapeError: ids that are no integers, none, outside the vocabulary, or more than the context holds.
     """
-    if isinstance(ids, Tensor):
-        ids = ids.data
-    if isinstance(ids, (list, tuple)) and len({np.shape(row) for row in ids}) > 1:
-        rows = [np.asarray(row) for row in ids]
+    if isinstance(ids, (list, tuple)) and any(hasattr(row, "__len__") for row in ids):
+        rows = [checks.array("generate", "ids", row, "iu") for row in ids]
     else:
-        given = np.asarray(ids)
+        given = checks.array("generate", "ids", ids, "iu")
         rows = [given] if given.ndim == 1 else list(given) if given.ndim == 2 else []
     if not rows or any(row.ndim != 1 or not len(row) for row in rows):
         raise ShapeError("generate: expected a prompt (T,) or (B, T) of at least one id, or rows of at least one, got "
-                         + (", ".join(str(row.shape) for row in rows[:5]) or f"shape {np.shape(ids)}"))
+                         + (", ".join(str(row.shape) for row in rows[:5]) or checks.described(ids)))
     for row in rows:
-        if row.dtype not in INTEGERS or row.dtype == np.bool_:
-            raise DtypeError(f"generate: expected integer ids, got {row.dtype}")
         if len(row) > context:
             raise ShapeError(f"generate: a prompt of {len(row)} ids is longer than the context of {context}; pass its end, "
                              f"ids[-{context}:]")
@@ -127,31 +125,42 @@ class _Written:
         return np.stack([np.concatenate([np.full(self.longest - len(row), row[0]), row]) for row in rows])
 
 
-def stream(model: TinyGPT, ids: Any, max_new_tokens: int | None, sampling: Sampling, seed: int | None,
-           stop: Collection[int], cache: str, full: str) -> Iterator[np.ndarray]:
+def stream(model: TinyGPT, ids: Any, count: int | None, sampling: Sampling, seed: int | None,
+           stop: int | Collection[int], cache: str, full: str) -> Iterator[np.ndarray]:
     """The next id of each row (B,), one after the other; rows that are done go on with their last id, and when all are, it
     ends. The model is in evaluation mode while it computes, and as it was in between."""
-    if full not in ("slide", "stop"):
-        raise ShapeError(f"generate: expected full to be 'slide' or 'stop', got {full!r:.80}")
+    checks.choice("generate", "full", full, ("slide", "stop"))
+    count = None if count is None else checks.whole("generate", "max_new_tokens", count)
+    if seed is not None:
+        checks.seed("generate", seed)
+    stop = _stop(stop, model.config.vocab_size)
     rows = prompts(ids, model.context, model.config.vocab_size)
     caches = model.caches(len(rows), cache)
-    return _stream(model, _Written(rows), caches, max_new_tokens, sampling, seed, np.array(list(stop), np.int64),
-                   full == "stop")
+    return _stream(model, _Written(rows), caches, count, sampling, seed, stop, full == "stop")
+
+
+def _stop(stop: int | Collection[int], vocab_size: int) -> np.ndarray:
+    """The ids that end a row: one, or several."""
+    found = checks.array("generate", "stop", list(stop) if isinstance(stop, (set, frozenset, range)) else stop, "iu")
+    if found.size and (found.min() < 0 or found.max() >= vocab_size):
+        raise ShapeError(f"generate: expected stop to be ids in [0, {vocab_size}), got {found.min()} to {found.max()}")
+    return found.astype(np.int64).reshape(-1)
 
 
 def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], count: int | None, sampling: Sampling,
             seed: int | None, stop: np.ndarray, stops: bool) -> Iterator[np.ndarray]:
     rng = random.generator() if seed is None else np.random.default_rng(seed)
-    context, step, logits = model.context, None, None
+    context, step, logits, kept = model.context, None, None, keeps_positions(model)
+    last_of = _last(model, kept)
     done = text.lengths() >= context if stops else np.zeros(len(text.rows), bool)
     some_done = bool(done.any())
     last = np.array([row[-1] for row in text.rows])
     while (count is None or count > 0) and not (some_done and done.all()):
         if logits is None:
-            logits, best = _whole(model, text.windows(context), caches)
-            step = Decoder(model, caches) if is_plain(model) else partial(_one_more, model, caches)
-        elif text.longest > context and not stops:      # it slides: every position is another one now
-            logits, best = _whole(model, text.windows(context), None)
+            logits, best = _whole(last_of, text.windows(context), caches if kept else None)
+            step = Decoder(model, caches) if is_plain(model) else partial(_one_more, last_of, caches)
+        elif not kept or (text.longest > context and not stops):    # when it slides every position is another one
+            logits, best = _whole(last_of, text.windows(context), None)
         else:
             if some_done:       # what such a row computes counts for nothing, but needs a place
                 for c in caches:
@@ -170,18 +179,13 @@ def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], coun
         yield last.copy()       # what a user does to it changes nothing here
 
 
-def _last(model: TinyGPT, ids: np.ndarray, caches: list[nn.KeyValueCache] | None) -> np.ndarray:
-    """Logits (B, V) after the last of ids (B, T), by the model's own layers."""
-    with mode(model, training=False), no_grad():
-        return model._call(model.last, ids, caches).numpy()
+def _last(model: TinyGPT, kept: bool) -> Last:
+    """Logits by the model's layers; where they do not keep positions, those that a call of the model gives."""
+    def last(ids: np.ndarray, caches: list[nn.KeyValueCache] | None) -> np.ndarray:
+        with mode(model, training=False), no_grad():
+            return model._call(model.last, ids, caches).numpy() if kept else model(ids).numpy()[:, -1]
 
-
-def _by_rows(model: TinyGPT, rows: list[np.ndarray],
-             caches: list[nn.KeyValueCache] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Logits after the last id of rows of any lengths, a pass for each, and the ids of the largest."""
-    parts = [_last(model, row[None], None if caches is None else [c.rows(b, b + 1) for c in caches])
-             for b, row in enumerate(rows)]
-    return _with_best(np.concatenate(parts))
+    return last
 
 
 def _with_best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -189,15 +193,18 @@ def _with_best(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return logits, logits.argmax(axis=1)
 
 
-def _whole(model: TinyGPT, rows: list[np.ndarray], caches: list[nn.KeyValueCache] | None) -> tuple[np.ndarray, np.ndarray]:
-    """Logits after all ids of each row, which the caches then hold, and the ids of the largest."""
-    if len({len(row) for row in rows}) > 1:
-        return _by_rows(model, rows, caches)
-    return _with_best(_last(model, np.stack(rows), caches))
+def _whole(last: Last, rows: list[np.ndarray], caches: list[nn.KeyValueCache] | None) -> tuple[np.ndarray, np.ndarray]:
+    """Logits after all ids of each row, which the caches then hold, and the ids of the largest; a pass for each row where
+    lengths differ."""
+    if len({len(row) for row in rows}) == 1:
+        return _with_best(last(np.stack(rows), caches))
+    return _with_best(np.concatenate([last(row[None], None if caches is None else [c.rows(b, b + 1) for c in caches])
+                                      for b, row in enumerate(rows)]))
 
 
-def _one_more(model: TinyGPT, caches: list[nn.KeyValueCache], ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _one_more(last: Last, caches: list[nn.KeyValueCache], ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Those after one id more in each row."""
     if len(set(caches[0].lengths.tolist())) > 1:
-        return _by_rows(model, list(ids[:, None]), caches)
-    return _with_best(_last(model, ids[:, None], caches))
+        return _with_best(np.concatenate([last(ids[b : b + 1, None], [c.rows(b, b + 1) for c in caches])
+                                          for b in range(len(ids))]))
+    return _with_best(last(ids[:, None], caches))

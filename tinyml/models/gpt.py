@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from .. import nn
+from .. import checks, nn
 from ..errors import ShapeError
 from ..nn.module import in_turn
 from ..tensor import Tensor, as_tensor
 from .generation import Sampling, prompts, stream
 from .gpt_config import PRESETS, TinyGPTConfig
 from .next_token import next_token_loss
+from .plain import layout, own
 from .pretrained import Checkpoint
 
 
@@ -67,6 +68,7 @@ class TinyGPT(nn.Module):
     def __init__(self, vocab_size: int, context: int, layers: int, heads: int, dim: int, dropout: float = 0.0,
                  tied: bool = True, **parts: Any):
         c = self.config = TinyGPTConfig(vocab_size, context, layers, heads, dim, dropout, tied, **parts)
+        nn.init.check(c.parameters + 8 * c.layers * nn.init.OVERHEAD, "TinyGPT")    # before blocks are made one by one
         self.context = c.context
         self.tokens = nn.Embedding(c.vocab_size, c.dim, std=0.02)
         self.positions = None if c.rotary else nn.Embedding(c.context, c.dim, std=0.02)
@@ -86,11 +88,12 @@ class TinyGPT(nn.Module):
                 linear.weight.data = nn.init.normal(linear.weight.shape, 0.02 / (math.sqrt(2 * c.layers) if into else 1))
                 if linear.bias is not None:
                     linear.bias.data[...] = 0
+        self._made = layout(self)       # by which generation sees whether something was replaced since
 
     @classmethod
     def from_config(cls, config: TinyGPTConfig) -> TinyGPT:
         """A model with fresh parameters."""
-        return cls(**config.as_dict())
+        return cls(**checks.instance("TinyGPT.from_config", "config", config, TinyGPTConfig).as_dict())
 
     @classmethod
     def preset(cls, name: str, **changes: Any) -> TinyGPT:
@@ -99,9 +102,7 @@ class TinyGPT(nn.Module):
         Raises:
             ShapeError: another name, or fields that do not fit.
         """
-        if name not in PRESETS:
-            raise ShapeError(f"TinyGPT.preset: expected one of {', '.join(PRESETS)}, got {name!r}")
-        return cls(**PRESETS[name].as_dict() | changes)
+        return cls(**PRESETS[checks.choice("TinyGPT.preset", "name", name, PRESETS)].as_dict() | changes)
 
     @classmethod
     def from_pretrained(cls, path: Any) -> TinyGPT:
@@ -114,7 +115,7 @@ class TinyGPT(nn.Module):
             FileError: naming the folder and what does not fit: a part TinyGPT has not, a tensor that is missing, left over
                 or misshapen, a file that is cut or damaged.
         """
-        checkpoint = Checkpoint(Path(path))
+        checkpoint = Checkpoint(Path(checks.path("TinyGPT.from_pretrained", path)))
         with nn.init.blank():
             model = cls.from_config(checkpoint.config)
         checkpoint.fill(model)
@@ -131,7 +132,10 @@ class TinyGPT(nn.Module):
     def states(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
         """What the head reads, (B, T, C)."""
         ids = as_tensor(ids)
-        start = caches[0].length if caches else 0
+        if caches is not None and (not isinstance(caches, (list, tuple)) or len(caches) != len(self.blocks)):
+            raise ShapeError(f"TinyGPT: expected a cache for each of {len(self.blocks)} blocks, see caches(), got "
+                             f"{checks.described(caches)}")
+        start = checks.instance("TinyGPT", "caches[0]", caches[0], nn.KeyValueCache).length if caches else 0
         if ids.ndim != 2 or not 1 <= ids.shape[1] <= self.context - start:
             raise ShapeError(f"TinyGPT: expected ids (B, T) with T from 1 to {self.context - start}, got {ids.shape}")
         x = self.tokens(ids)                                                  # (B, T, C)
@@ -145,12 +149,13 @@ class TinyGPT(nn.Module):
     def caches(self, batch: int, stored: str = "float32") -> list[nn.KeyValueCache]:
         """An empty cache for each block, for `batch` rows of up to `context` positions, stored as "float32", "float16" or
         "int8" (a scale for each head and position)."""
-        c = self.config
-        return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads, stored) for _ in range(c.layers)]
+        c, batch = self.config, checks.whole("TinyGPT.caches", "batch", batch)
+        return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads, stored) for _ in self.blocks]
 
     def generate(self, ids: Any, max_new_tokens: int, temperature: float = 1.0, top_k: int | None = None,
-                 seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0, stop: Collection[int] = (),
-                 cache: str = "float32", full: str = "slide") -> np.ndarray | list[np.ndarray]:
+                 seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0,
+                 stop: int | Collection[int] = (), cache: str = "float32", full: str = "slide"
+                 ) -> np.ndarray | list[np.ndarray]:
         """ids (T,) or (B, T) continued by up to `max_new_tokens` sampled ids, in evaluation mode.
 
         The prompt goes through the model once, then one id at a time, with the keys and values of those before kept.
@@ -159,8 +164,9 @@ class TinyGPT(nn.Module):
 
         Args:
             temperature, top_k, top_p, repetition_penalty: see Sampling.
-            stop: ids after which a row is done.
-            cache: how keys and values are stored, see `caches`.
+            stop: an id, or several, after which a row is done.
+            cache: how keys and values are stored, see `caches`. None are, and each id costs a whole pass, where blocks,
+                attention, or their methods were replaced.
             full: "slide", once there are `context` ids the first of them is forgotten, and each id costs a whole pass; or
                 "stop", the row is done then.
 
@@ -168,19 +174,21 @@ class TinyGPT(nn.Module):
             DtypeError, ShapeError: ids that are no integers, empty, more than the context, or outside the vocabulary;
                 options out of range. NonFiniteError: logits that are NaN.
         """
-        if max_new_tokens < 0:
-            raise ShapeError(f"generate: expected max_new_tokens of at least 0, got {max_new_tokens}")
+        count = checks.whole("generate", "max_new_tokens", max_new_tokens)
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
         rows = prompts(ids, self.context, self.config.vocab_size)
-        drawn = list(stream(self, ids, max_new_tokens, sampling, seed, stop, cache, full))
+        drawn = list(stream(self, ids, count, sampling, seed, stop, cache, full))
         out = [np.concatenate([row, [ids[b] for ids in drawn]]).astype(np.int64) for b, row in enumerate(rows)]
         if len({len(row) for row in rows}) > 1:
             return out
         return out[0] if np.ndim(ids.data if isinstance(ids, Tensor) else ids) == 1 else np.stack(out)
 
     def stream(self, ids: Any, max_new_tokens: int | None = None, temperature: float = 1.0, top_k: int | None = None,
-               seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0, stop: Collection[int] = (),
-               cache: str = "float32", full: str = "slide") -> Iterator[np.ndarray]:
+               seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0,
+               stop: int | Collection[int] = (), cache: str = "float32", full: str = "slide") -> Iterator[np.ndarray]:
         """The ids that `generate` would add, (B,) at a time, as they are drawn; without max_new_tokens it does not end."""
         return stream(self, ids, max_new_tokens, Sampling(temperature, top_k, top_p, repetition_penalty), seed, stop, cache,
                       full)
+
+
+own(Block, TinyGPT, frame=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+from .. import checks
 from ..data.text import CharTokenizer
 from ..errors import ShapeError
-from ..nn.layers import check_sizes
 
 
 @dataclass(frozen=True)
@@ -56,27 +56,28 @@ class TinyGPTConfig:
                          "activation": ("gelu", "gelu_tanh", "swiglu")}
 
     def __post_init__(self) -> None:
-        check_sizes("TinyGPTConfig", **{name: getattr(self, name) for name in (
-            "vocab_size", "context", "layers", "heads", "dim")})
-        for name, default in (("kv_heads", self.heads), ("hidden", 4 * self.dim)):
-            if getattr(self, name) is None:
-                object.__setattr__(self, name, default)
-        check_sizes("TinyGPTConfig", kv_heads=self.kv_heads, hidden=self.hidden)
+        for name in ("vocab_size", "context", "layers", "heads", "dim", "kv_heads", "hidden"):
+            if getattr(self, name) is None and name in ("kv_heads", "hidden"):
+                object.__setattr__(self, name, self.heads if name == "kv_heads" else 4 * self.dim)
+            self._set(name, checks.whole, 1)
         for name, choices in self.CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ShapeError(f"TinyGPTConfig: expected {name} to be one of {', '.join(choices)}, got "
-                                 f"{getattr(self, name)!r}")
+            self._set(name, checks.choice, choices)
+        self._set("dropout", checks.probability)
+        self._set("eps", checks.number, 0)
+        self._set("theta", checks.number, 1)
+        self._set("tied", checks.flag)
+        self._set("bias", checks.flag)
         if self.dim % self.heads or self.heads % self.kv_heads:
             raise ShapeError(f"TinyGPTConfig: heads must divide dim, and kv_heads divide heads, got dim {self.dim}, heads "
                              f"{self.heads}, kv_heads {self.kv_heads}")
         if self.rotary and self.dim // self.heads % 2:
             raise ShapeError(f"TinyGPTConfig: rotary positions need heads of an even size, got {self.dim // self.heads}")
-        for name, least in (("eps", 0), ("theta", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value < math.inf:
-                raise ShapeError(f"TinyGPTConfig: expected {name} to be a number of at least {least}, got {value!r:.80}")
         if self.characters is not None:
             check_characters(self.characters, self.vocab_size)
+
+    def _set(self, name: str, check: Callable, *limits: Any) -> None:
+        """A field as `check` gives it: plain Python, which files can hold."""
+        object.__setattr__(self, name, check("TinyGPTConfig", name, getattr(self, name), *limits))
 
     @property
     def rotary(self) -> bool:
@@ -102,7 +103,7 @@ def check_characters(characters: str, vocab_size: int) -> None:
     if not isinstance(characters, str) or len(characters) != vocab_size or (
             CharTokenizer(characters).characters != characters):
         raise ShapeError(f"TinyGPTConfig: expected characters to be a text of vocab_size {vocab_size} characters, sorted, "
-                         f"none of them twice, got {characters!r:.80}")
+                         f"none of them twice, got {checks.described(characters)}")
 
 
 # "char" is small enough to train on a CPU in minutes; gpt2 is Radford et al. 2019, smollm2-135m Allal et al. 2025.

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .. import checks
 from ..data import TokenFile
-from ..errors import DtypeError, ShapeError
+from ..errors import ShapeError
 from ..nn.mode import mode
 from ..tape import no_grad
 from .gpt import TinyGPT
@@ -37,14 +38,13 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str 
         DtypeError, ShapeError: no TinyGPT; ids that are no row of at least two integers, or outside the vocabulary; a
             context or cache out of range.
     """
-    if not isinstance(model, TinyGPT):
-        raise DtypeError(f"perplexity: expected a TinyGPT, got {type(model).__name__}")
-    ids = ids if isinstance(ids, TokenFile) else np.asarray(ids)
+    checks.instance("perplexity", "model", model, TinyGPT)
+    ids = ids if isinstance(ids, TokenFile) else checks.array("perplexity", "ids", ids, "iu")
     if ids.ndim != 1 or len(ids) < 2 or ids.dtype.kind not in "iu":
         raise ShapeError(f"perplexity: expected ids (L,), at least two integers, got {ids.dtype} of shape {ids.shape}")
-    c, longest = model.config, model.context if context is None else context
-    if not isinstance(longest, (int, np.integer)) or not 1 <= longest <= model.context:
-        raise ShapeError(f"perplexity: expected a context from 1 to {model.context}, got {context!r}")
+    c = model.config
+    longest = model.context if context is None else checks.whole("perplexity", "context", context, 1, model.context)
+    checks.flag("perplexity", "progress", progress)
     cached = 0 if cache is None else 2 * c.layers * c.kv_heads * (c.dim // c.heads) * -(-model.context // longest)
     rows = max(1, LARGEST // (longest * max(c.vocab_size, c.hidden, 3 * c.dim, cached)))
     total, count = 0.0, len(ids) - 1
@@ -55,6 +55,7 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str 
             if piece.min() < 0 or piece.max() >= c.vocab_size:
                 raise ShapeError(f"perplexity: expected ids from 0 to {c.vocab_size - 1}, got {piece.min()} to "
                                  f"{piece.max()}")
+            piece = checks.ids(piece)
             inputs, targets = piece[:-1], piece[1:]
             whole = len(inputs) // longest * longest
             for begin, end in ((0, whole), (whole, len(inputs))):

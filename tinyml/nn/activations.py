@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ShapeError
+from .. import checks
 from ..tensor import Tensor, as_tensor
 from . import functional as F
 from .module import Module
@@ -28,9 +28,7 @@ class GELU(Module):
     """x * Phi(x); approximate="tanh" for its tanh form (Hendrycks & Gimpel 2016)."""
 
     def __init__(self, approximate: str = "none"):
-        if approximate not in ("none", "tanh"):
-            raise ShapeError(f"GELU: expected approximate 'none' or 'tanh', got {approximate!r}")
-        self.approximate = approximate
+        self.approximate = checks.choice("GELU", "approximate", approximate, F.APPROXIMATIONS)
 
     def forward(self, x: Any) -> Tensor:
         return F.gelu(x, self.approximate)
@@ -71,7 +69,7 @@ class Softmax(Module):
     """exp(x) / sum of exp(x) over `axis`."""
 
     def __init__(self, axis: int = -1):
-        self.axis = axis
+        self.axis = checks.axis("Softmax", axis)
 
     def forward(self, x: Any) -> Tensor:
         return F.softmax(x, self.axis)
@@ -81,9 +79,7 @@ class Dropout(Module):
     """In training, zero elements with probability p and scale the rest by 1 / (1 - p) (Srivastava et al. 2014)."""
 
     def __init__(self, p: float = 0.5):
-        if not 0 <= p <= 1:
-            raise ShapeError(f"Dropout: expected p in [0, 1], got {p}")
-        self.p = p
+        self.p = checks.probability("Dropout", "p", p)
 
     def forward(self, x: Any) -> Tensor:
         return F.dropout(x, self.p, self.training)
@@ -98,9 +94,10 @@ class MaxPool2d(Module):
     function = staticmethod(F.max_pool2d)
 
     def __init__(self, kernel_size: F.Pair, stride: F.Pair | None = None, padding: F.Pair = 0):
-        self.size = F.pair(kernel_size, f"{type(self).__name__} kernel_size")
-        self.stride = self.size if stride is None else F.pair(stride, f"{type(self).__name__} stride")
-        self.padding = F.pair(padding, f"{type(self).__name__} padding", 0)
+        name = type(self).__name__
+        self.size = checks.pair(name, "kernel_size", kernel_size)
+        self.stride = self.size if stride is None else checks.pair(name, "stride", stride)
+        self.padding = checks.pair(name, "padding", padding, 0)
 
     def forward(self, x: Any) -> Tensor:
         return self.function(x, self.size, self.stride, self.padding)
@@ -119,7 +116,7 @@ class AdaptiveAvgPool2d(Module):
     """Mean of outputs[0] x outputs[1] windows that cover the image."""
 
     def __init__(self, outputs: F.Pair):
-        self.outputs = F.pair(outputs, "AdaptiveAvgPool2d outputs")
+        self.outputs = checks.pair("AdaptiveAvgPool2d", "outputs", outputs)
 
     def forward(self, x: Any) -> Tensor:
         return F.adaptive_avg_pool2d(x, self.outputs)
@@ -132,7 +129,7 @@ class Flatten(Module):
     """Dimensions from `start` on as one: (B, C, H, W) to (B, C*H*W)."""
 
     def __init__(self, start: int = 1):
-        self.start = start
+        self.start = checks.axis("Flatten", start)
 
     def forward(self, x: Any) -> Tensor:
         return as_tensor(x).flatten(self.start)

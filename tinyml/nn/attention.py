@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..errors import ShapeError
 from ..tensor import Tensor, as_tensor
 from . import functional as F
 from .cache import KeyValueCache
-from .layers import Linear, check_sizes
+from .layers import Linear
 from .module import Module
 
 
@@ -34,17 +34,18 @@ class Rotary(Module):
     """
 
     def __init__(self, dim: int, theta: float = 10000.0, interleaved: bool = False):
-        check_sizes("Rotary", dim=dim)
-        if dim % 2 or not (isinstance(theta, (int, float)) and 1 <= theta < math.inf):
-            raise ShapeError(f"Rotary: expected an even dim and a theta of at least 1, got {dim} and {theta!r:.80}")
-        self.dim, self.theta, self.interleaved = dim, float(theta), bool(interleaved)
+        self.dim, self.theta = checks.whole("Rotary", "dim", dim, 1), checks.number("Rotary", "theta", theta, 1)
+        self.interleaved = checks.flag("Rotary", "interleaved", interleaved)
+        if self.dim % 2:
+            raise ShapeError(f"Rotary: expected an even dim, got {dim}")
 
     def forward(self, x: Any, start: int = 0, heads: int | None = None) -> Tensor:
         """start: the position of the first of the T; heads: see functional.rotary."""
-        x = as_tensor(x)
-        if x.ndim < 2 or x.shape[-1] != self.dim or start < 0:
-            raise ShapeError(f"Rotary: expected x (..., T, {self.dim}) and start of at least 0, got {x.shape} and {start}")
+        x, start = as_tensor(x), checks.whole("Rotary", "start", start)
+        if x.ndim < 2 or x.shape[-1] != self.dim:
+            raise ShapeError(f"Rotary: expected x (..., T, {self.dim}), got {x.shape}")
         end = start + x.shape[-2]
+        checks.room("Rotary", "its tables", (6 * end, self.dim))       # twice the length at most, a double and its float32
         # in powers of two, so that texts of many lengths share few tables
         cos, sin = angles(1 << max(end - 1, 0).bit_length(), self.dim, self.theta)
         return F.rotary(x, cos[start:end], sin[start:end], heads, self.interleaved)
@@ -63,13 +64,15 @@ class MultiHeadAttention(Module):
 
     def __init__(self, dim: int, heads: int, causal: bool = True, bias: bool = True, kv_heads: int | None = None,
                  rotary: Rotary | None = None):
-        if heads < 1 or dim % heads:
-            raise ShapeError(f"MultiHeadAttention: heads must divide dim, got {heads} and {dim}")
-        kv_heads = heads if kv_heads is None else kv_heads
-        if kv_heads < 1 or heads % kv_heads:
-            raise ShapeError(f"MultiHeadAttention: kv_heads must divide heads, got {kv_heads} and {heads}")
-        if rotary is not None and rotary.dim != dim // heads:
-            raise ShapeError(f"MultiHeadAttention: expected rotary of dim / heads, {dim // heads}, got {rotary.dim}")
+        name = "MultiHeadAttention"
+        dim, heads, kv_heads = checks.sizes(name, dim=dim, heads=heads, kv_heads=heads if kv_heads is None else kv_heads)
+        causal, bias = checks.flag(name, "causal", causal), checks.flag(name, "bias", bias)
+        if dim % heads:
+            raise ShapeError(f"{name}: heads must divide dim, got {heads} and {dim}")
+        if heads % kv_heads:
+            raise ShapeError(f"{name}: kv_heads must divide heads, got {kv_heads} and {heads}")
+        if rotary is not None and checks.instance(name, "rotary", rotary, Rotary).dim != dim // heads:
+            raise ShapeError(f"{name}: expected rotary of dim / heads, {dim // heads}, got {rotary.dim}")
         self.heads, self.kv_heads, self.causal = heads, kv_heads, causal
         self.qkv = Linear(dim, dim + 2 * kv_heads * (dim // heads), bias)
         self.rotary = rotary
@@ -77,6 +80,9 @@ class MultiHeadAttention(Module):
 
     def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
         """cache: keys and values of the positions before x, to which those of x are added; x sees them all."""
+        x = as_tensor(x)
+        if x.ndim != 3:
+            raise ShapeError(f"MultiHeadAttention: expected x (B, T, C), got {x.shape}")
         b, t, c = x.shape
         qkv = self.qkv(x).reshape(b, t, self.heads + 2 * self.kv_heads, c // self.heads)
         qkv = qkv.permute(0, 2, 1, 3)                                   # (B, nh + 2 kv, T, hs)
@@ -86,6 +92,7 @@ class MultiHeadAttention(Module):
         if cache is None:
             y = F.self_attention(qkv, self.causal, self.kv_heads)       # (B, nh, T, hs)
         else:
+            checks.instance("MultiHeadAttention", "cache", cache, KeyValueCache)
             h, g = self.heads, self.kv_heads
             y = F.attention(qkv[:, :h], *cache.append(qkv[:, h : h + g], qkv[:, h + g :]), self.causal, g)
         return self.proj(y.permute(0, 2, 1, 3).reshape(b, t, c))

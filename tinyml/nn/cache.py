@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import checks
 from .._kernels import integers
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..tensor import Tensor
@@ -24,13 +25,16 @@ class KeyValueCache:
     """
 
     def __init__(self, batch: int, kv_heads: int, capacity: int, size: int, stored: str = "float32"):
-        if stored not in STORED:
-            raise DtypeError(f"KeyValueCache: expected one of {', '.join(STORED)}, got {stored!r:.80}")
-        self.stored, self.lengths = stored, np.zeros(batch, np.int64)
-        self.keys, self.values = (np.empty((batch, kv_heads, capacity, size), STORED[stored]) for _ in range(2))
+        if not isinstance(stored, str) or stored not in STORED:
+            raise DtypeError(f"KeyValueCache: expected one of {', '.join(STORED)}, got {checks.described(stored)}")
+        shape = (checks.whole("KeyValueCache", "batch", batch), *checks.sizes(
+            "KeyValueCache", kv_heads=kv_heads, capacity=capacity, size=size))
+        checks.room("KeyValueCache", "keys and values", (2, *shape), np.dtype(STORED[stored]).itemsize)
+        self.stored, self.lengths = stored, np.zeros(shape[0], np.int64)
+        self.keys, self.values = (np.empty(shape, STORED[stored]) for _ in range(2))
         self.key_scale = self.value_scale = None
         if stored == "int8":
-            self.key_scale, self.value_scale = (np.empty((batch, kv_heads, capacity), np.float32) for _ in range(2))
+            self.key_scale, self.value_scale = (np.empty(shape[:3], np.float32) for _ in range(2))
 
     @property
     def capacity(self) -> int:
@@ -61,6 +65,11 @@ class KeyValueCache:
             ShapeError: another batch, heads or size, or more positions than there is room for.
             QuantizationError: beyond the largest float16.
         """
+        for name, new in (("keys", keys), ("values", values)):
+            if checks.instance("KeyValueCache", name, new, Tensor).ndim != 4 or new.shape != keys.shape or (
+                    new.quantized is not None):
+                raise ShapeError(f"KeyValueCache: expected keys and values (B, kv_heads, T, size) of floats, got "
+                                 f"{keys.shape} and {values.shape}")
         b, heads, t, size = keys.shape
         begin = self.length
         if (b, heads, size) != (*self.keys.shape[:2], self.keys.shape[3]) or begin + t > self.capacity:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
-from .. import random
-from ..errors import ShapeError
+from .. import checks, random
+from ..errors import DtypeError, ShapeError
 from ..ops import arithmetic, conv, losses, norm, pointwise, pooling
 from ..ops import attention as attention_ops
 from ..ops import dropout as dropout_ops
@@ -20,18 +21,7 @@ from ..tape import state
 from ..tensor import Tensor, apply, as_tensor
 
 Pair = int | tuple[int, int]
-
-
-def pair(value: Any, name: str, least: int = 1) -> tuple[int, int]:
-    """(v, v) from an int, or the pair given.
-
-    Raises:
-        ShapeError: not one or two whole numbers of at least `least`.
-    """
-    two = (value, value) if isinstance(value, (int, np.integer)) else tuple(value)
-    if len(two) != 2 or any(not isinstance(v, (int, np.integer)) or v < least for v in two):
-        raise ShapeError(f"{name}: expected one or two whole numbers of at least {least}, got {value!r}")
-    return int(two[0]), int(two[1])
+APPROXIMATIONS = ("none", "tanh")       # of GELU
 
 
 # The functions of ops.linear.ACTIVATIONS.
@@ -49,8 +39,7 @@ def linear(x: Any, weight: Any, bias: Any = None, scale: Any = None, zero_point:
     extra = {} if scale is None else {"scale": scale, "zero_point": zero_point}
     if activation is None:
         return apply(linear_ops.Linear, x, weight, bias, **extra)
-    if activation not in _ACTIVATIONS:
-        raise ShapeError(f"linear: expected activation None or one of {', '.join(_ACTIVATIONS)}, got {activation!r}")
+    checks.choice("linear", "activation", activation, _ACTIVATIONS, optional=True)
     if state.recorder is not None or (isinstance(x, Tensor) and x.quantized is not None):
         return _ACTIVATIONS[activation](apply(linear_ops.Linear, x, weight, bias, **extra))
     return apply(linear_ops.LinearActivation, x, weight, bias, activation=activation, **extra)
@@ -66,9 +55,9 @@ def conv2d(x: Any, weight: Any, bias: Any = None, stride: Pair = 1, padding: Pai
            groups: int = 1, scale: Any = None, zero_point: Any = None) -> Tensor:
     """x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N). int8 operands run in integers; see ops.conv.Conv2d."""
     extra = {} if scale is None else {"scale": scale, "zero_point": zero_point}
-    return apply(conv.Conv2d, x, weight, bias, stride=pair(stride, "conv2d stride"),
-                 padding=pair(padding, "conv2d padding", 0), dilation=pair(dilation, "conv2d dilation"),
-                 groups=pair(groups, "conv2d groups")[0], **extra)
+    return apply(conv.Conv2d, x, weight, bias, stride=checks.pair("conv2d", "stride", stride),
+                 padding=checks.pair("conv2d", "padding", padding, 0), dilation=checks.pair("conv2d", "dilation", dilation),
+                 groups=checks.whole("conv2d", "groups", groups, 1), **extra)
 
 
 def relu(x: Any) -> Tensor:
@@ -83,9 +72,7 @@ def relu6(x: Any) -> Tensor:
 
 def gelu(x: Any, approximate: str = "none") -> Tensor:
     """x * Phi(x); approximate="tanh" for its tanh form."""
-    if approximate not in ("none", "tanh"):
-        raise ShapeError(f"gelu: expected approximate 'none' or 'tanh', got {approximate!r}")
-    return apply(pointwise.GELU, x, approximate=approximate)
+    return apply(pointwise.GELU, x, approximate=checks.choice("gelu", "approximate", approximate, APPROXIMATIONS))
 
 
 def silu(x: Any) -> Tensor:
@@ -105,22 +92,22 @@ def tanh(x: Any) -> Tensor:
 
 def softmax(x: Any, axis: int = -1) -> Tensor:
     """exp(x) / sum of exp(x) over `axis`."""
-    return apply(norm.Softmax, x, axis=axis)
+    return apply(norm.Softmax, x, axis=checks.axis("softmax", axis))
 
 
 def log_softmax(x: Any, axis: int = -1) -> Tensor:
     """x - ln(sum of exp(x)) over `axis`."""
-    return apply(norm.LogSoftmax, x, axis=axis)
+    return apply(norm.LogSoftmax, x, axis=checks.axis("log_softmax", axis))
 
 
 def layer_norm(x: Any, weight: Any, bias: Any = None, eps: float = 1e-5) -> Tensor:
     """Normalise over the last dimension, then scale and, with a bias, shift."""
-    return apply(norm.LayerNorm, x, weight, bias, eps=eps)
+    return apply(norm.LayerNorm, x, weight, bias, eps=checks.number("layer_norm", "eps", eps, 0))
 
 
 def rms_norm(x: Any, weight: Any, eps: float = 1e-5) -> Tensor:
     """Divide by the root of the mean square over the last dimension, then scale."""
-    return apply(norm.RMSNorm, x, weight, eps=eps)
+    return apply(norm.RMSNorm, x, weight, eps=checks.number("rms_norm", "eps", eps, 0))
 
 
 def max_pool2d(x: Any, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
@@ -134,14 +121,14 @@ def avg_pool2d(x: Any, size: Pair, stride: Pair | None = None, padding: Pair = 0
 
 
 def _pool(name: str, size: Pair, stride: Pair | None, padding: Pair) -> dict:
-    two = pair(size, f"{name} size")
-    return {"size": two, "stride": two if stride is None else pair(stride, f"{name} stride"),
-            "padding": pair(padding, f"{name} padding", 0)}
+    two = checks.pair(name, "size", size)
+    return {"size": two, "stride": two if stride is None else checks.pair(name, "stride", stride),
+            "padding": checks.pair(name, "padding", padding, 0)}
 
 
 def adaptive_avg_pool2d(x: Any, outputs: Pair) -> Tensor:
     """Mean of outputs[0] x outputs[1] windows that cover the image."""
-    return apply(pooling.AdaptiveAvgPool2d, x, outputs=pair(outputs, "adaptive_avg_pool2d outputs"))
+    return apply(pooling.AdaptiveAvgPool2d, x, outputs=checks.pair("adaptive_avg_pool2d", "outputs", outputs))
 
 
 def embedding(ids: Any, weight: Any) -> Tensor:
@@ -151,9 +138,8 @@ def embedding(ids: Any, weight: Any) -> Tensor:
 
 def dropout(x: Any, p: float = 0.5, training: bool = True) -> Tensor:
     """Zero elements with probability p and scale the rest by 1 / (1 - p); nothing outside training."""
-    if not 0 <= p <= 1:
-        raise ShapeError(f"dropout: expected p in [0, 1], got {p}")
-    if not training or p == 0:
+    p = checks.probability("dropout", "p", p)
+    if not checks.flag("dropout", "training", training) or p == 0:
         return as_tensor(x)
     return apply(dropout_ops.Dropout, x, p=p, key=int(random.generator().integers(2**64, dtype=np.uint64)))
 
@@ -171,13 +157,15 @@ def self_attention(qkv: Any, causal: bool = False, kv_heads: int | None = None) 
 
 
 def _attention(causal: bool, kv_heads: int | None) -> dict:
-    return {"causal": bool(causal)} | ({} if kv_heads is None else {"kv_heads": int(kv_heads)})
+    found = {"causal": checks.flag("attention", "causal", causal)}
+    return found if kv_heads is None else found | {"kv_heads": checks.whole("attention", "kv_heads", kv_heads, 1)}
 
 
 def rotary(x: Any, cos: Any, sin: Any, heads: int | None = None, interleaved: bool = False) -> Tensor:
     """x (..., T, D), pairs of elements turned by the angles of their position, whose cos and sin are (T, D/2)
     (Su et al. 2021). heads: only the first `heads` of the third dimension from the end are. See ops.rotary.Rotary."""
-    return apply(rotary_ops.Rotary, x, cos, sin, heads=None if heads is None else int(heads), interleaved=bool(interleaved))
+    return apply(rotary_ops.Rotary, x, cos, sin, interleaved=checks.flag("rotary", "interleaved", interleaved),
+                 heads=None if heads is None else checks.whole("rotary", "heads", heads))
 
 
 def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100, label_smoothing: float = 0.0) -> Tensor:
@@ -185,9 +173,9 @@ def cross_entropy(logits: Any, targets: Any, ignore_index: int = -100, label_smo
 
     The classes are dimension 1, as in PyTorch; models.next_token_loss has them last.
     """
-    if not 0 <= label_smoothing <= 1:
-        raise ShapeError(f"cross_entropy: expected label_smoothing in [0, 1], got {label_smoothing}")
-    return apply(losses.CrossEntropy, logits, targets, ignore_index=ignore_index, label_smoothing=label_smoothing)
+    return apply(losses.CrossEntropy, logits, targets,
+                 ignore_index=checks.whole("cross_entropy", "ignore_index", ignore_index, -sys.maxsize),
+                 label_smoothing=checks.probability("cross_entropy", "label_smoothing", label_smoothing))
 
 
 def binary_cross_entropy_with_logits(logits: Any, targets: Any, pos_weight: Any = None) -> Tensor:
@@ -202,17 +190,42 @@ def mse_loss(x: Any, target: Any) -> Tensor:
 
 def concat(tensors: Any, axis: int = 0) -> Tensor:
     """Tensors one after the other along `axis`."""
-    return apply(shape_ops.Concat, *tensors, axis=axis)
+    return apply(shape_ops.Concat, *_row("concat", tensors), axis=checks.axis("concat", axis))
 
 
 def stack(tensors: Any, axis: int = 0) -> Tensor:
     """Tensors of one shape along a new dimension `axis`."""
-    return concat([as_tensor(t).unsqueeze(axis) for t in tensors], axis)
+    axis = checks.axis("stack", axis)
+    return concat([t.unsqueeze(axis) for t in _row("stack", tensors)], axis)
+
+
+def _row(name: str, tensors: Any) -> list[Tensor]:
+    if isinstance(tensors, (Tensor, str, bytes, dict)) or not isinstance(tensors, Iterable):
+        raise DtypeError(f"{name}: expected a list of Tensors, got {checks.described(tensors)}")
+    return [as_tensor(t) for t in tensors]
 
 
 def pad(x: Any, widths: Any, value: float = 0.0) -> Tensor:
-    """A constant around x; widths is (before, after) for each dimension."""
-    return apply(shape_ops.Pad, x, widths=tuple(tuple(int(n) for n in w) for w in widths), value=float(value))
+    """A constant around x.
+
+    widths: (before, after) for each dimension of x; or PyTorch's form, numbers in a row, before and after of the last
+    dimension, then of the one before it, ..., those not named being left alone.
+    """
+    x = as_tensor(x)
+    if isinstance(widths, np.ndarray):
+        widths = widths.tolist()
+    if not isinstance(widths, (tuple, list)):
+        raise DtypeError(f"pad: expected widths to be (before, after) for each dimension, got {checks.described(widths)}")
+    if widths and checks.is_whole(widths[0]):
+        flat = checks.several("pad", "widths", widths, 0)
+        if len(flat) % 2 or len(flat) > 2 * x.ndim:
+            raise ShapeError(f"pad: expected widths to be before and after of up to {x.ndim} dimensions, got {flat}")
+        pairs = [*zip(flat[::2], flat[1::2])]
+        pairs += [(0, 0)] * (x.ndim - len(pairs))
+        pairs.reverse()
+    else:
+        pairs = [checks.several("pad", "widths", w, 0) for w in widths]
+    return apply(shape_ops.Pad, x, widths=tuple(pairs), value=checks.number("pad", "value", value, infinite=True))
 
 
 def where(condition: Any, a: Any, b: Any) -> Tensor:

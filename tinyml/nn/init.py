@@ -9,7 +9,7 @@ from contextvars import ContextVar
 
 import numpy as np
 
-from .. import random
+from .. import checks, random
 from .._kernels import memory
 from ..errors import ShapeError
 
@@ -47,6 +47,7 @@ def check(size: int, what: str) -> None:
     left = _left.get()
     if left is not None and size > left[0]:
         raise ShapeError(f"{what}: expected a size of at most {left[0]} here, got {size}")
+    checks.room(what, "values", (size,))
 
 
 def claim(size: int) -> None:
@@ -57,15 +58,22 @@ def claim(size: int) -> None:
         left[0] -= size + OVERHEAD
 
 
+def _shape(what: str, shape: tuple) -> tuple[int, ...]:
+    shape = checks.several(what, "shape", shape, 0)
+    check(math.prod(shape), what)
+    checks.room(what, "drawing values", shape, 12)      # a float64 and a float32 for each
+    return shape
+
+
 def full(shape: tuple, value: float) -> np.ndarray:
     """float32 values, all `value`."""
-    check(math.prod(shape), "init.full")
-    return np.full(shape, value, np.float32)
+    shape = _shape("init.full", shape)
+    return np.full(shape, checks.number("init.full", "value", value, infinite=True), np.float32)
 
 
 def uniform(shape: tuple, bound: float) -> np.ndarray:
     """float32 values in [-bound, bound)."""
-    check(math.prod(shape), "init.uniform")
+    shape, bound = _shape("init.uniform", shape), checks.number("init.uniform", "bound", bound, 0)
     if _blank.get():
         return np.zeros(shape, np.float32)
     return memory.aligned(random.generator().uniform(-bound, bound, shape).astype(np.float32))
@@ -73,7 +81,7 @@ def uniform(shape: tuple, bound: float) -> np.ndarray:
 
 def normal(shape: tuple, std: float = 1.0) -> np.ndarray:
     """float32 normal values of standard deviation `std`."""
-    check(math.prod(shape), "init.normal")
+    shape, std = _shape("init.normal", shape), checks.number("init.normal", "std", std, 0)
     if _blank.get():
         return np.zeros(shape, np.float32)
     return memory.aligned((random.generator().standard_normal(shape) * std).astype(np.float32))
@@ -81,4 +89,5 @@ def normal(shape: tuple, std: float = 1.0) -> np.ndarray:
 
 def fan_in_uniform(shape: tuple) -> np.ndarray:
     """PyTorch's default for linear and conv weights: U(-1/sqrt(fan in), 1/sqrt(fan in)) (He et al. 2015, a = sqrt 5)."""
+    shape = checks.several("init.fan_in_uniform", "shape", shape, 0)
     return uniform(shape, 1 / math.sqrt(max(math.prod(shape[1:]), 1)))

@@ -5,19 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .. import checks
 from ..errors import ShapeError
 from ..tensor import Tensor
 from . import functional as F
 from . import init
 from .activations import name_of
 from .module import Module, Parameter
-
-
-def check_sizes(layer: str, **sizes: int) -> None:
-    """Raise ShapeError unless each size is a whole number of at least 1."""
-    for name, n in sizes.items():
-        if not isinstance(n, int) or n < 1:
-            raise ShapeError(f"{layer}: expected {name} to be a whole number of at least 1, got {n!r}")
 
 
 class Linear(Module):
@@ -29,7 +23,8 @@ class Linear(Module):
     stored_weights = ("weight",)
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
-        check_sizes("Linear", in_features=in_features, out_features=out_features)
+        in_features, out_features = checks.sizes("Linear", in_features=in_features, out_features=out_features)
+        bias = checks.flag("Linear", "bias", bias)
         self.weight = Parameter(init.fan_in_uniform((out_features, in_features)))
         self.bias = Parameter(init.uniform((out_features,), in_features**-0.5)) if bias else None
 
@@ -53,13 +48,14 @@ class Conv2d(Module):
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: F.Pair, stride: F.Pair = 1, padding: F.Pair = 0,
                  dilation: F.Pair = 1, groups: int = 1, bias: bool = True):
-        check_sizes("Conv2d", in_channels=in_channels, out_channels=out_channels, groups=groups)
+        in_channels, out_channels, groups = checks.sizes("Conv2d", in_channels=in_channels, out_channels=out_channels,
+                                                         groups=groups)
         if in_channels % groups or out_channels % groups:
             raise ShapeError(f"Conv2d: groups must divide both channel counts, got {groups} for {in_channels} and "
                              f"{out_channels}")
-        size = F.pair(kernel_size, "Conv2d kernel_size")
-        self.stride, self.padding = F.pair(stride, "Conv2d stride"), F.pair(padding, "Conv2d padding", 0)
-        self.dilation, self.groups = F.pair(dilation, "Conv2d dilation"), groups
+        size, bias = checks.pair("Conv2d", "kernel_size", kernel_size), checks.flag("Conv2d", "bias", bias)
+        self.stride, self.padding = checks.pair("Conv2d", "stride", stride), checks.pair("Conv2d", "padding", padding, 0)
+        self.dilation, self.groups = checks.pair("Conv2d", "dilation", dilation), groups
         fan_in = in_channels // groups * size[0] * size[1]
         self.weight = Parameter(init.fan_in_uniform((out_channels, in_channels // groups, *size)))
         self.bias = Parameter(init.uniform((out_channels,), fan_in**-0.5)) if bias else None
@@ -80,8 +76,8 @@ class Embedding(Module):
     stored_weights = ("weight",)
 
     def __init__(self, num_embeddings: int, embedding_dim: int, std: float = 1.0):
-        check_sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
-        self.weight = Parameter(init.normal((num_embeddings, embedding_dim), std))
+        shape = checks.sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
+        self.weight = Parameter(init.normal(tuple(shape), checks.number("Embedding", "std", std, 0)))
 
     def forward(self, ids: Any) -> Tensor:
         return F.embedding(ids, self.weight)

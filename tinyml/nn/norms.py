@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from .. import checks
 from ..engine import note_change
 from ..errors import ShapeError
 from ..ops import norm
@@ -15,7 +16,6 @@ from ..tensor import Tensor, apply, as_tensor
 from . import functional as F
 from . import init
 from .activations import ReLU
-from .layers import check_sizes
 from .module import Module, Parameter
 
 
@@ -29,8 +29,9 @@ class BatchNorm(Module):
     inputs: ClassVar[dict[int, str]]        # by their number of dimensions
 
     def __init__(self, num_features: int, eps: float = 1e-5, momentum: float = 0.1):
-        check_sizes(type(self).__name__, num_features=num_features)
-        self.eps, self.momentum = eps, momentum
+        name = type(self).__name__
+        num_features = checks.whole(name, "num_features", num_features, 1)
+        self.eps, self.momentum = checks.number(name, "eps", eps, 0), checks.probability(name, "momentum", momentum)
         self.weight = Parameter(init.full((num_features,), 1))
         self.bias = Parameter(init.full((num_features,), 0))
         self.running_mean = Tensor(init.full((num_features,), 0))
@@ -87,8 +88,8 @@ class LayerNorm(Module):
     """Normalise over the last dimension of x (..., C), then scale and, with a bias, shift (Ba et al. 2016)."""
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True):
-        check_sizes("LayerNorm", dim=dim)
-        self.eps = eps
+        dim, bias = checks.whole("LayerNorm", "dim", dim, 1), checks.flag("LayerNorm", "bias", bias)
+        self.eps = checks.number("LayerNorm", "eps", eps, 0)
         self.weight = Parameter(init.full((dim,), 1))
         self.bias = Parameter(init.full((dim,), 0)) if bias else None
 
@@ -103,8 +104,7 @@ class RMSNorm(Module):
     """Divide x (..., C) by the root of its mean square over the last dimension, then scale (Zhang & Sennrich 2019)."""
 
     def __init__(self, dim: int, eps: float = 1e-5):
-        check_sizes("RMSNorm", dim=dim)
-        self.eps = eps
+        dim, self.eps = checks.whole("RMSNorm", "dim", dim, 1), checks.number("RMSNorm", "eps", eps, 0)
         self.weight = Parameter(init.full((dim,), 1))
 
     def forward(self, x: Any) -> Tensor:

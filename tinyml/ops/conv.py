@@ -26,6 +26,7 @@ class Conv2d(Op):
     """
 
     name = "conv2d"
+    optional = (2,)
     one_precision = True
     stored = (1,)
     int8 = "lower"

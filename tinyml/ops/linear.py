@@ -147,6 +147,7 @@ class Linear(Op):
     """
 
     name = "linear"
+    optional = (2,)
     one_precision = True
     stored = (1,)
     reads_half = (1,)
@@ -203,6 +204,7 @@ class LinearActivation(Op):
     """
 
     name = "linear_activation"
+    optional = (2,)
     one_precision = True
     stored = (1,)
     reads_half = (1,)

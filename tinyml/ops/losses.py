@@ -85,6 +85,7 @@ class BCEWithLogits(Op):
     """
 
     name = "bce_with_logits"
+    optional = (2,)
 
     @staticmethod
     def forward(ctx, x, t, pos_weight):

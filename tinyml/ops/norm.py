@@ -6,11 +6,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from .. import checks
 from .._kernels import floats
 from .._kernels.windows import Window
 from ..errors import ShapeError
 from .integer import lower_product
-from .op import Op, check_axis, normal, sample
+from .op import Op, normal, sample
 
 
 def _check(name: str, x: np.ndarray, channels: int, *params: np.ndarray) -> None:
@@ -31,6 +32,7 @@ class BatchNorm(Op):
     """
 
     name = "batch_norm"
+    optional = (3, 4)
     one_precision = True
     relu: ClassVar[bool] = False
 
@@ -121,6 +123,7 @@ class LayerNorm(Op):
     be None."""
 
     name = "layer_norm"
+    optional = (2,)
     one_precision = True
 
     @staticmethod
@@ -186,7 +189,7 @@ class Softmax(Op):
 
     @staticmethod
     def forward(ctx, x, *, axis):
-        check_axis("softmax", axis, x.ndim)
+        checks.fits("softmax", axis, x.ndim)
         ctx.axis = axis
         ctx.y = floats.softmax(x.swapaxes(axis, -1))
         return ctx.y.swapaxes(-1, axis)
@@ -213,7 +216,7 @@ class LogSoftmax(Op):
 
     @staticmethod
     def forward(ctx, x, *, axis):
-        check_axis("log_softmax", axis, x.ndim)
+        checks.fits("log_softmax", axis, x.ndim)
         ctx.axis = axis
         ctx.y = floats.log_softmax(x.swapaxes(axis, -1))
         return ctx.y.swapaxes(-1, axis)

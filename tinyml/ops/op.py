@@ -85,6 +85,7 @@ class Op:
     Class attributes:
         any_dtype: takes any dtype and keeps it (shape ops).
         integer_operands: positions of operands that are integers (ids, targets, masks).
+        optional: positions of operands that may be None, which is an absent one.
         one_precision: refuses float64 beside another float dtype.
         surrogate: its backward is no derivative, on purpose; gradient checks leave it out.
         stored: positions of operands that may be weights stored as float16: they do not make the result float16.
@@ -96,6 +97,7 @@ class Op:
     name: ClassVar[str] = ""
     any_dtype: ClassVar[bool] = False
     integer_operands: ClassVar[tuple[int, ...]] = ()
+    optional: ClassVar[tuple[int, ...]] = ()
     one_precision: ClassVar[bool] = False
     surrogate: ClassVar[bool] = False
     stored: ClassVar[tuple[int, ...]] = ()
@@ -173,11 +175,3 @@ def normal(rng: np.random.Generator, *shape: int) -> np.ndarray:
     """Standard normal float64 values for samples."""
     return rng.standard_normal(shape)
 
-
-def check_axis(name: str, axis: Any, ndim: int) -> None:
-    """Raise ShapeError unless `axis` (None, an int or a tuple) fits `ndim` dimensions, each named once."""
-    if axis is None:
-        return
-    axes = axis if isinstance(axis, tuple) else (axis,)
-    if any(not -ndim <= a < ndim for a in axes) or len({a % ndim for a in axes}) != len(axes):
-        raise ShapeError(f"{name}: axis {axis} does not fit a Tensor of {ndim} dimensions")

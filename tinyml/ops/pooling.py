@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import checks
 from .._kernels import fixed_point, floats, integers
 from .._kernels.windows import adaptive_spans, spans
 from ..errors import ShapeError
@@ -117,6 +118,7 @@ class AdaptiveAvgPool2d(Op):
 
     @staticmethod
     def forward(ctx, x, *, outputs):
+        checks.room("adaptive_avg_pool2d", "the result", [*x.shape[:2], *outputs], x.itemsize)
         ctx.windows, ctx.hw = AdaptiveAvgPool2d.windows(x.shape, outputs), x.shape[2:]
         return floats.avg_pool(x, *ctx.windows)
 

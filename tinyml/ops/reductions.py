@@ -6,8 +6,9 @@ import math
 
 import numpy as np
 
+from .. import checks
 from ..errors import ShapeError
-from .op import Op, check_axis, normal, sample
+from .op import Op, normal, sample
 from .pooling import AdaptiveAvgPool2d
 
 
@@ -40,7 +41,7 @@ class Sum(_Reduction):
 
     @staticmethod
     def forward(ctx, x, *, axis, keepdims):
-        check_axis("sum", axis, x.ndim)
+        checks.fits("sum", axis, x.ndim)
         ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
         return np.asarray(np.add.reduce(x, axis=axis, keepdims=keepdims))
 
@@ -70,7 +71,7 @@ class Mean(_Reduction):
 
     @staticmethod
     def forward(ctx, x, *, axis, keepdims):
-        check_axis("mean", axis, x.ndim)
+        checks.fits("mean", axis, x.ndim)
         ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
         if _count(x.shape, axis) == 0:
             raise ShapeError(f"mean: no elements along axis {axis} of a Tensor of shape {x.shape}")
@@ -109,7 +110,7 @@ class _Extreme(_Reduction):
 
 
 def _extreme(name, function, ctx, x, axis, keepdims):
-    check_axis(name, axis, x.ndim)
+    checks.fits(name, axis, x.ndim)
     if _count(x.shape, axis) == 0:
         raise ShapeError(f"{name}: no elements along axis {axis} of a Tensor of shape {x.shape}")
     ctx.x, ctx.axis, ctx.keepdims = x, axis, keepdims

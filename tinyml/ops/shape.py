@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from .. import checks
 from .._kernels import integers
 from ..errors import ShapeError
 from .codes import drowns
-from .op import Codec, Lowered, Op, check_axis, normal, sample
+from .op import Codec, Lowered, Op, normal, sample
 
 
 class Reshape(Op):
@@ -23,7 +24,7 @@ class Reshape(Op):
         try:
             if not shape or min(shape) >= -1:     # NumPy takes any negative number for -1
                 return x.reshape(shape)
-        except ValueError:
+        except (ValueError, OverflowError):
             pass
         raise ShapeError(f"reshape: {x.size} elements of shape {x.shape} do not fit shape {tuple(shape)}")
 
@@ -82,7 +83,7 @@ class BroadcastTo(Op):
     def forward(ctx, x, *, shape):
         try:
             return np.broadcast_to(x, shape)
-        except ValueError:
+        except (ValueError, OverflowError):
             raise ShapeError(f"broadcast_to: shape {x.shape} does not broadcast to {tuple(shape)}") from None
 
     @staticmethod
@@ -110,8 +111,9 @@ class GetItem(Op):
         ctx.shape, ctx.index = x.shape, index
         try:
             return np.asarray(x[index])
-        except IndexError as error:
-            raise ShapeError(f"getitem: {error} (index {index!r} of a Tensor of shape {x.shape})") from None
+        except (IndexError, TypeError, ValueError, OverflowError) as error:
+            shown = ", ".join(map(checks.described, index))
+            raise ShapeError(f"getitem: {error} (index [{shown}] of a Tensor of shape {x.shape})") from None
 
     @staticmethod
     def backward(ctx, grad):
@@ -157,7 +159,7 @@ class Concat(Op):
     def forward(ctx, *xs, axis):
         if not xs:
             raise ShapeError("concat: expected at least one Tensor")
-        check_axis("concat", axis, xs[0].ndim)
+        checks.fits("concat", axis, xs[0].ndim)
         try:
             y = np.concatenate(xs, axis=axis)
         except ValueError:
@@ -204,6 +206,7 @@ class Pad(Op):
     def forward(ctx, x, *, widths, value):
         if len(widths) != x.ndim or any(len(w) != 2 or min(w) < 0 for w in widths):
             raise ShapeError(f"pad: expected (before, after) >= 0 for each of {x.ndim} dimensions, got {widths}")
+        checks.room("pad", "the result", [b + n + a for (b, a), n in zip(widths, x.shape)], x.itemsize)
         ctx.inner = tuple(slice(b, b + n) for (b, _), n in zip(widths, x.shape))
         return np.pad(x, widths, constant_values=value)
 

@@ -7,12 +7,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from .. import checks
 from .._kernels.dispatch import threads_for
 from .._kernels.floats import kernels_for
-from ..errors import NonFiniteError, ShapeError
+from ..errors import NonFiniteError
 from ..tensor import Tensor
-from ._checks import checked_parameters
 from .optimizers import flat
+from .parameters import checked_parameters
 
 
 def grad_norm(parameters: Iterable[Tensor]) -> float:
@@ -34,14 +35,14 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
     Raises:
         NonFiniteError: a gradient holds a NaN or an infinity; none is scaled then.
     """
-    if not max_norm > 0:
-        raise ShapeError(f"clip_grad_norm_: expected max_norm above 0, got {max_norm}")
+    max_norm = checks.number("clip_grad_norm_", "max_norm", max_norm, above=0, infinite=True)
     checked = checked_parameters("clip_grad_norm_", parameters)
     norm = _norm("clip_grad_norm_", checked)
     factor = max_norm / (norm + 1e-6)
     if factor < 1:
         for p in checked:
             if p.grad is not None:
+                checks.writable("clip_grad_norm_", f"the gradient of shape {p.shape}", p.grad.data)
                 p.grad.data *= factor
     return norm
 

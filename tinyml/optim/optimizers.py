@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from .._kernels.dispatch import threads_for
 from .._kernels.floats import kernels_for
 from ..engine import note_change
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
-from ._checks import checked_number, checked_parameters, checked_steps
+from .parameters import checked_parameters
 
 
 @dataclass
@@ -81,7 +82,7 @@ class Optimizer:
 
     def __init__(self, parameters: Iterable[Tensor], lr: float):
         self.parameters = checked_parameters(type(self).__name__, parameters)
-        self.lr = checked_number(f"{type(self).__name__} lr", lr)
+        self.lr = checks.number(type(self).__name__, "lr", lr, 0)
         self.updates = [0] * len(self.parameters)       # how often each was updated
         self._steps = [f"{type(self).__name__}.step, parameter {i}" for i in range(len(self.parameters))]
         by_dtype: dict[np.dtype, list[int]] = {}
@@ -100,6 +101,9 @@ class Optimizer:
         `scale` costs nothing: min(1, max_norm / norm) clips, 1 / n makes the mean of n gradients that were added up.
         Raises ShapeError for a gradient of another shape, or a parameter whose number of elements has changed.
         """
+        name = type(self).__name__
+        scale = checks.number(name, "scale", scale, infinite=True)
+        checks.number(name, "lr", self.lr, infinite=True)      # anyone may have set it
         for store in self._stores:
             together, alone = [], []
             for i in store.members:
@@ -107,14 +111,16 @@ class Optimizer:
                 if p.grad is None:
                     continue
                 if p.grad.data.shape != p.data.shape:
-                    raise ShapeError(f"{type(self).__name__}: expected a gradient of shape {p.shape} for parameter {i}, "
+                    raise ShapeError(f"{name}: expected a gradient of shape {p.shape} for parameter {i}, "
                                      f"got {p.grad.shape}")
                 if p.data.size != store.sizes[i]:
-                    raise ShapeError(f"{type(self).__name__}: expected parameter {i} to keep its {store.sizes[i]} "
+                    raise ShapeError(f"{name}: expected parameter {i} to keep its {store.sizes[i]} "
                                      f"elements, got shape {p.shape}")
                 (together if in_place(p.data, store.dtype) else alone).append(i)
             if together:
                 self._update(store, together, scale)
+            for i in alone:
+                checks.writable(name, f"parameter {i} (shape {self.parameters[i].shape})", self.parameters[i].data)
             for i in alone:     # one after the other: they are copied, and may be views of another
                 self._update(store, [i], scale)
 
@@ -125,7 +131,7 @@ class Optimizer:
             self.updates[i] += 1
         decay = [self.weight_decay if getattr(self.parameters[i], "decay", True) else 0.0 for i in members]
         self.update(Step(
-            elements, [flat(self.parameters[i].grad.data, store.dtype) for i in members], float(scale),
+            elements, [flat(self.parameters[i].grad.data, store.dtype) for i in members], scale,
             [store.whole(slot) for slot in self.slots], np.array([store.at[i] for i in members], np.intp),
             np.array([self.updates[i] for i in members], float), np.array(decay), kernels_for(store.dtype),
             threads_for(16 * sum(store.sizes[i] for i in members))))
@@ -159,22 +165,23 @@ class Optimizer:
         Raises:
             ShapeError: all missing, unexpected and misshapen entries, in one message; nothing is loaded then.
         """
-        name = type(self).__name__
-        count = values.get("parameters")
-        if count != len(self.parameters):
-            raise ShapeError(f"load_state_dict of {name}: expected the state of {len(self.parameters)} parameters, "
-                             f"got {count}")
+        who = f"load_state_dict of {type(self).__name__}"
+        count = checks.instance(who, "the state", values, dict).get("parameters")
+        if not checks.is_whole(count) or count != len(self.parameters):
+            raise ShapeError(f"{who}: expected the state of {len(self.parameters)} parameters, got "
+                             f"{checks.described(count)}")
         updated = [i for i in range(len(self.parameters)) if f"updates.{i}" in values]
         expected = {f"{slot}.{i}": self.parameters[i].shape for i in updated for slot in self.slots}
         counts = {f"updates.{i}" for i in updated}
         problems = [f"missing {key}" for key in ("lr", *expected) if key not in values]
         problems += [f"unexpected {key}" for key in values if key not in {"lr", "parameters", *counts, *expected}]
-        problems += [f"{key} has shape {np.shape(values[key])}, expected {shape}"
-                     for key, shape in expected.items() if key in values and np.shape(values[key]) != shape]
+        slots = {key: checks.array(who, key, values[key], "biuf") for key in expected if key in values}
+        problems += [f"{key} has shape {slots[key].shape}, expected {shape}"
+                     for key, shape in expected.items() if key in slots and slots[key].shape != shape]
         if problems:
-            raise ShapeError(f"load_state_dict of {name}: {len(problems)} problems: " + "; ".join(problems))
-        lr = checked_number(f"load_state_dict of {name}: lr", values["lr"])
-        self.updates = [checked_steps(f"load_state_dict of {name}: updates.{i}", values.get(f"updates.{i}", 0), 0)
+            raise ShapeError(f"{who}: {len(problems)} problems: " + "; ".join(problems))
+        lr = checks.number(who, "lr", values["lr"], 0)
+        self.updates = [checks.whole(who, f"updates.{i}", values.get(f"updates.{i}", 0))
                         for i in range(len(self.parameters))]
         self.lr = lr
         for store in self._stores:
@@ -182,7 +189,7 @@ class Optimizer:
             for i in updated:
                 if i in store.at:
                     for slot in self.slots:
-                        store.part(slot, i)[...] = np.reshape(values[f"{slot}.{i}"], -1)
+                        store.part(slot, i)[...] = slots[f"{slot}.{i}"].reshape(-1)
 
 
 class SGD(Optimizer):
@@ -194,12 +201,12 @@ class SGD(Optimizer):
     def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0,
                  nesterov: bool = False):
         super().__init__(parameters, lr)
-        self.momentum = checked_number("SGD momentum", momentum)
-        self.weight_decay = checked_number("SGD weight_decay", weight_decay)
-        if nesterov and not momentum:
+        self.momentum = checks.number("SGD", "momentum", momentum, 0)
+        self.weight_decay = checks.number("SGD", "weight_decay", weight_decay, 0)
+        self.nesterov = checks.flag("SGD", "nesterov", nesterov)
+        if self.nesterov and not self.momentum:
             raise ShapeError(f"SGD: nesterov needs a momentum above 0, got {momentum}")
-        self.nesterov = nesterov
-        self.slots = ("momentum_buffer",) if momentum else ()
+        self.slots = ("momentum_buffer",) if self.momentum else ()
 
     def update(self, step: Step) -> None:
         step.kernels.sgd_f32(step.p, step.g, step.slots[0] if step.slots else None, step.at, self.lr, self.momentum,
@@ -208,9 +215,9 @@ class SGD(Optimizer):
 
 def _checked_adam(name: str, betas: tuple[float, float], eps: float, weight_decay: float) -> tuple:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise DtypeError(f"{name} betas: expected two numbers, got {betas!r}")
-    return (tuple(checked_number(f"{name} betas", beta, below=1.0) for beta in betas),
-            checked_number(f"{name} eps", eps), checked_number(f"{name} weight_decay", weight_decay))
+        raise DtypeError(f"{name}: expected betas to be two numbers, got {checks.described(betas)}")
+    return (tuple(checks.number(name, "betas", beta, 0, below=1) for beta in betas),
+            checks.number(name, "eps", eps, 0), checks.number(name, "weight_decay", weight_decay, 0))
 
 
 class _Moments(Optimizer):

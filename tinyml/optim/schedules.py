@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..errors import DtypeError, ShapeError
-from ._checks import checked_number, checked_steps
+from .. import checks
+from ..errors import ShapeError
 from .optimizers import Optimizer
 
 
@@ -17,8 +17,9 @@ class Schedule:
     """
 
     def __init__(self, optimizer: Optimizer, base_lr: float | None = None):
-        self.optimizer = _checked_optimizer(self, optimizer)
-        self.base_lr, self.steps = optimizer.lr if base_lr is None else base_lr, 0
+        self.optimizer = checks.instance(type(self).__name__, "optimizer", optimizer, Optimizer)
+        self.base_lr = optimizer.lr if base_lr is None else checks.number(type(self).__name__, "base_lr", base_lr, 0)
+        self.steps = 0
         optimizer.lr = self.lr_at(0)
 
     def lr_at(self, step: int) -> float:
@@ -37,18 +38,12 @@ class Schedule:
     def load_state_dict(self, values: dict[str, Any]) -> None:
         """Continue from what `state_dict` gave, and set the optimizer's lr. Raises ShapeError for other entries."""
         name = f"load_state_dict of {type(self).__name__}"
-        if set(values) != {"steps", "base_lr"}:
+        if set(checks.instance(name, "the state", values, dict)) != {"steps", "base_lr"}:
             raise ShapeError(f"{name}: expected steps and base_lr, got {', '.join(map(str, values)) or 'nothing'}")
-        steps = checked_steps(f"{name}: steps", values["steps"], 0)
-        self.base_lr = checked_number(f"{name}: base_lr", values["base_lr"])
+        steps = checks.whole(name, "steps", values["steps"])
+        self.base_lr = checks.number(name, "base_lr", values["base_lr"], 0)
         self.optimizer.lr = self.lr_at(steps)
         self.steps = steps
-
-
-def _checked_optimizer(schedule: Schedule, optimizer: Any) -> Optimizer:
-    if not isinstance(optimizer, Optimizer):
-        raise DtypeError(f"{type(schedule).__name__}: expected an Optimizer, got {type(optimizer).__name__}")
-    return optimizer
 
 
 def _cosine(start: float, end: float, part: float) -> float:
@@ -60,7 +55,7 @@ class LinearWarmup(Schedule):
     """lr (s + 1) / steps for the first `steps` steps s, from lr / steps to lr; then lr, the optimizer's own."""
 
     def __init__(self, optimizer: Optimizer, steps: int):
-        self.warmup_steps = checked_steps("LinearWarmup steps", steps, 1)
+        self.warmup_steps = checks.whole("LinearWarmup", "steps", steps, 1)
         super().__init__(optimizer)
 
     def lr_at(self, step: int) -> float:
@@ -75,10 +70,10 @@ class CosineAnnealingLR(Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, min_lr: float = 0.0, warmup_steps: int = 0):
-        _checked_optimizer(self, optimizer)
-        self.total_steps = checked_steps("CosineAnnealingLR total_steps", total_steps, 1)
-        self.warmup_steps = checked_steps("CosineAnnealingLR warmup_steps", warmup_steps, 0)
-        self.min_lr = checked_number("CosineAnnealingLR min_lr", min_lr)
+        checks.instance("CosineAnnealingLR", "optimizer", optimizer, Optimizer)
+        self.total_steps = checks.whole("CosineAnnealingLR", "total_steps", total_steps, 1)
+        self.warmup_steps = checks.whole("CosineAnnealingLR", "warmup_steps", warmup_steps)
+        self.min_lr = checks.number("CosineAnnealingLR", "min_lr", min_lr, 0)
         if self.warmup_steps >= self.total_steps:
             raise ShapeError(f"CosineAnnealingLR: expected warmup_steps below total_steps, got {warmup_steps} and "
                              f"{total_steps}")
@@ -104,14 +99,11 @@ class OneCycleLR(Schedule):
 
     def __init__(self, optimizer: Optimizer, max_lr: float, total_steps: int, pct_start: float = 0.3,
                  div_factor: float = 25.0, final_div_factor: float = 1e4):
-        self.total_steps = checked_steps("OneCycleLR total_steps", total_steps, 1)
-        self.pct_start = checked_number("OneCycleLR pct_start", pct_start, below=1.0)
-        self.div_factor = checked_number("OneCycleLR div_factor", div_factor)
-        self.final_div_factor = checked_number("OneCycleLR final_div_factor", final_div_factor)
-        if not (self.div_factor and self.final_div_factor):
-            raise ShapeError(f"OneCycleLR: expected div_factor and final_div_factor above 0, got {div_factor} and "
-                             f"{final_div_factor}")
-        super().__init__(optimizer, checked_number("OneCycleLR max_lr", max_lr))
+        self.total_steps = checks.whole("OneCycleLR", "total_steps", total_steps, 1)
+        self.pct_start = checks.number("OneCycleLR", "pct_start", pct_start, 0, below=1)
+        self.div_factor = checks.number("OneCycleLR", "div_factor", div_factor, above=0)
+        self.final_div_factor = checks.number("OneCycleLR", "final_div_factor", final_div_factor, above=0)
+        super().__init__(optimizer, checks.number("OneCycleLR", "max_lr", max_lr, 0))
 
     def lr_at(self, step: int) -> float:
         if step > self.total_steps:

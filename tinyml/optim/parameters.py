@@ -1,34 +1,14 @@
-"""What optimizers, schedules and clipping check of their arguments."""
+"""The parameters that optimizers and clipping take."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from numbers import Integral, Real
-from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
-
-
-def checked_number(what: str, value: Any, least: float = 0.0, below: float = math.inf) -> float:
-    """`value` as a float in [least, below); DtypeError where it is no number, ShapeError where it is out of range."""
-    if not isinstance(value, Real):
-        raise DtypeError(f"{what}: expected a number, got {type(value).__name__}")
-    if not least <= value < below:
-        raise ShapeError(f"{what}: expected a number of at least {least:g} and below {below:g}, got {value}")
-    return float(value)
-
-
-def checked_steps(what: str, value: Any, least: int) -> int:
-    """`value` as an int of at least `least`; DtypeError where it is no whole number, ShapeError where it is less."""
-    if not isinstance(value, Integral):
-        raise DtypeError(f"{what}: expected a whole number, got {type(value).__name__}")
-    if value < least:
-        raise ShapeError(f"{what}: expected a whole number of at least {least}, got {value}")
-    return int(value)
 
 
 def checked_parameters(what: str, parameters: Iterable[Tensor]) -> list[Tensor]:
@@ -52,6 +32,7 @@ def checked_parameters(what: str, parameters: Iterable[Tensor]) -> list[Tensor]:
                              "train in float32 and convert the trained model")
         if p.node is not None:
             raise ShapeError(f"{what}: expected Parameters, got the result of {p.node.op.name} at position {i}")
+        checks.writable(what, f"parameter {i} (shape {p.shape})", p.data)
         if id(p) in first:
             raise ShapeError(f"{what}: expected distinct Parameters, got the same one at positions {first[id(p)]} "
                              f"and {i} (shape {p.shape})")
