@@ -14,10 +14,12 @@ import json
 import multiprocessing
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tinyml
 from tinyml import Trainer, data, nn, optim
@@ -35,6 +37,7 @@ def trainer(folder: Path) -> Trainer:
 def fit(folder: Path, epochs: int, resume: bool = False) -> None:
     rng = np.random.default_rng(0)
     batches = [(rng.standard_normal((4, 40)).astype(np.float32), rng.integers(0, 40, 4)) for _ in range(3)]
+    tqdm.set_lock(threading.RLock())        # its own has a semaphore, which a process that is killed leaves behind
     trainer(folder).fit(batches, epochs, resume=resume)
 
 
@@ -127,8 +130,8 @@ def main(reads: int) -> None:
             time.sleep(0.01)
         done = read_while(first + others, [run / name for name in NAMES], read, reads)
         assert own == reads and not entered.value, "two trainers were in one folder"
-        print(f"{done:,} reads of the files of a run, none torn; a second trainer was refused {own:,} times in this process,"
-              f" {refused.value:,} times in another")
+        print(f"{done:,} reads of the files of a run, none torn; a second trainer was refused {own:,} times in this "
+              f"process, {refused.value:,} times in another")
         fit(run, 1, resume=True)        # the killed trainer let go
         assert sorted(p.name for p in run.iterdir()) == sorted(NAMES), "a killed writer's file was left"
         path = folder / "model.safetensors"
