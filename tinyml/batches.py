@@ -214,7 +214,8 @@ def _call_with_dict(model: Module, inputs: Mapping) -> Any:
 
 
 def _named(model: Module) -> str:
-    return ", ".join(map(str, _signature(model).parameters.values())) or "arguments of no known name"
+    parameters = [p.replace(annotation=p.empty) for p in _signature(model).parameters.values()]
+    return ", ".join(map(str, parameters)) or "arguments of no known name"
 
 
 def _keys(inputs: Mapping) -> str:
