@@ -199,7 +199,7 @@ def test_other_forms_are_errors_that_say_which_there_are():
         (lambda: t.evaluate([(x, y, y)]), ShapeError, f"evaluate: .* got tuple of 3; {forms}"),
         (lambda: t.predict([(x, y, y)]), ShapeError, r"inputs as one tuple, \(\(x1, x2\), targets\); got a tuple of 3"),
         (lambda: t.predict({"x": x}), ShapeError, r"pass \[inputs\]"),
-        (lambda: t.predict([{"y": x}]), ShapeError, "Linear takes x: 'Any', got y; as a whole it was refused"),
+        (lambda: t.predict([{"y": x}]), ShapeError, "Linear takes x, got y; as a whole it was refused"),
         (lambda: two.predict([{"ids": y, "masks": x}]), ShapeError, "Words takes ids, mask, got ids, masks"),
         (lambda: collate([(x, y), x], "inputs"), ShapeError, r"inputs of one batch: expected items of one form, .*\[1\]"),
         (lambda: collate([{"a": 1}, {"b": 1}], "targets"), ShapeError, r"\['a'\] and at \['b'\]"),

@@ -372,7 +372,7 @@ def test_what_compare_refuses():
         compare(model, int8, [(X, Y), X], show=False)
     with pytest.raises(DtypeError, match="expected integer or float targets, got int8"):
         compare(model, int8, [(X, Tensor(X[:, :4]).to_int8())], show=False)
-    with pytest.raises(ShapeError, match=r"a model's several inputs as \(\(x1, x2\), target\); got a tuple of 3"):
+    with pytest.raises(ShapeError, match=r"several inputs as one tuple, \(\(x1, x2\), targets\); got a tuple of 3"):
         compare(model, int8, [(X, X, Y)], show=False)
     with pytest.raises(ShapeError, match=r"expected a single output of shape \(batch, ...\) from each model, got a tuple"):
         compare(Twice(), Twice(), [X], show=False)

@@ -76,8 +76,8 @@ WRONG = {
     "other channels": ([X[:, :2]], ShapeError, r"expected input \(B, 3, H, W\).*got input \(2, 2, 6, 6\)"),
     "another size later": ([X, X[:, :, 1:]], ShapeError, r"expected input \(B, 3, 6, 6\), got \(10, 3, 5, 6\)"),
     "integers": ([(X * 9).astype(np.uint8)], DtypeError, "conv2d: operand 1 is uint8, expected float"),
-    "a number": (5, ShapeError, "expected an iterable of batches .*, got int"),
-    "a data set": (data.ArrayDataset(X, np.zeros(10)), ShapeError, "an iterable of batches .* got ArrayDataset"),
+    "a number": (5, ShapeError, "expected an iterable of batches.*; got int"),
+    "a data set": (data.ArrayDataset(X, np.zeros(10)), ShapeError, "an iterable of batches.* got ArrayDataset"),
 }
 
 

@@ -197,7 +197,8 @@ def numpy_in_the_middle(y):
 
 
 NOT_A_TENSOR = {"an array": lambda y: y.numpy(), "None": lambda y: None, "a number": lambda y: 3.0,
-                "a dict": lambda y: {"y": y}, "a nested tuple": lambda y: (y, (y, y)), "nothing": lambda y: ()}
+                "a dict by number": lambda y: {3: y}, "a nested dict": lambda y: {"y": {"z": y}},
+                "a nested tuple": lambda y: (y, (y, y)), "nothing": lambda y: ()}
 
 FORWARDS = {
     "a branch": (branch_on_values, r"computed from the input \(by sum\) became a Python number or condition.*where"),

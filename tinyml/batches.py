@@ -81,7 +81,7 @@ def batches_of(what: str, data: Any) -> Iterable:
         return [data]
     if not isinstance(data, Iterable) or isinstance(data, (str, bytes)):
         raise ShapeError(f"{what}: expected an iterable of batches, each (inputs, targets) or inputs, which are {INPUTS}; "
-                         f"got a {type(data).__name__}")
+                         f"got {type(data).__name__}")
     return data
 
 
@@ -159,6 +159,18 @@ def arguments(what: str, model: Module, inputs: Any) -> tuple:
     return bound.args
 
 
+def in_order(what: str, names: list[str], inputs: tuple, named: Mapping) -> tuple:
+    """Arguments as a forward of these names takes them.
+
+    Raises:
+        ShapeError: they do not fit; names `what`.
+    """
+    try:
+        return _signature_of(names).bind(*inputs, **named).args
+    except TypeError as error:
+        raise ShapeError(f"{what}: expected the inputs {', '.join(names) or 'in order, without names'}: {error}") from None
+
+
 def argument_names(model: Module) -> list[str]:
     """The names of forward's arguments in order; none where it takes any number of them."""
     names = []
@@ -170,9 +182,13 @@ def argument_names(model: Module) -> list[str]:
 
 
 def _signature(model: Module) -> inspect.Signature:
-    names = getattr(model, "inputs_by_name", None)      # of a traced model, whose forward takes any number of arguments
+    names = getattr(model, "input_names", None)      # of a traced model, whose forward takes any number of arguments
     if names is None:
         return inspect.signature(model.forward)
+    return _signature_of(names)
+
+
+def _signature_of(names: list[str]) -> inspect.Signature:
     return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names])
 
 
@@ -198,7 +214,8 @@ def _call_with_dict(model: Module, inputs: Mapping) -> Any:
 
 
 def _named(model: Module) -> str:
-    return ", ".join(map(str, _signature(model).parameters.values())) or "arguments of no known name"
+    parameters = [p.replace(annotation=p.empty) for p in _signature(model).parameters.values()]
+    return ", ".join(map(str, parameters)) or "arguments of no known name"
 
 
 def _keys(inputs: Mapping) -> str:

@@ -70,12 +70,12 @@ def calibrate(model: Module, data: Any, observer: Any = OBSERVER) -> dict[str, f
         QuantizationError: no data, NaN or infinity; TraceError: the forward cannot be recorded.
     """
     _checked("calibrate", model)
-    batches = iter([data] if isinstance(data, (np.ndarray, Tensor)) else data)
-    first = next(inputs_of(batches), None)
+    batches = inputs_of("calibrate", data, model)
+    first = next(batches, None)
     if first is None:
         raise QuantizationError("calibrate: expected at least one batch of data, got none")
     graph = trace(model, *first)
-    ranges = precision.calibrate(graph, chain([(first,)], batches), observer_for(observer)).ranges
+    ranges = precision.calibrate(graph, ((inputs,) for inputs in chain([first], batches)), observer_for(observer)).ranges
     scales = {name: float(fixed_point.affine_parameters(*ranges[value])[0])
               for value, name in _names(graph).items() if value in ranges}
     return scales | {name: float(fixed_point.weight_scales(p.data, None)) for name, p in model.named_parameters()}

@@ -6,12 +6,13 @@ the program. Sizes that follow the batch become symbolic; anything else that dif
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
+from .batches import argument_names, arguments
 from .errors import ShapeError, TraceError
 from .nn.mode import mode
 from .nn.module import Module
@@ -61,7 +62,10 @@ class Constant:
 
 @dataclass
 class Graph:
-    """A program: inputs, constants, nodes in order, outputs. Shapes may hold Batch."""
+    """A program: inputs, constants, nodes in order, outputs. Shapes may hold Batch.
+
+    input_names, output_names: of forward's arguments, and of a dict that it returns; empty where there are none.
+    """
 
     inputs: list[int]
     outputs: list[int]
@@ -70,6 +74,8 @@ class Graph:
     shapes: dict[int, tuple]
     dtypes: dict[int, np.dtype]
     single_output: bool = True
+    input_names: list[str] = field(default_factory=list)
+    output_names: list[str] = field(default_factory=list)
 
     def __call__(self, *inputs: Any, observe: Callable[[int, np.ndarray], None] | None = None) -> Any:
         """Run the program; `observe(value, array)` sees every input and result.
@@ -89,8 +95,7 @@ class Graph:
             values[node.output] = apply(node.op, *operands, **resolve(node.attrs, batch))
             if observe:
                 observe(node.output, values[node.output].data)
-        results = [values[o] for o in self.outputs]
-        return results[0] if self.single_output else tuple(results)
+        return returned([values[o] for o in self.outputs], self.single_output, self.output_names)
 
     def batch_size(self, inputs: list[Tensor]) -> int:
         """Batch size of `inputs`, after checking every other dimension."""
@@ -132,6 +137,11 @@ class Graph:
         lines += [f"%{n.output} {show_shape(self.shapes[n.output])} = {n}({', '.join(name(i) for i in n.inputs)})"
                   for n in self.nodes]
         return "\n".join([*lines, f"output {', '.join(name(i) for i in self.outputs)}"])
+
+
+def returned(results: Sequence, single: bool, names: Sequence[str]) -> Any:
+    """What forward returned of its results: the only one, a dict of them by `names`, or a tuple."""
+    return results[0] if single else dict(zip(names, results, strict=True)) if names else tuple(results)
 
 
 def show_shape(shape: tuple) -> str:
@@ -229,11 +239,15 @@ def trace(model: Module, *example: Any) -> Graph:
     """Record the forward of `model` in evaluation mode as a Graph.
 
     Args:
-        example: one array or Tensor for each input of forward, first dimension the batch; values should be typical.
+        example: one array or Tensor for each input of forward, or one dict from their names, first dimension the batch;
+            values should be typical.
 
     Raises:
-        TraceError: the forward depends on the data, leaves the tape (NumPy), or does not follow the batch size.
+        ShapeError: a dict of other names; TraceError: the forward depends on the data, leaves the tape (NumPy), or does not
+            follow the batch size.
     """
+    if len(example) == 1 and isinstance(example[0], Mapping):
+        example = arguments("trace", model, example[0])
     examples = [as_tensor(x) for x in example]
     if any(not x.ndim or not x.size for x in examples) or not examples:
         raise TraceError(f"trace: expected non-empty examples with a batch dimension, got "
@@ -241,7 +255,10 @@ def trace(model: Module, *example: Any) -> Graph:
     rng = np.random.default_rng(0)
     with mode(model, training=False), no_grad():
         runs = [_run(model, [_vary(x, size, rng) for x in examples]) for size in (2, 3)]
-    return _Merger(model, *runs).graph()
+    graph = _Merger(model, *runs).graph()
+    names = argument_names(model)[: len(examples)]
+    graph.input_names = names if len(names) == len(examples) else []
+    return graph
 
 
 def _vary(x: Tensor, size: int, rng: np.random.Generator) -> Tensor:
@@ -259,6 +276,16 @@ def _run(model: Module, inputs: list[Tensor]) -> tuple[_Tracer, Any]:
     with record(tracer):
         output = model(*inputs)
     return tracer, output
+
+
+def _names_of(output: Any) -> list[str]:
+    """The keys of a dict of outputs."""
+    if not isinstance(output, Mapping):
+        return []
+    if not all(isinstance(name, str) for name in output):
+        raise TraceError(f"trace: the model returned a dict of {', '.join(map(repr, output))}; expected a Tensor (or a "
+                         "tuple of them, or a dict of them by name)")
+    return list(output)
 
 
 class _Merger:
@@ -345,17 +372,22 @@ class _Merger:
         if len(self.a) != len(self.b):
             raise TraceError(f"trace: the model ran {len(self.a)} ops on one input and {len(self.b)} on another: its "
                              "forward branches on the data or loops over the batch")
-        single = not isinstance(self.out_a, (tuple, list))
-        outs = [(self.out_a, self.out_b)] if single else list(zip(self.out_a, self.out_b))
+        names = _names_of(self.out_a)
+        single = not names and not isinstance(self.out_a, (tuple, list))
+        if names != _names_of(self.out_b) or (isinstance(self.out_b, (tuple, list)) and len(self.out_a) != len(self.out_b)):
+            raise TraceError("trace: the model returns other outputs for another batch; its forward depends on the data")
+        outs = [(self.out_a, self.out_b)] if single else list(zip(*(
+            o.values() if names else o for o in (self.out_a, self.out_b))))
         if not outs:
-            raise TraceError("trace: the model returned nothing; expected a Tensor (or a tuple of them)")
+            raise TraceError("trace: the model returned nothing; expected a Tensor (or a tuple or dict of them)")
         outputs = []
         for a, b in outs:
             if not isinstance(a, Tensor) or id(a) not in self.a.source or id(a) not in self.numbers[0]:
                 what = "a Tensor that does not depend on the input" if isinstance(a, Tensor) else f"a {type(a).__name__}"
-                raise TraceError(f"trace: the model returned {what}; expected a Tensor (or a tuple of them) computed from "
-                                 "the input by ops. A result that went through NumPy is lost to the tape")
+                raise TraceError(f"trace: the model returned {what}; expected a Tensor (or a tuple or dict of them) "
+                                 "computed from the input by ops. A result that went through NumPy is lost to the tape")
             outputs.append(self._operand(a, b, "the output"))
-        graph = Graph(inputs, outputs, nodes, self.constants, self.shapes, self.dtypes, single)
+        graph = Graph(inputs, outputs, nodes, self.constants, self.shapes, self.dtypes, single,
+                      output_names=names)
         graph.prune()
         return graph

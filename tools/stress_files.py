@@ -14,10 +14,12 @@ import json
 import multiprocessing
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 import tinyml
 from tinyml import Trainer, data, nn, optim
@@ -35,6 +37,7 @@ def trainer(folder: Path) -> Trainer:
 def fit(folder: Path, epochs: int, resume: bool = False) -> None:
     rng = np.random.default_rng(0)
     batches = [(rng.standard_normal((4, 40)).astype(np.float32), rng.integers(0, 40, 4)) for _ in range(3)]
+    tqdm.set_lock(threading.RLock())        # its own has a semaphore, which a process that is killed leaves behind
     trainer(folder).fit(batches, epochs, resume=resume)
 
 

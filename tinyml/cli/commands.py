@@ -86,11 +86,11 @@ def _quantize(args: Args) -> dict[str, Any]:
     int8.save(args.out)
     size = Path(args.out).stat().st_size
     print(f"wrote {args.out}: {size:,} bytes, {size / max(net.nbytes, 1):.1%} of the model's {net.nbytes:,} in memory")
-    floats = int8.info.get("floats", {}) if isinstance(int8, Plan) else {}
+    floats = int8.info["floats"] if isinstance(int8, Plan) else {}
     for layer, why in floats.items():
         print(f"float: {layer}: {why}")
     return {"file": args.out, "file_bytes": size, "float_bytes": net.nbytes, "floats": floats,
-            "frontier": int8.info.get("frontier", []) if isinstance(int8, Plan) else []}
+            "frontier": int8.info["frontier"] if isinstance(int8, Plan) else []}
 
 
 # -- compare ----------------------------------------------------------------------------------------------------------

@@ -12,12 +12,13 @@ from ..errors import FileError
 from ..graph import Batch
 from ..ops import Codec
 from ..precision.encoding import decode, encode
-from ..precision.plan import Plan, Slot
+from ..precision.plan import Plan, Slot, made_by
 from ..precision.repairs import REPAIRS
 from ..precision.steps import ROUNDINGS, STEPS, Step
 from ..tensor import OPS
 from . import trial
 
+CALIBRATION = {"observer": str, "samples": int, "digest": str}
 NUMBERS = ("metric", "drop", "file_bytes", "latency_ms")        # of a point of info["frontier"]
 
 
@@ -52,7 +53,8 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
             that compute other numbers than those of the machine that wrote the file.
     """
     inputs, outputs = ([_load_slot(s) for s in about[k]] for k in ("inputs", "outputs"))
-    _check_info(about["info"], inputs, outputs)
+    info = made_by(**about["info"])         # plans from before a key came have it empty
+    _check_info(info, inputs, outputs)
     own: dict[str, dict[str, np.ndarray]] = {str(at): {} for at in range(len(about["steps"]))}
     for name, a in arrays.items():
         at, _, key = name.partition(".")
@@ -69,7 +71,7 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
     if len(made) != len(inputs) + len(steps) or not made.issuperset(o.value for o in outputs):
         raise FileError("two inputs are one value, or an output is made by no step")
     _check_codecs(inputs, outputs, steps)
-    plan = Plan(inputs, outputs, steps, about["info"])
+    plan = Plan(inputs, outputs, steps, info)
     _check_numbers(plan, about["check"])
     return plan
 
@@ -106,22 +108,33 @@ def _load_slot(about: dict[str, Any]) -> Slot:
 
 def _check_info(info: dict[str, Any], inputs: list[Slot], outputs: list[Slot]) -> None:
     """Raise FileError unless `info` is what lowering and calibration note, of a plan with inputs and outputs."""
-    if not inputs or not outputs or info["single_output"] is not (len(outputs) == 1):
+    if not inputs or not outputs:
         raise FileError(f"expected inputs and outputs, got {len(inputs)} and {len(outputs)}")
-    found = info.get("calibration", {"observer": "", "samples": 0, "digest": ""})
-    types = {k: type(v) for k, v in found.items()}
-    if info["rounding"] not in ROUNDINGS or types != {"observer": str, "samples": int, "digest": str}:
+    single = info["single_output"]
+    if type(single) is not bool or (single and len(outputs) != 1):
+        raise FileError(f"expected whether the plan has a single output, got {single!r:.80} and {len(outputs)} outputs")
+    for key, slots in (("inputs", inputs), ("outputs", outputs)):
+        names = info[key]
+        if not _are_texts(names) or len(names) not in (0, len(slots)) or len(set(names)) != len(names):
+            raise FileError(f"expected {key} to be a name for each of {len(slots)}, or none, got {names!r:.200}")
+    found = info["calibration"]
+    if not isinstance(found, dict) or (found and {k: type(v) for k, v in found.items()} != CALIBRATION) or (
+            found and not 0 <= found["samples"] < 2**63) or info["rounding"] not in ROUNDINGS:
         raise FileError(f"expected how the plan was rounded and calibrated, got {info!r:.200}")
-    floats = info.get("floats", {})
+    floats = info["floats"]
     if not isinstance(floats, dict) or not all(isinstance(why, str) for why in floats.values()):
         raise FileError(f"expected why layers stayed float, a text for each, got {floats!r:.200}")
-    repairs = info.get("repairs", [])
+    repairs = info["repairs"]
     if not isinstance(repairs, list) or not all(name in REPAIRS for name in repairs):
         raise FileError(f"expected repairs among {', '.join(REPAIRS)}, got {repairs!r:.200}")
-    frontier = info.get("frontier", [])
+    frontier = info["frontier"]
     if not isinstance(frontier, list) or not all(_is_point(point) for point in frontier):
         raise FileError("expected points of accuracy, size and latency, each with float_layers, "
                         f"{', '.join(NUMBERS)}, got {frontier!r:.200}")
+
+
+def _are_texts(values: Any) -> bool:
+    return isinstance(values, list) and all(isinstance(v, str) for v in values)
 
 
 def _is_point(point: Any) -> bool:
@@ -129,7 +142,7 @@ def _is_point(point: Any) -> bool:
     if not isinstance(point, dict) or point.keys() != {"float_layers", *NUMBERS}:
         return False
     names, numbers = point["float_layers"], [point[k] for k in NUMBERS]
-    return (isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return (_are_texts(names)
             and all(type(n) in (int, float) and math.isfinite(n) for n in numbers))
 
 

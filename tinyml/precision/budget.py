@@ -106,7 +106,7 @@ def within(draft: Draft, found: Calibration, options: Options, score: Score, mos
         floats = search.fewest(layers)
     plan, _ = search.seen[frozenset(floats)]
     plan.info["frontier"] = [asdict(point) for point in search.frontier(layers)]
-    reasons = plan.info.get("floats", {})
+    reasons = plan.info["floats"]
     for name, (_, _, cause) in layer_causes(draft, some(score), floats).items():
         why = f"{cause.name}: {cause.evidence}" if cause else "no known cause stands out"
         reasons.update((op, f"kept by max_drop={most:g}: {why}") for op in reasons if op.endswith(f" in {name}"))

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from ..batches import batches_of, call, samples, unpack
 from ..errors import DtypeError, ShapeError
 from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..tape import no_grad
-from ..tensor import FLOATS, INT8, INTEGERS, Tensor, as_tensor
+from ..tensor import FLOATS, INT8, INTEGERS, Tensor
 from .paired import IGNORED, Interval, Paired, cross_entropies, squared_errors
 from .plan import Plan
 
@@ -134,28 +135,19 @@ def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: i
     return [median(t) for t in times]
 
 
-def unpack(batch: Any) -> tuple[tuple[Tensor, ...], Tensor | None]:
-    """The model inputs and the target of a batch: x, (x,), (x, y), ((x1, x2),) or ((x1, x2), y)."""
-    parts = batch if isinstance(batch, (tuple, list)) else (batch,)
-    if not 1 <= len(parts) <= 2:
-        raise ShapeError(f"compare: expected batches of inputs or pairs (input, target), a model's several inputs as "
-                         f"((x1, x2), target); got a {type(batch).__name__} of {len(parts)}")
-    x, y = parts if len(parts) == 2 else (parts[0], None)
-    inputs = x if isinstance(x, (tuple, list)) else (x,)
-    return tuple(as_tensor(v) for v in inputs), None if y is None else as_tensor(y)
-
-
-def kind_of(y: Tensor | None) -> str:
+def kind_of(y: Any) -> str:
     if y is None:
         return "no targets"
+    if not isinstance(y, Tensor):
+        raise ShapeError(f"compare: expected one array of targets, got a {type(y).__name__} of several")
     if y.dtype not in (*INTEGERS, *FLOATS):
         raise DtypeError(f"compare: expected integer or float targets, got {y.dtype}")
     return "class targets" if y.dtype in INTEGERS else "float targets"
 
 
-def _outputs(models: tuple[Module, Module], inputs: tuple[Tensor, ...]) -> list[np.ndarray]:
+def _outputs(models: tuple[Module, Module], inputs: Any) -> list[np.ndarray]:
     """Each model's only output."""
-    outs = [m(*inputs) for m in models]
+    outs = [call(m, inputs) for m in models]
     for out in outs:
         if not isinstance(out, Tensor) or not out.ndim:
             got = f"shape {out.shape}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
@@ -176,9 +168,9 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     """Run two models over the same data and time them on its first batch; prints the table unless `show` is off.
 
     Args:
-        data: batches of inputs, or of (input, target); a tuple or list as input is several: ((x1, x2), target). Integer
-            targets of the shape of the predicted classes give accuracy and cross entropy, -100 does not count; float
-            targets give the mean squared error.
+        data: batches of inputs, or of (inputs, targets); several inputs are a tuple, ((x1, x2), targets), or a dict from
+            the names of forward's arguments. Integer targets of the shape of the predicted classes give accuracy and cross
+            entropy, -100 does not count; float targets give the mean squared error.
         seconds: how long to time.
         tolerance: how many points of accuracy int8 may cost; `Comparison.verdict` says whether it is known not to.
 
@@ -192,8 +184,8 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     loss, right, agreed, count = Paired(), Paired(), 0, 0
     first, kinds = None, set()
     with mode(*models, training=False), no_grad():
-        for batch in [data] if isinstance(data, (np.ndarray, Tensor)) else data:
-            inputs, y = unpack(batch)
+        for batch in batches_of("compare", data):
+            inputs, y = unpack("compare", batch)
             outs = _outputs(models, inputs)
             if not outs[0].size:
                 continue
@@ -216,14 +208,14 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
             raise ShapeError("compare: expected at least one batch of data, got none")
         if not count:
             raise ShapeError(f"compare: expected at least one target that counts, all are {IGNORED}")
-        latency = alternate([lambda m=m: m(*first) for m in models], seconds)
+        latency = alternate([lambda m=m: call(m, first) for m in models], seconds)
     losses = loss.means() if loss.items else (None, None)
     accuracies = right.means() if right.items else (None, None)
     one_each = right.items == right.sums[2]     # as many targets as items
     measured = [Measured(losses[i], accuracies[i], m.nbytes, len(conversions["serialize"](m)), latency[i])
                 for i, m in enumerate(models)]
     result = Comparison(
-        *measured, agreed / count, count, first[0].shape[0], tuple(_precision(m) for m in models),
+        *measured, agreed / count, count, samples(first), tuple(_precision(m) for m in models),
         items=loss.items, tolerance=tolerance,
         accuracy_interval=(right.matched_interval() if one_each else right.interval()) if right.items else None,
         loss_interval=loss.interval() if loss.items else None)

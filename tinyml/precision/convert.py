@@ -16,9 +16,10 @@ from ..nn.module import Module, Parameter, as_parameter, conversions, is_inside
 from ..quantized import GROUPS, group_scales, is_group
 from ..tensor import FLOATS, Tensor
 from .budget import within
+from .calibrate import again
 from .lower import lower
 from .plan import Plan
-from .score import Score, again
+from .score import Score
 from .static import OBSERVER, Options, checked_layers, drafted, planned
 
 
@@ -33,8 +34,8 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
     model is traced, ranges are taken from the data, and the whole graph runs on codes, equations (4) to (8).
 
     Args:
-        calibration: an iterable of arrays, Tensors or (input, target) pairs; some hundred typical samples are enough.
-            For a model of several inputs, `input` is a tuple of them.
+        calibration: batches of inputs or of (inputs, targets); some hundred typical samples are enough. For a model of
+            several inputs, `inputs` is a tuple of them, or a dict from the names of forward's arguments.
         observer: how ranges come from the data: "minmax", "moving_average", "percentile", "entropy", "mse", or what makes
             an Observer, as a class or a lambda; or a dict of these by layer, "" for all others. Static only.
         per_channel: one weight scale an output channel, else one a layer.
@@ -45,7 +46,8 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
             (see precision.repairs). Static only.
         max_drop: at most how much the result may be worse than the float model on the data: points of accuracy, or of
             agreement with it where there are no targets; for sequences and float targets, how much higher the loss. The
-            fewest layers found stay float; `info["frontier"]` of the result has the mixtures that were seen. Static only.
+            fewest layers found stay float; `info["frontier"]` of the result has the mixtures that were seen. The data are
+            gone over once and kept in memory. Static only.
         validation: the data for `max_drop`, where they are not those of `calibration`.
         group: 32 or 64: a scale for each so many weights of an output channel, and for as many activations of a row: finer,
             for 4 bytes a group more. Linear layers and embeddings; convolutions have one scale a channel all the same.
@@ -69,7 +71,7 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
         return planned(*drafted(model, calibration, options, progress), options)
     if not 0 <= max_drop < math.inf:
         raise DtypeError(f"to_int8: expected max_drop of at least 0, got {max_drop}")
-    calibration = again(calibration)
+    calibration = again("calibration", calibration)
     draft, found = drafted(model, calibration, options, progress)
     score = Score(model.copy().eval(), calibration if validation is None else validation)
     return within(draft, found, options, score, max_drop, progress)
@@ -158,8 +160,8 @@ def compiled(model: Module, *example: Any) -> Plan:
     weights are rounded once, and products are summed in another order where few rows are multiplied.
 
     Args:
-        example: one typical input for each of forward's, first dimension the batch, which may be of any size later;
-            other dimensions are fixed.
+        example: one typical input for each of forward's, or one dict of them by name, first dimension the batch, which
+            may be of any size later; other dimensions are fixed.
 
     Raises:
         TraceError: the forward cannot be recorded, or the model is a plan or has int8 weights.

@@ -11,12 +11,12 @@ from tqdm import tqdm
 
 from ..nn.module import Module, is_inside
 from ..tape import no_grad
-from .calibrate import Arrays
+from .calibrate import Arrays, again
 from .causes import Cause, cause_of, decibels
 from .draft import Draft, batch_norm_folded
 from .evidence import Layer, by_channel, gather
 from .fold import fold_constants, fuse_batch_norm
-from .score import Score, again
+from .score import Score
 from .static import OBSERVER, Options, drafted
 
 SAMPLES = 512       # of the data, from which the signal-to-noise of a layer is taken
@@ -134,14 +134,15 @@ def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = 
     measured and its weights, ranges and codes are searched for known causes.
 
     Args:
-        data: batches of inputs, or of (input, target) as `compare` takes them; they decide the metric (see `Score`).
+        data: batches of inputs, or of (inputs, targets) as `compare` takes them; they decide the metric (see `Score`). They
+            are gone over once and kept in memory.
         calibration: the data that ranges come from, those of `data` by default. All other options are those of `to_int8`.
 
     Raises:
         As `to_int8`; ShapeError: no data, or targets that do not fit.
     """
     options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("diagnose", model)
-    data = again(data)
+    data = again("diagnose", data)
     draft, _ = drafted(model, data if calibration is None else calibration, options, progress)
     score = Score(model.copy().eval(), data)
     batches, whole = some(score), draft.lowered()

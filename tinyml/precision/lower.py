@@ -104,7 +104,8 @@ class Lowering:
         for o in self.graph.outputs:
             codec = self.codecs.get(o) if o in self.as_codes else None
             outputs.append(Slot(self.floats(o, ""), self.graph.shapes[o], codec))
-        info = {"single_output": self.graph.single_output, "rounding": self.options["rounding"]}
+        info = {"inputs": list(self.graph.input_names), "outputs": list(self.graph.output_names),
+                "single_output": self.graph.single_output, "rounding": self.options["rounding"]}
         if self.floats_why and not self.skipped(""):     # of a float plan there is nothing to explain
             info["floats"] = {where: "; ".join(why) for where, why in self.floats_why.items()}
         return Plan(inputs, outputs, self.steps, info)

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from ..batches import in_order
 from ..errors import DtypeError, ShapeError, TinymlError
-from ..graph import BatchNorm, Graph, Node, resolve, resolve_constant, trace
+from ..graph import BatchNorm, Graph, Node, resolve, resolve_constant, returned, trace
 from ..nn import functional as F
 from ..nn import norms as norm_layers
 from ..nn.module import Module, ModuleList
@@ -21,7 +22,7 @@ from ..ops.pointwise import ReLU
 from ..ops.shape import Concat
 from ..tape import no_grad
 from ..tensor import FLOATS, INT8, Tensor, apply, as_tensor
-from .calibrate import Arrays, Calibration, calibrate, inputs_of
+from .calibrate import Arrays, Calibration, again, calibrate, inputs_of
 from .fake_quant import ActivationQuantizer, WeightQuantizer
 from .fold import fold_batch_norm, folded
 from .lower import Lowering, fused, lower
@@ -96,7 +97,14 @@ class QATModel(Module):
         self.freeze_at.data[...] = self.steps.data
         return self
 
-    def forward(self, *inputs: Any) -> Any:
+    @property
+    def input_names(self) -> list[str]:
+        """What forward of the model called its inputs, in order."""
+        return self.graph.input_names
+
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        if named:
+            inputs = in_order("QATModel", self.graph.input_names, inputs, named)
         if not self.training:
             return self.plan()(*inputs)
         given = [as_tensor(x) for x in inputs]
@@ -166,7 +174,7 @@ class _Training:
                 error.passing(str(node))
                 raise
         results = [self.floats(o) for o in self.graph.outputs]
-        return results[0] if self.graph.single_output else tuple(results)
+        return returned(results, self.graph.single_output, self.graph.output_names)
 
     def floats(self, value: int) -> Tensor:
         return self.plain[value] if value in self.plain else self.quantized[value]
@@ -292,7 +300,8 @@ def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_
         raise ShapeError(f"prepare_qat: expected freeze_after to be a number of steps or None, got {freeze_after!r}")
     skip = checked_layers("prepare_qat: skip", model, skip)
     copy = model.copy()
-    batches = list(inputs_of([example] if isinstance(example, tuple) else example))
+    data = [example] if isinstance(example, tuple) else example
+    batches = list(inputs_of("prepare_qat", again("prepare_qat", data), model))
     if not batches:
         raise ShapeError("prepare_qat: expected at least one batch as example, got none")
     graph = trace(copy, *batches[0])

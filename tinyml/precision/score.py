@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,18 +11,8 @@ from ..errors import ShapeError
 from ..nn.module import Module
 from ..tape import no_grad
 from ..tensor import INTEGERS, Tensor
-from .calibrate import Arrays, model_input
-from .compare import unpack
+from .calibrate import Arrays, again, arrays_of
 from .paired import IGNORED, cross_entropies, squared_errors
-
-
-def again(data: Any) -> Iterable:
-    """Batches that can be gone through more than once: `data` itself unless it is an iterator, or one array."""
-    data = [data] if isinstance(data, (np.ndarray, Tensor)) else data
-    if not isinstance(data, Iterable):
-        raise ShapeError(f"expected an iterable of batches (arrays, Tensors or (input, target) pairs), got "
-                         f"{type(data).__name__}")
-    return list(data) if isinstance(data, Iterator) else data
 
 
 class Score:
@@ -37,11 +27,14 @@ class Score:
     """
 
     def __init__(self, model: Module, data: Any):
-        self.data = again(data)
-        self.float_outputs = [self._output(model, inputs) for inputs, _ in self._batches()]
-        if not self.float_outputs:
+        self.batches: list[tuple[Arrays, np.ndarray | None]] = [
+            (arrays_of("score", inputs, model), _targets(y)) for inputs, y in again("score", data)]
+        if not self.batches:
             raise ShapeError("score: expected at least one batch of data, got none")
-        targets = next(y for _, y in self._batches())
+        self.float_outputs = [self._output(model, inputs) for inputs in self.inputs]
+        targets = self.batches[0][1]
+        if any((y is None) is not (targets is None) for _, y in self.batches):
+            raise ShapeError("score: expected targets in all batches, or in none")
         self.metric = ("agreement" if targets is None else
                        "accuracy" if targets.dtype in INTEGERS and targets.ndim == 1 else "loss")
         self.float_value = self._value(self.float_outputs)
@@ -49,12 +42,7 @@ class Score:
     @property
     def inputs(self) -> Iterator[Arrays]:
         """The model inputs of each batch."""
-        return (inputs for inputs, _ in self._batches())
-
-    def _batches(self) -> Iterator[tuple[Arrays, np.ndarray | None]]:
-        for batch in self.data:
-            inputs, y = unpack(batch)
-            yield tuple(model_input(x) for x in inputs), None if y is None else y.data
+        return (inputs for inputs, _ in self.batches)
 
     @staticmethod
     def _output(model: Module, inputs: Arrays) -> np.ndarray:
@@ -70,7 +58,7 @@ class Score:
 
     def _value(self, outputs: list[np.ndarray]) -> float:
         total, count = 0.0, 0
-        for out, floats, (_, y) in zip(outputs, self.float_outputs, self._batches(), strict=True):
+        for out, floats, (_, y) in zip(outputs, self.float_outputs, self.batches, strict=True):
             if self.metric == "agreement":
                 scores = out.argmax(axis=-1) == floats.argmax(axis=-1)
             elif y.dtype in INTEGERS:
@@ -87,3 +75,9 @@ class Score:
     def drop(self, value: float) -> float:
         """What `value` loses against the float model: points of accuracy or agreement, or of loss what it is higher."""
         return value - self.float_value if self.metric == "loss" else 100 * (self.float_value - value)
+
+
+def _targets(y: Any) -> np.ndarray | None:
+    if y is not None and not isinstance(y, Tensor):
+        raise ShapeError(f"score: expected one array of targets, got a {type(y).__name__} of several")
+    return None if y is None else y.data

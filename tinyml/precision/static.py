@@ -14,7 +14,7 @@ from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module
 from ..tensor import INT8
-from .calibrate import Arrays, Calibration, calibrate, inputs_of
+from .calibrate import Arrays, Calibration, again, calibrate, inputs_of
 from .draft import Draft, batch_norm_folded
 from .fold import fold_constants
 from .lower import WEIGHTS
@@ -71,13 +71,13 @@ def checked_layers(what: str, model: Module, names: Sequence[str]) -> list[str]:
     return names
 
 
-def started(data: Any) -> tuple[Arrays, Iterator[Arrays]]:
+def started(data: Any, model: Module) -> tuple[Arrays, Iterator[Arrays]]:
     """The first batch of calibration data, and all of them, that one included.
 
     Raises:
         QuantizationError: there is none, or it is not finite.
     """
-    batches = inputs_of(data)
+    batches = inputs_of("calibration", data, model)
     first = next(batches, None)
     if first is None:
         raise QuantizationError("calibration: expected at least one batch of data, got none")
@@ -96,7 +96,7 @@ def drafted(model: Module, calibration: Any, options: Options, progress: bool = 
     Raises:
         As `to_int8`.
     """
-    first, batches = started(calibration)
+    first, batches = started(again("calibration", calibration) if options.repairs else calibration, model)
     choose = observer_for(options.observer)
     graph = trace(model, *first)
     fold_constants(graph)
@@ -122,6 +122,5 @@ def planned(draft: Draft, found: Calibration, options: Options, skip: Any = None
     """The draft's plan, which says what it was calibrated and repaired by."""
     plan, name = draft.lowered(skip).plan, observer_name(options.observer)
     plan.info["calibration"] = {"observer": name, "samples": found.samples, "digest": found.digest}
-    if options.repairs:
-        plan.info["repairs"] = list(options.repairs)
+    plan.info["repairs"] = list(options.repairs)
     return plan

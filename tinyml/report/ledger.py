@@ -93,7 +93,7 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
     if not 0 <= seconds < math.inf:
         raise ShapeError(f"report: expected seconds of at least 0, got {seconds}")
     diagnosed = _diagnosis(diagnosis)
-    batches = iter(()) if data is None else inputs_of(data)
+    batches = iter(()) if data is None else inputs_of("report", data, model)
     if isinstance(model, Plan):
         batches = (checked(model, inputs) for inputs in batches)
     first = next(batches, None)
@@ -138,7 +138,7 @@ def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray]
     about = {"model": type(model).__name__, "kind": kind_of(model), "batch": batch, "isa": settings["isa"],
              "threads": settings["threads"]}
     if isinstance(model, Plan):
-        about |= {"calibration": model.info.get("calibration"), "frontier": list(model.info.get("frontier", [])),
+        about |= {"calibration": model.info["calibration"] or None, "frontier": list(model.info["frontier"]),
                   "arena_bytes": model.layout(inputs, batch).memory.nbytes}
     if not seconds:
         about["timed"] = "no times: none were asked for (seconds=0)"
