@@ -22,7 +22,7 @@ sanitized() {
   LD_PRELOAD="$asan" PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:hard_rss_limit_mb=8000 \
     UBSAN_OPTIONS=print_stacktrace=1 .venv/bin/python "$@"
 }
-sanitized -m pytest tests/test_kernels_*.py tests/test_dispatch.py tests/test_requantize.py tests/test_vector_math.py \
+sanitized -m pytest --capture=sys tests/test_kernels_*.py tests/test_dispatch.py tests/test_requantize.py tests/test_vector_math.py \
   tests/test_plans.py tests/test_program.py tests/test_code_steps.py tests/test_decoder.py \
   tests/test_files.py tests/test_hostile_files.py tests/test_damaged_files.py
 sanitized tools/fuzz_plans.py

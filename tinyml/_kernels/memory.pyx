@@ -131,9 +131,9 @@ cdef class Block:
         if self.start == NULL:
             return
         PyTraceMalloc_Untrack(DOMAIN, <uintptr_t>self.start)
+        allow(self.start, sizeof(Free), class_size(self.which))
         (<Free*>self.start).next = lists[self.which]
         lists[self.which] = <Free*>self.start
-        allow(self.start, sizeof(Free), class_size(self.which))
         in_use -= class_size(self.which)
         unused += class_size(self.which)
         tick += 1
