@@ -5,12 +5,15 @@
 # Compiled once, without OpenMP: no thread runs here. All lists are changed with the GIL held and without a Python call in
 # between, so blocks may die in any thread, and a fork copies lists that are whole.
 import math
+import os
 
 from cpython.buffer cimport PyBuffer_FillInfo
 from cpython.object cimport PyObject
 from libc.stdint cimport uintptr_t
 
 import numpy as np
+
+from ..errors import OutOfMemoryError
 
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject*)
@@ -55,7 +58,10 @@ cdef struct Free:
 
 LINE = 64                   # bytes of a cache line
 SMALL = 16384               # bytes below which NumPy is cheaper: a block costs 0.6 us more, and its lists save nothing
-cdef Py_ssize_t MOST = 2**60       # bytes of an array: no machine has more
+# bytes of an array: the machine's memory. A system that promises more ends the process when the promise is called in
+cdef Py_ssize_t MOST = 2**60
+if {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= getattr(os, "sysconf_names", {}).keys():
+    MOST = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 cdef Free* lists[CLASSES]
 cdef unsigned long long used[CLASSES]       # the tick at which a block of the class was last taken or given back
@@ -154,13 +160,21 @@ cdef Block block(Py_ssize_t size):
     return found
 
 
+def check(name, shape, dtype=np.float32) -> None:
+    """Raise OutOfMemoryError, naming `name`, where one array of `shape` would take more than the machine's memory."""
+    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
+    if nbytes > MOST:
+        raise OutOfMemoryError(f"{name}: an array {tuple(shape)} of {np.dtype(dtype)} would take {nbytes:,} bytes, more than "
+                               f"the {MOST:,} of this machine's memory")
+
+
 cdef object array(tuple shape, object dtype, object nbytes):
     """An uninitialised C-contiguous array of `nbytes` bytes in a block of its own."""
     if nbytes > MOST:
-        raise MemoryError(f"memory: an array {shape} of {dtype} would take {nbytes:,} bytes")
+        check("memory", shape, dtype)
     cdef Block found = block(nbytes)
     if found is None:
-        raise MemoryError(f"memory: no room for {nbytes:,} bytes, an array {shape} of {dtype}, beside {in_use:,} in use")
+        raise OutOfMemoryError(f"memory: no room for {nbytes:,} bytes, an array {shape} of {dtype}, beside {in_use:,} in use")
     return np.ndarray(shape, dtype, found)
 
 
@@ -168,7 +182,7 @@ def empty(tuple shape, dtype):
     """An uninitialised C-contiguous array; from SMALL bytes on it begins on a cache line, in a block of the pool.
 
     Raises:
-        MemoryError: naming shape and bytes, where there is no room.
+        OutOfMemoryError: naming shape and bytes, where there is no room.
     """
     dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
