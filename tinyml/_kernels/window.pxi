@@ -133,7 +133,8 @@ cdef inline Py_ssize_t and_beyond(row_t* rows, Py_ssize_t count) noexcept nogil:
 
 
 cdef struct Shares:
-    # how threads divide the work: they take unit after unit, or, where pixels are few, each a run of panels of all pixels
+    # how threads divide the work: they take unit after unit, or, where pixels are few, each a run of panels of all pixels.
+    # One works, or all: those that a parallel loop leaves out, OpenMP ends, and must start again for the next loop
     Py_ssize_t workers, rows, units
     bint by_panels
 
@@ -143,5 +144,5 @@ cdef inline Shares share(const Sweep* g, Py_ssize_t panels, Py_ssize_t threads) 
     s.by_panels = g.images * g.oh * g.ow < 32 * threads and panels >= threads > 1
     s.rows = rows_of_unit(g, 1 if s.by_panels else threads)
     s.units = (g.images * g.oh + s.rows - 1) // s.rows
-    s.workers = threads if s.by_panels else min(threads, s.units)
+    s.workers = threads if s.by_panels or s.units > 1 else 1
     return s
