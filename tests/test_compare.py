@@ -11,9 +11,12 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+import tinyml
 from tinyml import Tensor, models, nn, no_grad
 from tinyml.errors import DtypeError, ShapeError
+from tinyml.nn import functional as F
 from tinyml.precision import Comparison, compare
+from tinyml.precision.score import Score
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((23, 6)).astype(np.float32), RNG.integers(0, 4, 23)
@@ -379,3 +382,31 @@ def test_what_compare_refuses():
     for tolerance in (-0.1, math.nan, math.inf):
         with pytest.raises(ShapeError, match="expected a tolerance of at least 0 accuracy points"):
             compare(model, int8, [X], show=False, tolerance=tolerance)
+
+
+class Segments(nn.Module):
+    """Classes of each pixel, (B, C, H, W), where H and W may be C too."""
+
+    def __init__(self, classes):
+        self.conv = nn.Conv2d(2, classes, 1)
+
+    def forward(self, x):
+        return self.conv(x)
+
+
+@pytest.mark.parametrize("classes", [3, 4])
+def test_classes_are_dimension_1_and_of_language_models_the_last(classes):
+    tinyml.manual_seed(0)
+    model, x = Segments(classes).eval(), np.random.default_rng(0).standard_normal((6, 2, 3, 3), np.float32)
+    y = np.random.default_rng(1).integers(0, classes, (6, 3, 3))
+    found = compare(model, model.to_int8(), [(x, y)], show=False, seconds=0)
+    logits = model(x)
+    assert found.a.loss == pytest.approx(F.cross_entropy(logits, y).item(), rel=1e-5)
+    assert found.a.accuracy == (logits.numpy().argmax(1) == y).mean()
+    score = Score(model, [(x, y)])
+    assert score.float_value == pytest.approx(found.a.loss, rel=1e-6)
+    gpt, ids = models.TinyGPT(5, 5, 1, 1, 4), np.random.default_rng(0).integers(0, 5, (4, 6))       # T == V
+    found = compare(gpt, gpt.to_int8(), [(ids[:, :-1], ids[:, 1:])], show=False, seconds=0)
+    assert found.a.loss == pytest.approx(models.next_token_loss(gpt.eval()(ids[:, :-1]), ids[:, 1:]).item(), rel=1e-5)
+    with pytest.raises(ShapeError, match=r"expected targets of shape \(6, 3, 3\) for logits \(6, \d, 3, 3\)"):
+        compare(model, model.to_int8(), [(x, y[:, :2])], show=False, seconds=0)

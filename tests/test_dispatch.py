@@ -17,6 +17,7 @@ from processes import run_python
 
 from tinyml._kernels import convolution, cpu, dispatch, floats, integers, memory, table
 from tinyml._kernels.windows import Window
+from tinyml.errors import ShapeError
 
 BYTES = {"neon": 16, "neon_dotprod": 16, "avx2": 32, "avx_vnni": 32, "avx512": 64, "avx512_vnni": 64}
 
@@ -123,10 +124,56 @@ def test_the_number_of_threads():
     dispatch.set_num_threads(3)
     assert dispatch.get_num_threads() == 3
     assert (dispatch.threads_for(10), dispatch.threads_for(10**9)) == (1, 3)
-    for n in (0, -1, 1.5, "2"):
-        with pytest.raises(ValueError, match="whole number of at least 1"):
+    most = dispatch.MOST_THREADS
+    for n in (0, -1, 1.5, "2", None, True, np.True_, most + 1, 100_000, 2**31 - 1, 2**31, 2**70):
+        with pytest.raises(ShapeError, match=f"set_num_threads: expected a whole number of at least 1 and at most {most}"):
             dispatch.set_num_threads(n)
+    assert dispatch.get_num_threads() == 3
+    dispatch.set_num_threads(np.int64(2))
+    assert type(dispatch.get_num_threads()) is int and dispatch.get_num_threads() == 2
     assert dispatch.config()["openmp"] is cpu.openmp()
+
+
+@pytest.mark.skipif(not cpu.openmp(), reason="built without OpenMP")
+@pytest.mark.parametrize("value, threads", [("1", 1), ("3", 3), ("5,2", 5), ("100000", dispatch.MOST_THREADS)])
+def test_the_environment_says_how_many_threads(value, threads):
+    show = "from tinyml._kernels import dispatch; print(dispatch.get_num_threads(), dispatch.threads_for(10**9))"
+    assert run_python("-c", show, OMP_NUM_THREADS=value).stdout.split() == [str(threads), str(threads)]
+
+
+@pytest.mark.skipif(sys.platform != "linux" or not cpu.openmp(), reason="limits memory as Linux does")
+def test_threads_that_cannot_start_are_an_error_or_fewer():
+    """OpenMP would end the process."""
+    done = run_python("-c", """
+import resource, threading
+import numpy as np
+import pytest
+from tinyml._kernels import dispatch, floats
+from tinyml.errors import ShapeError
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
+a, got = np.ones((200, 200), np.float32), []
+def multiply():
+    got.append((dispatch.threads_for(10**9), (floats.matmul(a, a) == 200).all()))
+threads = [threading.Thread(target=multiply) for _ in range(2)]
+multiply()
+for t in threads:
+    t.start()
+for t in threads:
+    t.join()
+assert len(got) == 3 and all(right for _, right in got) and 1 < got[0][0] < dispatch.get_num_threads(), got
+with pytest.raises(ShapeError, match=r"lets this process start \\d+ of 64 threads"):
+    dispatch.set_num_threads(64)
+dispatch.set_num_threads(2)
+""", OMP_NUM_THREADS="64")
+    assert not done.returncode, done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_children_forked_beside_threads_do_not_hang():
+    """`python tools/stress_forks.py` makes 500."""
+    done = run_python(str(Path(__file__).parents[1] / "tools" / "stress_forks.py"), "20")
+    assert not done.returncode and "20 forks: 20 as expected" in done.stdout, done.stdout + done.stderr
 
 
 def work(seed: int) -> bytes:

@@ -182,7 +182,6 @@ def grows(function) -> nn.Module:
 GROWING = {     # function behind the layers, the kind or op of the step to change, its attribute, what to
     "padding": (lambda y: y, "product", "padding", [3000, 3000]),
     "padding past all memory": (lambda y: y, "product", "padding", [10**9, 10**9]),
-    "padding past int64": (lambda y: y, "product", "padding", [10**30, 10**30]),
     "padding of an island": (lambda y: y, "conv2d", "padding", {"tuple": [1000, 1000]}),
     "pooling": (lambda y: y, "adaptive_avg_pool2d", "outputs", {"tuple": [2000, 2000]}),
     "pad": (lambda y: F.pad(y, ((0, 0), (0, 0), (1, 1), (1, 1))), "pad", "widths",
@@ -209,6 +208,54 @@ def test_plans_are_not_run_where_little_becomes_much(what, tmp_path):
     rewrite(path, {**about, "check": None})
     with memory_below(4e6):
         tinyml.load(path)
+
+
+CONV, POOL = ["stride", "padding", "dilation", "groups"], ["size", "stride", "padding"]
+WINDOWS = {     # kind or op of a step: the layers that make one, those that stay float, its numbers
+    "product": ([nn.Conv2d(3, 4, 3)], [], ["size", *CONV]), "float_product": ([nn.Conv2d(3, 4, 3)], None, CONV),
+    "conv2d": ([nn.Conv2d(3, 4, 3)], ["0"], CONV), "codes": ([nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)], [], POOL),
+    "max_pool2d": ([nn.Conv2d(3, 4, 3), nn.MaxPool2d(2)], ["0", "1"], POOL),
+    "avg_pool2d": ([nn.Conv2d(3, 4, 3), nn.AvgPool2d(2)], ["0", "1"], POOL),
+}
+NO_PAIRS = ([2**60, 0, 0], [1, 0, 0], [1], [], [1, 1.0], [True, 1], ["1", 1], [1, None], [-1, 1], [2**31, 1], [10**30, 1],
+            1, "ab")
+NO_GROUPS = (0, -1, True, 1.0, "1", None, 2**31, 10**30, [1, 1])
+
+
+@pytest.mark.parametrize("step", WINDOWS)
+def test_windows_of_plans_are_pairs_of_whole_numbers(step, tmp_path):
+    """More numbers would shift all that kernels read behind them."""
+    path, (layers, skip, names) = tmp_path / "model", WINDOWS[step]
+    model = nn.Sequential(*layers)
+    (model.compile(IMAGES) if skip is None else model.to_int8(calibration=IMAGES, skip=skip)).save(path)
+    about, arrays = opened(path)
+    attrs = next(s["attrs"] for s in about["steps"] if step in (s["kind"], s["attrs"].get("op")))
+    attrs = attrs.get("attrs", attrs)
+    for name in names:
+        good = attrs[name]
+        for value in NO_GROUPS if name == "groups" else NO_PAIRS:
+            for wrong in (value, {"tuple": value}) if isinstance(value, list) else (value,):
+                attrs[name] = wrong
+                rewrite(path, about, arrays)
+                refused(path, f"expected {name} to be . whole number")
+        attrs[name] = good
+    rewrite(path, about, arrays)
+    tinyml.load(path)
+
+
+def test_padding_and_dilation_that_lead_to_zeros_take_no_memory(tmp_path):
+    """Scratch once had the whole padded input, 60,000 x 60,000 values here."""
+    path = tmp_path / "model"
+    nn.Sequential(nn.Conv2d(3, 4, 3, padding=1)).to_int8(calibration=IMAGES).save(path)
+    about, arrays = opened(path)
+    attrs = next(s["attrs"] for s in about["steps"] if s["kind"] == "product")
+    attrs["padding"] = attrs["dilation"] = [30_000, 30_000]
+    rewrite(path, about, arrays)
+    with memory_below(4e6):
+        refused(path, "this machine computes other numbers")
+    rewrite(path, {**about, "check": None}, arrays)
+    with memory_below(4e6):
+        assert tinyml.load(path)(IMAGES).shape == (len(IMAGES), 4, *IMAGES.shape[2:])
 
 
 def test_inputs_and_chains_that_grow_are_not_run(tmp_path):

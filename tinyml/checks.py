@@ -17,10 +17,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import DtypeError, ShapeError
+from .errors import DtypeError, OutOfMemoryError, ShapeError
 
 T = TypeVar("T")
-MEMORY = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")       # bytes of this machine
+# Bytes of this machine. A system that promises more ends the process when the promise is called in.
+MEMORY = 2**60
+if {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= getattr(os, "sysconf_names", {}).keys():
+    MEMORY = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def described(value: Any) -> str:
@@ -234,8 +237,8 @@ def writable(who: str, name: str, value: np.ndarray) -> None:
 
 
 def room(who: str, what: str, shape: Collection[int], itemsize: int = 4) -> None:
-    """Raise ShapeError where an array of `shape` is larger than the memory of this machine."""
+    """Raise OutOfMemoryError where an array of `shape` is larger than the memory of this machine."""
     nbytes = math.prod(shape) * itemsize
     if nbytes > MEMORY:
-        raise ShapeError(f"{who}: {what} of shape {tuple(shape)} would take {nbytes:,} bytes, more than the {MEMORY:,} of "
-                         "this machine")
+        raise OutOfMemoryError(f"{who}: {what} of shape {tuple(shape)} would take {nbytes:,} bytes, more than the "
+                               f"{MEMORY:,} of this machine")

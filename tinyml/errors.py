@@ -26,6 +26,10 @@ class ShapeError(TinymlError, ValueError):
     """Shapes, sizes or values of arguments do not fit together."""
 
 
+class OutOfMemoryError(TinymlError, MemoryError):
+    """An array would not fit in this machine's memory."""
+
+
 class DtypeError(TinymlError, TypeError):
     """The dtype of an argument is not one the operation takes."""
 

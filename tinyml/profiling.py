@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ._kernels.dispatch import active, get_num_threads
+from ._kernels.dispatch import active, threads_for
 from .errors import TinymlError
 from .nn.module import Module
 from .ops.attention import parts
@@ -98,7 +98,7 @@ class profile:
             raise TinymlError("profile: this thread is being profiled already; a profile cannot be within another")
         if self._start is not None:
             raise TinymlError("profile: this one was used already; make a new one")
-        self._peak = _peak(get_num_threads())
+        self._peak = _peak(threads_for(10**9))
         state.profiler, state.modules = self, _Layers(state.modules, self._events)
         self._start = time.perf_counter()
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -14,6 +15,19 @@ def manual_seed(seed: int) -> None:
     """Restart the generator that every random choice in tinyml draws from."""
     global _generator
     _generator = np.random.default_rng(seed)
+
+
+def _in_child() -> None:
+    """A generator in the same state: the lock of the old one may be held by a thread that does not exist in the child."""
+    global _generator
+    kind = type(_generator.bit_generator)
+    fresh = kind(0)
+    fresh.state = _generator.bit_generator.state
+    _generator = np.random.Generator(fresh)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 def generator() -> np.random.Generator:

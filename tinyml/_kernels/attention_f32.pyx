@@ -280,7 +280,7 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
     1 / the sum of exp(score - it).
     """
     cdef Head h = head_of(q, k, v, scale, causal)
-    cdef Py_ssize_t heads = q.shape[0] * q.shape[1], workers = min(<Py_ssize_t>threads, heads), unit
+    cdef Py_ssize_t heads = q.shape[0] * q.shape[1], workers = threads if heads > 1 else 1, unit
     cdef Py_ssize_t room = forward_room(&h), step = y.strides[2] // 4, group
     cdef float* memory
     if heads * h.T == 0:
@@ -306,7 +306,7 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
                        int threads):
     """Gradients of attention_f32 to q, k and v, from its results and dy[B][H][T][E]; one thread sums those of a group."""
     cdef Head h = head_of(q, k, v, scale, causal)
-    cdef Py_ssize_t heads = k.shape[0] * k.shape[1], workers = min(<Py_ssize_t>threads, heads), unit, first
+    cdef Py_ssize_t heads = k.shape[0] * k.shape[1], workers = threads if heads > 1 else 1, unit, first
     cdef Py_ssize_t room = backward_room(&h)
     cdef Grad g
     cdef float* memory

@@ -45,13 +45,61 @@ cdef extern from *:
     static int cpu_has(int which) { return 0; }
     #endif
     #ifdef _OPENMP
+    #include <omp.h>
+    #include <pthread.h>
+    #include <stdlib.h>
+    #include <unistd.h>
+    #ifdef __linux__
+    #include <sys/syscall.h>
+    #endif
     enum { HAVE_OPENMP = 1 };
+    static int default_threads(void) { return omp_get_max_threads(); }
+    typedef struct { pthread_t thread; pthread_mutex_t* gate; long id; } Tried;
+    static void* wait_at(void* tried) {
+      Tried* t = tried;
+    #ifdef __linux__
+      t->id = syscall(SYS_gettid);
+    #endif
+      pthread_mutex_lock(t->gate);
+      pthread_mutex_unlock(t->gate);
+      return NULL;
+    }
+    static void wait_for(Tried* t) {
+      pthread_join(t->thread, NULL);
+    #ifdef __linux__
+      /* the system counts a thread for a moment more */
+      for (int i = 0; i < 1000 && !syscall(SYS_tgkill, getpid(), t->id, 0); i++) usleep(20);
+    #endif
+    }
+    static int start_team(int n) {
+      pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+      Tried* tried = malloc(n * sizeof(Tried));
+      int started = 0;
+      if (tried == NULL) return 1;
+      pthread_mutex_lock(&gate);
+      /* one more than are needed: OpenMP takes some memory beside its threads */
+      for (; started < n; started++) {
+        tried[started].gate = &gate;
+        if (pthread_create(&tried[started].thread, NULL, wait_at, &tried[started])) break;
+      }
+      pthread_mutex_unlock(&gate);
+      for (int i = 0; i < started; i++) wait_for(&tried[i]);
+      free(tried);
+      n = started ? started : 1;
+      #pragma omp parallel num_threads(n)
+      { (void)*(volatile int*)&n; }     /* a compiler leaves out a region that is empty */
+      return n;
+    }
     #else
     enum { HAVE_OPENMP = 0 };
+    static int default_threads(void) { return 1; }
+    static int start_team(int n) { return n; }
     #endif
     """
     bint cpu_has(int)
     bint HAVE_OPENMP
+    int default_threads()
+    int start_team(int)
 
 NAMES = ("avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni", "avxvnni", "asimd", "asimddp")
 
@@ -64,3 +112,17 @@ def features() -> set:
 def openmp() -> bool:
     """Whether the kernels were built with OpenMP."""
     return bool(HAVE_OPENMP)
+
+
+def threads() -> int:
+    """Threads that OpenMP uses where nothing else is said: OMP_NUM_THREADS, or one for each CPU of this process."""
+    return default_threads()
+
+
+def team(int n) -> int:
+    """Start `n` threads, or as many as the system lets this process start, for the calling thread's kernels; how many.
+
+    OpenMP ends the process where it cannot start a thread, so plain threads are tried before it starts its own. The GIL is
+    held meanwhile, so that no other thread of this process takes their place.
+    """
+    return start_team(n)

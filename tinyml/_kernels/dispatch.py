@@ -8,11 +8,15 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
+
+from ..errors import ShapeError
 from . import is_built, table
 
 
@@ -77,15 +81,47 @@ with _short_spin():
     active = load(choose())
 
 _SMALL = 1_000_000  # multiply-adds (or elements x 16) below which starting threads costs more than it gains
-_threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))   # more only take memory from each other
+_threads = min(cpu.threads(), MOST_THREADS)
 _forked = False
 
 
+class _Team(threading.local):
+    """The OpenMP threads of one Python thread: how many were asked for at most, and how many the system let start."""
+
+    asked = started = 1
+
+    def start(self, n: int) -> int:
+        """Have `n` threads, or as many as the system allows; how many."""
+        if self.asked < n:
+            self.asked, self.started = n, cpu.team(n)
+        return min(n, self.started)
+
+
+_team = _Team()
+
+
 def set_num_threads(n: int) -> None:
-    """Number of threads that kernels use for large work (results do not depend on it)."""
+    """Number of threads that kernels use for large work (results do not depend on it).
+
+    From the start it is OMP_NUM_THREADS, or one for each CPU that the process may use. Where the system does not let a
+    Python thread's kernels start so many, they use fewer.
+
+    Args:
+        n: at least 1 and at most four for each CPU of the machine, or 64 if that is more.
+
+    Raises:
+        ShapeError: another number, or more threads than the system lets this process start.
+    """
     global _threads
-    if not isinstance(n, int) or n < 1:
-        raise ValueError(f"set_num_threads: expected a whole number of at least 1, got {n!r}")
+    if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or not 1 <= n <= MOST_THREADS:
+        raise ShapeError(f"set_num_threads: expected a whole number of at least 1 and at most {MOST_THREADS}, got "
+                         f"{n!r:.80}")
+    n = int(n)
+    started = 1 if _forked else _team.start(n)
+    if started < n and not _forked:
+        raise ShapeError(f"set_num_threads: the system lets this process start {started} of {n} threads (ulimit -u, ulimit "
+                         "-v or the limits of its container): use so many, or raise the limit")
     _threads = n
 
 
@@ -96,7 +132,7 @@ def get_num_threads() -> int:
 
 def threads_for(work: int) -> int:
     """Threads for a kernel that does `work` multiply-adds: one where the work is small, or in a forked child."""
-    return 1 if _forked or work < _SMALL else _threads
+    return 1 if _forked or work < _SMALL else _team.start(_threads)
 
 
 def _in_child() -> None:

@@ -166,8 +166,8 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
         q.group = min(q.group, <Py_ssize_t>FEWER)
     packs = 0 if q.in_place else min(q.panels, max(<Py_ssize_t>1, threads * PACKED_BYTES // (S * q.K * q.panel * 4)))
     total = S * q.blocks
-    workers = min(<Py_ssize_t>threads, total)
-    runs = max(workers, min(SHARES * workers, total // LEAST)) if workers > 1 else 1
+    workers = threads if total > 1 else 1
+    runs = min(total, max(workers, min(SHARES * workers, total // LEAST))) if workers > 1 else 1
     room = q.depth * q.panel + (q.group * BLOCK * row_of_copy(&q) if q.a2 != 1 else 0)
     memory = <float*>malloc((S * packs * q.K * q.panel + workers * room + 2 * ON_LINE) * sizeof(float))
     if memory == NULL:

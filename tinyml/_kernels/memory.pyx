@@ -12,6 +12,9 @@ from libc.stdint cimport uintptr_t
 
 import numpy as np
 
+from .. import checks
+from ..errors import OutOfMemoryError
+
 cdef extern from "Python.h":
     Py_ssize_t Py_REFCNT(PyObject*)
     int PyTraceMalloc_Track(unsigned int domain, uintptr_t start, size_t size)
@@ -67,7 +70,7 @@ cdef struct Free:
 
 LINE = 64                   # bytes of a cache line
 SMALL = 16384               # bytes below which NumPy is cheaper: a block costs 0.6 us more, and its lists save nothing
-cdef Py_ssize_t MOST = 2**60       # bytes of an array: no machine has more
+cdef Py_ssize_t MOST = checks.MEMORY
 
 cdef Free* lists[CLASSES]
 cdef unsigned long long used[CLASSES]       # the tick at which a block of the class was last taken or given back
@@ -171,10 +174,10 @@ cdef Block block(Py_ssize_t size):
 cdef object array(tuple shape, object dtype, object nbytes):
     """An uninitialised C-contiguous array of `nbytes` bytes in a block of its own."""
     if nbytes > MOST:
-        raise MemoryError(f"memory: an array {shape} of {dtype} would take {nbytes:,} bytes")
+        checks.room("memory", f"an array of {dtype}", shape, dtype.itemsize)
     cdef Block found = block(nbytes)
     if found is None:
-        raise MemoryError(f"memory: no room for {nbytes:,} bytes, an array {shape} of {dtype}, beside {in_use:,} in use")
+        raise OutOfMemoryError(f"memory: no room for {nbytes:,} bytes, an array {shape} of {dtype}, beside {in_use:,} in use")
     return np.ndarray(shape, dtype, found)
 
 
@@ -182,7 +185,7 @@ def empty(tuple shape, dtype):
     """An uninitialised C-contiguous array; from SMALL bytes on it begins on a cache line, in a block of the pool.
 
     Raises:
-        MemoryError: naming shape and bytes, where there is no room.
+        OutOfMemoryError: naming shape and bytes, where there is no room.
     """
     dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize

@@ -7,6 +7,7 @@
 cdef enum:
     UNIT_PIXELS = 1024          # output pixels of a unit at most (but a row at least) ...
     UNIT_BYTES = 1 << 18        # ... and bytes of input: they stay in the second-level cache while panels pass
+    HEAD = 20                   # numbers of windows.sweep before the offsets
     ROOM = 256                  # elements behind the scratch that vectors may read; what they read there counts for nothing
 
 
@@ -15,12 +16,15 @@ cdef struct Sweep:
     Py_ssize_t images, h, w, c      # input
     Py_ssize_t image, row, pixel, channel       # elements from one of the input's to the next
     Py_ssize_t oh, ow               # output
-    Py_ssize_t sy, sx, py, px       # stride and padding; negative padding crops
+    Py_ssize_t sy, sx               # places of scratch (of the input where that is read in place) from an output to the next
+    Py_ssize_t py, px               # padding; negative padding crops
     Py_ssize_t fy, fx               # inputs are this far apart, zeros between (gradients to the input)
-    Py_ssize_t reach                # input rows that a window spans
+    Py_ssize_t reach                # rows of scratch that a window spans
     Py_ssize_t width                # pixels of a row of scratch
     bint direct                     # read the input where it is
     bint depthwise                  # one filter a channel
+    Py_ssize_t iy, ix               # padded input from an output to the next: the stride
+    Py_ssize_t gy, gx               # padded input from a place of scratch to the next: 1, or the dilation (windows._laid_out)
     Py_ssize_t taps
     const Py_ssize_t* offsets       # [taps]: elements from a pixel's first tap
 
@@ -34,8 +38,9 @@ cdef inline Sweep sweep_of(const Py_ssize_t[::1] shape) noexcept nogil:
     g.fy = shape[10]; g.fx = shape[11]
     g.reach = shape[12]; g.width = shape[13]
     g.direct = shape[14]; g.depthwise = shape[15]
-    g.taps = shape.shape[0] - 16
-    g.offsets = &shape[0] + 16
+    g.iy = shape[16]; g.ix = shape[17]; g.gy = shape[18]; g.gx = shape[19]
+    g.taps = shape.shape[0] - HEAD
+    g.offsets = &shape[0] + HEAD
     return g
 
 
@@ -56,13 +61,25 @@ cdef inline Py_ssize_t scratch_of_unit(const Sweep* g, Py_ssize_t rows) noexcept
 
 cdef inline element* pad(const Sweep* g, const element* image, int fill, Py_ssize_t top, Py_ssize_t rows,
                          element* out) noexcept nogil:
-    """Rows top .. top+rows of the padded image, `fill` in each byte outside; returns the end of what was written."""
-    cdef Py_ssize_t left = min(max(g.px, <Py_ssize_t>0), g.width), skip = max(-g.px, <Py_ssize_t>0), row, i, at, k
+    """`rows` rows of scratch from the first of output row `top` on, `fill` in each byte outside the image; returns the end
+    of what was written."""
+    cdef Py_ssize_t left = min(max(g.px, <Py_ssize_t>0), g.width), skip = max(-g.px, <Py_ssize_t>0), row, i, at, k, r
     cdef Py_ssize_t middle = max(min(g.width - left, g.w - skip), <Py_ssize_t>0), c = g.c, size = sizeof(element)
+    cdef bint all_columns = g.gx == 1 and (g.sx == g.ix or g.ow == 1)
     cdef const element* line
-    for row in range(top, top + rows):
+    for r in range(rows):
+        row = (top + r // g.sy) * g.iy + r % g.sy * g.gy - g.py
         if row < 0 or row >= g.h * g.fy or row % g.fy:
             memset(out, fill, g.width * c * size)
+        elif not all_columns:
+            line = image + row // g.fy * g.row
+            for i in range(g.width):
+                at = i // g.sx * g.ix + i % g.sx * g.gx - g.px
+                if at < 0 or at >= g.w * g.fx or at % g.fx:
+                    memset(out + i * c, fill, c * size)
+                else:
+                    for k in range(c):
+                        out[i * c + k] = line[at // g.fx * g.pixel + k * g.channel]
         elif g.fx == 1:
             memset(out, fill, left * c * size)
             line = image + row // g.fy * g.row + skip * g.pixel
@@ -98,7 +115,7 @@ cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t fir
             base = x + (image * g.h + top * g.sy) * g.w * g.c
         else:
             base = scratch
-            scratch = pad(g, x + image * g.image, fill, top * g.sy - g.py, (height - 1) * g.sy + g.reach, scratch)
+            scratch = pad(g, x + image * g.image, fill, top, (height - 1) * g.sy + g.reach, scratch)
         for y in range(height):
             for o in range(g.ow):
                 rows[count] = base + (y * g.sy * g.width + o * g.sx) * g.c
@@ -116,7 +133,8 @@ cdef inline Py_ssize_t and_beyond(row_t* rows, Py_ssize_t count) noexcept nogil:
 
 
 cdef struct Shares:
-    # how threads divide the work: they take unit after unit, or, where pixels are few, each a run of panels of all pixels
+    # how threads divide the work: they take unit after unit, or, where pixels are few, each a run of panels of all pixels.
+    # One works, or all: those that a parallel loop leaves out, OpenMP ends, and must start again for the next loop
     Py_ssize_t workers, rows, units
     bint by_panels
 
@@ -126,5 +144,5 @@ cdef inline Shares share(const Sweep* g, Py_ssize_t panels, Py_ssize_t threads) 
     s.by_panels = g.images * g.oh * g.ow < 32 * threads and panels >= threads > 1
     s.rows = rows_of_unit(g, 1 if s.by_panels else threads)
     s.units = (g.images * g.oh + s.rows - 1) // s.rows
-    s.workers = threads if s.by_panels else min(threads, s.units)
+    s.workers = threads if s.by_panels or s.units > 1 else 1
     return s

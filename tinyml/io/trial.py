@@ -12,7 +12,7 @@ from math import prod
 import numpy as np
 
 from .._kernels import integers
-from .._kernels.windows import Window
+from .._kernels.windows import Window, scratch, sweep
 from ..errors import FileError
 from ..graph import resolve, resolve_constant
 from ..precision.float_steps import FloatProduct
@@ -80,12 +80,12 @@ def elements(step: Step, shapes: list[tuple[int, ...]]) -> int:
     attrs = resolve({**step.attrs, **step.attrs.get("attrs", {})}, BATCH)
     x, *others = _with_constants(step, shapes)
     if isinstance(step, (Product, FloatProduct)):
-        pixels = step.layer.window.output(*x[2:]) if attrs["spatial"] else x[1:-1]
-        return prod(x[:1]) * prod(pixels) * step.filters
+        return _product(x, step.layer.window, step.filters) if attrs["spatial"] else prod(x[:-1]) * step.filters
     match attrs.get("op", step.kind):
         case "conv2d":
-            window = Window(others[0][2:], attrs["stride"], attrs["padding"], attrs["dilation"])
-            return prod(x[:1]) * prod(window.output(*x[2:])) * others[0][0]
+            filters, _, *size = others[0]
+            window = Window(size, *(attrs[k] for k in ("stride", "padding", "dilation", "groups")), op="conv2d")
+            return _product(x, window, filters)
         case "linear":
             return prod(x[:-1]) * others[0][0]
         case "matmul":
@@ -111,6 +111,16 @@ def elements(step: Step, shapes: list[tuple[int, ...]]) -> int:
     except ValueError:
         stretched = 0
     return max(stretched, prod(x) + sum(map(prod, others)))
+
+
+def _product(x: tuple[int, ...], window: Window, filters: int) -> int:
+    """Elements of a convolution's result, or of the padded input that a thread keeps for it, whichever are more."""
+    b, channels, *image = x
+    out = window.output(*image)
+    made = b * prod(out) * filters
+    if min(out) < 1 or made > LARGEST:
+        return made
+    return max(made, scratch(sweep((b, *image, channels), window, None, True)[0]))      # True: never read in place
 
 
 def _with_constants(step: Step, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:

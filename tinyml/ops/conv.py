@@ -7,15 +7,14 @@ import numpy as np
 from .._kernels import convolution, floats
 from .._kernels.windows import Window
 from ..errors import DtypeError, ShapeError
-from .integer import lower_product, product
+from .integer import check_output, lower_product, product
 from .op import Op, normal, sample
 
 
 def _window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
-    if min(*stride, *dilation, groups) < 1 or min(padding) < 0:
-        raise ShapeError(f"conv2d: expected stride, dilation and groups of at least 1 and padding of at least 0, got "
-                         f"stride {stride}, dilation {dilation}, groups {groups}, padding {padding}")
-    return Window(tuple(weight_shape[2:]), tuple(stride), tuple(padding), tuple(dilation), groups)
+    if len(weight_shape) != 4:
+        raise ShapeError(f"conv2d: expected a weight of 4 dimensions (N, C/groups, kh, kw), got weight {weight_shape}")
+    return Window(weight_shape[2:], stride, padding, dilation, groups, "conv2d")
 
 
 class Conv2d(Op):
@@ -36,14 +35,12 @@ class Conv2d(Op):
         if scale is not None:
             raise DtypeError("conv2d: an output scale goes with int8 activations and weights, got floats")
         window = _window(weight.shape, stride, padding, dilation, groups)
-        if weight.ndim != 4 or x.ndim != 4 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups or (
+        if x.ndim != 4 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups or (
                 bias is not None and bias.shape != weight.shape[:1]):
-            raise ShapeError(f"conv2d: expected input (B, {weight.shape[1] * groups if weight.ndim > 1 else '?'}, H, W) "
-                             f"and bias ({weight.shape[0] if weight.ndim else '?'},) for weight {weight.shape} and "
-                             f"{groups} groups, got input {x.shape}, bias {None if bias is None else bias.shape}")
-        if min(window.output(*x.shape[2:])) < 1:
-            raise ShapeError(f"conv2d: a window of {window.size} (dilation {window.dilation}) does not fit input "
-                             f"{x.shape} with padding {window.padding}")
+            raise ShapeError(f"conv2d: expected input (B, {weight.shape[1] * groups}, H, W) and bias ({weight.shape[0]},) "
+                             f"for weight {weight.shape} and {groups} groups, got input {x.shape}, bias "
+                             f"{None if bias is None else bias.shape}")
+        check_output("conv2d", x.shape, window, len(weight))
         ctx.x, ctx.weight, ctx.window = x, weight, window
         return convolution.conv2d(x, weight, bias, window)
 
@@ -56,8 +53,6 @@ class Conv2d(Op):
 
     @classmethod
     def quantized(cls, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
-        if weight.ndim != 4:
-            raise ShapeError(f"conv2d: expected weight (N, C/groups, kh, kw), got {weight.shape}")
         return product("conv2d", x, weight, bias, _window(weight.shape, stride, padding, dilation, groups), scale,
                        zero_point)
 

@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from .. import checks
 from .._kernels import fixed_point, floats, integers, row_products
 from .._kernels.windows import Window
 from ..errors import DtypeError, QuantizationError, ShapeError
@@ -35,7 +36,7 @@ def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integ
     q, key = w.quantized, (zero_point, window)
     if q.packed is None or q.packed[0] != key:
         codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
-        _check_reach(name, codes, zero_point)
+        check_reach(name, codes, zero_point)
         q.packed = key, integers.IntegerLayer(codes, None, zero_point, window)
     return q.packed[1]
 
@@ -54,7 +55,7 @@ def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | 
     n, k = w.shape
     b = _float_bias("linear", bias, n)
     if (w.group or k) * 127 * 128 > integers.INT32_MAX:
-        _check_reach("linear", w.data, 0)
+        check_reach("linear", w.data, 0)
     rows = x.data.reshape(math.prod(x.shape[:-1]), k)
     scale = w.scale if w.scale.ndim else np.full(n, w.scale)
     return Tensor._of(row_products.linear(rows, w.data, scale, b, w.group, activation).reshape(*x.shape[:-1], n))
@@ -71,12 +72,13 @@ def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | N
     return np.ascontiguousarray(bias.data, np.float32)
 
 
-def _check_reach(name: str, codes: np.ndarray, zero_point: int) -> None:
+def check_reach(name: str, codes: np.ndarray, zero_point: int) -> None:
     """Raise QuantizationError unless all sums of codes (N, ...) by activations fit in int32."""
     reach = fixed_point.accumulator_bound(codes, np.zeros(len(codes), np.int64), zero_point).max(initial=0)
     if reach > integers.INT32_MAX:
         raise QuantizationError(f"{name}: sums of {codes[0].size} products can reach {reach}, past int32; "
-                                "use a larger weight scale")
+                                "use a larger weight scale" + ("; or weights in groups, to_int8(group=32), whose sums are "
+                                                               "of 32 products" if codes.ndim == 2 else ""))
 
 
 def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window, scale, zero_point) -> Tensor:
@@ -97,9 +99,7 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
     if x.ndim != 4 or x.shape[1] != channels or w.shape[0] % window.groups:
         raise ShapeError(f"{name}: expected {channels} input channels for int8 weights of shape {w.shape} and "
                          f"{window.groups} groups, got {x.shape}")
-    if min(window.output(*x.shape[2:])) < 1:
-        raise ShapeError(f"{name}: a window of {window.size} (dilation {window.dilation}) does not fit input {x.shape} "
-                         f"with padding {window.padding}")
+    check_output(name, x.shape, window, w.shape[0])
     w_scale = np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
     if x.quantized is None:
         if x.dtype not in FLOATS:
@@ -130,6 +130,16 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
     requant = integers.Requant(real / float(s_y), z_y)
     y = integers.IntegerLayer(codes, q_bias, z, window, requant).codes(u)
     return Tensor(floats.nchw(integers.to_signed(y)), scale=s_y, zero_point=z_y)
+
+
+def check_output(name: str, shape: tuple, window: Window, channels: int) -> None:
+    """Raise ShapeError unless the window fits an input (B, C, H, W), or OutOfMemoryError where the result has no room."""
+    out = window.output(*shape[2:])
+    if min(out) < 1:
+        raise ShapeError(f"{name}: a window of {window.size} (dilation {window.dilation}) does not fit input {shape} with "
+                         f"padding {window.padding}")
+    if shape[0] * channels * out[0] * out[1] > 2**24:       # a small convolution takes 10 us, the check one
+        checks.room(name, "the result", (shape[0], channels, *out))
 
 
 def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> Lowered:

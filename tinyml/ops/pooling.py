@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .. import checks
 from .._kernels import fixed_point, floats, integers
-from .._kernels.windows import adaptive_spans, spans
+from .._kernels.windows import MOST, Window, adaptive_spans, spans, whole_numbers
 from ..errors import ShapeError
 from .op import Lowered, Op, normal, sample
 
@@ -14,13 +16,15 @@ from .op import Lowered, Op, normal, sample
 def _spans(name: str, shape: tuple, size, stride, padding) -> tuple[np.ndarray, np.ndarray]:
     if len(shape) != 4:
         raise ShapeError(f"{name}: expected input (B, C, H, W), got {shape}")
-    for n, k, s, p in zip(shape[2:], size, stride, padding):
-        if k < 1 or s < 1 or not 0 <= p <= k // 2:
-            raise ShapeError(f"{name}: expected window and stride of at least 1 and padding of at most half the window, "
-                             f"got window {k}, stride {s}, padding {p}")
+    window = Window(size, stride, padding, op=name)
+    dimensions = list(zip(shape[2:], window.size, window.stride, window.padding))
+    for n, k, _, p in dimensions:
+        if p > k // 2:
+            raise ShapeError(f"{name}: expected padding of at most half the window, got padding {window.padding} for a "
+                             f"window of {window.size}")
         if n + 2 * p < k or n == 0:
-            raise ShapeError(f"{name}: a window of {tuple(size)} does not fit input {shape} with padding {padding}")
-    return tuple(spans(*args) for args in zip(shape[2:], size, stride, padding))
+            raise ShapeError(f"{name}: a window of {window.size} does not fit input {shape} with padding {window.padding}")
+    return tuple(spans(*d) for d in dimensions)
 
 
 class MaxPool2d(Op):
@@ -34,6 +38,9 @@ class MaxPool2d(Op):
         rows, columns = _spans("max_pool2d", x.shape, size, stride, padding)
         if not ctx.needs[0]:
             return floats.max_pool(x, rows, columns)
+        if x.shape[2] * x.shape[3] > MOST:
+            raise ShapeError(f"max_pool2d: expected images of at most {MOST} pixels where there is a gradient, got "
+                             f"{x.shape}")
         y, ctx.at = floats.max_pool_at(x, rows, columns)
         ctx.hw = x.shape[2:]
         return y
@@ -110,15 +117,18 @@ class AdaptiveAvgPool2d(Op):
 
     @staticmethod
     def windows(shape, outputs):
-        if len(shape) != 4 or min(outputs) < 1 or min(shape[2:]) < 1:
-            raise ShapeError(f"adaptive_avg_pool2d: expected input (B, C, H, W) with pixels and at least 1 output each "
-                             f"way, got {shape} and {tuple(outputs)}")
+        outputs = whole_numbers("adaptive_avg_pool2d", "outputs", outputs, 1)
+        if len(shape) != 4 or min(shape[2:]) < 1:
+            raise ShapeError(f"adaptive_avg_pool2d: expected input (B, C, H, W) with pixels, got {shape}")
+        images = math.prod(n for n in shape[:2] if isinstance(n, int))
+        # spans and divisors take some numbers for each row and column, and for each pixel of an image
+        for needed in ((images, *outputs), (8, *outputs), (16, sum(outputs))):
+            checks.room("adaptive_avg_pool2d", "the result", needed)
         rows, columns = (adaptive_spans(n, o) for n, o in zip(shape[2:], outputs))
         return rows, columns, np.outer(rows[:, 1] - rows[:, 0], columns[:, 1] - columns[:, 0]).astype(float)
 
     @staticmethod
     def forward(ctx, x, *, outputs):
-        checks.room("adaptive_avg_pool2d", "the result", [*x.shape[:2], *outputs], x.itemsize)
         ctx.windows, ctx.hw = AdaptiveAvgPool2d.windows(x.shape, outputs), x.shape[2:]
         return floats.avg_pool(x, *ctx.windows)
 

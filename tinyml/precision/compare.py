@@ -17,7 +17,7 @@ from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..tape import no_grad
 from ..tensor import FLOATS, INT8, INTEGERS, Tensor
-from .paired import IGNORED, Interval, Paired, cross_entropies, squared_errors
+from .paired import IGNORED, Interval, Paired, classes_last, cross_entropies, squared_errors
 from .plan import Plan
 
 
@@ -169,8 +169,8 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
 
     Args:
         data: batches of inputs, or of (inputs, targets); several inputs are a tuple, ((x1, x2), targets), or a dict from
-            the names of forward's arguments. Integer targets of the shape of the predicted classes give accuracy and cross
-            entropy, -100 does not count; float targets give the mean squared error.
+            the names of forward's arguments. Integer targets give accuracy and cross entropy, -100 does not count; the
+            classes are dimension 1 of the outputs, the last of language models. Float targets give the mean squared error.
         seconds: how long to time.
         tolerance: how many points of accuracy int8 may cost; `Comparison.verdict` says whether it is known not to.
 
@@ -182,7 +182,7 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
         raise ShapeError(f"compare: expected a tolerance of at least 0 accuracy points, got {tolerance}")
     models = (model, int8_model)
     loss, right, agreed, count = Paired(), Paired(), 0, 0
-    first, kinds = None, set()
+    first, kinds, known = None, set(), next((m.default_loss for m in models if m.default_loss is not None), None)
     with mode(*models, training=False), no_grad():
         for batch in batches_of("compare", data):
             inputs, y = unpack("compare", batch)
@@ -193,6 +193,8 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
             kinds.add(kind_of(y))
             if len(kinds) > 1:
                 raise ShapeError(f"compare: expected all batches to be alike, got {' and '.join(sorted(kinds))}")
+            if kinds != {"float targets"}:
+                outs = classes_last(known, outs, None if y is None else y.data)
             classes = [out.argmax(axis=-1) for out in outs]
             counted = np.ones(classes[0].shape, bool)
             if kinds == {"class targets"}:

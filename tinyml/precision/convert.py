@@ -13,6 +13,7 @@ from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module, Parameter, as_parameter, conversions, is_inside
+from ..ops.integer import check_reach
 from ..quantized import GROUPS, group_scales, is_group
 from ..tensor import FLOATS, Tensor
 from .budget import within
@@ -124,7 +125,9 @@ def _dynamic(model: Module, per_channel: bool, weights: str, skip: Sequence[str]
         x = t.data.astype(np.float32)
         if group is not None and t.ndim == 2:
             return t.detach().to_int8(group_scales(x, group, choose), group=group)
-        return t.detach().to_int8(choose(x, axis), 0, axis=axis)
+        stored = t.detach().to_int8(choose(x, axis), 0, axis=axis)
+        check_reach("to_int8", stored.data, 0)      # here, rather than at the first call
+        return stored
 
     return change_stored(model, skip, one)
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .._kernels import convolution
-from .._kernels.windows import Window
-from .steps import Kernel, _check, bind_layer, is_plain
+from .steps import Kernel, _check, bind_layer, is_plain, window_of
 
 
 class FloatProduct(Kernel):
@@ -20,11 +19,10 @@ class FloatProduct(Kernel):
         a, own = self.attrs, self._arrays
         weight, bias = own.pop("weight"), own.get("bias")
         _check(self, weight=weight.dtype == np.float32 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
-               bias=bias is None or (bias.dtype == np.float32 and bias.shape == weight.shape[:1]),
-               groups=a["groups"] > 0 and len(weight) % a["groups"] == 0, stride=min(*a["stride"], *a["dilation"]) > 0,
-               padding=min(a["padding"]) >= 0, linear=a["spatial"] or is_plain(a), clamp=a["lo"] <= a["hi"])
-        window = Window(weight.shape[2:] or (1, 1), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]),
-                        a["groups"])
+               bias=bias is None or (bias.dtype == np.float32 and bias.shape == weight.shape[:1]))
+        window = window_of(self, weight.shape[2:] or (1, 1))
+        _check(self, groups=len(weight) % window.groups == 0, linear=a["spatial"] or is_plain(window),
+               clamp=a["lo"] <= a["hi"])
         filters = weight if a["spatial"] else weight[:, :, None, None]
         self.layer = convolution.FloatLayer(filters, bias, window, a["lo"], a["hi"])
         self.channels, self.filters = weight.shape[1] * window.groups, len(weight)

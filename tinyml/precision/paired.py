@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from ..errors import ShapeError
+from ..evaluation import Loss, class_axis
 
 Interval = tuple[float, float]
 Z = 1.96            # standard errors on either side that hold 95% of a normal distribution
@@ -68,12 +69,29 @@ class Paired:
         return float(d - half), float(d + half)
 
 
+def classes_last(loss: Loss | None, outputs: list[np.ndarray], targets: np.ndarray | None) -> list[np.ndarray]:
+    """Outputs of one shape as views whose last dimension has the classes.
+
+    loss: the models' default_loss, which may say where they are; otherwise it is dimension 1, or the last one where class
+    targets fit only that.
+
+    Raises:
+        ShapeError: class targets that fit neither.
+    """
+    shape = outputs[0].shape
+    if targets is None or targets.dtype.kind == "f":
+        axis = getattr(loss, "class_axis", 1) if len(shape) > 1 else -1
+    else:
+        axis = class_axis(loss, shape, targets.shape)
+        if axis is None:
+            raise ShapeError(f"compare: cross_entropy: expected targets of shape {shape[:1] + shape[2:]} for logits "
+                             f"{shape} (B, classes, ...), got {targets.shape}")
+    return [np.moveaxis(out, axis, -1) for out in outputs]
+
+
 @np.errstate(over="ignore", invalid="ignore")
 def cross_entropies(logits: np.ndarray, targets: np.ndarray, counted: np.ndarray) -> np.ndarray:
     """-ln softmax(logits)[target] of each target in float64, anything where it does not count; (B, ..., C), (B, ...)."""
-    if logits.ndim < 2 or logits.shape[:-1] != targets.shape:
-        raise ShapeError(f"compare: cross_entropy: expected targets of shape {logits.shape[:-1]} for logits "
-                         f"{logits.shape} (..., classes), got {targets.shape}")
     wrong = targets[counted & ((targets < 0) | (targets >= logits.shape[-1]))]
     if wrong.size:
         raise ShapeError(f"compare: cross_entropy: expected targets in [0, {logits.shape[-1]}) (or {IGNORED}, which does "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
-from functools import cached_property
 from math import prod
 
 import numpy as np
@@ -33,10 +32,17 @@ class Layout:
     dtypes: dict[int, np.dtype]
     views: dict[int, int]
 
-    @cached_property
+    @property
     def memory(self) -> Memory:
-        """Where the values lie."""
-        return Memory(self)
+        """Where the values lie; computed once.
+
+        Without functools.cached_property, which up to Python 3.11 holds a lock meanwhile: a child that is forked by another
+        thread would wait for ever.
+        """
+        found = self.__dict__.get("_memory")
+        if found is None:
+            found = self.__dict__["_memory"] = Memory(self)
+        return found
 
     def at(self, batch: int) -> Layout:
         """The same of steps that work sample by sample, for another batch size."""

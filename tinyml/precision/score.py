@@ -12,7 +12,7 @@ from ..nn.module import Module
 from ..tape import no_grad
 from ..tensor import INTEGERS, Tensor
 from .calibrate import Arrays, again, arrays_of
-from .paired import IGNORED, cross_entropies, squared_errors
+from .paired import IGNORED, classes_last, cross_entropies, squared_errors
 
 
 class Score:
@@ -31,6 +31,7 @@ class Score:
             (arrays_of("score", inputs, model), _targets(y)) for inputs, y in again("score", data)]
         if not self.batches:
             raise ShapeError("score: expected at least one batch of data, got none")
+        self._loss = model.default_loss
         self.float_outputs = [self._output(model, inputs) for inputs in self.inputs]
         targets = self.batches[0][1]
         if any((y is None) is not (targets is None) for _, y in self.batches):
@@ -59,6 +60,8 @@ class Score:
     def _value(self, outputs: list[np.ndarray]) -> float:
         total, count = 0.0, 0
         for out, floats, (_, y) in zip(outputs, self.float_outputs, self.batches, strict=True):
+            if y is None or y.dtype in INTEGERS:
+                out, floats = classes_last(self._loss, [out, floats], y)
             if self.metric == "agreement":
                 scores = out.argmax(axis=-1) == floats.argmax(axis=-1)
             elif y.dtype in INTEGERS:

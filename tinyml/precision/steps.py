@@ -31,8 +31,12 @@ def _check(step: Step, **claims: bool) -> None:
     """Raise ShapeError unless all claims hold: kernels trust sizes, and a file may hold anything."""
     wrong = [name for name, holds in claims.items() if not holds]
     if wrong:
-        raise ShapeError(f"{step.kind}{' in ' + step.name if step.name else ''}: {', '.join(wrong)} out of range or of "
-                         "another shape than the step needs")
+        raise ShapeError(f"{_called(step)}: {', '.join(wrong)} out of range or of another shape than the step needs")
+
+
+def _called(step: Step) -> str:
+    """A step as errors name it."""
+    return f"{step.kind}{' in ' + step.name if step.name else ''}"
 
 
 def _codes(*values: Any) -> bool:
@@ -146,16 +150,16 @@ class Product(Kernel):
         a = self.attrs
         own = self._arrays
         weight, scale, bias = own.pop("weight"), own["scale"], own["bias"]
+        window = window_of(self, a["size"])
         _check(self, weight=weight.dtype == np.int8 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
                bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
-               groups=len(weight) % a["groups"] == 0, zero_point=_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
-               size=tuple(a["size"]) == (weight.shape[2:] or (1, 1)), stride=min(*a["stride"], *a["dilation"]) > 0,
-               padding=min(a["padding"]) >= 0, linear=a["spatial"] or is_plain(a), rounding=a["rounding"] in ROUNDINGS)
+               groups=len(weight) % window.groups == 0, zero_point=_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
+               size=window.size == (weight.shape[2:] or (1, 1)), linear=a["spatial"] or is_plain(window),
+               rounding=a["rounding"] in ROUNDINGS)
         fixed_point.check_scale(scale, "weights")
         # the certificate of equation (4), a bound a channel: what the file says of it must hold
         self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
         _check(self, bound=a["bound"] == self.bound.max(initial=0) <= integers.INT32_MAX)
-        window = Window(tuple(a["size"]), tuple(a["stride"]), tuple(a["padding"]), tuple(a["dilation"]), a["groups"])
         real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
         requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
         codes = weight if a["spatial"] else weight[:, :, None, None]
@@ -186,9 +190,14 @@ class Product(Kernel):
         return ndims[0] if ndims[0] > 1 else None
 
 
-def is_plain(attrs: dict[str, Any]) -> bool:
-    """Whether a window is that of a linear layer: one pixel to one pixel."""
-    return ([tuple(attrs[k]) for k in ("stride", "dilation", "padding")], attrs["groups"]) == ([(1, 1), (1, 1), (0, 0)], 1)
+def window_of(step: Step, size: Any) -> Window:
+    """The window that the step's attributes describe, of the given size."""
+    return Window(size, *(step.attrs[k] for k in ("stride", "padding", "dilation", "groups")), op=_called(step))
+
+
+def is_plain(window: Window) -> bool:
+    """Whether it is that of a linear layer: one pixel to one pixel."""
+    return window == Window(window.size)
 
 
 def bind_layer(layer: integers.IntegerLayer | FloatLayer, spatial: bool, x: np.ndarray,

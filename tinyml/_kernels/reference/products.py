@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from ..windows import HEAD
 from .codes import quantize_rows
 from .pointwise import gelu_f32, gelu_tanh_f32, silu_f32
 
@@ -30,16 +31,19 @@ def rows_f16(x, w, bias, y, threads):
 
 def _reads(x, shape, fill, values):
     """What each tap reads at each output pixel, [taps][B][OH][OW][values]: `shape` as windows.sweep lays it out."""
-    b, h, w, c, oh, ow, sy, sx, py, px, fy, fx, reach, width, direct, _ = (int(v) for v in shape[:16])
+    b, h, w, c, oh, ow, sy, sx, py, px, fy, fx, reach, width, direct, _, iy, ix, gy, gx = (int(v) for v in shape[:HEAD])
     if not direct:
         padded = np.full((b, (oh - 1) * sy + reach, width, c), fill, x.dtype)
-        row, column = np.arange(h) * fy + py, np.arange(w) * fx + px
-        rows, columns = ((at >= 0) & (at < n) for at, n in ((row, padded.shape[1]), (column, width)))
-        padded[:, row[rows][:, None], column[columns]] = x[:, rows][:, :, columns]
+        places = (np.arange(n) for n in padded.shape[1:3])
+        row, column = (p // s * i + p % s * g - before
+                       for p, s, i, g, before in zip(places, (sy, sx), (iy, ix), (gy, gx), (py, px)))
+        rows, columns = ((at >= 0) & (at < n * f) & (at % f == 0) for at, n, f in ((row, h, fy), (column, w, fx)))
+        inside = x[:, row[rows] // fy][:, :, column[columns] // fx]
+        padded[:, np.flatnonzero(rows)[:, None], np.flatnonzero(columns)] = inside
         x = padded
     pixels = (np.arange(oh)[:, None] * sy * width + np.arange(ow) * sx) * c
     flat = np.concatenate([x.reshape(b, math.prod(x.shape[1:])), np.zeros((b, values), x.dtype)], axis=1)
-    return [flat[:, pixels[:, :, None] + int(offset) + np.arange(values)] for offset in shape[16:]]
+    return [flat[:, pixels[:, :, None] + int(offset) + np.arange(values)] for offset in shape[HEAD:]]
 
 
 def _sum_taps(x, weight, bias, y, shape):
@@ -55,7 +59,7 @@ def _sum_taps(x, weight, bias, y, shape):
 def conv2d(x, weight, bias, y, shape):
     """y = x * weight [G][kh*kw][K][N] + bias, for float64."""
     groups, taps, k, n = weight.shape
-    merged = taps // (len(shape) - 16)      # taps side by side that are read as one
+    merged = taps // (len(shape) - HEAD)      # taps side by side that are read as one
     _sum_taps(x, weight.reshape(groups, taps // merged, merged * k, n), bias, y, shape)
 
 
@@ -70,7 +74,7 @@ def pack_f32(weight, packed, threads):
 def product_f32(x, packed, bias, lo, hi, y, shape, threads):
     """y = clamp(x * packed + bias, lo, hi); a NaN stays one."""
     groups, panels, rows, panel = packed.shape
-    n, taps = y.shape[3] // groups, len(shape) - 16
+    n, taps = y.shape[3] // groups, len(shape) - HEAD
     weight = packed.transpose(0, 2, 1, 3).reshape(groups, rows, panels * panel)[:, :, :n]
     if shape[15]:       # depthwise: channel n of the input by filter n
         y[...] = 0 if bias is None else bias
@@ -84,8 +88,8 @@ def product_f32(x, packed, bias, lo, hi, y, shape, threads):
 def conv2d_grad_weight_f32(x, dy, dw, shape, threads):
     """dw[group][tap] = sum over output pixels of outer(what the tap reads, dy)."""
     groups, taps, k, n = dw.shape
-    values = taps * k // (len(shape) - 16)      # taps side by side may be read as one
-    parts = dw.reshape(groups, len(shape) - 16, values, n)
+    values = taps * k // (len(shape) - HEAD)      # taps side by side may be read as one
+    parts = dw.reshape(groups, len(shape) - HEAD, values, n)
     for t, read in enumerate(_reads(x, shape, 0, (groups - 1) * k + values)):
         for g in range(groups):
             parts[g, t] = np.tensordot(read[..., g * k : g * k + values], dy[..., g * n : (g + 1) * n],
