@@ -37,7 +37,8 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays.update({f"{at}.{name}": a for name, a in own.items()})
     outputs = trial.run(plan, trial.SEED)
     check = None if outputs is None else {"seed": trial.SEED, "digest": trial.digest(plan, outputs)}
-    about = {"kind": "plan", "info": plan.info, "check": check, "inputs": [_slot(s) for s in plan.inputs],
+    info = {name: value for name, value in plan.info.items() if value not in ([], {})}     # which `made_by` puts back
+    about = {"kind": "plan", "info": info, "check": check, "inputs": [_slot(s) for s in plan.inputs],
              "outputs": [_slot(s) for s in plan.outputs], "steps": steps}
     return about, arrays
 
