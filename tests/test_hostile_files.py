@@ -6,6 +6,7 @@ import ast
 import re
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,6 +78,14 @@ def test_nothing_unpickles():
 POINT = {"float_layers": ["a"], "metric": 0.9, "drop": 0.1, "file_bytes": 100, "latency_ms": 0.5}
 
 
+def changed(step: dict[str, Any], name: str, value: Any) -> dict[str, Any]:
+    """A product's step with another value, or without where that is None; all others as they are."""
+    if step["kind"] != "product":
+        return step
+    attrs = {k: v for k, v in step["attrs"].items() if k != name} | ({} if value is None else {name: value})
+    return {**step, "attrs": attrs}
+
+
 def test_a_plan_says_what_is_wrong_with_it(tmp_path):
     path = tmp_path / "model"
     made("static integers")[0].save(path)
@@ -91,6 +100,7 @@ def test_a_plan_says_what_is_wrong_with_it(tmp_path):
         ({**good, "inputs": [{**slot, "codec": [slot["codec"][0] * 2, 0]}]}, "expected value 0 in Codec"),
         ({**good, "inputs": [{**slot, "codec": [1.0, 300]}]}, "expected a zero point in int8, got 300"),
         ({**good, "inputs": [{**slot, "shape": {"tuple": [True, -1]}}]}, "expected the shape of an input or output"),
+        ({**good, "inputs": [{**slot, "shape": {"tuple": [2**64]}}]}, "inputs and outputs of at most 268,435,456 elements"),
         ({**good, "inputs": [{**slot, "floats": 1}]}, "expected the number of a value and whether it is floats"),
         ({**good, "info": {**info, "rounding": "triple"}}, "expected how the plan was rounded and calibrated"),
         ({**good, "info": {**info, "calibration": {"samples": "3"}}}, "expected how the plan was rounded and calibrated"),
@@ -104,6 +114,11 @@ def test_a_plan_says_what_is_wrong_with_it(tmp_path):
         ({**good, "info": {**info, "repairs": ["all"]}}, "expected repairs among equalize"),
         ({**good, "info": {**info, "frontier": [{"drop": 0.5}]}}, "expected points of accuracy, size and latency"),
         ({**good, "info": {**info, "frontier": [{**POINT, "latency_ms": "1"}]}}, "expected points of accuracy"),
+        ({**good, "info": {**info, "frontier": [{**POINT, "latency_ms": -0.5}]}}, "expected points of accuracy"),
+        ({**good, "info": {**info, "frontier": [{**POINT, "file_bytes": 0.5}]}}, "expected points of accuracy"),
+        *[({**good, "steps": [changed(s, name, value) for s in step]}, message) for name, value, message in (
+            ("doubled", "x", "expected how many scales were doubled, got 'x'"), ("doubled", None, "damaged description"),
+            ("scale_out", 1e300, "expected a finite, positive, normal float32 scale"))],
         ({**good, "steps": [{**step[0], "kind": "run"}, *step[1:]]}, "step 0 is of unknown kind 'run'"),
         ({**good, "steps": step[1:]}, "step 0 reads values that no step makes"),
         ({**good, "steps": [step[0], *step]}, "step 1 reads values that no step makes before it, or makes one again"),
@@ -272,10 +287,17 @@ def test_inputs_and_chains_that_grow_are_not_run(tmp_path):
                   {**good, "inputs": [{**slot, "shape": {"tuple": [{"batch": 1}, 3, 10**9, 10**9]}}]}, grown):
         rewrite(path, about, arrays)
         with memory_below(3 * 4 * trial.LARGEST):
-            refused(path, "a value of the plan has more than 16777216 elements")
+            refused(path, "more than 16777216 elements|inputs and outputs of at most 268,435,456 elements")
 
 
 # ---- fuzzed files
+
+
+def used(plan: Plan, path: Path) -> None:
+    """All that reads what a plan says of itself."""
+    assert repr(plan) and isinstance(plan.memory(2).nbytes, int)
+    assert all(str(headroom) for headroom in plan.certificate())
+    plan.report(seconds=0).to_html(path)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -312,6 +334,8 @@ def test_what_fits_its_digest_is_refused_or_works(kind, tmp_path, monkeypatch):
             try:
                 with no_grad():
                     y = loaded(*inputs)
+                if isinstance(loaded, Plan):
+                    used(loaded, tmp_path / "page.html")
             except TinymlError:
                 continue
         assert y.shape == expected and np.isfinite(y.numpy()).all()

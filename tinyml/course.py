@@ -30,7 +30,7 @@ from .nn import Conv2d, Embedding
 from .nn import functional as F
 from .nn.mode import mode
 from .nn.module import Module
-from .precision.calibrate import inputs_of
+from .precision.calibrate import again, inputs_of
 from .precision.compare import Comparison, alternate
 from .precision.convert import OBSERVER
 from .precision.observers import observer_for
@@ -270,7 +270,7 @@ class Calibrator:
 
     def collect(self, batch: Any) -> Calibrator:
         """Add a batch: an array, a Tensor, or a pair (input, target)."""
-        self.batches.append(batch)
+        self.batches += again("Calibrator", iter([batch]))       # a copy: a loader may fill the same arrays again
         return self
 
     def scales(self) -> dict[str, float]:

@@ -47,7 +47,8 @@ def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None 
             if metric is not None:
                 score += float(metric(values, expected)) * n
     if not count:
-        raise ShapeError(f"evaluate: no batch with a target that counts came from the {type(loader).__name__}")
+        raise ShapeError(f"evaluate: no batch with a target that counts came from the {type(loader).__name__}; a generator "
+                         "gives its batches only once")
     accuracy = {"accuracy": correct / count} if scored == count else {}
     return {"loss": total / count, **accuracy, "count": count,
             **({} if metric is None else {"metric": score / count})}

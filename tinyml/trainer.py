@@ -22,7 +22,7 @@ from .io.checkpoints import Epoch, Progress, batches_left, epoch_of, read_checkp
 from .io.run_folder import RunFolder
 from .nn import functional as F
 from .nn.mode import mode
-from .nn.module import Module
+from .nn.module import Module, Parameter
 from .optim import Optimizer, Schedule, check_held
 from .tape import no_grad
 from .tensor import Tensor
@@ -148,13 +148,14 @@ class Trainer:
         """One pass, from where `epoch` is to its end; keeps `epoch` up to date."""
         number, items, busy, update = len(self.history) + 1, 0, 0.0, None
         batches = batches_left(loader, epoch)
+        buffers = [t for _, t in self.model.named_tensors() if not isinstance(t, Parameter)]
         with tqdm(batches, desc=f"epoch {number}", disable=not self.progress, dynamic_ncols=True, initial=epoch.batches,
                   total=operator.length_hint(loader) or None) as bar:
             began = time.perf_counter()
             for batch in bar:
                 x, y = pair("fit", batch)
                 if update is None:
-                    update = Update(self.model, self.optimizer, self.loss, self.schedule, self.clip_norm)
+                    update = Update(self.model, self.optimizer, self.loss, self.schedule, self.clip_norm, buffers)
                     epoch.lr = self.optimizer.lr
                 loss, n = update.add(x, y, f"epoch {number}, step {epoch.batches + 1}")
                 epoch.loss, epoch.count, epoch.batches = epoch.loss + loss * n, epoch.count + n, epoch.batches + 1

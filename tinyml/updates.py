@@ -13,7 +13,7 @@ from .batches import call, leaves
 from .errors import NonFiniteError
 from .evaluation import Loss, counted, loss_of
 from .nn.finite import bad_element, first_non_finite
-from .nn.module import Module, Parameter
+from .nn.module import Module
 from .optim import Optimizer, Schedule, grad_norm
 from .tensor import Tensor
 
@@ -25,8 +25,10 @@ class Update:
     those of the first. With as many in each, the weights are 1 and the sum is that of the gradients as they come.
     """
 
-    def __init__(self, model: Module, optimizer: Optimizer, loss: Loss, schedule: Schedule | None, clip_norm: float | None):
+    def __init__(self, model: Module, optimizer: Optimizer, loss: Loss, schedule: Schedule | None, clip_norm: float | None,
+                 buffers: list[Tensor]):
         self.model, self.optimizer, self.loss, self.schedule, self.clip_norm = model, optimizer, loss, schedule, clip_norm
+        self.buffers = buffers              # the model's tensors that are no parameters
         self.batches = 0                    # added
         self.targets = self.first = 0       # that count: in all of them, and in the first that has any
         self.where = ""                     # the last of those, in words
@@ -42,7 +44,7 @@ class Update:
         self.batches, self.targets, self.first = self.batches + 1, self.targets + n, self.first or n
         if not n:
             return 0.0, 0
-        self.where, self.undo = where, _undo(self.model)
+        self.where, self.undo = where, _undo(self.buffers)
         try:
             loss = loss_of(self.loss, call(self.model, x), y)
             value = loss.item()
@@ -82,9 +84,8 @@ class Update:
         return True
 
 
-def _undo(model: Module) -> Callable[[], None]:
+def _undo(buffers: list[Tensor]) -> Callable[[], None]:
     """A function that puts buffers and tinyml.random back to what they are now."""
-    buffers: list[Tensor] = [t for _, t in model.named_tensors() if not isinstance(t, Parameter)]
     generator, values = random.get_state(), [t.data.copy() for t in buffers]
 
     def undo() -> None:

@@ -12,12 +12,14 @@ from ..errors import FileError
 from ..graph import Batch
 from ..ops import Codec
 from ..precision.encoding import decode, encode
-from ..precision.plan import Plan, Slot, made_by
+from ..precision.plan import FLOAT_STEPS, Plan, Slot, made_by
 from ..precision.repairs import REPAIRS
-from ..precision.steps import ROUNDINGS, STEPS, Step
+from ..precision.steps import ROUNDINGS, STEPS, Product, Step
 from ..tensor import OPS
 from . import trial
 
+WITH_OP = ("codes", *(s.kind for s in FLOAT_STEPS))      # kinds of steps that compute an op
+LARGEST = 2**28     # elements of a sample: of an input of a gigabyte
 CALIBRATION = {"observer": str, "samples": int, "digest": str}
 NUMBERS = ("metric", "drop", "file_bytes", "latency_ms")        # of a point of info["frontier"]
 
@@ -35,7 +37,8 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays.update({f"{at}.{name}": a for name, a in own.items()})
     outputs = trial.run(plan, trial.SEED)
     check = None if outputs is None else {"seed": trial.SEED, "digest": trial.digest(plan, outputs)}
-    about = {"kind": "plan", "info": plan.info, "check": check, "inputs": [_slot(s) for s in plan.inputs],
+    info = {name: value for name, value in plan.info.items() if value not in ([], {})}     # which `made_by` puts back
+    about = {"kind": "plan", "info": info, "check": check, "inputs": [_slot(s) for s in plan.inputs],
              "outputs": [_slot(s) for s in plan.outputs], "steps": steps}
     return about, arrays
 
@@ -98,6 +101,8 @@ def _load_slot(about: dict[str, Any]) -> Slot:
     sizes = [n.factor if isinstance(n, Batch) else n for n in shape] if isinstance(shape, tuple) else [None]
     if not all(type(n) is int and n >= 0 for n in sizes):
         raise FileError(f"expected the shape of an input or output, got {shape!r:.80}")
+    if math.prod(n or 1 for n in sizes) > LARGEST:
+        raise FileError(f"expected inputs and outputs of at most {LARGEST:,} elements a sample, got shape {shape!r:.80}")
     if codec is not None:
         scale, zero_point = codec
         if type(zero_point) is not int or not -128 <= zero_point <= 127:
@@ -143,7 +148,8 @@ def _is_point(point: Any) -> bool:
         return False
     names, numbers = point["float_layers"], [point[k] for k in NUMBERS]
     return (_are_texts(names)
-            and all(type(n) in (int, float) and math.isfinite(n) for n in numbers))
+            and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
+            and type(point["file_bytes"]) is int and point["file_bytes"] >= 0 and point["latency_ms"] >= 0)
 
 
 def _load_step(at: int, about: dict[str, Any], own: dict[str, np.ndarray]) -> Step:
@@ -152,12 +158,16 @@ def _load_step(at: int, about: dict[str, Any], own: dict[str, np.ndarray]) -> St
     attrs = {k: decode(v, own) for k, v in about["attrs"].items() if k != "attrs"}
     if "attrs" in about["attrs"]:
         attrs["attrs"] = {k: decode(v, own) for k, v in about["attrs"]["attrs"].items()}
-    if about["kind"] in ("codes", "island"):
+    if "op" in attrs or about["kind"] in WITH_OP:
         if attrs["op"] not in OPS:
             raise FileError(f"step {at} uses the op {attrs['op']!r:.80}, which is not known here; import its definition "
                             "first")
         if about["kind"] == "codes" and OPS[attrs["op"]].int8 != "codes":
             raise FileError(f"step {at} runs {attrs['op']} on codes, which has no such rule")
+    if issubclass(STEPS[about["kind"]], Product):
+        fixed_point.check_scale([attrs["scale_in"], attrs["scale_out"]], f"step {at}")
+        if type(attrs["doubled"]) is not int or attrs["doubled"] < 0:
+            raise FileError(f"step {at}: expected how many scales were doubled, got {attrs['doubled']!r:.80}")
     return STEPS[about["kind"]](list(about["inputs"]), about["output"], str(about["name"]), attrs, own)
 
 
