@@ -153,6 +153,9 @@ def test_half_precision_weights_are_read_as_they_are():
     assert np.allclose(plan(x).numpy(), eager(model, x), rtol=1e-5, atol=1e-5)
 
 
+WRONG_STEP = r"float_product in 0: (.* out of range|expected (stride|padding|groups) to be)"
+
+
 def test_what_is_refused():
     model, x = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(16, 3)), images((3, 4, 4), 5, 0)
     plan = model.compile(x)
@@ -172,11 +175,11 @@ def test_what_is_refused():
     attrs, arrays = plan.steps[0].attrs, plan.steps[0].arrays
     for wrong in ({"stride": [0, 1]}, {"padding": [-1, 0]}, {"groups": 3}, {"groups": 0}, {"lo": 1.0, "hi": 0.0},
                   {"lo": float("nan")}, {"spatial": False}):
-        with pytest.raises(ShapeError, match=r"float_product in 0: .* out of range"):
+        with pytest.raises(ShapeError, match=WRONG_STEP):
             type(plan.steps[0])([0], 1, "0", {**attrs, **wrong}, dict(arrays))
     for wrong in ({"weight": arrays["weight"].astype(np.float64)}, {"weight": arrays["weight"][:0]},
                   {"bias": arrays["bias"][:2]}, {"bias": arrays["bias"].astype(np.float16)}):
-        with pytest.raises(ShapeError, match=r"float_product in 0: .* out of range"):
+        with pytest.raises(ShapeError, match=WRONG_STEP):
             type(plan.steps[0])([0], 1, "0", attrs, {**arrays, **wrong})
 
 

@@ -304,6 +304,19 @@ def test_non_finite_weights_are_named(bad):
 # ---- options
 
 
+def test_sums_that_may_leave_int32_are_refused_when_converting():
+    """Not at the first call; groups of 32 have sums of their own."""
+    k = 140_000
+    model = nn.Sequential(nn.Linear(k, 2, bias=False))
+    model[0].weight.data[...] = 0.5
+    with pytest.raises(QuantizationError, match=r"to_int8: sums of 140000 products .* to_int8\(group=32\).*layer 0"):
+        model.to_int8()
+    x = np.full((1, k), 0.25, np.float32)
+    np.testing.assert_allclose(model.to_int8(group=32)(x).numpy(), k / 8, rtol=1e-5)
+    model[0].weight.data[:, ::2] = 0        # half as many reach half as far
+    np.testing.assert_allclose(model.to_int8()(x).numpy(), k / 16, rtol=1e-5)
+
+
 def test_layers_that_are_skipped_stay_float():
     model = net()
     int8 = model.to_int8(skip=["0"])

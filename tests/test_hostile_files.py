@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import copy
 import re
 import warnings
 from pathlib import Path
@@ -117,7 +118,7 @@ def test_a_plan_says_what_is_wrong_with_it(tmp_path):
         ({**good, "info": {**info, "frontier": [{**POINT, "latency_ms": -0.5}]}}, "expected points of accuracy"),
         ({**good, "info": {**info, "frontier": [{**POINT, "file_bytes": 0.5}]}}, "expected points of accuracy"),
         *[({**good, "steps": [changed(s, name, value) for s in step]}, message) for name, value, message in (
-            ("doubled", "x", "expected how many scales were doubled, got 'x'"), ("doubled", None, "damaged description"),
+            ("doubled", "x", "doubled out of range"), ("doubled", None, "damaged description"),
             ("scale_out", 1e300, "expected a finite, positive, normal float32 scale"))],
         ({**good, "steps": [{**step[0], "kind": "run"}, *step[1:]]}, "step 0 is of unknown kind 'run'"),
         ({**good, "steps": step[1:]}, "step 0 reads values that no step makes"),
@@ -256,6 +257,43 @@ def test_windows_of_plans_are_pairs_of_whole_numbers(step, tmp_path):
         attrs[name] = good
     rewrite(path, about, arrays)
     tinyml.load(path)
+
+
+def test_what_a_loaded_plan_prints_is_there(tmp_path):
+    """repr, certificate and report read attributes that no kernel does."""
+    path = tmp_path / "model"
+    made("static integers")[0].save(path)
+    about, arrays = opened(path)
+    attrs = next(s["attrs"] for s in about["steps"] if s["kind"] == "product")
+    for name, values in (("doubled", (None, "1", 1.0, True, -1, 10**9)), ("spatial", (None, 1, "yes", []))):
+        good = attrs.pop(name)
+        rewrite(path, about, arrays)
+        refused(path, name)
+        for attrs[name] in values:
+            rewrite(path, about, arrays)
+            refused(path, f"{name} out of range")
+        attrs[name] = good
+    rewrite(path, about, arrays)
+    assert "sums reach" in repr(tinyml.load(path))
+
+
+def test_a_plan_that_was_never_run_says_which_step_does_not(tmp_path):
+    """One that is too large to be run when it is loaded, if its file says that it never was."""
+    path = tmp_path / "model"
+    grows(lambda y: y[:, [0, 1]].reshape(-1, 128)).save(path)
+    good, arrays = opened(path)
+    for op, attribute, value, message in (
+            ("adaptive_avg_pool2d", "outputs", {"tuple": [2**20, 2**20]}, "adaptive_avg_pool2d: the result of shape .* would take"),
+            ("reshape", "shape", {"tuple": [{"batch": 1}, 12.5]}, "plan: (codes|island).* does not run on .*TypeError")):
+        about = copy.deepcopy(good)
+        product = next(s["attrs"] for s in about["steps"] if s["kind"] == "product")
+        product["padding"] = [730, 730]         # so that loading does not run it
+        attrs = next(s["attrs"] for s in about["steps"] if s["attrs"].get("op") == op)
+        attrs.get("attrs", attrs)[attribute] = value
+        rewrite(path, {**about, "check": None}, arrays)
+        plan = tinyml.load(path)
+        with pytest.raises(TinymlError, match=message):
+            plan(IMAGES[:1])
 
 
 def test_padding_and_dilation_that_lead_to_zeros_take_no_memory(tmp_path):

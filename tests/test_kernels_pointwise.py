@@ -58,8 +58,12 @@ def dropout(rng, kernels):
 
 
 def sum_columns(rng, kernels):
+    """One table of many shapes, and several: whole ones to a thread, and ones in chunks."""
     for p, c, x in tables(rng):
-        yield Call((p, c), [x, np.empty(c, np.float32)], (1,), lambda x, y: [4 * EPS * np.abs(x).sum(axis=0)])
+        yield Call((p, c), [x[None], np.empty((1, c), np.float32)], (1,), lambda x, y: [4 * EPS * np.abs(x).sum(axis=1)])
+    for d in design(rng, b=(1, 0, 2, 5, 40), p=(1, 0, 7, 8, 9, 64, 600, 1100), c=(1, 0, 3, 16, 17, 70)):
+        yield Call(d, [normal(rng, d.b, d.p, d.c), np.empty((d.b, d.c), np.float32)], (1,),
+                   lambda x, y: [4 * EPS * np.abs(x).sum(axis=1)])
 
 
 def grad_sum(rng, kernels):
@@ -74,13 +78,17 @@ def grad_sum(rng, kernels):
 
 
 def scatter_rows(rng, kernels):
-    def bound(x, ids, y):
-        size, count = np.empty_like(y), np.bincount(ids, minlength=len(y))
-        reference.scatter_rows_f32(np.abs(x), ids, size, 1)
-        return [EPS * count[:, None] * size]
+    def bound(x, ids, clear, y):
+        size = np.empty_like(y)
+        reference.scatter_rows_f32(np.abs(x), ids, True, size, 1)
+        return [4 * EPS * size]
 
-    for d in design(rng, p=(1, 0, 2, 300), c=(1, 0, 2, 17, 127, 128, 129, 400), v=(1, 2, 70)):
-        yield Call(d, [normal(rng, d.p, d.c), rng.integers(0, d.v, d.p), np.empty((d.v, d.c), np.float32)], (2,), bound)
+    # ids of one, two and three digits of the sort
+    for d in design(rng, p=(1, 0, 2, 9, 70, 700), c=(1, 0, 2, 17, 127, 128, 129, 400), v=(1, 2, 70, 2048, 2049, 5_000_000)):
+        if d.v * d.c > 5_000_000:
+            continue
+        ids = rng.integers(0, d.v, d.p)
+        yield Call(d, [normal(rng, d.p, d.c), ids, True, np.empty((d.v, d.c), np.float32)], (3,), bound)
 
 
 CASES = {

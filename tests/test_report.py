@@ -191,7 +191,7 @@ def test_odd_batches_are_timed_with_and_without_data(batch):
 def test_on_a_busy_machine_one_thread_is_timed(kind, monkeypatch):
     """Threads that wait for a core would be in the times of some layers: all are timed again, and the report says so."""
     model, threads = made(kind)[0], []
-    monkeypatch.setattr(timing, "get_num_threads", lambda: threads.append(get_num_threads()) or threads[-1])
+    monkeypatch.setattr(timing, "threads_for", lambda work: threads.append(get_num_threads()) or threads[-1])
     monkeypatch.setattr(ledger, "BUSY", 0.0)
     tinyml.set_num_threads(2)
     r = model.report(IMAGES, seconds=1e-9)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ._kernels import memory
 from ._kernels.elementwise import elementwise
+from ._kernels.sums import total
 from .engine import Node
 from .errors import DtypeError, GradError
 
@@ -135,7 +136,7 @@ def unbroadcast(grad: np.ndarray, shape: tuple[int, ...], name: str = "unbroadca
         raise GradError(f"{name}: got a gradient of shape {grad.shape} for an operand of shape {shape}; expected that "
                         "shape, or one that it broadcasts to")
     axes = tuple(range(extra)) + tuple(i + extra for i, n in enumerate(shape) if n == 1 and grad.shape[i + extra] != 1)
-    return grad.sum(axis=axes, keepdims=True).reshape(shape)
+    return total(grad, axes, True).reshape(shape)
 
 
 def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:

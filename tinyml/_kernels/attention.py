@@ -10,6 +10,7 @@ import math
 
 import numpy as np
 
+from .. import checks
 from . import memory, reference
 from .dispatch import active, threads_for
 
@@ -40,6 +41,8 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool,
     q, k, v = _heads(q, lead), _heads(k, shared), _heads(v, shared)
     b, h, t, d = q.shape
     s, e = v.shape[2:]
+    if s * (d + e) > 2**40:     # what broadcasting only seems to hold
+        checks.room("attention", "keys and values", (s, d + e))
     y, rows = memory.empty((b, t, h, e), q.dtype).transpose(0, 2, 1, 3), memory.empty((2, b, h, t), q.dtype)
     kernels = active if q.dtype == np.float32 else reference
     kernels.attention_f32(q, k, v, _scale(q), causal, y, rows, threads_for(b * h * t * s * (d + e)))

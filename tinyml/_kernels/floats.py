@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from .. import checks
 from . import memory, reference
 from .dispatch import active, threads_for
 
@@ -57,6 +58,8 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
 def _products(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """a (S, M, K) @ b (S, K, N) + bias (N)."""
     (count, m, k), n = a.shape, b.shape[2]
+    if count * k * n > 2**40:       # what broadcasting only seems to hold, kernels copy in part
+        checks.room("matmul", "an operand", b.shape)
     c = memory.empty((count, m, n), a.dtype)
     if bias is not None:
         bias = np.ascontiguousarray(bias)
@@ -232,9 +235,9 @@ def cross_entropy_grad(x: np.ndarray, target: np.ndarray, smoothing: float, rows
 
 def sum_columns(x: np.ndarray) -> np.ndarray:
     """Sum of x (..., C) over all but the last dimension."""
-    y = np.empty(x.shape[-1], x.dtype)
-    kernels_for(x.dtype).sum_columns_f32(_rows(x), y, threads_for(16 * x.size))
-    return y
+    y = np.empty((1, x.shape[-1]), x.dtype)
+    kernels_for(x.dtype).sum_columns_f32(_rows(x)[None], y, threads_for(16 * x.size))
+    return y[0]
 
 
 def pointwise_grad_sum(name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -247,8 +250,9 @@ def pointwise_grad_sum(name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.nda
 
 def scatter_rows(x: np.ndarray, ids: np.ndarray, count: int) -> np.ndarray:
     """(count, C) in which row v is the sum of the rows of x (P, C) whose id in ids (P) is v."""
-    y = memory.empty((count, x.shape[1]), x.dtype)
-    kernels_for(x.dtype).scatter_rows_f32(_rows(x), ids, y, threads_for(16 * (x.size + y.size)))
+    few = 64 * len(ids) < count     # then the system's fresh zeros are cheaper: it makes those that are looked at
+    y = np.zeros((count, x.shape[1]), x.dtype) if few else memory.empty((count, x.shape[1]), x.dtype)
+    kernels_for(x.dtype).scatter_rows_f32(_rows(x), ids, not few, y, threads_for(16 * (x.size + (not few) * y.size)))
     return y
 
 

@@ -4,6 +4,7 @@ from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 from tinyml._kernels.simd cimport *
+from tinyml._kernels.vmath cimport vddadd_to, vwiden
 
 include "span.pxi"
 
@@ -16,22 +17,21 @@ cdef inline void largest(int V, bint keep, const float* x, Py_ssize_t W, const S
     cdef vec index[4]
     cdef vecf value
     cdef vec wins
-    cdef Py_ssize_t i, j
-    cdef int32_t here = <int32_t>(s.y0 * W + s.x0)
+    cdef Py_ssize_t i, j, here = s.y0 * W + s.x0
     cdef int v
     for v in range(V):
         best[v] = vfload_n(x + here * s.column + v * LANES, n)
         if keep:
-            index[v] = vsplat(here)
+            index[v] = vsplat(<int32_t>here)
     for i in range(s.y0, s.y1):
         for j in range(s.x0, s.x1):
-            here = <int32_t>(i * W + j)
+            here = i * W + j
             for v in range(V):
                 value = vfload_n(x + here * s.column + v * LANES, n)
                 wins = vfwins(value, best[v])
                 best[v] = vfselect(wins, value, best[v])
                 if keep:
-                    index[v] = vselect(wins, vsplat(here), index[v])
+                    index[v] = vselect(wins, vsplat(<int32_t>here), index[v])
     for v in range(V):
         vfstore_n(y + v * LANES, best[v], n)
         if keep:
@@ -62,7 +62,10 @@ cdef inline int max_row(bint keep, const float* x, Py_ssize_t W, Py_ssize_t C, c
 
 def max_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
                  float[:, :, :, ::1] y, int32_t[:, :, :, ::1] at, int threads):
-    """y[B][OH][OW][C] = largest of the window, at = its pixel h*W + w (the first of equals, the last NaN), or None."""
+    """y[B][OH][OW][C] = largest of the window, at = its pixel h*W + w (the first of equals, the last NaN), or None.
+
+    With `at`, an image has at most 2^31 pixels.
+    """
     cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], C = y.shape[3], unit
     cdef int32_t* index = NULL
     if B * OH * OW * C == 0:
@@ -98,18 +101,41 @@ def max_pool_grad_f32(const float[:, :, :, ::1] dy, const int32_t[:, :, :, ::1] 
         max_grad_image(&dy[b, 0, 0, 0], &at[b, 0, 0, 0], outputs, pixels, C, &dx[b, 0, 0, 0])
 
 
+cdef enum:
+    IN_FLOAT = 64       # pixels of a window that are added in float; of larger ones ...
+    EIGHT = 8           # ... so many of a row, and the eights in double
+
+
 cdef inline void mean(int V, const float* x, const Span* s, int n, const float* divisor, float* y) noexcept nogil:
     """As `largest`."""
     cdef vecf sums[8]
-    cdef Py_ssize_t i, j
-    cdef int v
+    cdef double totals[8 * LANES]
+    cdef float rounded[LANES]
+    cdef Py_ssize_t i, j, first
+    cdef bint large = (s.y1 - s.y0) * (s.x1 - s.x0) > IN_FLOAT
+    cdef int v, k
+    if large:
+        memset(totals, 0, sizeof(totals))
+    for i in range(s.y0, s.y1 if large else s.y0):
+        for first from s.x0 <= first < s.x1 by EIGHT:
+            for v in range(V):
+                sums[v] = vfzero()
+            for j in range(first, min(first + EIGHT, s.x1)):
+                for v in range(V):
+                    sums[v] = vfadd(sums[v], vfload_n(x + i * s.row + j * s.column + v * LANES, n))
+            for v in range(V):
+                vddadd_to(totals + v * LANES, vwiden(sums[v]))
     for v in range(V):
         sums[v] = vfzero()
-    for i in range(s.y0, s.y1):
+    for i in range(s.y0, s.y0 if large else s.y1):
         for j in range(s.x0, s.x1):
             for v in range(V):
                 sums[v] = vfadd(sums[v], vfload_n(x + i * s.row + j * s.column + v * LANES, n))
     for v in range(V):
+        if large:
+            for k in range(LANES):
+                rounded[k] = <float>totals[v * LANES + k]
+            sums[v] = vfload(rounded)
         vfstore_n(y + v * LANES, vfdiv(sums[v], vfsplat(divisor)), n)
 
 

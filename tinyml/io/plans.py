@@ -14,7 +14,7 @@ from ..ops import Codec
 from ..precision.encoding import decode, encode
 from ..precision.plan import FLOAT_STEPS, Plan, Slot, made_by
 from ..precision.repairs import REPAIRS
-from ..precision.steps import ROUNDINGS, STEPS, Product, Step
+from ..precision.steps import ROUNDINGS, STEPS, Step
 from ..tensor import OPS
 from . import trial
 
@@ -164,10 +164,6 @@ def _load_step(at: int, about: dict[str, Any], own: dict[str, np.ndarray]) -> St
                             "first")
         if about["kind"] == "codes" and OPS[attrs["op"]].int8 != "codes":
             raise FileError(f"step {at} runs {attrs['op']} on codes, which has no such rule")
-    if issubclass(STEPS[about["kind"]], Product):
-        fixed_point.check_scale([attrs["scale_in"], attrs["scale_out"]], f"step {at}")
-        if type(attrs["doubled"]) is not int or attrs["doubled"] < 0:
-            raise FileError(f"step {at}: expected how many scales were doubled, got {attrs['doubled']!r:.80}")
     return STEPS[about["kind"]](list(about["inputs"]), about["output"], str(about["name"]), attrs, own)
 
 

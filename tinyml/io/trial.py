@@ -77,11 +77,12 @@ def _input(slot: Slot, generator: np.random.Philox | None) -> np.ndarray:
 
 def elements(step: Step, shapes: list[tuple[int, ...]]) -> int:
     """At least as many elements as the step makes of operands of such shapes: a few numbers may ask for very many."""
-    attrs = resolve({**step.attrs, **step.attrs.get("attrs", {})}, BATCH)
+    runs_op = step.kind in ("codes", "island")
+    name, attrs = (step.attrs["op"], resolve(step.attrs["attrs"], BATCH)) if runs_op else (step.kind, step.attrs)
     x, *others = _with_constants(step, shapes)
     if isinstance(step, (Product, FloatProduct)):
         return _product(x, step.layer.window, step.filters) if attrs["spatial"] else prod(x[:-1]) * step.filters
-    match attrs.get("op", step.kind):
+    match name:
         case "conv2d":
             filters, _, *size = others[0]
             window = Window(size, *(attrs[k] for k in ("stride", "padding", "dilation", "groups")), op="conv2d")

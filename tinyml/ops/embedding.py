@@ -33,14 +33,16 @@ class Embedding(Op):
     @staticmethod
     def forward(ctx, ids, weight):
         check_ids(ids, weight)
-        ctx.ids, ctx.count = ids, len(weight)
+        if ctx.needs[1]:
+            # a copy: the kernel of backward trusts ids, and the caller may change its array by then
+            ctx.ids, ctx.count = np.array(ids, np.int64), len(weight)
         # "clip" takes no copy of the result to check ids a second time
         rows = np.take(weight, ids, axis=0, out=memory.empty((*ids.shape, weight.shape[1]), weight.dtype), mode="clip")
         return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
     @staticmethod
     def backward(ctx, grad):
-        ids = np.ascontiguousarray(ctx.ids, np.int64).reshape(-1)
+        ids = ctx.ids.reshape(-1)
         return None, floats.scatter_rows(grad.reshape(ids.size, grad.shape[-1]), ids, ctx.count)
 
     @classmethod

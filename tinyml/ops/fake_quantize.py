@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from .._kernels import fixed_point, floats
+from .._kernels import fixed_point, floats, sums
 from ..errors import ShapeError
 from .op import Op, normal, sample
 
@@ -45,7 +45,7 @@ class FakeQuantize(Op):
         per_row = ctx.scale.reshape(-1, *[1] * (ctx.x.ndim - 1)) if ctx.scale_shape else ctx.scale
         ds = grad * (ctx.y - np.where(ctx.inside, ctx.x, 0)) / per_row
         axes = tuple(range(1, ctx.x.ndim)) if ctx.scale_shape else None
-        return dx, np.asarray(ds.sum(axis=axes) * grad.dtype.type(ctx.factor))
+        return dx, np.asarray(sums.total(ds, axes) * grad.dtype.type(ctx.factor))
 
     @staticmethod
     def samples(rng):

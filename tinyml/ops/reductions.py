@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from .. import checks
+from .._kernels import sums
 from ..errors import ShapeError
 from .op import Op, normal, sample
 from .pooling import AdaptiveAvgPool2d
@@ -43,7 +44,9 @@ class Sum(_Reduction):
     def forward(ctx, x, *, axis, keepdims):
         checks.fits("sum", axis, x.ndim)
         ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
-        return np.asarray(np.add.reduce(x, axis=axis, keepdims=keepdims))
+        if x.size <= sums.FEW:      # `total` says the same, but would take a tenth of such an op's time
+            return np.asarray(np.add.reduce(x, axis, None, None, keepdims))
+        return sums.total(x, axis, keepdims)
 
     @staticmethod
     def backward(ctx, grad):
@@ -75,7 +78,7 @@ class Mean(_Reduction):
         ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
         if _count(x.shape, axis) == 0:
             raise ShapeError(f"mean: no elements along axis {axis} of a Tensor of shape {x.shape}")
-        return np.asarray(x.mean(axis=axis, keepdims=keepdims))
+        return sums.mean(x, axis, keepdims)
 
     @staticmethod
     def backward(ctx, grad):
@@ -104,8 +107,8 @@ class _Extreme(_Reduction):
 
     @staticmethod
     def backward(ctx, grad):
-        hit = (ctx.x == _expand(ctx.y, ctx.x.shape, ctx.axis, ctx.keepdims)).astype(grad.dtype)
-        shared = hit / hit.sum(axis=ctx.axis, keepdims=True)
+        hit = ctx.x == _expand(ctx.y, ctx.x.shape, ctx.axis, ctx.keepdims)
+        shared = hit / hit.sum(axis=ctx.axis, keepdims=True).astype(grad.dtype)
         return (_expand(grad, ctx.x.shape, ctx.axis, ctx.keepdims) * shared,)
 
 

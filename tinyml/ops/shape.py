@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 
 from .. import checks
-from .._kernels import integers
+from .._kernels import floats, integers
+from .._kernels.sums import FEW
 from ..errors import ShapeError
 from .codes import drowns
 from .op import Codec, Lowered, Op, normal, sample
@@ -99,6 +103,33 @@ class BroadcastTo(Op):
         return x.broadcast_to(shape)
 
 
+def _places(shape: tuple, index: tuple) -> tuple[np.ndarray, tuple]:
+    """Which row each row of x[index] is, for x of `shape`; and the leading dimensions that number the rows of x.
+
+    A row is what lies along the last dimensions, those that the index takes whole.
+    """
+    def taken(i: Any) -> int:
+        """Dimensions that one part of an index takes."""
+        if i is None or isinstance(i, (bool, np.bool_)):
+            return 0
+        return i.ndim if isinstance(i, np.ndarray) and i.dtype == np.bool_ else 1
+
+    parts = []
+    for i in index:
+        if i is Ellipsis:
+            parts += [slice(None)] * (len(shape) - sum(taken(j) for j in index if j is not Ellipsis))
+        else:
+            parts.append(i)
+    while isinstance(parts[-1], slice) and parts[-1] == slice(None):
+        parts.pop()
+    rows = shape[: sum(map(taken, parts))]
+    places = np.zeros((), np.int64)
+    for d, n in enumerate(rows):
+        along = np.arange(n).reshape(-1, *[1] * (len(rows) - d - 1))
+        places = places * n + np.broadcast_to(along, rows)[tuple(parts)]
+    return places, rows
+
+
 class GetItem(Op):
     """x[index]: ints, slices, None, Ellipsis, integer and boolean arrays; repeated indices add their gradients."""
 
@@ -117,11 +148,18 @@ class GetItem(Op):
 
     @staticmethod
     def backward(ctx, grad):
-        out = np.zeros(ctx.shape, grad.dtype)
         if any(isinstance(i, np.ndarray) for i in ctx.index):
-            np.add.at(out, ctx.index, grad)
-        else:
-            out[ctx.index] = grad
+            if grad.size <= FEW and grad.dtype != np.float16:       # too few to lose terms
+                out = np.zeros(ctx.shape, grad.dtype)
+                np.add.at(out, ctx.index, grad)
+                return (out,)
+            places, rows = _places(ctx.shape, ctx.index)
+            wide = grad.astype(np.float32) if grad.dtype == np.float16 else grad
+            width = math.prod(ctx.shape[len(rows):])
+            out = floats.scatter_rows(wide.reshape(places.size, width), places.reshape(-1), math.prod(rows))
+            return (out.reshape(ctx.shape).astype(grad.dtype, copy=False),)
+        out = np.zeros(ctx.shape, grad.dtype)
+        out[ctx.index] = grad
         return (out,)
 
     @staticmethod

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .._kernels.memory import LINE
+from ..errors import OutOfMemoryError
 
 
 def in_memory(x: np.ndarray) -> np.ndarray:
@@ -39,8 +40,15 @@ def shaped(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
-    """An array in standard memory, not filled."""
-    return shaped(np.empty(shape, dtype), shape)
+    """An array in standard memory, not filled.
+
+    Raises:
+        OutOfMemoryError: there is no room for it.
+    """
+    try:
+        return shaped(np.empty(shape, dtype), shape)
+    except (MemoryError, ValueError) as error:      # ValueError: more bytes than can be counted
+        raise OutOfMemoryError(f"plan: no room for a value of shape {tuple(shape)}, {np.dtype(dtype)}: {error}") from error
 
 
 @dataclass

@@ -22,7 +22,7 @@ class FloatProduct(Kernel):
                bias=bias is None or (bias.dtype == np.float32 and bias.shape == weight.shape[:1]))
         window = window_of(self, weight.shape[2:] or (1, 1))
         _check(self, groups=len(weight) % window.groups == 0, linear=a["spatial"] or is_plain(window),
-               clamp=a["lo"] <= a["hi"])
+               clamp=a["lo"] <= a["hi"], op=isinstance(a["op"], str), spatial=type(a["spatial"]) is bool)
         filters = weight if a["spatial"] else weight[:, :, None, None]
         self.layer = convolution.FloatLayer(filters, bias, window, a["lo"], a["hi"])
         self.channels, self.filters = weight.shape[1] * window.groups, len(weight)

@@ -13,8 +13,9 @@ from math import prod
 import numpy as np
 
 from .._kernels import memory
+from ..errors import OutOfMemoryError, ShapeError, TinymlError
 from .arena import Life, empty, is_standard, most_alive, place, shaped, standard
-from .steps import Step
+from .steps import Step, called
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
     values = {v: standard(x) for v, x in given.items()}
     shapes, dtypes, views = {v: x.shape for v, x in values.items()}, {v: x.dtype for v, x in values.items()}, {}
     for at, step in enumerate(ran):
-        y = step.run([values[i] for i in step.inputs], batch)
+        y = ran_once(step, [values[i] for i in step.inputs], batch)
         views.update((step.output, i) for i in step.inputs if np.may_share_memory(y, values[i]))
         values[step.output] = y = standard(y)
         shapes[step.output], dtypes[step.output] = y.shape, y.dtype
@@ -73,6 +74,22 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
     results = [values[w] for w in wanted]
     results = [y.copy("K") if any(np.may_share_memory(y, x) for x in given.values()) else y for y in results]
     return results, Layout(ran, tuple(given), wanted, batch, shapes, dtypes, views)
+
+
+def ran_once(step: Step, operands: list[np.ndarray], batch: int) -> np.ndarray:
+    """step.run(operands, batch). A plan whose file says that it is too large to be run was never tried before it is called.
+
+    Raises:
+        ShapeError, OutOfMemoryError: naming the step, whatever it raises that is not tinyml's.
+    """
+    try:
+        return step.run(operands, batch)
+    except TinymlError:
+        raise
+    except Exception as error:
+        kind = OutOfMemoryError if isinstance(error, MemoryError) else ShapeError
+        raise kind(f"plan: {called(step)} does not run on {', '.join(str(v.shape) for v in operands)}: "
+                   f"{type(error).__name__}: {error}") from error
 
 
 class Memory:

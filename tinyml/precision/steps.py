@@ -31,10 +31,10 @@ def _check(step: Step, **claims: bool) -> None:
     """Raise ShapeError unless all claims hold: kernels trust sizes, and a file may hold anything."""
     wrong = [name for name, holds in claims.items() if not holds]
     if wrong:
-        raise ShapeError(f"{_called(step)}: {', '.join(wrong)} out of range or of another shape than the step needs")
+        raise ShapeError(f"{called(step)}: {', '.join(wrong)} out of range or of another shape than the step needs")
 
 
-def _called(step: Step) -> str:
+def called(step: Step) -> str:
     """A step as errors name it."""
     return f"{step.kind}{' in ' + step.name if step.name else ''}"
 
@@ -155,8 +155,10 @@ class Product(Kernel):
                bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
                groups=len(weight) % window.groups == 0, zero_point=_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
                size=window.size == (weight.shape[2:] or (1, 1)), linear=a["spatial"] or is_plain(window),
-               rounding=a["rounding"] in ROUNDINGS)
-        fixed_point.check_scale(scale, "weights")
+               rounding=a["rounding"] in ROUNDINGS, doubled=type(a["doubled"]) is int and 0 <= a["doubled"] <= len(weight),
+               spatial=type(a["spatial"]) is bool)
+        for what, numbers in (("weights", scale), ("input and output", [a["scale_in"], a["scale_out"]])):
+            fixed_point.check_scale(numbers, what)
         # the certificate of equation (4), a bound a channel: what the file says of it must hold
         self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
         _check(self, bound=a["bound"] == self.bound.max(initial=0) <= integers.INT32_MAX)
@@ -192,7 +194,7 @@ class Product(Kernel):
 
 def window_of(step: Step, size: Any) -> Window:
     """The window that the step's attributes describe, of the given size."""
-    return Window(size, *(step.attrs[k] for k in ("stride", "padding", "dilation", "groups")), op=_called(step))
+    return Window(size, *(step.attrs[k] for k in ("stride", "padding", "dilation", "groups")), op=called(step))
 
 
 def is_plain(window: Window) -> bool:
