@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tinyml._kernels import integers
 from tinyml.errors import DtypeError, QuantizationError
 from tinyml.tensor import OPS, Tensor, apply, call
 
@@ -76,6 +77,17 @@ def test_dynamic_products_quantize_their_rows(name, x_shape, w_shape, axis, dtyp
         bad = product(name, Tensor(spoiled), w, True).numpy()
         first = bad[0] if name == "conv2d" else bad[(0,) * (x.ndim - 1)]
         assert np.isnan(first).all() and np.isnan(bad).sum() == first.size
+
+
+def test_multipliers_of_codes_to_codes_are_float64(monkeypatch):
+    """The product of the scales is not rounded to float32, whatever NumPy makes of an array without dimensions."""
+    seen, make = [], integers.Requant
+    monkeypatch.setattr(integers, "Requant", lambda real, *rest: seen.append(real) or make(real, *rest))
+    x, w = affine(2, 5), symmetric(3, 5, axis=0)
+    call("linear", x, w, None, scale=0.3, zero_point=5)
+    exact = np.float64(x.scale) * np.asarray(w.scale, np.float64) / np.float64(np.float32(0.3))
+    assert seen[0].dtype == np.float64 and seen[0].tolist() == exact.tolist()
+    assert (seen[0] != seen[0].astype(np.float32)).any()
 
 
 def test_matmul_of_two_affine_operands():

@@ -4,8 +4,8 @@
     python tools/fuzz_plans.py --only 4711      that one again, with its traceback; its file stays in build/fuzz
 
 Every plan must give a tinyml error or a result, within limits of time and memory. Plans run some hundred in a process; one
-that ends it, hangs or takes too much memory has failed, and another process goes on behind it. Prints counts and the first
-plan of each kind of failure, and exits with 1 where there is one.
+that ends it, hangs or takes too much memory has failed, and another process goes on behind it. Prints each kind of failure
+as it comes, and counts; exits with 1 where one failed.
 """
 
 from __future__ import annotations
@@ -171,11 +171,13 @@ def main() -> int:
             outcomes[found] += 1
         else:
             outcomes["failed"] += 1
-            failures[kind_of(found)].append((i, found))
+            failures[kind_of(found)].append(i)
+            if len(failures[kind_of(found)]) == 1:
+                print(f"plan {i} failed: {found}", flush=True)
         if sum(outcomes.values()) % 1000 == 0:
             print(f"{sum(outcomes.values())} plans: {dict(outcomes)}", flush=True)
-    for found in failures.values():
-        print(f"{len(found)} times, first as plan {found[0][0]}: {found[0][1]}")
+    for kind, plans in failures.items():
+        print(f"{len(plans)} times, as plan {', '.join(map(str, plans[:5]))}: {kind}")
     print(f"{sum(outcomes.values())} plans: " + ", ".join(f"{n} {what}" for what, n in outcomes.items()))
     return 1 if failures else 0
 

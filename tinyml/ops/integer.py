@@ -117,7 +117,8 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
         rows = np.full(len(u), x.scale, np.float32)
         return Tensor._of(floats.nchw(layer.floats(u, rows, w_scale, b)))
     s_y, z_y = fixed_point.check_scale(scale, f"{name}: output scale")[()], int(zero_point or 0)
-    real = x.scale.astype(np.float64) * w_scale
+    # both in float64 by name: NumPy 1 takes float32 where one of them has no dimension
+    real = float(x.scale) * w_scale.astype(np.float64)
     if b is not None and not np.isfinite(b).all():
         raise QuantizationError(f"{name}: bias: expected finite values, got NaN or infinity")
     q_bias = np.zeros(len(real)) if b is None else np.clip(np.rint(b / real), -2.0**62, 2.0**62)
