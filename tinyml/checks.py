@@ -85,7 +85,7 @@ def number(who: str, name: str, value: Any, least: float = -math.inf, most: floa
     try:
         real = float(value)
     except OverflowError:
-        real = math.copysign(math.inf, value)
+        real = math.inf if value > 0 else -math.inf
     if not (least <= real <= most and (above is None or real > above) and (below is None or real < below)) or (
             math.isinf(real) and not infinite):
         raise ShapeError(f"{who}: expected {name} to be {_number(least, most, above, below, infinite)}, got "
@@ -181,6 +181,14 @@ def text(who: str, name: str, value: Any) -> str:
     return value
 
 
+def names(who: str, name: str, value: Any) -> list[str]:
+    """`value`, a string or a row of strings, as a list."""
+    row = [value] if isinstance(value, str) else value
+    if not isinstance(row, (tuple, list, set, frozenset, type({}.keys()))) or not all(isinstance(v, str) for v in row):
+        raise DtypeError(f"{who}: expected {name} to be a list of strings, got {described(value)}")
+    return list(row)
+
+
 def path(who: str, value: Any, name: str = "path") -> str:
     """`value`, a path, as a string."""
     if not isinstance(value, (str, os.PathLike)):
@@ -192,6 +200,14 @@ def function(who: str, name: str, value: Any) -> Callable:
     """`value`, something that can be called."""
     if not callable(value):
         raise DtypeError(f"{who}: expected {name} to be a function, got {described(value)}")
+    return value
+
+
+def rows(who: str, name: str, value: Any, what: str) -> Iterable:
+    """`value`, anything that can be iterated over for several of `what`: no string, array, dict or number."""
+    if isinstance(value, (str, bytes, dict, np.ndarray, np.generic)) or hasattr(value, "quantized") or not isinstance(
+            value, Iterable):
+        raise DtypeError(f"{who}: expected {name} to be a list of {what}, got {described(value)}")
     return value
 
 

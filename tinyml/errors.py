@@ -26,6 +26,10 @@ class ShapeError(TinymlError, ValueError):
     """Shapes, sizes or values of arguments do not fit together."""
 
 
+class OutOfRangeError(TinymlError, IndexError):
+    """An index beyond the end, which also ends a `for` over what has no iterator of its own."""
+
+
 class DtypeError(TinymlError, TypeError):
     """The dtype of an argument is not one the operation takes."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .errors import ShapeError, TraceError
 from .nn.mode import mode
 from .nn.module import Module
@@ -219,6 +220,7 @@ def trace(model: Module, *example: Any) -> Graph:
     Raises:
         TraceError: the forward depends on the data, leaves the tape (NumPy), or does not follow the batch size.
     """
+    checks.instance("trace", "model", model, Module)
     examples = [as_tensor(x) for x in example]
     if any(not x.ndim or not x.size for x in examples) or not examples:
         raise TraceError(f"trace: expected non-empty examples with a batch dimension, got "

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 from tqdm import tqdm
 
-from . import random
+from . import checks, random
 from .errors import DtypeError, FileError, NonFiniteError, ShapeError
 from .evaluation import Loss, Metric, counted, evaluate, loss_of, pair, predict
 from .io.atomic import write_whole
@@ -61,8 +61,8 @@ class Trainer:
             raise ShapeError("Trainer: expected an optimizer of the model's parameters, got one of none of them")
         if schedule is not None and schedule.optimizer is not optimizer:
             raise ShapeError("Trainer: expected a schedule of the optimizer given, got one of another optimizer")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ShapeError(f"Trainer: expected clip_norm above 0, got {clip_norm}")
+        if clip_norm is not None:
+            clip_norm = checks.number("Trainer", "clip_norm", clip_norm, above=0, infinite=True)
         if not (sample is None or callable(sample)):
             raise DtypeError(f"Trainer: expected sample to be a function that returns a text, got {type(sample).__name__}")
         for name, number in (("accumulate", accumulate), ("checkpoint_every", checkpoint_every),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ..errors import DtypeError, ShapeError, TinymlError
+from .. import checks
+from ..errors import DtypeError, OutOfRangeError, ShapeError, TinymlError
 from ..tape import state
 from ..tensor import FLOATS, Tensor
 from . import init
@@ -173,6 +175,7 @@ class Module:
     # -- modes --------------------------------------------------------------------------------------------------------
     def train(self: M, mode: bool = True) -> M:
         """Training mode (dropout drops, batch norm takes the batch's moments), in the whole tree."""
+        mode = checks.flag("train", "mode", mode)
         for m in self.modules():
             m.training = mode
         return self
@@ -193,8 +196,9 @@ class Module:
             ShapeError: all missing, unexpected (if strict) and misshapen entries, in one message; nothing is loaded then.
             DtypeError: an entry that is no array of floats (or integers, for an integer buffer).
         """
-        own = dict(self.named_tensors())
-        arrays = {k: np.asarray(v.data if isinstance(v, Tensor) else v) for k, v in values.items()}
+        own, who = dict(self.named_tensors()), f"load_state_dict of {type(self).__name__}"
+        strict = checks.flag(who, "strict", strict)
+        arrays = {k: checks.array(who, str(k), v) for k, v in checks.instance(who, "values", values, Mapping).items()}
         problems = [f"missing {name} {own[name].shape}" for name in own if name not in arrays] if strict else []
         if strict:
             problems += [f"unexpected {name} {a.shape}" for name, a in arrays.items() if name not in own]
@@ -206,6 +210,9 @@ class Module:
             if name in arrays and (arrays[name].dtype.kind != t.dtype.kind or t.quantized is not None):
                 raise DtypeError(f"load_state_dict: {name} is {arrays[name].dtype}, expected {t.dtype}; int8 models are "
                                  "read with tinyml.load")
+        for name, t in own.items():
+            if name in arrays:
+                checks.writable(who, name, t.data)
         for name, t in own.items():
             if name in arrays:
                 t.data[...] = arrays[name]
@@ -283,7 +290,11 @@ class _Numbered(Module):
         return (child for _, child in self.children())
 
     def __getitem__(self, i: int) -> Module:
-        return [child for _, child in self.children()][i]
+        found = [child for _, child in self.children()]
+        at = checks.whole(type(self).__name__, "the index", i, -sys.maxsize)
+        if not -len(found) <= at < len(found):
+            raise OutOfRangeError(f"{type(self).__name__}: expected an index below {len(found)}, got {i}")
+        return found[at]
 
 
 class Sequential(_Numbered):
@@ -320,7 +331,7 @@ class ModuleList(_Numbered):
     """Modules in a list, called by the module that holds it; names are "0", "1", ..."""
 
     def __init__(self, layers: Any = ()):
-        for layer in layers:
+        for layer in checks.rows("ModuleList", "layers", layers, "Modules"):
             self.append(layer)
 
     def append(self, layer: Module) -> ModuleList:
