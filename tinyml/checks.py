@@ -203,11 +203,11 @@ def function(who: str, name: str, value: Any) -> Callable:
     return value
 
 
-def rows(who: str, name: str, value: Any, what: str) -> Iterable:
+def rows(who: str, name: str, value: Any, what: str, hint: str = "") -> Iterable:
     """`value`, anything that can be iterated over for several of `what`: no string, array, dict or number."""
     if isinstance(value, (str, bytes, dict, np.ndarray, np.generic)) or hasattr(value, "quantized") or not isinstance(
             value, Iterable):
-        raise DtypeError(f"{who}: expected {name} to be a list of {what}, got {described(value)}")
+        raise DtypeError(f"{who}: expected {name} to be a list of {what}, got {described(value)}{hint}")
     return value
 
 

@@ -75,7 +75,8 @@ class Trainer:
         self.clip_norm, self.progress = clip_norm, progress
         self.accumulate, self.checkpoint_every = accumulate, checkpoint_every
         self.evaluate_every, self.sample = evaluate_every, sample
-        self.checkpoint_dir = None if checkpoint_dir is None else Path(checkpoint_dir)
+        self.checkpoint_dir = None if checkpoint_dir is None else Path(
+            checks.path("Trainer", checkpoint_dir, "checkpoint_dir"))
         if self.checkpoint_dir is not None:
             self.checkpoint_dir.mkdir(parents=True, exist_ok=True)
         self.history: list[dict[str, Any]] = []

@@ -16,7 +16,7 @@ def checked_parameters(what: str, parameters: Iterable[Tensor]) -> list[Tensor]:
 
     float16 is refused because an update below 2^-11 of a weight is lost in it (design (12)).
     """
-    found = list(checks.rows(what, "parameters", parameters, "Parameters, model.parameters()"))
+    found = list(checks.rows(what, "parameters", parameters, "Parameters", "; pass model.parameters()"))
     if not found:
         raise ShapeError(f"{what}: expected at least one Parameter, got an empty list")
     first: dict[int, int] = {}
