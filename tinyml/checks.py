@@ -52,6 +52,8 @@ def is_whole(value: Any) -> bool:
 
 def whole(who: str, name: str, value: Any, least: int = 0, most: float = sys.maxsize) -> int:
     """`value` as an int from `least` to `most`."""
+    if type(value) is int and least <= value <= most:
+        return value
     if not is_whole(value):
         raise DtypeError(f"{who}: expected {name} to be {_whole(least, most)}, got {described(value)}")
     number = operator.index(value)
@@ -79,6 +81,8 @@ def seed(who: str, value: Any, name: str = "seed") -> int:
 def number(who: str, name: str, value: Any, least: float = -math.inf, most: float = math.inf, above: float | None = None,
            below: float | None = None, infinite: bool = False) -> float:
     """`value` as a float in [least, most], above `above` and below `below`; finite unless `infinite`, never NaN."""
+    if type(value) in (float, int) and above is below is None and least <= value <= most and -1e308 < value < 1e308:
+        return float(value)     # most calls, in a third of the time that the rest takes
     if not isinstance(value, Real) or isinstance(value, bool):
         raise DtypeError(f"{who}: expected {name} to be {_number(least, most, above, below, infinite)}, got "
                          f"{described(value)}")
@@ -120,6 +124,9 @@ def flag(who: str, name: str, value: Any) -> bool:
 
 def pair(who: str, name: str, value: Any, least: int = 1) -> tuple[int, int]:
     """(v, v) from a whole number of at least `least`, or the two given."""
+    if type(value) is tuple and len(value) == 2 and type(value[0]) is type(value[1]) is int and (
+            least <= value[0] <= sys.maxsize and least <= value[1] <= sys.maxsize):
+        return value
     two = (value, value) if is_whole(value) else tuple(value) if isinstance(value, (tuple, list, np.ndarray)) and (
         not isinstance(value, np.ndarray) or value.ndim) else None
     if two is None or not all(map(is_whole, two)):

@@ -21,6 +21,7 @@ FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64))
 INTEGERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint8, np.bool_))
 INT8 = np.dtype(np.int8)
 _F16, _F32, _F64 = FLOATS
+PLAIN_AXES = (type(None), int)      # which need no conversion: most calls
 _new = object.__new__
 _NAMES = {str(d): d for d in (*FLOATS, *INTEGERS, INT8)}
 
@@ -380,10 +381,26 @@ class Tensor:
     def softmax(self, axis: int = -1): return apply(OPS["softmax"], self, axis=checks.axis("softmax", axis))
 
     # -- reductions: axis None is all of them -------------------------------------------------------------------------
-    def sum(self, axis=None, keepdims=False): return _reduced("sum", self, axis, keepdims)
-    def mean(self, axis=None, keepdims=False): return _reduced("mean", self, axis, keepdims)
-    def max(self, axis=None, keepdims=False): return _reduced("max", self, axis, keepdims)
-    def min(self, axis=None, keepdims=False): return _reduced("min", self, axis, keepdims)
+    def sum(self, axis=None, keepdims=False):
+        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+            axis, keepdims = checks.axes("sum", axis), checks.flag("sum", "keepdims", keepdims)
+        return apply(OPS["sum"], self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis=None, keepdims=False):
+        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+            axis, keepdims = checks.axes("mean", axis), checks.flag("mean", "keepdims", keepdims)
+        return apply(OPS["mean"], self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis=None, keepdims=False):
+        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+            axis, keepdims = checks.axes("max", axis), checks.flag("max", "keepdims", keepdims)
+        return apply(OPS["max"], self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis=None, keepdims=False):
+        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+            axis, keepdims = checks.axes("min", axis), checks.flag("min", "keepdims", keepdims)
+        return apply(OPS["min"], self, axis=axis, keepdims=keepdims)
+
 
     def var(self, axis=None, keepdims=False, correction: int = 1):
         """Variance with n - correction in the denominator."""
@@ -437,10 +454,6 @@ class Tensor:
         return self.reshape(*self.shape[:at], 1, *self.shape[at:])
 
 
-def _reduced(name: str, x: Tensor, axis: Any, keepdims: Any) -> Tensor:
-    return apply(OPS[name], x, axis=checks.axes(name, axis), keepdims=checks.flag(name, "keepdims", keepdims))
-
-
 def as_dtype(dtype: Any) -> np.dtype:
     """A NumPy dtype from a name or dtype.
 
@@ -474,6 +487,11 @@ def plain_shape(name: str, shape: tuple) -> tuple[int, ...]:
             return shape        # a third of the time that reshape takes
         if isinstance(shape[0], (tuple, list)):
             shape = shape[0]
+    for n in shape:
+        if type(n) is not int:
+            break
+    else:
+        return tuple(shape)
     return checks.several(name, "dimensions", shape)
 
 

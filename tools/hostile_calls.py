@@ -102,15 +102,15 @@ class Call:
         if isinstance(result, contextlib.AbstractContextManager) and not isinstance(result, data.TokenFile):
             with result:
                 pass
-        if isinstance(result, Iterator) or isinstance(result, (data.DataLoader, data.RandomBatches)):
+        if isinstance(result, (Iterator, data.DataLoader, data.RandomBatches)):
             result = list(itertools.islice(result, 4))
         return result
 
 
 def calls(rng: random.Random) -> Iterator[Call]:
     """Calls without end, of every function as often as of another."""
-    methods = [name for name in dict.fromkeys([*TENSOR_METHODS, *(
-        n for n, v in vars(Tensor).items() if n[0] != "_" and inspect.isfunction(v))])]
+    methods = list(dict.fromkeys([*TENSOR_METHODS, *(
+        n for n, v in vars(Tensor).items() if n[0] != "_" and inspect.isfunction(v))]))
     groups = [[("function", name) for name in sorted(public() - OTHERS)], [("method", name) for name in METHODS],
               [("tensor", name) for name in methods]]
     while True:
