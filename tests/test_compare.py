@@ -380,7 +380,7 @@ def test_what_compare_refuses():
     with pytest.raises(ShapeError, match=r"expected a single output of shape \(batch, ...\) from each model, got a tuple"):
         compare(Twice(), Twice(), [X], show=False)
     for tolerance in (-0.1, math.nan, math.inf):
-        with pytest.raises(ShapeError, match="expected a tolerance of at least 0 accuracy points"):
+        with pytest.raises(ShapeError, match="expected tolerance to be a finite number of at least 0"):
             compare(model, int8, [X], show=False, tolerance=tolerance)
 
 

@@ -9,10 +9,11 @@ from tinyml import data
 from tinyml.errors import DtypeError, ShapeError
 
 
-class Draws:
+class Draws(np.random.Generator):
     """Stands in for a generator, to know what a transform drew."""
 
     def __init__(self, *values):
+        super().__init__(np.random.PCG64(0))
         self.values = [np.asarray(value) for value in values]
 
     def random(self, size):

@@ -61,7 +61,7 @@ def test_load_state_dict_names_all_problems_and_loads_nothing():
     with pytest.raises(ShapeError, match="1 problems"):     # shapes are never optional
         model.load_state_dict(state, strict=False)
     for wrong in (before["0.weight"].astype(np.int64), before["0.weight"].astype(str)):
-        with pytest.raises(DtypeError, match=r"0\.weight is .*, expected float32"):
+        with pytest.raises(DtypeError, match=r"0\.weight (is .*, expected float32|to be an array of numbers)"):
             model.load_state_dict(before | {"0.bias": before["0.bias"] + 1, "0.weight": wrong})
     assert all(np.array_equal(array, before[name]) for name, array in model.state_dict().items())
 
@@ -203,7 +203,7 @@ def test_what_is_tied_here_must_be_equal_there():
 def test_without_strict_it_says_what_was_missing_and_unexpected():
     found = nn.Linear(2, 2).load_state_dict({"weight": np.zeros((2, 2)), "other": np.zeros(1)}, strict=False)
     assert found.missing_keys == ["bias"] and found.unexpected_keys == ["other"]
-    with pytest.raises(DtypeError, match="expected a dict of arrays by name, got list"):
+    with pytest.raises(DtypeError, match="expected values to be a Mapping, got"):
         nn.Linear(2, 2).load_state_dict([1])
     layer = nn.Linear(2, 2)
     layer.weight.data.flags.writeable = False

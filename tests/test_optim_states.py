@@ -74,7 +74,7 @@ def test_wrong_parameters_are_errors():
         ([np.ones(2)], DtypeError, "got ndarray at position 0"),
         ([p, nn.ReLU()], DtypeError, r"got ReLU at position 1; pass model\.parameters\(\)"),
         (nn.Linear(2, 2), DtypeError, r"got Linear; pass model\.parameters\(\)"),
-        (p, DtypeError, "expected a list of Parameters, got Parameter"),
+        (p, DtypeError, "expected parameters to be a list of Parameters, got float32"),
         ([int8], DtypeError, r"expected float32 Parameters, got int8 at position 0 \(shape \(2,\)\)"),
         ([nn.Parameter(np.ones(2, np.float16))], DtypeError, "got float16 at position 0"),
         ([p, nn.Parameter(np.ones(3, np.float32)), p], ShapeError, "the same one at positions 0 and 2"),

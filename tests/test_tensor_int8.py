@@ -19,7 +19,7 @@ from tinyml.tensor import Tensor, call
     (QuantizationError, "finite, positive, normal float32 scale, got nan", {"scale": np.nan}),
     (QuantizationError, "finite, positive, normal float32 scale, got -1.0", {"scale": [1.0, -1.0], "axis": 0}),
     (QuantizationError, r"zero_point: expected values in \[-128, 127\], got 128", {"scale": 1.0, "zero_point": 128}),
-    (DtypeError, "zero_point: expected integers, got float64", {"scale": 1.0, "zero_point": 0.5}),
+    (DtypeError, "expected zero_point to be an array of integers, got 0.5", {"scale": 1.0, "zero_point": 0.5}),
     (ShapeError, r"axis: expected a dimension of shape \(2, 3\), got 2", {"scale": [1.0, 2.0], "axis": 2}),
     (ShapeError, r"scale: expected shape \(3,\) .* axis 1, got \(2,\)", {"scale": [1.0, 2.0], "axis": 1}),
     (ShapeError, r"scale: expected shape \(\)", {"scale": [1.0, 2.0]}),

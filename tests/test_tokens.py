@@ -84,7 +84,7 @@ def test_files_that_are_no_tokens_are_refused(tmp_path):
         data.TokenFile(raw)
     with pytest.raises(FileError, match="expected 2 ids of uint16, got 5 bytes"):
         data.TokenFile(raw, "uint16")
-    with pytest.raises(DtypeError, match="expected dtype uint16 or uint32, got int64"):
+    with pytest.raises(DtypeError, match="expected dtype uint16 or uint32, got 'int64'"):
         data.TokenFile(raw, "int64")
 
 

@@ -130,7 +130,7 @@ def test_wrong_trainers_are_errors(tmp_path):
         (lambda: Trainer(model, optimizer, schedule=0.1), DtypeError, "a tinyml Schedule, got <class 'float'>"),
         (lambda: Trainer(model, elsewhere), ShapeError, "an optimizer of the model's parameters"),
         (lambda: Trainer(model, optimizer, schedule=optim.LinearWarmup(elsewhere, 2)), ShapeError, "another optimizer"),
-        (lambda: Trainer(model, optimizer, clip_norm=0), ShapeError, "expected clip_norm above 0, got 0"),
+        (lambda: Trainer(model, optimizer, clip_norm=0), ShapeError, "expected clip_norm to be a number above 0, got 0"),
         (lambda: Trainer(model, optimizer, evaluate_every=0), ShapeError, "expected evaluate_every to be a whole number"),
         (lambda: Trainer(model, optimizer, sample="text"), DtypeError, "sample to be a function .* got str"),
         (lambda: Trainer(model, optimizer).load_best(), FileError, "expected a Trainer with a checkpoint_dir"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from . import random
+from . import checks, random
 from .errors import DtypeError, GradError
 from .nn.module import Module, Parameter
 from .tape import MARK, MARKED, Context, Continued, Node, state
@@ -28,6 +28,7 @@ def checkpoint(fn: Callable, *inputs: Any) -> Any:
         DtypeError: `fn` returned something else.
         GradError: in backward, if the second run gave other shapes or dtypes than the first.
     """
+    checks.function("checkpoint", "fn", fn)
     if state.grad is not True:      # nothing is kept in any case
         return fn(*inputs)
     run = _Run(fn, inputs)

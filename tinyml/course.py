@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import precision, random
+from . import checks, precision, random
 from ._kernels import fixed_point
 from .batches import call, pair
 from .errors import DtypeError, FileError, QuantizationError, ShapeError
@@ -31,7 +31,7 @@ from .nn import functional as F
 from .nn.mode import mode
 from .nn.module import Module
 from .precision.calibrate import again, inputs_of
-from .precision.compare import Comparison, alternate
+from .precision.compare import LONGEST, Comparison, alternate
 from .precision.convert import OBSERVER
 from .precision.observers import observer_for
 from .precision.plan import Plan
@@ -110,7 +110,7 @@ def quantized_forward(input: Any, quantized_weights: Any, scales: Any, bias: Any
         QuantizationError: weights that are no codes, or scales that are not finite and positive; ShapeError, DtypeError:
         operands that do not fit together.
     """
-    codes = quantized_weights.data if isinstance(quantized_weights, Tensor) else np.asarray(quantized_weights)
+    codes = checks.array("quantized_forward", "quantized_weights", quantized_weights)
     if codes.ndim != 2 or codes.dtype.kind not in "fiu":
         raise ShapeError(f"quantized_forward: expected weights (N, K), got {codes.dtype} of shape {codes.shape}")
     if codes.dtype != np.int8 and not ((codes == np.rint(codes)) & (codes >= -128) & (codes <= 127)).all():
@@ -118,7 +118,7 @@ def quantized_forward(input: Any, quantized_weights: Any, scales: Any, bias: Any
                                 "(weights / scales).round().clip(-128, 127)")
     if isinstance(scales, dict):
         raise DtypeError("quantized_forward: expected the scales of these weights, got a dict; pass scales[name]")
-    scale = np.ravel(scales.data if isinstance(scales, Tensor) else scales)
+    scale = checks.array("quantized_forward", "scales", scales).reshape(-1)
     one = scale.size == 1
     weight = Tensor(codes.astype(np.int8), scale=scale[0] if one else scale, axis=None if one else 0)
     return F.linear(as_tensor(input), weight, None if bias is None else as_tensor(bias))
@@ -132,7 +132,7 @@ def evaluate(model: Module, loader: Iterable) -> float:
     """
     right = count = 0
     with mode(_checked("evaluate", model), training=False), no_grad():
-        for batch in loader:
+        for batch in checks.rows("evaluate", "loader", loader, "batches"):
             x, y = pair("evaluate", batch)
             outputs = call(model, x)
             if not isinstance(outputs, Tensor) or not isinstance(y, Tensor):
@@ -163,6 +163,9 @@ def benchmark(model: Module, example: Any = None, batch: int = 32, seconds: floa
         ShapeError: the model does not take such inputs.
     """
     _checked("benchmark", model)
+    batch = checks.whole("benchmark", "batch", batch, 1)
+    seconds = checks.number("benchmark", "seconds", seconds, 0, LONGEST)
+    show = checks.flag("benchmark", "show", show)
     inputs = _example(model, batch) if example is None else example if isinstance(example, tuple) else (example,)
     inputs = tuple(as_tensor(x) for x in inputs)
     with mode(model, training=False), no_grad():
@@ -191,6 +194,8 @@ def _example(model: Module, batch: int) -> tuple[np.ndarray, ...]:
         read = (32, 32) if isinstance(first, Conv2d) else ()
         inner = getattr(model, "context", 16) if isinstance(first, Embedding) else first.weight.shape[1]
         shapes = [((batch, inner * getattr(first, "groups", 1), *read), not isinstance(first, Embedding))]
+    for shape, _ in shapes:
+        checks.room("benchmark", "an input", shape, 8)
     return tuple(rng.standard_normal(shape, np.float32) if floats else np.zeros(shape, np.int64)
                  for shape, floats in shapes)
 
@@ -236,7 +241,7 @@ class Int8Quantizer:
 
     def __init__(self, model: Module | None = None, axis: int | None = None):
         self.model = model if model is None else _checked("Int8Quantizer", model)
-        self.axis = axis
+        self.axis = None if axis is None else checks.axis("Int8Quantizer", axis)
 
     def quantize(self, x: Any = None) -> Any:
         """codes, scale of an array or Tensor; of a model, given first, its int8 copy, static where `x` has batches.
@@ -257,8 +262,15 @@ class Int8Quantizer:
 
     def dequantize(self, codes: Any, scale: Any = None) -> np.ndarray:
         """scale * codes in float32: dequantize(codes, scale), or dequantize(quantize(x))."""
-        codes, scale = codes if scale is None else (codes, scale)
-        return Tensor(np.asarray(codes, np.int8), scale=scale, axis=self.axis).dequantize().data
+        if scale is None:
+            if not isinstance(codes, tuple) or len(codes) != 2:
+                raise DtypeError("Int8Quantizer: expected dequantize(codes, scale), or what quantize gave, got "
+                                 f"{checks.described(codes)}")
+            codes, scale = codes
+        codes = checks.array("Int8Quantizer", "codes", codes, "iu")
+        if codes.size and (codes.min() < -128 or codes.max() > 127):
+            raise QuantizationError(f"Int8Quantizer: expected codes in [-128, 127], got {codes.min()} to {codes.max()}")
+        return Tensor(codes.astype(np.int8), scale=scale, axis=self.axis).dequantize().data
 
 
 class Calibrator:
@@ -287,7 +299,7 @@ class AccuracyValidator:
 
     def __init__(self, model: Module, int8_model: Module, tolerance: float = 0.5):
         self.model, self.int8_model = (_checked("AccuracyValidator", m) for m in (model, int8_model))
-        self.tolerance = tolerance
+        self.tolerance = checks.number("AccuracyValidator", "tolerance", tolerance, 0)
 
     def validate(self, loader: Iterable) -> Comparison:
         """precision.compare over batches (input, target): prints as a table; `verdict` is "no worse", "worse" or

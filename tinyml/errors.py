@@ -30,6 +30,10 @@ class OutOfMemoryError(TinymlError, MemoryError):
     """An array would not fit in this machine's memory."""
 
 
+class OutOfRangeError(TinymlError, IndexError):
+    """An index beyond the end, which also ends a `for` over what has no iterator of its own."""
+
+
 class DtypeError(TinymlError, TypeError):
     """The dtype of an argument is not one the operation takes."""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from .batches import argument_names, arguments
 from .errors import ShapeError, TraceError
 from .nn.mode import mode
@@ -246,6 +247,7 @@ def trace(model: Module, *example: Any) -> Graph:
         ShapeError: a dict of other names; TraceError: the forward depends on the data, leaves the tape (NumPy), or does not
             follow the batch size.
     """
+    checks.instance("trace", "model", model, Module)
     if len(example) == 1 and isinstance(example[0], Mapping):
         example = arguments("trace", model, example[0])
     examples = [as_tensor(x) for x in example]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from ._kernels.dispatch import active, threads_for
 from .errors import TinymlError
 from .nn.module import Module
@@ -85,7 +86,7 @@ class profile:
     """
 
     def __init__(self, trace: Any = None):
-        self.trace = trace
+        self.trace = None if trace is None else checks.path("profile", trace, "trace")
         self.rows: list[Row] = []
         self.seconds = self.outside = 0.0
         self._found: dict[tuple[str, str], Row] = {}

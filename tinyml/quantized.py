@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
 from ._kernels import fixed_point, integers, memory
-from .errors import DtypeError, QuantizationError, ShapeError
+from .errors import QuantizationError, ShapeError
 
 GROUPS = (32, 64)       # weights along K that may share a scale: whole vectors, or halves, of the kernels
 
@@ -27,10 +28,10 @@ class Quantized:
     __slots__ = ("axis", "group", "packed", "scale", "zero_point")
 
     def __init__(self, scale: Any, zero_point: Any, axis: int | None, shape: tuple[int, ...], group: int | None = None):
-        scale, zero = fixed_point.check_scale(scale, "scale"), np.asarray(zero_point)
-        if zero.dtype.kind not in "iu":
-            raise DtypeError(f"zero_point: expected integers, got {zero.dtype}")
+        scale = fixed_point.check_scale(checks.array("int8", "scale", scale, "iuf"), "scale")
+        zero = checks.array("int8", "zero_point", zero_point, "iu")
         if axis is not None:
+            axis = checks.axis("int8", axis)
             if not -len(shape) <= axis < len(shape):
                 raise ShapeError(f"axis: expected a dimension of shape {shape}, got {axis}")
             axis %= len(shape)
@@ -103,8 +104,10 @@ def quantize_array(x: np.ndarray, scale: Any, zero_point: Any, axis: int | None,
     """Codes of float x and what they stand for; equations (6) and (7). See Tensor.to_int8."""
     x = np.asarray(x, np.float32)
     if group is not None:
-        if zero_point or axis not in (None, 0):
-            raise ShapeError(f"to_int8: groups have zero point 0 and are of rows, got zero point {zero_point}, axis {axis}")
+        zero = 0 if zero_point is None else zero_point
+        if not checks.is_whole(zero) or zero != 0 or not (axis is None or (checks.is_whole(axis) and axis == 0)):
+            raise ShapeError("to_int8: groups have zero point 0 and are of rows, got zero point "
+                             f"{checks.described(zero_point)}, axis {checks.described(axis)}")
         codes, quantized = _quantize_groups(x, scale, group)
         return _weight_codes(codes, np.count_nonzero(np.isnan(x))), quantized
     if scale is None:
@@ -116,6 +119,7 @@ def quantize_array(x: np.ndarray, scale: Any, zero_point: Any, axis: int | None,
         if axis is None:
             scale, zero_point = fixed_point.affine_parameters(x.min(initial=0), x.max(initial=0))
         else:
+            axis = checks.axis("to_int8", axis)
             if not -x.ndim <= axis < x.ndim:
                 raise ShapeError(f"to_int8: axis {axis} of a Tensor of shape {x.shape}")
             scale, zero_point = fixed_point.weight_scales(x, axis % x.ndim), 0

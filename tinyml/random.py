@@ -8,13 +8,15 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from . import checks
+
 _generator = np.random.default_rng(0)
 
 
 def manual_seed(seed: int) -> None:
     """Restart the generator that every random choice in tinyml draws from."""
     global _generator
-    _generator = np.random.default_rng(seed)
+    _generator = np.random.default_rng(checks.seed("manual_seed", seed))
 
 
 def _in_child() -> None:
@@ -39,7 +41,7 @@ def generator() -> np.random.Generator:
 def replaced(seed: int) -> Iterator[None]:
     """Another generator, newly seeded, in here; behind it the one from before goes on as if nothing had been drawn."""
     global _generator
-    kept, _generator = _generator, np.random.default_rng(seed)
+    kept, _generator = _generator, np.random.default_rng(checks.seed("random.replaced", seed))
     try:
         yield
     finally:

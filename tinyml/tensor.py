@@ -22,6 +22,7 @@ FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64))
 INTEGERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint8, np.bool_))
 INT8 = np.dtype(np.int8)
 _F16, _F32, _F64 = FLOATS
+PLAIN_AXES = (type(None), int)      # which need no conversion: most calls
 _NAMES = {str(d): d for d in (*FLOATS, *INTEGERS, INT8)}
 
 
@@ -30,7 +31,10 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     if isinstance(value, Tensor):
         return value
     if dtype is not None and isinstance(value, (int, float)):
-        return Tensor._of(np.asarray(value, dtype))
+        try:
+            return Tensor._of(np.asarray(value, dtype))
+        except OverflowError:
+            raise ShapeError(f"Tensor: expected a number that fits {dtype}, got {checks.described(value)}") from None
     return Tensor(value)
 
 
@@ -127,7 +131,8 @@ class Tensor(TensorBase):
         except ValueError:
             raise ShapeError("Tensor: expected nested lists of equal lengths, got lists of different ones") from None
         if dtype is not None:
-            array = array.astype(as_dtype(dtype), copy=False)
+            dtype = as_dtype(dtype)
+            array = checks.array("Tensor", "data", array, "biufc").astype(dtype, copy=False)
         elif not isinstance(data, (np.ndarray, np.generic)):
             array = array.astype(_F32) if array.dtype.kind == "f" or array.size == 0 else array
         self.quantized = None
@@ -146,8 +151,8 @@ class Tensor(TensorBase):
         self.grad: Tensor | None = None
         self.node: Node | None = None
         self.requires_grad: bool = False
-        if requires_grad:
-            self.requires_grad_()
+        if requires_grad is not False:
+            self.requires_grad_(requires_grad)
 
     @staticmethod
     def _of(array: np.ndarray) -> Tensor:
@@ -298,6 +303,7 @@ class Tensor(TensorBase):
     # -- gradients ----------------------------------------------------------------------------------------------------
     def requires_grad_(self, on: bool = True) -> Tensor:
         """Switch collecting a gradient on or off, in place."""
+        on = checks.flag("requires_grad", "its argument", on)
         if on and self.dtype not in FLOATS:
             hint = "; int8 is trained through fake-quantization of floats" if self.quantized else ""
             raise GradError(f"requires_grad: expected a float dtype, got {self.dtype}{hint}")
@@ -329,6 +335,7 @@ class Tensor(TensorBase):
         if not self.requires_grad:
             raise GradError("backward: this Tensor does not depend on anything with requires_grad=True "
                             "(or was computed within no_grad())")
+        retain_graph = checks.flag("backward", "retain_graph", retain_graph)
         run_backward(self, self._cotangent(grad), retain_graph)     # no name here keeps it alive
 
     def _cotangent(self, grad: Any) -> np.ndarray:
@@ -337,7 +344,7 @@ class Tensor(TensorBase):
                 raise GradError(f"backward: a Tensor of shape {self.shape} needs a cotangent, backward(grad); "
                                 "only a single element has the default 1")
             return np.ones(self.shape, self.dtype)
-        seed = np.asarray(grad.data if isinstance(grad, Tensor) else grad, dtype=self.dtype)
+        seed = checks.array("backward", "grad", grad).astype(self.dtype, copy=False)
         if seed.shape != self.shape:
             raise ShapeError(f"backward: expected a cotangent of shape {self.shape}, got {seed.shape}")
         return seed
@@ -399,7 +406,7 @@ class Tensor(TensorBase):
     def __pow__(self, other):
         if isinstance(other, (Tensor, np.ndarray)):
             return apply(OPS["power"], self, other)
-        return apply(OPS["pow"], self, exponent=float(other))
+        return apply(OPS["pow"], self, exponent=plain_number("pow", "exponent", other))
 
     def __rpow__(self, other): return apply(OPS["power"], other, self)
     def __neg__(self): return apply(OPS["neg"], self)
@@ -421,29 +428,49 @@ class Tensor(TensorBase):
     def __imatmul__(self, other): return change(self, "matmul", other)
 
     def __ipow__(self, other):
-        number = not isinstance(other, (Tensor, np.ndarray))
-        return change(self, "pow", exponent=float(other)) if number else change(self, "power", other)
+        if isinstance(other, (Tensor, np.ndarray)):
+            return change(self, "power", other)
+        return change(self, "pow", exponent=plain_number("pow", "exponent", other))
 
     def exp(self): return apply(OPS["exp"], self)
     def log(self): return apply(OPS["log"], self)
     def sqrt(self): return apply(OPS["sqrt"], self)
     def abs(self): return apply(OPS["abs"], self)
     def round(self): return apply(OPS["round"], self)
-    def clip(self, lo: float = -math.inf, hi: float = math.inf): return apply(OPS["clip"], self, lo=float(lo), hi=float(hi))
+    def clip(self, lo: float = -math.inf, hi: float = math.inf):
+        """Elements below lo become lo, above hi become hi."""
+        return apply(OPS["clip"], self, lo=plain_number("clip", "lo", lo), hi=plain_number("clip", "hi", hi))
+
     def relu(self): return apply(OPS["relu"], self)
     def sigmoid(self): return apply(OPS["sigmoid"], self)
     def tanh(self): return apply(OPS["tanh"], self)
     def softmax(self, axis: int = -1): return apply(OPS["softmax"], self, axis=checks.axis("softmax", axis))
 
     # -- reductions: axis None is all of them -------------------------------------------------------------------------
-    def sum(self, axis=None, keepdims=False): return _reduced("sum", self, axis, keepdims)
-    def mean(self, axis=None, keepdims=False): return _reduced("mean", self, axis, keepdims)
-    def max(self, axis=None, keepdims=False): return _reduced("max", self, axis, keepdims)
-    def min(self, axis=None, keepdims=False): return _reduced("min", self, axis, keepdims)
+    def sum(self, axis=None, keepdims=False):
+        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+            axis, keepdims = checks.axes("sum", axis), checks.flag("sum", "keepdims", keepdims)
+        return apply(OPS["sum"], self, axis=axis, keepdims=keepdims)
+
+    def mean(self, axis=None, keepdims=False):
+        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+            axis, keepdims = checks.axes("mean", axis), checks.flag("mean", "keepdims", keepdims)
+        return apply(OPS["mean"], self, axis=axis, keepdims=keepdims)
+
+    def max(self, axis=None, keepdims=False):
+        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+            axis, keepdims = checks.axes("max", axis), checks.flag("max", "keepdims", keepdims)
+        return apply(OPS["max"], self, axis=axis, keepdims=keepdims)
+
+    def min(self, axis=None, keepdims=False):
+        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+            axis, keepdims = checks.axes("min", axis), checks.flag("min", "keepdims", keepdims)
+        return apply(OPS["min"], self, axis=axis, keepdims=keepdims)
+
 
     def var(self, axis=None, keepdims=False, correction: int = 1):
         """Variance with n - correction in the denominator."""
-        mean = self.mean(axis, keepdims=True)
+        correction, mean = checks.number("var", "correction", correction), self.mean(axis, keepdims=True)
         n = self.size // max(mean.size, 1)
         return ((self - mean) ** 2).sum(axis, keepdims) / (n - correction)
 
@@ -493,10 +520,6 @@ class Tensor(TensorBase):
         return self.reshape(*self.shape[:at], 1, *self.shape[at:])
 
 
-def _reduced(name: str, x: Tensor, axis: Any, keepdims: Any) -> Tensor:
-    return apply(OPS[name], x, axis=checks.axes(name, axis), keepdims=checks.flag(name, "keepdims", keepdims))
-
-
 def as_dtype(dtype: Any) -> np.dtype:
     """A NumPy dtype from a name or dtype.
 
@@ -505,10 +528,10 @@ def as_dtype(dtype: Any) -> np.dtype:
     """
     try:
         found = np.dtype(dtype)
-    except TypeError:
+    except (TypeError, ValueError):
         found = None
     if found is None or found not in _NAMES.values():
-        raise DtypeError(f"dtype: expected one of {', '.join(_NAMES)}, got {dtype!r}")
+        raise DtypeError(f"dtype: expected one of {', '.join(_NAMES)}, got {checks.described(dtype)}")
     return found
 
 
@@ -530,7 +553,18 @@ def plain_shape(name: str, shape: tuple) -> tuple[int, ...]:
             return shape        # a third of the time that reshape takes
         if isinstance(shape[0], (tuple, list)):
             shape = shape[0]
+    for n in shape:
+        if type(n) is not int:
+            break
+    else:
+        return tuple(shape)
     return checks.several(name, "dimensions", shape)
+
+
+def plain_number(name: str, argument: str, value: Any) -> float:
+    """A Python float, which may be infinite, from a number or a Tensor or array of one element."""
+    one = isinstance(value, (Tensor, np.ndarray)) and value.size == 1 and value.dtype.kind in "fiu"
+    return checks.number(name, argument, value.item() if one else value, infinite=True)
 
 
 def plain_index(index: Any) -> tuple:
@@ -540,7 +574,10 @@ def plain_index(index: Any) -> tuple:
 
     def one(i):
         i = i.data if isinstance(i, Tensor) else i
-        return np.asarray(i) if isinstance(i, (list, np.ndarray)) and np.ndim(i) else i
+        if isinstance(i, list):
+            found = checks.array("getitem", "an index", i, "biu")
+            return found if found.size else found.astype(np.int64)
+        return i
 
     return tuple(one(i) for i in index) if isinstance(index, tuple) else (one(index),)
 
@@ -593,9 +630,17 @@ def change(t: Tensor, name: str, *others: Any, **attrs: Any) -> Tensor:
 
 def compare(function, a: Any, b: Any) -> Tensor:
     """Elementwise comparison as a boolean Tensor (no gradient)."""
-    left, right = (v.dequantize().data if isinstance(v, Tensor) else v for v in (a, b))
+    name = function.__name__
+    if not isinstance(b, (Tensor, np.ndarray, np.generic, int, float, tuple, list)):
+        if name in ("equal", "not_equal"):
+            return NotImplemented       # to Python: they are not equal
+        raise DtypeError(f"{name}: expected a Tensor, an array or a number, got {checks.described(b)}")
+    left, right = (v.dequantize().data if isinstance(v, Tensor) else v if isinstance(v, (int, float)) else checks.array(
+        name, "an operand", v) for v in (a, b))
     try:
         result = np.asarray(function(left, right))
+    except OverflowError:
+        raise ShapeError(f"{name}: expected a number that fits {left.dtype}, got {checks.described(right)}") from None
     except ValueError:
         raise ShapeError(f"{function.__name__}: shapes {np.shape(left)} and {np.shape(right)} do not broadcast") from None
     return _off_tape(Tensor._of(result), a, b)

@@ -7,13 +7,20 @@ from typing import Any
 
 import numpy as np
 
+from . import checks
+from .errors import ShapeError
 from .tensor import OPS, Tensor, apply
 
 
 def numeric_gradient(function: Callable[..., Tensor], inputs: list[Any], which: int, cotangent: np.ndarray,
                      eps: float = 1e-6) -> np.ndarray:
     """Central differences of sum(function(*inputs) * cotangent) by inputs[which], in float64."""
-    x = np.array(inputs[which], np.float64)
+    who = "numeric_gradient"
+    checks.function(who, "function", function)
+    inputs = list(checks.rows(who, "inputs", inputs, "operands"))
+    which, eps = checks.whole(who, "which", which, 0, len(inputs) - 1), checks.number(who, "eps", eps, above=0)
+    cotangent = checks.array(who, "cotangent", cotangent)
+    x = checks.array(who, f"inputs[{which}]", inputs[which]).astype(np.float64)
     gradient = np.empty_like(x)
     for i in np.ndindex(x.shape):
         values = []
@@ -21,6 +28,8 @@ def numeric_gradient(function: Callable[..., Tensor], inputs: list[Any], which: 
             moved = x.copy()
             moved[i] += step
             out = function(*[Tensor(moved) if j == which else v for j, v in enumerate(inputs)])
+            if checks.instance(who, "what the function returns", out, Tensor).shape != cotangent.shape:
+                raise ShapeError(f"{who}: expected a cotangent of shape {out.shape}, got {cotangent.shape}")
             values.append(float((out.numpy() * cotangent).sum()))
         gradient[i] = (values[0] - values[1]) / (2 * eps)
     return gradient
@@ -36,11 +45,14 @@ def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 
     Raises:
         AssertionError: naming the input and the largest difference.
     """
-    rng = np.random.default_rng(seed)
+    checks.function("gradcheck", "function", function)
+    inputs = list(checks.rows("gradcheck", "inputs", inputs, "operands"))
+    rtol, atol = checks.number("gradcheck", "rtol", rtol, 0), checks.number("gradcheck", "atol", atol, 0)
+    rng = np.random.default_rng(checks.seed("gradcheck", seed))
     differentiated = [i for i, v in enumerate(inputs) if isinstance(v, np.ndarray) and v.dtype == np.float64]
     tensors = [Tensor(v, requires_grad=True) if i in differentiated else v for i, v in enumerate(inputs)]
     out = function(*tensors)
-    cotangent = rng.standard_normal(out.shape)
+    cotangent = rng.standard_normal(checks.instance("gradcheck", "what the function returns", out, Tensor).shape)
     if not out.requires_grad:
         raise AssertionError(f"gradcheck: the result depends on none of the {len(differentiated)} float64 inputs")
     out.backward(cotangent)
@@ -60,7 +72,7 @@ def check_op(name: str) -> int:
     Raises:
         AssertionError: a gradient is wrong, or the op has no samples.
     """
-    op, count = OPS[name], 0
+    op, count = OPS[checks.choice("check_op", "name", name, OPS)], 0
     for s in op.samples(np.random.default_rng(1)):
         gradcheck(lambda *xs, s=s: apply(op, *xs, **s.attrs), list(s.inputs))
         count += 1

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from . import random
+from . import checks, random
 from .batches import pair, samples
 from .errors import DtypeError, FileError, ShapeError
 from .evaluation import Loss, Metric, evaluate, ignored, predict
@@ -69,8 +69,8 @@ class Trainer:
         check_held("Trainer", model, optimizer)
         if schedule is not None and schedule.optimizer is not optimizer:
             raise ShapeError("Trainer: expected a schedule of the optimizer given, got one of another optimizer")
-        if clip_norm is not None and not clip_norm > 0:
-            raise ShapeError(f"Trainer: expected clip_norm above 0, got {clip_norm}")
+        if clip_norm is not None:
+            clip_norm = checks.number("Trainer", "clip_norm", clip_norm, above=0, infinite=True)
         if not (sample is None or callable(sample)):
             raise DtypeError(f"Trainer: expected sample to be a function that returns a text, got {type(sample).__name__}")
         for name, number in (("accumulate", accumulate), ("checkpoint_every", checkpoint_every),
@@ -83,7 +83,8 @@ class Trainer:
         self.clip_norm, self.progress = clip_norm, progress
         self.accumulate, self.checkpoint_every = accumulate, checkpoint_every
         self.evaluate_every, self.sample = evaluate_every, sample
-        self._folder = None if checkpoint_dir is None else RunFolder(checkpoint_dir)
+        self._folder = None if checkpoint_dir is None else RunFolder(
+            checks.path("Trainer", checkpoint_dir, "checkpoint_dir"))
         self.checkpoint_dir = None if self._folder is None else self._folder.path
         self.history: list[dict[str, Any]] = []
         self._best: tuple[str, float] | None = None     # what the best checkpoint was chosen by, larger is better

@@ -10,7 +10,7 @@ import numpy as np
 from tinyml import checks
 from tinyml.batches import leaves, mapped
 from tinyml.data.tokens import TokenFile
-from tinyml.errors import DtypeError, ShapeError
+from tinyml.errors import DtypeError, OutOfRangeError, ShapeError
 from tinyml.tensor import Tensor
 
 Pair = tuple[Any, Any]
@@ -73,7 +73,7 @@ class Dataset:
 def checked_indices(index: int | np.ndarray, length: int) -> np.ndarray:
     """`index` as an int64 array of shape () or (B,), every entry in [0, length).
 
-    Raises DtypeError for anything but integers, ShapeError for more than one axis, IndexError out of range.
+    Raises DtypeError for anything but integers, ShapeError for more than one axis, OutOfRangeError out of range.
     """
     indices = checks.array("data set", "index", index, "iu")
     if indices.ndim > 1:
@@ -81,7 +81,7 @@ def checked_indices(index: int | np.ndarray, length: int) -> np.ndarray:
     # Negative indices are refused, not wrapped: a window or a sample taken from the wrong end is a silent error.
     outside = (indices < 0) | (indices >= length)
     if outside.any():
-        raise IndexError(f"data set index {indices[outside].flat[0]} is out of range for {length} items")
+        raise OutOfRangeError(f"data set index {indices[outside].flat[0]} is out of range for {length} items")
     return indices.astype(np.int64)
 
 
@@ -128,11 +128,11 @@ class TextDataset(Dataset):
 
     ids (L,) integers, as an array or a TokenFile; context T. stride None means T: consecutive windows without overlap; 1:
     every start. An array of indices (B,) gives a pair of (B, T). Raises ShapeError where ids is not one axis of at least
-    T + 1 or context or stride is below 1, DtypeError where ids are not integers, IndexError out of range.
+    T + 1 or context or stride is below 1, DtypeError where ids are not integers, OutOfRangeError out of range.
     """
 
     def __init__(self, ids: np.ndarray, context: int, stride: int | None = None):
-        ids = ids if isinstance(ids, TokenFile) else np.asarray(ids)
+        ids = ids if isinstance(ids, TokenFile) else checks.array("TextDataset", "ids", ids, "iu")
         context = checks.whole("TextDataset", "context", context, 1)
         stride = context if stride is None else checks.whole("TextDataset", "stride", stride, 1)
         if ids.ndim != 1 or len(ids) <= context:

@@ -58,7 +58,9 @@ class DataLoader(_Batches):
         transform: Transform | None = None,
     ):
         super().__init__(dataset, batch_size, seed)
-        self.shuffle, self.drop_last, self.transform = shuffle, drop_last, transform
+        self.shuffle = checks.flag("DataLoader", "shuffle", shuffle)
+        self.drop_last = checks.flag("DataLoader", "drop_last", drop_last)
+        self.transform = None if transform is None else checks.function("DataLoader", "transform", transform)
         if len(self) == 0:
             raise ShapeError(
                 f"DataLoader with drop_last: expected at least {self.batch_size} items for one full batch,"
@@ -104,6 +106,7 @@ class RandomBatches(_Batches):
     def __init__(self, dataset: Dataset, batch_size: int, steps: int, seed: int | None = None):
         super().__init__(dataset, batch_size, seed)
         self.steps = checks.whole("RandomBatches", "steps", steps, 1)
+        checks.room("RandomBatches", "the indices of a batch", (self.batch_size,), 8)
 
     def __len__(self) -> int:
         return self.steps

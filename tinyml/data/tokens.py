@@ -5,22 +5,34 @@ from __future__ import annotations
 import copy
 import hashlib
 import mmap
-import operator
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from tinyml import checks
 from tinyml.atomic import replacing, write_errors
 from tinyml.data._files import file_errors
-from tinyml.errors import DtypeError, FileError, ShapeError
+from tinyml.errors import DtypeError, FileError, OutOfRangeError, ShapeError
 
 KINDS = (np.dtype("<u2"), np.dtype("<u4"))
 HEADER = 256            # bytes of the header that write_tokens writes
 PIECE = 2**20           # bytes that are read at a time for the digest
 RESIDENT = 2**28        # bytes of pages read after which they are given back; the system may still have them cached
+
+
+def _kind(dtype: Any) -> np.dtype:
+    """The dtype that raw ids have in a file."""
+    try:
+        found = np.dtype(dtype).newbyteorder("<")
+    except (TypeError, ValueError):
+        found = None
+    if found not in KINDS:
+        raise DtypeError(f"TokenFile: expected dtype uint16 or uint32, got {checks.described(dtype)}")
+    return found
 
 
 class TokenFile:
@@ -42,11 +54,10 @@ class TokenFile:
     ndim = 1
 
     def __init__(self, path: str | Path, dtype: str | None = None, check: bool = True):
-        self.path = Path(path)
-        if dtype is not None and _kind(dtype) not in KINDS:
-            raise DtypeError(f"TokenFile: expected dtype uint16 or uint32, got {dtype}")
+        self.path = Path(checks.path("TokenFile", path))
+        kind = None if dtype is None else _kind(dtype)
         with file_errors(path, "a file of token ids"), open(path, "rb") as file:
-            begin, self.dtype, length = self._header(file, dtype)
+            begin, self.dtype, length = self._header(file, kind)
             size = os.fstat(file.fileno()).st_size
             if size - begin != length * self.dtype.itemsize or not length:
                 raise FileError(f"{path}: expected {length:,} ids of {self.dtype}, got {size - begin:,} bytes")
@@ -59,10 +70,9 @@ class TokenFile:
         self._read = 0
         self.shape = (length,)
 
-    def _header(self, file, dtype: str | None) -> tuple[int, np.dtype, int]:
+    def _header(self, file, kind: np.dtype | None) -> tuple[int, np.dtype, int]:
         """Where the ids begin, their dtype and number."""
-        if dtype is not None:
-            kind = _kind(dtype)
+        if kind is not None:
             return 0, kind, os.fstat(file.fileno()).st_size // kind.itemsize
         if file.read(6) != b"\x93NUMPY":
             raise FileError(f"{self.path}: is no .npy file; of raw ids say which: dtype=\"uint16\" or \"uint32\"")
@@ -91,7 +101,14 @@ class TokenFile:
 
     def __getitem__(self, index: slice | np.ndarray) -> np.ndarray:
         """Ids at an index of one axis, as int64."""
-        found = self._ids[index].astype(np.int64)
+        if not isinstance(index, slice):
+            index = checks.array("TokenFile", "index", index, "iu")
+        try:
+            found = self._ids[index].astype(np.int64)
+        except IndexError as error:
+            raise OutOfRangeError(f"TokenFile: {error}") from None
+        except TypeError as error:      # of a slice
+            raise DtypeError(f"TokenFile: {error}") from None
         # a page for each element at most, and no more than there are
         self._read += min(found.size * mmap.PAGESIZE, len(self._map))
         if self._read >= RESIDENT and hasattr(mmap, "MADV_DONTNEED"):
@@ -119,18 +136,13 @@ def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab
     Raises:
         DtypeError, ShapeError: a piece that is no row of integers in that range; FileError: the file cannot be written.
     """
-    try:
-        vocab_size = operator.index(vocab_size)     # a NumPy integer would overflow where it is small
-    except TypeError:
-        raise DtypeError(f"write_tokens: expected vocab_size to be a whole number, got {vocab_size!r}") from None
-    if not 0 < vocab_size <= 2**32:
-        raise ShapeError(f"write_tokens: expected vocab_size in [1, 2^32], got {vocab_size}")
-    path, kind, count, digest = Path(path), KINDS[vocab_size > 2**16], 0, hashlib.sha256()
+    path, vocab_size = checks.path("write_tokens", path), checks.whole("write_tokens", "vocab_size", vocab_size, 1, 2**32)
+    kind, count, digest = KINDS[vocab_size > 2**16], 0, hashlib.sha256()
     with replacing(path) as file:
         with write_errors(path):
             file.write(bytes(HEADER))
-        for piece in [ids] if isinstance(ids, np.ndarray) else ids:
-            piece = np.asarray(piece)
+        for piece in [ids] if isinstance(ids, np.ndarray) else checks.rows("write_tokens", "ids", ids, "rows of ids"):
+            piece = checks.array("write_tokens", "ids", piece)
             if piece.ndim != 1 or piece.dtype.kind not in "iu":
                 raise DtypeError(f"write_tokens: expected rows of integers, got {piece.dtype} of shape {piece.shape}")
             if piece.size and not (piece.min() >= 0 and int(piece.max()) < vocab_size):

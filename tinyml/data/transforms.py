@@ -10,13 +10,13 @@ from tinyml import checks
 from tinyml.errors import DtypeError, ShapeError
 
 
-def _checked(transform: object, batch: np.ndarray, rng: np.random.Generator | None, drawn: str = "") -> np.ndarray:
+def _checked(transform: object, batch: np.ndarray, rng: np.random.Generator | None, draws: bool = False) -> np.ndarray:
     name = type(transform).__name__
     batch = checks.array(name, "the batch", batch)
     if batch.ndim != 4:
         raise ShapeError(f"{name}: expected a batch (B, C, H, W), got shape {batch.shape}")
-    if drawn and not callable(getattr(rng, drawn, None)):
-        raise DtypeError(f"{name}: expected rng to be a NumPy Generator, got {checks.described(rng)}")
+    if draws:
+        checks.instance(name, "rng", rng, np.random.Generator)
     return batch
 
 
@@ -44,7 +44,7 @@ class RandomFlip:
         self.p = checks.probability("RandomFlip", "p", p)
 
     def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        batch = _checked(self, batch, rng, "random")
+        batch = _checked(self, batch, rng, draws=True)
         flip = rng.random(len(batch)) < self.p
         return np.where(flip[:, None, None, None], batch[..., ::-1], batch)
 
@@ -61,7 +61,7 @@ class RandomShift:
         self.pixels, self.mode = checks.whole(name, "pixels", pixels), checks.choice(name, "mode", mode, ("roll", "zero"))
 
     def __call__(self, batch: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        batch = _checked(self, batch, rng, "integers")
+        batch = _checked(self, batch, rng, draws=True)
         height, width = batch.shape[2:]
         if self.pixels >= min(height, width):
             raise ShapeError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import random
+from .. import checks, random
 from ..atomic import write_whole
 from ..errors import FileError, TinymlError
 from ..nn.module import Module, conversions
@@ -37,7 +37,8 @@ def save(model: Module, path: Any) -> None:
     Raises:
         FileError: an attribute that cannot be written, or the file cannot.
     """
-    write_whole(Path(path), serialize(model))
+    path = Path(checks.path("save", path))
+    write_whole(path, serialize(checks.instance("save", "model", model, Module)))
 
 
 def load(path: Any, model: Module | None = None) -> Any:
@@ -59,7 +60,9 @@ def load(path: Any, model: Module | None = None) -> Any:
         FileError: missing, damaged or foreign file, a class that is not imported, or tensors that do not fit the model;
             naming the file.
     """
-    path, state = Path(path), random.get_state()
+    path, state = Path(checks.path("load", path)), random.get_state()
+    if model is not None:
+        checks.instance("load", "model", model, Module)
     try:
         with opened(path) as (file, _):
             foreign = is_torch_file(file.read(len(LEGACY)))

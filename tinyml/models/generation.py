@@ -131,8 +131,7 @@ def stream(model: TinyGPT, ids: Any, count: int | None, sampling: Sampling, seed
     ends. The model is in evaluation mode while it computes, and as it was in between."""
     checks.choice("generate", "full", full, ("slide", "stop"))
     count = None if count is None else checks.whole("generate", "max_new_tokens", count)
-    if seed is not None:
-        checks.seed("generate", seed)
+    seed = None if seed is None else checks.seed("generate", seed)
     stop = _stop(stop, model.config.vocab_size)
     rows = prompts(ids, model.context, model.config.vocab_size)
     caches = model.caches(len(rows), cache)

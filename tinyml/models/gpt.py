@@ -177,6 +177,7 @@ class TinyGPT(nn.Module):
         count = checks.whole("generate", "max_new_tokens", max_new_tokens)
         sampling = Sampling(temperature, top_k, top_p, repetition_penalty)
         rows = prompts(ids, self.context, self.config.vocab_size)
+        checks.room("generate", "the ids", (len(rows), count), 8)
         drawn = list(stream(self, ids, count, sampling, seed, stop, cache, full))
         out = [np.concatenate([row, [ids[b] for ids in drawn]]).astype(np.int64) for b, row in enumerate(rows)]
         if len({len(row) for row in rows}) > 1:

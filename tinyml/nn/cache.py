@@ -7,7 +7,7 @@ import numpy as np
 from .. import checks
 from .._kernels import integers
 from ..errors import DtypeError, QuantizationError, ShapeError
-from ..tensor import Tensor
+from ..tensor import FLOATS, Tensor
 
 # how keys and values may be stored, and the bytes of one; int8 has a float32 scale for each head and position beside them
 STORED = {"float32": np.float32, "float16": np.float16, "int8": np.uint8}
@@ -66,10 +66,11 @@ class KeyValueCache:
             QuantizationError: beyond the largest float16.
         """
         for name, new in (("keys", keys), ("values", values)):
-            if checks.instance("KeyValueCache", name, new, Tensor).ndim != 4 or new.shape != keys.shape or (
-                    new.quantized is not None):
-                raise ShapeError(f"KeyValueCache: expected keys and values (B, kv_heads, T, size) of floats, got "
-                                 f"{keys.shape} and {values.shape}")
+            if checks.instance("KeyValueCache", name, new, Tensor).ndim != 4 or new.shape != keys.shape:
+                raise ShapeError(f"KeyValueCache: expected {name} (B, kv_heads, T, size), as many keys as values, got "
+                                 f"{new.shape}")
+            if new.dtype not in FLOATS:
+                raise DtypeError(f"KeyValueCache: expected {name} to be floats, got {new.dtype}")
         b, heads, t, size = keys.shape
         begin = self.length
         if (b, heads, size) != (*self.keys.shape[:2], self.keys.shape[3]) or begin + t > self.capacity:

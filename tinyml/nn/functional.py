@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -200,9 +200,7 @@ def stack(tensors: Any, axis: int = 0) -> Tensor:
 
 
 def _row(name: str, tensors: Any) -> list[Tensor]:
-    if isinstance(tensors, (Tensor, str, bytes, dict)) or not isinstance(tensors, Iterable):
-        raise DtypeError(f"{name}: expected a list of Tensors, got {checks.described(tensors)}")
-    return [as_tensor(t) for t in tensors]
+    return [as_tensor(t) for t in checks.rows(name, "tensors", tensors, "Tensors")]
 
 
 def pad(x: Any, widths: Any, value: float = 0.0) -> Tensor:

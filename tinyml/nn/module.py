@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 
+from .. import checks
 from ..engine import note_change
-from ..errors import DtypeError, ShapeError, TinymlError
+from ..errors import DtypeError, OutOfRangeError, ShapeError, TinymlError
 from ..tape import state
 from ..tensor import FLOATS, Tensor
 from . import init
@@ -228,6 +230,7 @@ class Module:
 
     def train(self: M, mode: bool = True) -> M:
         """Training mode (dropout drops, batch norm takes the batch's moments), in the whole tree."""
+        mode = checks.flag("train", "mode", mode)
         for m in self.modules():
             m.training = mode
         return self
@@ -252,11 +255,9 @@ class Module:
                 one message; nothing is loaded then.
             DtypeError: an entry that is no array of floats (or integers, for an integer buffer).
         """
-        if not isinstance(values, Mapping):
-            raise DtypeError(f"load_state_dict of {type(self).__name__}: expected a dict of arrays by name, got "
-                             f"{type(values).__name__}")
-        own = dict(self.named_tensors())
-        arrays = {k: np.asarray(v.data if isinstance(v, Tensor) else v) for k, v in values.items()}
+        own, who = dict(self.named_tensors()), f"load_state_dict of {type(self).__name__}"
+        strict = checks.flag(who, "strict", strict)
+        arrays = {k: checks.array(who, str(k), v) for k, v in checks.instance(who, "values", values, Mapping).items()}
         keys = LoadedKeys([name for name in own if name not in arrays], [name for name in arrays if name not in own])
         problems = [f"missing {name} {own[name].shape}" for name in keys.missing_keys] if strict else []
         problems += [f"unexpected {name} {arrays[name].shape}" for name in keys.unexpected_keys] if strict else []
@@ -275,6 +276,9 @@ class Module:
             if name in arrays and (arrays[name].dtype.kind != t.dtype.kind or t.quantized is not None):
                 raise DtypeError(f"load_state_dict: {name} is {arrays[name].dtype}, expected {t.dtype}; int8 models are "
                                  "read with tinyml.load")
+        for name, t in own.items():
+            if name in arrays:
+                checks.writable(who, name, t.data)
         for name, t in own.items():
             if name in arrays:
                 t.data[...] = arrays[name]
@@ -353,7 +357,11 @@ class _Numbered(Module):
         return iter(self.layers())
 
     def __getitem__(self, i: int) -> Module:
-        return self.layers()[i]
+        found = self.layers()
+        at = checks.whole(type(self).__name__, "the index", i, -sys.maxsize)
+        if not -len(found) <= at < len(found):
+            raise OutOfRangeError(f"{type(self).__name__}: expected an index below {len(found)}, got {i}")
+        return found[at]
 
 
 class Sequential(_Numbered):
@@ -390,7 +398,7 @@ class ModuleList(_Numbered):
     """Modules in a list, called by the module that holds it; names are "0", "1", ..."""
 
     def __init__(self, layers: Any = ()):
-        for layer in layers:
+        for layer in checks.rows("ModuleList", "layers", layers, "Modules"):
             self.append(layer)
 
     def append(self, layer: Module) -> ModuleList:

@@ -104,6 +104,7 @@ class Optimizer:
         name = type(self).__name__
         scale = checks.number(name, "scale", scale, infinite=True)
         checks.number(name, "lr", self.lr, infinite=True)      # anyone may have set it
+        work = []
         for store in self._stores:
             together, alone = [], []
             for i in store.members:
@@ -111,18 +112,20 @@ class Optimizer:
                 if p.grad is None:
                     continue
                 if p.grad.data.shape != p.data.shape:
-                    raise ShapeError(f"{name}: expected a gradient of shape {p.shape} for parameter {i}, "
-                                     f"got {p.grad.shape}")
+                    raise ShapeError(f"{name}: expected a gradient of shape {p.shape} for parameter {i}, got "
+                                     f"{p.grad.shape}")
                 if p.data.size != store.sizes[i]:
-                    raise ShapeError(f"{name}: expected parameter {i} to keep its {store.sizes[i]} "
-                                     f"elements, got shape {p.shape}")
-                (together if in_place(p.data, store.dtype) else alone).append(i)
-            if together:
-                self._update(store, together, scale)
-            for i in alone:
-                checks.writable(name, f"parameter {i} (shape {self.parameters[i].shape})", self.parameters[i].data)
-            for i in alone:     # one after the other: they are copied, and may be views of another
-                self._update(store, [i], scale)
+                    raise ShapeError(f"{name}: expected parameter {i} to keep its {store.sizes[i]} elements, got shape "
+                                     f"{p.shape}")
+                if in_place(p.data, store.dtype):
+                    together.append(i)
+                else:
+                    checks.writable(name, f"parameter {i} (shape {p.shape})", p.data)
+                    alone.append([i])       # one after the other: they are copied, and may be views of another
+            work.append((store, [together, *alone] if together else alone))
+        for store, groups in work:
+            for members in groups:
+                self._update(store, members, scale)
 
     def _update(self, store: _Store, members: list[int], scale: float) -> None:
         arrays = [self.parameters[i].data for i in members]

@@ -16,10 +16,7 @@ def checked_parameters(what: str, parameters: Iterable[Tensor]) -> list[Tensor]:
 
     float16 is refused because an update below 2^-11 of a weight is lost in it (design (12)).
     """
-    if isinstance(parameters, Tensor) or not isinstance(parameters, Iterable):
-        raise DtypeError(f"{what}: expected a list of Parameters, got {type(parameters).__name__}; "
-                         "pass model.parameters()")
-    found = list(parameters)
+    found = list(checks.rows(what, "parameters", parameters, "Parameters", "; pass model.parameters()"))
     if not found:
         raise ShapeError(f"{what}: expected at least one Parameter, got an empty list")
     first: dict[int, int] = {}

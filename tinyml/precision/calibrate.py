@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .. import checks
 from ..batches import arguments, batches_of, mapped, unpack
-from ..errors import QuantizationError, ShapeError
+from ..errors import DtypeError, QuantizationError, ShapeError
 from ..graph import Graph
 from ..nn.module import Module
 from ..tape import no_grad
@@ -36,7 +37,7 @@ class Calibration:
 
 def model_input(x: Any) -> np.ndarray:
     """An array or Tensor as models take it."""
-    x = x.data if isinstance(x, Tensor) else np.asarray(x)
+    x = checks.array("calibration", "an input", x)
     return x.astype(np.float32) if x.dtype == np.float64 else x      # NumPy's default; plans take float32
 
 
@@ -92,6 +93,19 @@ def may_be_infinite(graph: Graph) -> set[int]:
     return found
 
 
+def made_by(factory: Any) -> Observer:
+    """An observer of a class, or of a function without arguments."""
+    try:
+        made = checks.function("calibration", "what makes an observer", factory)()
+    except (TypeError, ValueError) as error:
+        raise DtypeError(f"calibration: expected an Observer's class, or a function without arguments, to make observers, "
+                         f"got {checks.described(factory)}: {error}") from error
+    if not (callable(getattr(made, "observe", None)) and callable(getattr(made, "range", None))):
+        raise DtypeError(f"calibration: expected an Observer, which has observe(x) and range(), got "
+                         f"{checks.described(made)}")
+    return made
+
+
 def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Observer]] = lambda _: MinMax,
               progress: bool = False) -> Calibration:
     """Range of every float activation of `graph` over the batches of `data`; memory does not grow with their number.
@@ -103,6 +117,9 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
         QuantizationError: no batch came, or a NaN or infinity, naming batch and op.
         ShapeError: a batch that does not fit the graph.
     """
+    checks.instance("calibrate", "graph", graph, Graph)
+    checks.function("calibrate", "observer", observer)
+    progress = checks.flag("calibrate", "progress", progress)
     observers: dict[int, Observer] = {}
     made = {n.output: n for n in graph.nodes}
     masked, infinite = may_be_infinite(graph), set()
@@ -119,7 +136,7 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
             raise QuantizationError(f"calibration: {np.count_nonzero(~np.isfinite(x))} NaN or infinite values in {where}, "
                                     f"batch {batch}; expected finite data")
         if value not in observers:
-            observers[value] = observer(made[value].module if value in made else "")()
+            observers[value] = made_by(observer(made[value].module if value in made else ""))
         observers[value].observe(x)
 
     with no_grad():

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..batches import batches_of, call, samples, unpack
 from ..errors import DtypeError, ShapeError
 from ..nn.mode import mode
@@ -121,6 +122,9 @@ class Comparison:
         return "\n".join([*lines, f"same prediction for {self.agreement:.2%} of {self.samples:,}", *self._certainty()])
 
 
+LONGEST = 3600      # seconds that may be asked for to time
+
+
 def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: int = 5) -> list[float]:
     """Median milliseconds of each function, called in turn so that all see the same machine."""
     for f in functions:
@@ -178,8 +182,10 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
         ShapeError: no batch came or no target counts; the models give several outputs, or outputs of different shapes;
             targets do not fit them; a tolerance below 0. DtypeError: targets that are neither integers nor floats.
     """
-    if not 0 <= tolerance < math.inf:
-        raise ShapeError(f"compare: expected a tolerance of at least 0 accuracy points, got {tolerance}")
+    for name, value in (("model", model), ("int8_model", int8_model)):
+        checks.instance("compare", name, value, Module)
+    show, seconds = checks.flag("compare", "show", show), checks.number("compare", "seconds", seconds, 0, LONGEST)
+    tolerance = checks.number("compare", "tolerance", tolerance, 0)
     models = (model, int8_model)
     loss, right, agreed, count = Paired(), Paired(), 0, 0
     first, kinds, known = None, set(), next((m.default_loss for m in models if m.default_loss is not None), None)

@@ -3,12 +3,12 @@ to_fp16() to weights stored as float16."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from .. import checks
 from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError
 from ..graph import trace
@@ -56,9 +56,11 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
 
     Raises:
         TraceError: the forward cannot be recorded; QuantizationError: NaN or infinity in weights or data, or no data;
-        DtypeError: the model is already int8, has nothing to quantize, or a layer or option is unknown.
+        DtypeError: the model is already int8, has nothing to quantize, or a layer or option is unknown;
+        ShapeError: a number out of range.
     """
     options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("to_int8", model)
+    progress = checks.flag("to_int8", "progress", progress)
     if calibration is None:
         if rounding != "single" or observer != OBSERVER or options.repairs or max_drop is not None:
             raise DtypeError("to_int8: observer, rounding, repairs and max_drop are options of static int8, which needs "
@@ -70,8 +72,7 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
         if validation is not None:
             raise DtypeError("to_int8: validation data are for max_drop, which is not given")
         return planned(*drafted(model, calibration, options, progress), options)
-    if not 0 <= max_drop < math.inf:
-        raise DtypeError(f"to_int8: expected max_drop of at least 0, got {max_drop}")
+    max_drop = checks.number("to_int8", "max_drop", max_drop, 0)
     calibration = again("calibration", calibration)
     draft, found = drafted(model, calibration, options, progress)
     score = Score(model.copy().eval(), calibration if validation is None else validation)
@@ -145,7 +146,7 @@ def to_fp16(model: Module, skip: Sequence[str] = ()) -> Module:
         QuantizationError: a weight above 65504, naming it; DtypeError: a Plan, a model without float32 weights, or an
         unknown layer.
     """
-    if isinstance(model, Plan):
+    if isinstance(checks.instance("to_fp16", "model", model, Module), Plan):
         raise DtypeError("to_fp16: a Plan holds packed weights; convert the float model, then call to_int8 with skip=...")
     skip = checked_layers("to_fp16: skip", model, skip)
     changed = change_stored(model, skip, lambda t: t.detach().to_fp16() if t.dtype in FLOATS else t)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .. import checks
 from ..nn.module import Module, is_inside
 from ..tape import no_grad
 from .calibrate import Arrays, again
@@ -142,6 +143,7 @@ def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = 
         As `to_int8`; ShapeError: no data, or targets that do not fit.
     """
     options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("diagnose", model)
+    progress = checks.flag("diagnose", "progress", progress)
     data = again("diagnose", data)
     draft, _ = drafted(model, data if calibration is None else calibration, options, progress)
     score = Score(model.copy().eval(), data)

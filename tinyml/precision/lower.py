@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError, TinymlError
 from ..graph import Graph, Node
@@ -46,15 +47,21 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
     Raises:
         QuantizationError: a range or scale that int8 cannot represent, naming the op; DtypeError: an unknown option.
     """
+    checks.instance("lower", "graph", graph, Graph)
+    checks.instance("lower", "ranges", ranges, Mapping)
+    per_channel = checks.flag("lower", "per_channel", per_channel)
+    skip = skip if callable(skip) else checks.names("lower", "skip", skip)
+    if weight_scales is not None:
+        checks.instance("lower", "weight_scales", weight_scales, Mapping)
     return lowering(graph, ranges, per_channel, rounding, weights, skip, weight_scales).plan()
 
 
 def lowering(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
              skip: Skip = (), weight_scales: Mapping[int, np.ndarray] | None = None) -> Lowering:
     """What `lower` runs; afterwards it knows where in the plan the values of the graph are."""
-    if rounding not in ROUNDINGS:
+    if not isinstance(rounding, str) or rounding not in ROUNDINGS:
         raise DtypeError(f"lower: expected rounding {' or '.join(ROUNDINGS)}, got {rounding!r}")
-    if weights not in WEIGHTS:
+    if not isinstance(weights, str) or weights not in WEIGHTS:
         raise DtypeError(f"lower: expected weights {' or '.join(WEIGHTS)}, got {weights!r}")
     graph, clamps, _ = fused(graph)
     fold_batch_norm(graph)

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .. import checks
 from .._kernels import fixed_point
-from ..errors import DtypeError, QuantizationError
+from ..errors import DtypeError
 from ..nn.module import is_inside
 
 BINS = 8192     # eight or more a code over the range of the data: with two, the error of rounding is not seen
@@ -48,9 +49,7 @@ class MovingAverage:
     """Smallest and largest of each batch, averaged: lo = (1 - c) lo + c min(batch), and so hi (Jacob et al. 2018, 3.1)."""
 
     def __init__(self, c: float = 0.1) -> None:
-        if not 0 < c <= 1:
-            raise QuantizationError(f"MovingAverage: expected c in (0, 1], got {c}")
-        self.c, self.lo, self.hi = c, np.inf, -np.inf
+        self.c, self.lo, self.hi = checks.number("MovingAverage", "c", c, above=0, most=1), np.inf, -np.inf
 
     def observe(self, x: np.ndarray) -> None:
         """Move the range towards that of x."""
@@ -106,9 +105,7 @@ class Percentile(Histogram):
 
     def __init__(self, clipped: float = 0.01) -> None:
         super().__init__()
-        if not 0 <= clipped < 100:
-            raise QuantizationError(f"Percentile: expected clipped in [0, 100) percent, got {clipped}")
-        self.clipped = clipped
+        self.clipped = checks.number("Percentile", "clipped", clipped, 0, below=100)
 
     def range(self) -> tuple[float, float]:
         """The range to the nearest bin."""
@@ -215,7 +212,7 @@ def observer_factory(observer: Any, what: str = "observer") -> Callable[[], Obse
         return OBSERVERS[observer]
     if callable(observer):
         return observer
-    raise DtypeError(f"{what}: expected one of {', '.join(OBSERVERS)}, or what makes one, got {observer!r}")
+    raise DtypeError(f"{what}: expected one of {', '.join(OBSERVERS)}, or what makes one, got {checks.described(observer)}")
 
 
 def observer_for(observer: Any) -> Callable[[str], Callable[[], Observer]]:

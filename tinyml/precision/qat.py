@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..batches import in_order
 from ..errors import DtypeError, ShapeError, TinymlError
 from ..graph import BatchNorm, Graph, Node, resolve, resolve_constant, returned, trace
@@ -293,11 +294,13 @@ def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_
         to skip; ShapeError: freeze_after is no number of steps, or the example has no batch, or one in which batch norm
         sees a single value a channel; TraceError, QuantizationError: as to_int8.
     """
+    checks.instance("prepare_qat", "model", model, Module)
+    learn_scales = checks.flag("prepare_qat", "learn_scales", learn_scales)
+    per_channel = checks.flag("prepare_qat", "per_channel", per_channel)
     stored = any(t.dtype in (INT8, np.float16) for _, t in model.named_tensors())     # which nothing trains
     if stored or isinstance(model, (Plan, QATModel)):
         raise DtypeError(f"prepare_qat: expected a float32 model, got {type(model).__name__}: prepared or converted")
-    if freeze_after is not None and (not isinstance(freeze_after, int) or freeze_after < 0):
-        raise ShapeError(f"prepare_qat: expected freeze_after to be a number of steps or None, got {freeze_after!r}")
+    freeze_after = None if freeze_after is None else checks.whole("prepare_qat", "freeze_after", freeze_after)
     skip = checked_layers("prepare_qat: skip", model, skip)
     copy = model.copy()
     data = [example] if isinstance(example, tuple) else example

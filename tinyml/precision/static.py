@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module
@@ -43,18 +44,21 @@ class Options:
         Raises:
             DtypeError: the model is int8 already, a layer is none of its, or an option is unknown; naming `what`.
         """
+        checks.instance(what, "model", model, Module)
         if isinstance(model, Plan) or any(t.dtype == INT8 for _, t in model.named_tensors()):
             raise DtypeError(f"{what}: {type(model).__name__} is already int8, or a plan: convert the float model")
         for name, value, known in (("weights", self.weights, WEIGHTS), ("rounding", self.rounding, ROUNDINGS)):
-            if value not in known:
-                raise DtypeError(f"{what}: expected {name} {' or '.join(known)}, got {value!r}")
-        repairs = [self.repairs] if isinstance(self.repairs, str) else list(self.repairs)
+            if not isinstance(value, str) or value not in known:
+                raise DtypeError(f"{what}: expected {name} {' or '.join(known)}, got {checks.described(value)}")
+        per_channel = checks.flag(what, "per_channel", self.per_channel)
+        repairs = checks.names(what, "repairs", self.repairs)
+        observer_for(self.observer)
         for name in repairs:
             if name not in REPAIRS:
                 raise DtypeError(f"{what}: expected repairs among {', '.join(REPAIRS)}, got {name!r}")
         skip = checked_layers(f"{what}: skip", model, self.skip)
         checked_layers(f"{what}: observer", model, unmatched(self.observer, [name for name, _ in model.named_modules()]))
-        return Options(self.observer, self.per_channel, self.rounding, self.weights, skip, repairs)
+        return Options(self.observer, per_channel, self.rounding, self.weights, skip, repairs)
 
 
 def checked_layers(what: str, model: Module, names: Sequence[str]) -> list[str]:
@@ -64,7 +68,7 @@ def checked_layers(what: str, model: Module, names: Sequence[str]) -> list[str]:
         DtypeError: one is not; names the layers there are.
     """
     known = [name for name, _ in model.named_modules() if name]
-    names = [names] if isinstance(names, str) else list(names)
+    names = checks.names(*what.split(": ")[:2], names)
     for name in names:
         if name not in known:
             raise DtypeError(f"{what}: {type(model).__name__} has no layer {name!r}; its layers are {', '.join(known)}")

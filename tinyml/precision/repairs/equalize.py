@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ... import checks
 from ...graph import Graph, Node
 from ...ops.conv import Conv2d
 from ..draft import PRODUCTS, array_of, replace_operand, weight_of
@@ -84,7 +85,7 @@ def equalize(graph: Graph) -> Graph:
     Args:
         graph: one with batch norm folded (`precision.draft.batch_norm_folded`).
     """
-    graph = graph.copy()
+    graph = checks.instance("equalize", "graph", graph, Graph).copy()
     found = list(pairs(graph))
     nodes = {id(n): n for p in found for n in (p.first, p.second)}
     weights = {key: weight_of(graph, n).astype(np.float64) for key, n in nodes.items()}

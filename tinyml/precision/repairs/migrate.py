@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from ... import checks
 from ...graph import Graph, Node
 from ...ops.linear import Linear
 from ...tape import no_grad
@@ -39,7 +40,8 @@ def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.
         graph: as it was traced, or with batch norm folded.
         strength: 0 leaves activations as they are, 1 brings their channels to one range.
     """
-    graph = graph.copy()
+    graph = checks.instance("migrate_scales", "graph", graph, Graph).copy()
+    strength = checks.probability("migrate_scales", "strength", strength)
     found = list(places(graph))
     largest = {norm.output: np.zeros(graph.shapes[norm.output][-1]) for norm, _ in found}
 
@@ -49,7 +51,7 @@ def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.
             largest[value] = np.maximum(largest[value], top)
 
     with no_grad():
-        for inputs in batches if found else ():
+        for inputs in checks.rows("migrate_scales", "batches", batches, "batches") if found else ():
             graph(*inputs, observe=observe)
     for norm, readers in found:
         weights = [weight_of(graph, n) for n in readers]
