@@ -53,8 +53,8 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
 
     Raises:
         TraceError: the forward cannot be recorded; QuantizationError: NaN or infinity in weights or data, or no data;
-        DtypeError: the model is already int8, has nothing to quantize, or a layer or option is unknown; ShapeError: a number
-        out of range.
+        DtypeError: the model is already int8, has nothing to quantize, or a layer or option is unknown; ShapeError: a
+        number out of range.
     """
     options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("to_int8", model)
     progress = checks.flag("to_int8", "progress", progress)
