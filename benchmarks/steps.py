@@ -34,10 +34,8 @@ class Step:
         tinyml.manual_seed(0)
         model = getattr(models, self.model)(*self.arguments)
         for m in () if self.biases else model.modules():
-            if isinstance(m, nn.Linear):
+            if isinstance(m, (nn.Linear, nn.LayerNorm)):
                 m.bias = None
-            elif isinstance(m, nn.LayerNorm):
-                m.bias = Tensor(np.zeros(m.bias.shape, np.float32))     # the op takes a shift: a constant
         for p in () if self.vectors_decay else model.parameters():
             p.decay = p.ndim > 1
         return model

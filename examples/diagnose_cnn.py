@@ -50,7 +50,8 @@ def main() -> None:
 
     print("points lost after each repair:")
     lost = {}
-    for repairs in ([], *([name] for name in REPAIRS), list(REPAIRS)):
+    of_cnn = [name for name in REPAIRS if name != "migrate_scales"]     # which is for norms that linear layers read
+    for repairs in ([], *([name] for name in of_cnn), of_cnn):
         int8 = model.to_int8(repairs=repairs, **options)
         result = precision.compare(model, int8, tests, show=False, seconds=0)
         lost[" + ".join(repairs) or "none"] = 100 * (result.a.accuracy - result.b.accuracy)

@@ -222,7 +222,7 @@ def test_what_cannot_be_written_is_said_before_anything_is():
     assert np.array_equal(first.numpy(), before)
     layer = nn.Linear(2, 2)
     layer.bias.data, before = frozen, layer.weight.numpy().copy()
-    with pytest.raises(ShapeError, match=r"load_state_dict of Linear: expected bias .* got a read-only one"):
+    with pytest.raises(ShapeError, match=r"load_state_dict of Linear: .* bias is in read-only memory"):
         layer.load_state_dict({"weight": floats(2, 2), "bias": floats(2)})
     assert np.array_equal(layer.weight.numpy(), before)
 

@@ -16,6 +16,7 @@ from tinyml import Tensor, models, nn, no_grad
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.nn import functional as F
 from tinyml.precision import Comparison, compare
+from tinyml.precision.compare import Measured
 from tinyml.precision.score import Score
 
 RNG = np.random.default_rng(0)
@@ -410,3 +411,16 @@ def test_classes_are_dimension_1_and_of_language_models_the_last(classes):
     assert found.a.loss == pytest.approx(models.next_token_loss(gpt.eval()(ids[:, :-1]), ids[:, 1:]).item(), rel=1e-5)
     with pytest.raises(ShapeError, match=r"expected targets of shape \(6, 3, 3\) for logits \(6, \d, 3, 3\)"):
         compare(model, model.to_int8(), [(x, y[:, :2])], show=False, seconds=0)
+
+
+def test_a_model_that_is_slower_is_said_to_be():
+    """Timings are made up: what a machine measures is no test."""
+    fast, slow = (Measured(0.5, 0.5, 100, 100, ms) for ms in (1.0, 1.2))
+    found = Comparison(fast, slow, 1.0, 10, 1)
+    assert found.slower.startswith("int8 takes 1.20 times as long as float32 here: ") and found.slower in str(found)
+    assert found.as_dict()["slower"] == found.slower and "calibration=data" in found.slower
+    assert Comparison(slow, fast, 1.0, 10, 1).slower is None and Comparison(fast, fast, 1.0, 10, 1).slower is None
+    compiled = Comparison(fast, slow, 1.0, 10, 1, ("float32", "compiled"))
+    assert "compiled takes 1.20 times as long" in str(compiled) and "calibration" not in compiled.slower
+    model = models.MLP(6, 9, 4)
+    assert compare(model, model.compile(X), [X], show=False, seconds=0).names == ("float32", "compiled")

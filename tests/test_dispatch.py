@@ -150,18 +150,21 @@ import numpy as np
 import pytest
 from tinyml._kernels import dispatch, floats
 from tinyml.errors import ShapeError
-used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
-a, got = np.ones((200, 200), np.float32), []
+a, got, limited = np.ones((200, 200), np.float32), [], threading.Event()
 def multiply():
+    limited.wait()
     got.append((dispatch.threads_for(10**9), (floats.matmul(a, a) == 200).all()))
 threads = [threading.Thread(target=multiply) for _ in range(2)]
+for t in threads:       # before there is no room for them
+    t.start()
+used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
+limited.set()
 multiply()
 for t in threads:
-    t.start()
-for t in threads:
     t.join()
-assert len(got) == 3 and all(right for _, right in got) and 1 < got[0][0] < dispatch.get_num_threads(), got
+counts = [n for n, _ in got]
+assert len(got) == 3 and all(right for _, right in got) and 1 < max(counts) < dispatch.get_num_threads(), got
 with pytest.raises(ShapeError, match=r"lets this process start \\d+ of 64 threads"):
     dispatch.set_num_threads(64)
 dispatch.set_num_threads(2)

@@ -197,8 +197,8 @@ def test_what_cannot_be_prepared():
         prepare_qat(model, x, skip=["1", "3"])
     with pytest.raises(DtypeError, match=r"prepare_qat: skip: MLP has no layer 'head'; its layers are 0, 1, 2, 3"):
         prepare_qat(model, x, skip=["head"])
-    for after in (-1, 1.5, "3"):
-        with pytest.raises(ShapeError, match="expected freeze_after to be a number of steps or None, got"):
+    for after, error in ((-1, ShapeError), (1.5, DtypeError), ("3", DtypeError)):
+        with pytest.raises(error, match="expected freeze_after to be a whole number of at least 0, got"):
             prepare_qat(model, x, freeze_after=after)
     with pytest.raises(QuantizationError, match="1 NaN or infinite values in the input, batch 1"):
         prepare_qat(model, [x, np.where(np.arange(48).reshape(8, 6) == 7, np.nan, x)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,6 +13,7 @@ import tinyml
 from benchmarks import hard_nets
 from tinyml import graph, models, nn, precision
 from tinyml.errors import DtypeError, QuantizationError, ShapeError
+from tinyml.nn import functional as F
 from tinyml.precision.draft import Draft, batch_norm_folded, weight_of
 from tinyml.precision.repairs import REPAIRS, bias, equalize, rounding
 from tinyml.precision.repairs.equalize import columns, pairs
@@ -133,8 +136,11 @@ def test_corrected_biases_bring_the_mean_outputs_back(name):
 def test_repaired_models_are_plans_like_any_other(name, repairs, tmp_path):
     model, x = made(name)
     before = model.state_dict()
-    int8 = model.to_int8(calibration=x, repairs=repairs)
-    assert int8.info["repairs"] == repairs and not int8.islands[1:]     # Grouped's GELU has a table
+    idle = "migrate_scales" in repairs
+    with pytest.warns(UserWarning, match="migrate_scales had nothing to do: no layer norm") if idle else nullcontext():
+        int8 = model.to_int8(calibration=x, repairs=repairs)
+    assert int8.info["repairs"] == [r for r in repairs if r != "migrate_scales"]
+    assert not int8.islands[1:]     # Grouped's GELU has a table
     int8.save(tmp_path / "m.safetensors")
     assert np.array_equal(tinyml.load(tmp_path / "m.safetensors")(x).numpy(), int8(x).numpy())
     assert all(np.array_equal(a, b) for a, b in zip(before.values(), model.state_dict().values()))
@@ -192,3 +198,25 @@ def test_a_search_without_targets_goes_by_agreement_and_one_shot_data_will_do():
     targets = RNG(0).standard_normal((8, 10)).astype(np.float32)
     by_loss = model.to_int8(calibration=[(x, targets)], max_drop=1e-3)
     assert by_loss.info["frontier"][-1]["drop"] <= 1e-3
+
+
+class PostNorm(nn.Module):
+    """An encoder block as of 2017: what a norm makes goes on beside the linear layer too."""
+
+    def __init__(self):
+        self.norm, self.up, self.down = nn.LayerNorm(4), nn.Linear(4, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        x = self.norm(x)
+        return x + self.down(F.gelu(self.up(x)))
+
+
+def test_a_repair_with_nothing_to_do_says_so():
+    model, x = PostNorm().eval(), np.random.default_rng(0).standard_normal((8, 4)).astype(np.float32)
+    for name, why in (("migrate_scales", "no layer norm or RMS norm is read by linear layers alone"),
+                      ("equalize", "no two layers have only ReLU, pooling or flattening between them")):
+        with pytest.warns(UserWarning, match=f"the repair {name} had nothing to do: {why}"):
+            int8 = model.to_int8(calibration=x, repairs=[name])
+        assert int8.info["repairs"] == [] and np.array_equal(int8(x).numpy(), model.to_int8(calibration=x)(x).numpy())
+    with pytest.warns(UserWarning, match="correct_bias had nothing to do: no layer computes in integers"):
+        model.to_int8(calibration=x, repairs=["correct_bias"], skip=["up", "down"])

@@ -401,3 +401,13 @@ def test_a_plan_that_made_up_inputs_break_asks_for_data():
     assert plan.report(data, seconds=1e-9).latency_ms > 0
     with pytest.raises(ShapeError, match=r"report: the plan fails on made-up inputs; give it some as data=.*NaN"):
         plan.report(seconds=1e-9)
+
+
+def test_a_model_that_is_slower_than_float32_is_said_to_be():
+    model, x = models.MLP(6, 9, 4), normal(8, 6)
+    found = model.to_int8().report(x, batch=8, seconds=0.01)
+    for took, said in ((1.2, True), (1.0, False)):
+        for layer in found.layers:
+            layer.total_ms, layer.float32_ms = took, 1.0
+        found.latency_ms = 1.0
+        assert any("it is slower than float32, whose layers take" in line for line in found.summary()) is said

@@ -30,7 +30,7 @@ from tinyml.data import ArrayDataset, Compose, DataLoader, RandomBatches, Random
 from tinyml.errors import FileError, ShapeError
 from tinyml.io import container
 from tinyml.io.checkpoints import read_checkpoint
-from tinyml.models import MLP, CifarCNN, TinyGPT
+from tinyml.models import MLP, CifarCNN, TinyGPT, next_token_loss
 from tinyml.nn import functional as F
 from tinyml.precision import prepare_qat
 from tinyml.trainer import Trainer
@@ -61,7 +61,7 @@ class Stopping:
         self.calls += 1
         if self.calls == self.at:
             raise KeyboardInterrupt
-        return F.cross_entropy(outputs, targets)
+        return (F.cross_entropy if targets.ndim == 1 else next_token_loss)(outputs, targets)
 
 
 def images(n, seed):

@@ -201,7 +201,7 @@ def test_folders_that_cannot_be_are_errors(tmp_path):
     for path, error, message in ((tmp_path / "file", FileError, "file: expected checkpoint_dir to be a folder.* is a file"),
                                  (tmp_path / "file" / "in", FileError, "in: expected checkpoint_dir to be a folder"),
                                  ("a\0b", FileError, "expected checkpoint_dir to be a folder"),
-                                 (3, DtypeError, "the path of a folder, got a int")):
+                                 (3, DtypeError, "expected checkpoint_dir to be a path, got 3")):
         with pytest.raises(error, match=message):
             trainer(checkpoint_dir=path)
     t = trainer(checkpoint_dir=tmp_path / "gone")

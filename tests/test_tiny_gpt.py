@@ -91,8 +91,8 @@ def test_gpt_samples_only_what_has_a_probability():
 
 @pytest.mark.parametrize(("prompt", "error", "message"), [
     ([], ShapeError, "at least one id"), (np.zeros((2, 0), np.int64), ShapeError, r"one id.*got \(0,\), \(0,\)"),
-    (3, ShapeError, r"got shape \(\)"), ([[[1]]], ShapeError, r"got shape \(1, 1, 1\)"),
-    ([1.0, 2.0], DtypeError, "expected integer ids, got float"), ([True], DtypeError, "got bool"),
+    (3, ShapeError, "at least one, got 3"), ([[[1]]], ShapeError, r"at least one, got \(1, 1\)"),
+    ([1.0, 2.0], DtypeError, "expected ids to be an array of integers, got float64"), ([True], DtypeError, "got bool"),
     ([1, 11], ShapeError, r"ids in \[0, 11\), got 1 to 11"), ([-1], ShapeError, "-1")])
 def test_gpt_refuses_wrong_prompts(prompt, error, message):
     model = gpt()

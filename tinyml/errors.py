@@ -26,8 +26,8 @@ class ShapeError(TinymlError, ValueError):
     """Shapes, sizes or values of arguments do not fit together."""
 
 
-class OutOfMemoryError(TinymlError, MemoryError):
-    """An array would not fit in this machine's memory."""
+class OutOfMemoryError(ShapeError, MemoryError):
+    """An array of this shape would not fit in this machine's memory."""
 
 
 class OutOfRangeError(TinymlError, IndexError):

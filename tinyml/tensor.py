@@ -541,7 +541,8 @@ def dimension(name: str, axis: int, ndim: int) -> int:
     Raises:
         ShapeError: naming the method, where there is no such dimension.
     """
-    if not -ndim <= checks.axis(name, axis) < ndim:
+    axis = checks.axis(name, axis)
+    if not -ndim <= axis < ndim:
         raise ShapeError(f"{name}: dimension {axis} of {ndim}")
     return axis % ndim
 

@@ -23,7 +23,8 @@ from .io.run_folder import RunFolder
 from .nn import functional as F
 from .nn.mode import mode
 from .nn.module import Module, Parameter
-from .optim import Optimizer, Schedule, check_held
+from .optim import Optimizer, Schedule
+from .optim.held import check_held
 from .tape import no_grad
 from .tensor import Tensor
 from .updates import Update

@@ -151,6 +151,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "models.DepthwiseCNN": lambda: {"width": 2}, "models.ResNet8": lambda: {"width": 2},
     "models.TinyGPT": lambda: {"vocab_size": 7, "context": 6, "layers": 1, "heads": 2, "dim": 8},
     "models.TinyGPTConfig": lambda: {"vocab_size": 7, "context": 6, "layers": 1, "heads": 2, "dim": 8},
+    "models.next_token_loss": lambda: {"logits": Tensor(np.ones((2, 3, 4), np.float32)), "targets": np.ones((2, 3), int)},
     "models.perplexity": lambda: {"model": gpt(), "ids": np.arange(7)},
     "precision.MovingAverage": dict, "precision.Percentile": dict,
     **{f"precision.{name}": dict for name in ("MSE", "Entropy", "Histogram", "MinMax")},
@@ -307,7 +308,7 @@ def spoiled(value: Any, other: tuple[str, Any], rng: random.Random) -> tuple[str
                                   "one more": value | {3: 4}}[how]
     if type(value) is int:
         return rng.choice([(f"{text}", new) for text, new in (
-            ("as np.int64", np.int64(value)), ("negative", -value - 1), ("times 2^40", value * 2**40),
+            ("as np.uint64", np.uint64(abs(value) % 2**64)), ("negative", -value - 1), ("times 2^40", value * 2**40),
             ("a float", value + 0.5),
             ("as an array", np.array([value])), ("as a Tensor", Tensor(value)))])
     return other

@@ -37,7 +37,8 @@ from tinyml.tape import state
 
 SECONDS, MEMORY = 20, 4 << 30       # that a call may take; sizes above half of MEMORY are absurd on this machine
 # of a forward, or of a function that was passed, called with arguments that it does not take
-SIGNATURE = re.compile(r"(forward|<lambda>|__init__)\(\) (missing|takes|got an unexpected|got multiple)|defines no")
+SIGNATURE = re.compile(r"(forward|<lambda>|__init__)\(\) (missing|takes|got an unexpected|got multiple)|defines no|"
+                       "takes no arguments")
 
 
 class Late(BaseException):

@@ -136,7 +136,8 @@ def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab
     Raises:
         DtypeError, ShapeError: a piece that is no row of integers in that range; FileError: the file cannot be written.
     """
-    path, vocab_size = checks.path("write_tokens", path), checks.whole("write_tokens", "vocab_size", vocab_size, 1, 2**32)
+    path = Path(checks.path("write_tokens", path))
+    vocab_size = checks.whole("write_tokens", "vocab_size", vocab_size, 1, 2**32)
     kind, count, digest = KINDS[vocab_size > 2**16], 0, hashlib.sha256()
     with replacing(path) as file:
         with write_errors(path):
@@ -158,13 +159,6 @@ def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab
             file.seek(0)
             _write_header(file, kind, count, digest.hexdigest())
     return count
-
-
-def _kind(dtype: str) -> np.dtype:
-    try:
-        return np.dtype(dtype).newbyteorder("<")
-    except TypeError as error:
-        raise DtypeError(f"TokenFile: expected dtype uint16 or uint32, got {dtype!r}") from error
 
 
 def _write_header(file, kind: np.dtype, count: int, digest: str) -> None:

@@ -1,9 +1,8 @@
 """Optimizers, learning rate schedules, gradient clipping."""
 
 from .clip import clip_grad_norm_, grad_norm
-from .held import check_held
 from .optimizers import SGD, Adam, AdamW, Optimizer
 from .schedules import CosineAnnealingLR, LinearWarmup, OneCycleLR, Schedule
 
 __all__ = ["SGD", "Adam", "AdamW", "CosineAnnealingLR", "LinearWarmup", "OneCycleLR", "Optimizer", "Schedule",
-           "check_held", "clip_grad_norm_", "grad_norm"]
+           "clip_grad_norm_", "grad_norm"]

@@ -19,7 +19,9 @@ from ..nn.module import Module, conversions
 from ..tape import no_grad
 from ..tensor import FLOATS, INT8, INTEGERS, Tensor
 from .paired import IGNORED, Interval, Paired, classes_last, cross_entropies, squared_errors
-from .plan import Plan
+from .plan import FLOAT_STEPS, Plan
+
+NOISE = 1.05        # times as long: what is less is no difference on a machine that is shared
 
 
 @dataclass
@@ -66,9 +68,20 @@ class Comparison:
         limit = -self.tolerance / 100
         return "no worse" if lo > limit else "worse" if hi < limit else "inconclusive"
 
+    @property
+    def slower(self) -> str | None:
+        """That the second model takes longer than the first, and what to do; None where it does not."""
+        a, b = self.a.latency_ms, self.b.latency_ms
+        if b <= NOISE * a:
+            return None
+        way = ("small layers spend more on quantizing their inputs than they gain: to_int8(calibration=data) keeps codes "
+               "from layer to layer, skip=[...] leaves layers float" if self.names[1] == "int8" else
+               "it pays where layers can be fused and products are large; where nothing can, call the model itself")
+        return f"{self.names[1]} takes {b / a:.2f} times as long as {self.names[0]} here: {way}"
+
     def as_dict(self) -> dict[str, Any]:
         """The figures and the verdict, for JSON, which has no infinity: None for an interval without bounds."""
-        figures = {**asdict(self), "verdict": self.verdict}
+        figures = {**asdict(self), "verdict": self.verdict, "slower": self.slower}
         for name in ("accuracy_interval", "loss_interval"):
             if figures[name] is not None and not np.isfinite(figures[name]).all():
                 figures[name] = None
@@ -119,7 +132,8 @@ class Comparison:
         widths = [max(len(r[i]) for r in rows) for i in range(4)]
         lines = ["  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
         lines.insert(1, "-" * len(lines[0]))
-        return "\n".join([*lines, f"same prediction for {self.agreement:.2%} of {self.samples:,}", *self._certainty()])
+        lines.append(f"same prediction for {self.agreement:.2%} of {self.samples:,}")
+        return "\n".join([*lines, *self._certainty(), *([self.slower] if self.slower else [])])
 
 
 LONGEST = 3600      # seconds that may be asked for to time
@@ -162,9 +176,11 @@ def _outputs(models: tuple[Module, Module], inputs: Any) -> list[np.ndarray]:
 
 
 def _precision(model: Module) -> str:
-    """The narrowest type that the model's weights are stored in."""
+    """The narrowest type that the model's weights are stored in; of a plan without codes, what it is."""
     kinds = {t.dtype for _, t in model.named_tensors()}
-    return "int8" if isinstance(model, Plan) or INT8 in kinds else "float16" if np.dtype(np.float16) in kinds else "float32"
+    if isinstance(model, Plan):
+        return "compiled" if all(isinstance(s, FLOAT_STEPS) for s in model.steps) else "int8"
+    return "int8" if INT8 in kinds else "float16" if np.dtype(np.float16) in kinds else "float32"
 
 
 def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True, seconds: float = 1.0,

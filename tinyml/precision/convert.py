@@ -44,7 +44,7 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
         weights: "max" (no weight is clipped) or "mse" (clipped where that lowers the squared error).
         skip: names of layers that stay float, with all inside them.
         repairs: of "equalize", "migrate_scales", "learn_rounding", "correct_bias" those that are done, in this order
-            (see precision.repairs). Static only.
+            (see precision.repairs). One that finds nothing to do warns, and is not in `info["repairs"]`. Static only.
         max_drop: at most how much the result may be worse than the float model on the data: points of accuracy, or of
             agreement with it where there are no targets; for sequences and float targets, how much higher the loss. The
             fewest layers found stay float; `info["frontier"]` of the result has the mixtures that were seen. The data are

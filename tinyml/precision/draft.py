@@ -54,12 +54,23 @@ def replace_operand(graph: Graph, node: Node, operand: int, array: np.ndarray) -
     node.inputs[operand] = number
 
 
+def same_numbers(a: Graph, b: Graph) -> bool:
+    """Whether two graphs of the same nodes compute with the same constants: what a repair with nothing to do leaves."""
+    def constants(graph: Graph) -> list[np.ndarray | None]:
+        return [graph.constants[i].tensor.data if i in graph.constants else None for n in graph.nodes for i in n.inputs]
+
+    first, second = constants(a), constants(b)
+    return len(first) == len(second) and all(
+        x is y or (x is not None and y is not None and np.array_equal(x, y)) for x, y in zip(first, second))
+
+
 @dataclass
 class Draft:
     """A graph, the ranges of its values, and how it is to be lowered; `options` and `skip` are those of `lower`.
 
     weight_scales: scales (N) that a repair chose, by the value that the layer makes once activations are fused.
     exact: the graph before repairs changed what it computes, with values of the same numbers; None while it is `graph`.
+    repairs: those that changed something.
     """
 
     graph: Graph
@@ -68,6 +79,7 @@ class Draft:
     skip: Sequence[str] | Callable[[str], bool] = ()
     weight_scales: dict[int, np.ndarray] = field(default_factory=dict)
     exact: Graph | None = None
+    repairs: list[str] = field(default_factory=list)
 
     @property
     def floats(self) -> Graph:

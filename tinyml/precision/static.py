@@ -3,6 +3,7 @@ of precisions take it."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,19 +13,24 @@ import numpy as np
 
 from .. import checks
 from ..errors import DtypeError, QuantizationError
-from ..graph import trace
+from ..graph import Graph, trace
 from ..nn.module import Module
 from ..tensor import INT8
 from .calibrate import Arrays, Calibration, again, calibrate, inputs_of
-from .draft import Draft, batch_norm_folded
+from .draft import Draft, batch_norm_folded, same_numbers
 from .fold import fold_constants
 from .lower import WEIGHTS
 from .observers import observer_for, observer_name, unmatched
 from .plan import Plan
-from .repairs import AFTER_RANGES, REPAIRS, correct_bias, equalize, learn_rounding, migrate_scales
+from .repairs import REPAIRS, correct_bias, equalize, learn_rounding, migrate_scales
 from .steps import ROUNDINGS
 
 OBSERVER = "mse"     # the default: docs/accuracy.md has the table that chose it
+# Why a repair finds nothing to do
+IDLE = {"equalize": "no two layers have only ReLU, pooling or flattening between them",
+        "migrate_scales": "no layer norm or RMS norm is read by linear layers alone",
+        "learn_rounding": "no weight rounds better the other way, or no layer computes in integers",
+        "correct_bias": "no layer computes in integers"}
 
 
 @dataclass(frozen=True)
@@ -109,16 +115,24 @@ def drafted(model: Module, calibration: Any, options: Options, progress: bool = 
         found = calibrate(graph, _pairs(batches), choose, progress)
         return Draft(graph, found.ranges, how, options.skip), found
     kept = list(batches)        # repairs go over them again
-    graph = batch_norm_folded(graph)
-    if "equalize" in options.repairs:
-        graph = equalize(graph)
-    if "migrate_scales" in options.repairs:
-        graph = migrate_scales(graph, kept)
+    graph, done = batch_norm_folded(graph), []
+
+    def repaired(name: str, before: Graph, after: Graph) -> None:
+        if same_numbers(before, after):
+            warnings.warn(f"the repair {name} had nothing to do: {IDLE[name]}", stacklevel=4)
+        else:
+            done.append(name)
+
+    for name, repair in (("equalize", equalize), ("migrate_scales", lambda g: migrate_scales(g, kept))):
+        if name in options.repairs:
+            before, graph = graph, repair(graph)
+            repaired(name, before, graph)
     found = calibrate(graph, _pairs(kept), choose, progress)
-    draft = Draft(graph, found.ranges, how, options.skip)
-    after = {"learn_rounding": learn_rounding, "correct_bias": correct_bias}
-    for name in AFTER_RANGES:
-        draft = after[name](draft, kept) if name in options.repairs else draft
+    draft = Draft(graph, found.ranges, how, options.skip, repairs=done)
+    for name, fit in (("learn_rounding", learn_rounding), ("correct_bias", correct_bias)):
+        if name in options.repairs:
+            before, draft = draft.graph, fit(draft, kept)
+            repaired(name, before, draft.graph)
     return draft, found
 
 
@@ -126,5 +140,5 @@ def planned(draft: Draft, found: Calibration, options: Options, skip: Any = None
     """The draft's plan, which says what it was calibrated and repaired by."""
     plan, name = draft.lowered(skip).plan, observer_name(options.observer)
     plan.info["calibration"] = {"observer": name, "samples": found.samples, "digest": found.digest}
-    plan.info["repairs"] = list(options.repairs)
+    plan.info["repairs"] = list(draft.repairs)
     return plan

@@ -65,6 +65,9 @@ class Layer:
     activations: list[Histogram] = field(default_factory=list)
 
 
+SLOWER = 1.05       # times as long: what is less is no difference on a machine that is shared
+
+
 @dataclass
 class Figures:
     """All that a report says; prints as a table.
@@ -144,6 +147,9 @@ class Figures:
             lines.append(f"a batch of {self.batch} takes {duration(self.latency_ms)} on {self.threads} "
                          f"thread{'s' if self.threads > 1 else ''} ({self.isa}); below are {self.unit} for the batch, "
                          "each step alone")
+        if "int8" in self.kind and self.float32_ms and self.sum_ms > SLOWER * self.float32_ms:
+            lines.append(f"it is slower than float32, whose layers take {duration(self.float32_ms)} where these take "
+                         f"{duration(self.sum_ms)}; why is said of the layers below, and skip=[...] leaves them float")
         return [*lines, self.timed] if self.timed else lines
 
     def __str__(self) -> str:
