@@ -132,7 +132,9 @@ def get_num_threads() -> int:
 
 def threads_for(work: int) -> int:
     """Threads for a kernel that does `work` multiply-adds: one where the work is small, or in a forked child."""
-    return 1 if _forked or work < _SMALL else _team.start(_threads)
+    if _forked or work < _SMALL:
+        return 1
+    return _threads if _threads <= _team.started else _team.start(_threads)
 
 
 def _in_child() -> None:

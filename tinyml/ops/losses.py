@@ -39,7 +39,7 @@ class CrossEntropy(Op):
         if not logits.ndim:
             raise ShapeError("cross_entropy: expected logits (C,), (B, C) or (B, C, ...), got a single number")
         axis = min(logits.ndim, 2) - 1
-        rows = np.moveaxis(logits, axis, -1)
+        rows = logits if logits.ndim < 3 else np.moveaxis(logits, axis, -1)
         if rows.shape[:-1] != targets.shape:
             raise ShapeError(_misfit(logits.shape, rows.shape[:-1], targets.shape))
         classes = logits.shape[axis]
@@ -59,7 +59,8 @@ class CrossEntropy(Op):
     @staticmethod
     def backward(ctx, grad):
         d = floats.cross_entropy_grad(ctx.x, ctx.t, ctx.smoothing, ctx.rows, float(grad) / max(ctx.n, 1))
-        return np.moveaxis(d.reshape(ctx.shape), -1, ctx.axis), None
+        d = d.reshape(ctx.shape)
+        return d if d.ndim < 3 else np.moveaxis(d, -1, ctx.axis), None
 
     @staticmethod
     def samples(rng):
