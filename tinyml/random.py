@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -13,10 +14,23 @@ from . import checks
 _generator = np.random.default_rng(0)
 
 
+class _Replaced(threading.local):
+    """The generator that this thread draws from for a while, in the place of the one that all threads share."""
+
+    generator: np.random.Generator | None = None
+
+
+_replaced = _Replaced()
+
+
 def manual_seed(seed: int) -> None:
     """Restart the generator that every random choice in tinyml draws from."""
     global _generator
-    _generator = np.random.default_rng(checks.seed("manual_seed", seed))
+    fresh = np.random.default_rng(checks.seed("manual_seed", seed))
+    if _replaced.generator is not None:
+        _replaced.generator = fresh
+    else:
+        _generator = fresh
 
 
 def _in_child() -> None:
@@ -34,25 +48,25 @@ if hasattr(os, "register_at_fork"):
 
 def generator() -> np.random.Generator:
     """The current generator; pass a seed of your own where a choice must not depend on what ran before."""
-    return _generator
+    return _generator if _replaced.generator is None else _replaced.generator
 
 
 @contextmanager
 def replaced(seed: int) -> Iterator[None]:
-    """Another generator, newly seeded, in here; behind it the one from before goes on as if nothing had been drawn."""
-    global _generator
-    kept, _generator = _generator, np.random.default_rng(checks.seed("random.replaced", seed))
+    """Another generator, newly seeded, in here and in this thread; behind it the one from before goes on as if nothing had
+    been drawn."""
+    kept, _replaced.generator = _replaced.generator, np.random.default_rng(checks.seed("random.replaced", seed))
     try:
         yield
     finally:
-        _generator = kept
+        _replaced.generator = kept
 
 
 def get_state() -> dict:
     """State of the generator, for a checkpoint."""
-    return _generator.bit_generator.state
+    return generator().bit_generator.state
 
 
 def set_state(state: dict) -> None:
     """Continue from a state that `get_state` returned."""
-    _generator.bit_generator.state = state
+    generator().bit_generator.state = state
