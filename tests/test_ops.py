@@ -253,3 +253,12 @@ def test_equals_share_the_gradient(name):
     else:
         apply(OPS[name], x, y).backward([6, 6, 6])
         assert x.grad.numpy().tolist() == y.grad.numpy().tolist() == [3, 3, 3]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32])
+def test_bounds_beyond_a_dtype_are_infinite_in_it(dtype):
+    """Without a warning of NumPy's, which the suite would raise."""
+    x = Tensor(np.array([-2.0, 0.0, 3.0], dtype), requires_grad=True)
+    y = x.clip(-1e300, 1e300)
+    y.sum().backward()
+    assert np.array_equal(y.numpy(), x.numpy()) and (x.grad.numpy() == 1).all()

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tinyml._kernels import integers
-from tinyml._kernels.windows import MOST, Window, scratch, sweep
+from tinyml._kernels.windows import HEAD, MOST, Window, scratch, sweep
 from tinyml.errors import OutOfMemoryError, ShapeError, TinymlError
 from tinyml.nn import Parameter
 from tinyml.nn import functional as F
@@ -149,3 +149,21 @@ def test_a_window_keeps_plain_numbers():
     for groups in (0, True, 1.0, "1", MOST + 1):
         with pytest.raises(ShapeError, match="window: expected groups to be 1 whole number from 1"):
             Window(groups=groups)
+
+
+PAIRS = st.tuples(*[st.integers(1, MOST)] * 2)
+
+
+@given(st.tuples(*[st.integers(0, 2**31)] * 4), PAIRS, PAIRS, PAIRS, PAIRS)
+def test_numbers_beyond_64_bits_are_errors(shape, size, stride, dilation, padding):
+    """Of windows of one tap or two: `sweep` has an offset for each."""
+    window = Window(tuple(1 + n % 2 for n in size), stride, padding, dilation)
+    if min(window.output(*shape[1:3])) < 1:
+        return
+    try:
+        numbers, _ = sweep(shape, window)
+    except OutOfMemoryError as error:
+        assert "more of an input" in str(error)
+        return
+    reach, width, offsets = int(numbers[12]), int(numbers[13]), numbers[HEAD:]
+    assert (offsets >= 0).all() and int(offsets.max()) <= reach * width * max(shape[3], 1)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import OutOfMemoryError, ShapeError
 
 Pair = tuple[int, int]
 MOST = 2**31 - 1        # of a size, a stride and so on: far beyond any image, and what follows from a few fits in 64 bits
@@ -111,6 +111,9 @@ def sweep(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | 
         sy, gy, ty, reach = _laid_out(oh, kh, stride[0], dh)
         sx, gx, tx, reach_x = _laid_out(ow, kw, stride[1], dw)
         width = (ow - 1) * sx + reach_x
+    if reach * width * max(c, 1) >= 2**62:      # offsets are numbers of 64 bits
+        raise OutOfMemoryError(f"a window of {window.size}, stride {window.stride}, padding {window.padding} and dilation "
+                               f"{window.dilation} reads more of an input {(b, c, h, w)} than can be addressed")
     rows, columns = np.arange(kh) * ty, np.arange(1 if merged else kw) * tx
     if transposed is not None:
         rows, columns = rows[::-1], columns[::-1]

@@ -137,8 +137,10 @@ class Clip(Pointwise):
 
     @staticmethod
     def forward(ctx, x, *, lo, hi):
+        with np.errstate(over="ignore"):        # a bound beyond the dtype is infinite in it
+            lo, hi = x.dtype.type(lo), x.dtype.type(hi)
         ctx.inside = (x >= lo) & (x <= hi) if ctx.needs[0] else None
-        return np.clip(x, x.dtype.type(lo), x.dtype.type(hi))
+        return np.clip(x, lo, hi)
 
     @staticmethod
     def backward(ctx, grad):
