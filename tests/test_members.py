@@ -140,3 +140,14 @@ def test_keywords_reach_forward():
             return x * scale
 
     assert Scaled()(Tensor([2.0]), scale=3.0).item() == 6
+
+
+def test_names_of_a_subclass_are_its_own():
+    """No attribute that a user may want is taken by a helper of Sequential."""
+    class Net(nn.Sequential):
+        def __init__(self):
+            super().__init__(nn.Linear(2, 2), nn.ReLU())
+            self.layers = ["a", "b"]
+
+    net = Net()
+    assert len(net) == 2 and net[-1] is list(net)[1] and net(normal(3, 2)).shape == (3, 2)

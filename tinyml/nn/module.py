@@ -343,21 +343,22 @@ class Module:
         return f"{type(self).__name__}({about}{',' if about and body else ''}{body})"
 
 
+def _submodules(module: Module) -> list[Module]:
+    """The Modules among the attributes themselves, in order."""
+    return [value for value in vars(module).values() if isinstance(value, Module)]
+
+
 class _Numbered(Module):
     """Submodules named "0", "1", ..., as a sequence."""
 
-    def layers(self) -> list[Module]:
-        """The submodules in order."""
-        return [value for value in vars(self).values() if isinstance(value, Module)]
-
     def __len__(self) -> int:
-        return len(self.layers())
+        return len(_submodules(self))
 
     def __iter__(self) -> Iterator[Module]:
-        return iter(self.layers())
+        return iter(_submodules(self))
 
     def __getitem__(self, i: int) -> Module:
-        found = self.layers()
+        found = _submodules(self)
         at = checks.whole(type(self).__name__, "the index", i, -sys.maxsize)
         if not -len(found) <= at < len(found):
             raise OutOfRangeError(f"{type(self).__name__}: expected an index below {len(found)}, got {i}")
