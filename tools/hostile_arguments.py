@@ -147,6 +147,7 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "data.RandomBatches": lambda: {"dataset": numbered(), "batch_size": 2, "steps": 3},
     "data.RandomCrop": lambda: {"padding": 1}, "data.RandomFlip": dict, "data.RandomShift": lambda: {"pixels": 1},
     "data.TextDataset": lambda: {"ids": np.arange(20), "context": 4}, "data.bible": dict, "data.fashion_mnist_small": dict,
+    "tinyml.set_num_threads": lambda: {"n": 2},
     "models.MLP": lambda: {"*": [4, 5, 3]}, "models.CifarCNN": lambda: {"width": 2},
     "models.DepthwiseCNN": lambda: {"width": 2}, "models.ResNet8": lambda: {"width": 2},
     "models.TinyGPT": lambda: {"vocab_size": 7, "context": 6, "layers": 1, "heads": 2, "dim": 8},
@@ -258,7 +259,7 @@ SPACES: dict[str, types.ModuleType] = {"tinyml": tinyml, "nn": nn, "optim": opti
 # Not called here: what stands for results, abstract bases, what conversion hands to its own parts, what needs files that
 # are not here, and the generator itself.
 OTHERS = {
-    "tinyml.set_num_threads", "data.cifar10", "data.fashion_mnist", "data.npz_images", "data.read_idx", "optim.Schedule",
+    "data.cifar10", "data.fashion_mnist", "data.npz_images", "data.read_idx", "optim.Schedule",
     "precision.Comparison", "precision.Diagnosis", "precision.Plan", "precision.LayerDiagnosis", "precision.Observer",
     "precision.QATModel", "precision.correct_bias", "precision.learn_rounding", "init.at_most", "init.blank", "init.check",
     "init.claim", "random.manual_seed", "random.generator", "random.get_state", "random.set_state",
@@ -287,7 +288,7 @@ ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
 def spoiled(value: Any, other: tuple[str, Any], rng: random.Random) -> tuple[str, Any]:
     """`value` in a form it should not have, and what was done; `other` itself where there is nothing to spoil."""
     array = value.data if isinstance(value, Tensor) else value
-    if isinstance(array, np.ndarray) and array.size and array.ndim:
+    if isinstance(array, np.ndarray) and array.size and array.ndim and array.dtype.kind in "biuf":
         how = rng.choice(list(ARRAYS))
         return how, ARRAYS[how](array)
     if isinstance(value, (tuple, list)) and value:
