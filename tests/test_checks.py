@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import tinyml
 from tinyml import Tensor, checks, data, models, nn, optim
-from tinyml.errors import DtypeError, OutOfRangeError, ShapeError
+from tinyml.errors import DtypeError, FileError, OutOfRangeError, ShapeError
 from tinyml.nn import functional as F
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +92,13 @@ def test_errors_show_any_value():
 
 
 # ---- taken as PyTorch takes them
+
+
+def test_paths_that_no_file_can_have_are_said_to_be():
+    for name in ("a\0b", "\ud800"):
+        with pytest.raises(FileError, match="profile: expected trace to be a path that a file can have, got "):
+            tinyml.profile(trace=name)
+    assert checks.path("f", Path("a") / "b") == os.path.join("a", "b")
 
 
 def test_numpys_integers_are_sizes():

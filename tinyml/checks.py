@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from .errors import DtypeError, OutOfMemoryError, ShapeError
+from .errors import DtypeError, FileError, OutOfMemoryError, ShapeError
 
 T = TypeVar("T")
 # Bytes of this machine. A system that promises more ends the process when the promise is called in.
@@ -200,10 +200,17 @@ def names(who: str, name: str, value: Any) -> list[str]:
 
 
 def path(who: str, value: Any, name: str = "path") -> str:
-    """`value`, a path, as a string."""
+    """`value`, a path that a file can have, as a string."""
     if not isinstance(value, (str, os.PathLike)):
         raise DtypeError(f"{who}: expected {name} to be a path, got {described(value)}")
-    return os.fspath(value)
+    found = os.fsdecode(value)
+    try:
+        named = "\0" not in found and os.fsencode(found)
+    except UnicodeEncodeError:
+        named = False
+    if named is False:
+        raise FileError(f"{who}: expected {name} to be a path that a file can have, got {found!a:.80}")
+    return found
 
 
 def function(who: str, name: str, value: Any) -> Callable:
