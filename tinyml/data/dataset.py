@@ -93,7 +93,7 @@ class ArrayDataset(Dataset):
     """
 
     def __init__(self, inputs: Any, targets: Any, classes: list[str] | None = None):
-        self.inputs, self.targets = _as_arrays(inputs), _as_arrays(targets)
+        self.inputs, self.targets = _as_arrays("inputs", inputs), _as_arrays("targets", targets)
         self.classes = classes
         arrays = [(what + path, a) for what, nest in (("inputs", self.inputs), ("targets", self.targets))
                   for path, a in leaves(nest)]
@@ -117,10 +117,11 @@ class ArrayDataset(Dataset):
         return self[indices]
 
 
-def _as_arrays(nest: Any) -> Any:
-    if isinstance(nest, list):
-        return np.asarray(nest)
-    return mapped(lambda value: value.data if isinstance(value, Tensor) else np.asarray(value), nest)
+def _as_arrays(name: str, nest: Any) -> Any:
+    def one(value: Any) -> np.ndarray:
+        return checks.array("ArrayDataset", name, value)
+
+    return one(nest) if isinstance(nest, list) else mapped(one, nest)
 
 
 class TextDataset(Dataset):
