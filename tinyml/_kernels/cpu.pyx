@@ -47,6 +47,9 @@ cdef extern from *:
     #ifdef _OPENMP
     #include <omp.h>
     #include <pthread.h>
+    #include <signal.h>
+    #include <stdio.h>
+    #include <sys/wait.h>
     #include <stdlib.h>
     #include <unistd.h>
     #ifdef __linux__
@@ -71,21 +74,45 @@ cdef extern from *:
       for (int i = 0; i < 1000 && !syscall(SYS_tgkill, getpid(), t->id, 0); i++) usleep(20);
     #endif
     }
+    #ifdef __clang__
+    static int starts_in_a_child(int n) {
+      int status = 1;
+      pid_t child = fork();
+      if (child == 0) {
+        if (freopen("/dev/null", "w", stderr) == NULL) _exit(1);
+        #pragma omp parallel num_threads(n)
+        { (void)*(volatile int*)&n; }
+        _exit(0);
+      }
+      if (child < 0) return 0;
+      for (int i = 0; i < 2000; i++) {
+        if (waitpid(child, &status, WNOHANG) == child) return status == 0;
+        usleep(1000);
+      }
+      kill(child, SIGKILL);
+      waitpid(child, &status, 0);
+      return 0;
+    }
+    #endif
     static int start_team(int n) {
       pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-      Tried* tried = malloc(n * sizeof(Tried));
-      int started = 0;
+      int wanted = n + n / 2 + 1, started = 0;      /* half as many more: OpenMP takes memory beside its threads */
+      Tried* tried = malloc(wanted * sizeof(Tried));
       if (tried == NULL) return 1;
       pthread_mutex_lock(&gate);
-      /* one more than are needed: OpenMP takes some memory beside its threads */
-      for (; started < n; started++) {
+      for (; started < wanted; started++) {
         tried[started].gate = &gate;
         if (pthread_create(&tried[started].thread, NULL, wait_at, &tried[started])) break;
       }
       pthread_mutex_unlock(&gate);
       for (int i = 0; i < started; i++) wait_for(&tried[i]);
       free(tried);
-      n = started ? started : 1;
+      if (started < wanted) n = started > 2 ? started * 2 / 3 : 1;
+    #ifdef __clang__
+      /* LLVM's OpenMP takes more memory for a thread, now more and now less, so a child tries four times as many; with GNU's
+         a child could not start any */
+      while (n > 1 && !starts_in_a_child(4 * n)) n /= 2;
+    #endif
       #pragma omp parallel num_threads(n)
       { (void)*(volatile int*)&n; }     /* a compiler leaves out a region that is empty */
       return n;
