@@ -254,7 +254,7 @@ def ids(value: np.ndarray) -> np.ndarray:
     """Integers of any width as int64, int32 and uint8 as they are; anything else as it came."""
     if value.dtype.kind not in "iu" or value.dtype in (np.int64, np.int32, np.uint8):
         return value
-    if value.dtype == np.uint64 and value.size and value.max() > sys.maxsize:
+    if value.dtype == np.uint64 and value.size and int(value.max()) > sys.maxsize:      # NumPy 1 compares as floats
         raise ShapeError(f"expected integers below 2^63, got {value.max()}")
     return value.astype(np.int64)
 

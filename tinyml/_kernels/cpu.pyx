@@ -47,9 +47,6 @@ cdef extern from *:
     #ifdef _OPENMP
     #include <omp.h>
     #include <pthread.h>
-    #include <signal.h>
-    #include <stdio.h>
-    #include <sys/wait.h>
     #include <stdlib.h>
     #include <unistd.h>
     #ifdef __linux__
@@ -63,6 +60,8 @@ cdef extern from *:
     #ifdef __linux__
       t->id = syscall(SYS_gettid);
     #endif
+      void* volatile some = malloc(64);     /* OpenMP's threads allocate, for which the C library takes 64 MB of addresses */
+      free(some);
       pthread_mutex_lock(t->gate);
       pthread_mutex_unlock(t->gate);
       return NULL;
@@ -75,28 +74,13 @@ cdef extern from *:
     #endif
     }
     #ifdef __clang__
-    static int starts_in_a_child(int n) {
-      int status = 1;
-      pid_t child = fork();
-      if (child == 0) {
-        if (freopen("/dev/null", "w", stderr) == NULL) _exit(1);
-        #pragma omp parallel num_threads(n)
-        { (void)*(volatile int*)&n; }
-        _exit(0);
-      }
-      if (child < 0) return 0;
-      for (int i = 0; i < 2000; i++) {
-        if (waitpid(child, &status, WNOHANG) == child) return status == 0;
-        usleep(1000);
-      }
-      kill(child, SIGKILL);
-      waitpid(child, &status, 0);
-      return 0;
-    }
+    enum { MORE = 4 };      /* LLVM's OpenMP takes more memory for a thread, now more and now less */
+    #else
+    enum { MORE = 2 };      /* OpenMP takes some memory beside its threads */
     #endif
     static int start_team(int n) {
       pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
-      int wanted = n + n / 2 + 1, started = 0;      /* half as many more: OpenMP takes memory beside its threads */
+      int wanted = MORE * n, started = 0;
       Tried* tried = malloc(wanted * sizeof(Tried));
       if (tried == NULL) return 1;
       pthread_mutex_lock(&gate);
@@ -107,12 +91,7 @@ cdef extern from *:
       pthread_mutex_unlock(&gate);
       for (int i = 0; i < started; i++) wait_for(&tried[i]);
       free(tried);
-      if (started < wanted) n = started > 2 ? started * 2 / 3 : 1;
-    #ifdef __clang__
-      /* LLVM's OpenMP takes more memory for a thread, now more and now less, so a child tries four times as many; with GNU's
-         a child could not start any */
-      while (n > 1 && !starts_in_a_child(4 * n)) n /= 2;
-    #endif
+      if (started < wanted) n = started > MORE ? started / MORE : 1;
       #pragma omp parallel num_threads(n)
       { (void)*(volatile int*)&n; }     /* a compiler leaves out a region that is empty */
       return n;
