@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 
@@ -33,17 +34,22 @@ def manual_seed(seed: int) -> None:
         _generator = fresh
 
 
-def _in_child() -> None:
-    """A generator in the same state: the lock of the old one may be held by a thread that does not exist in the child."""
-    global _generator
-    kind = type(_generator.bit_generator)
-    fresh = kind(0)
-    fresh.state = _generator.bit_generator.state
-    _generator = np.random.Generator(fresh)
+_held: list[Any] = []       # the lock of the generator, while this process forks
+
+
+def _before_fork() -> None:
+    """Wait until no other thread draws: in the child, which has no such thread, the lock would be held for ever."""
+    lock = _generator.bit_generator.lock
+    lock.acquire()
+    _held.append(lock)
+
+
+def _after_fork() -> None:
+    _held.pop().release()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_in_child)
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
 
 
 def generator() -> np.random.Generator:
