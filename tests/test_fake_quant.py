@@ -147,7 +147,7 @@ def test_weights_and_biases_are_those_of_the_integers(n, k, per_channel, learned
     for frozen in (False, True):
         w, b = q(Tensor(weight), Tensor(bias), x_scale, frozen)
         assert np.array_equal(w.numpy(), codes * scale[:, None])
-        real = x_scale.astype(np.float64) * scale
+        real = np.float64(x_scale) * scale.astype(np.float64)     # NumPy 1 takes float32 for a scalar by an array of it
         assert np.allclose(b.numpy(), q_bias * real, rtol=1e-6, atol=1e-37)
 
 

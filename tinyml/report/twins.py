@@ -76,7 +76,7 @@ def float_layer(step: Product) -> FloatLayer:
     """The layer with the numbers that its codes stand for as weights."""
     a, weight, scale = step.attrs, step.layer.unpacked(), step.arrays["scale"].astype(np.float64)
     real = weight * scale[:, None, None, None]
-    bias = step.arrays["bias"] * (np.float64(a["scale_in"]) * scale)
+    bias = step.arrays["bias"] * (a["scale_in"] * scale.astype(np.float64))
     lo, hi = ((a[k] - a["zero_point"]) * a["scale_out"] for k in ("lo", "hi"))
     return FloatLayer(real.astype(np.float32), bias.astype(np.float32), step.layer.window, lo, hi)
 
