@@ -112,8 +112,10 @@ class WeightQuantizer(_LearnedScale):
         w = apply(FakeQuantize, weight, scale, zero_point=0, lo=-127, hi=127)
         if bias is None:
             return w, None
-        unit = np.maximum(x_scale * s, np.finfo(np.float32).tiny)
-        return w, apply(FakeQuantize, bias, unit, zero_point=0, lo=-2**31, hi=2**31 - 1)
+        # in float64, as conversion rounds it: near a tie float32 would give another code
+        unit = np.maximum(np.float64(x_scale) * s.astype(np.float64), np.finfo(np.float32).tiny)
+        b = apply(FakeQuantize, bias.to("float64"), unit, zero_point=0, lo=-2**31, hi=2**31 - 1)
+        return w, b.to(bias.dtype)
 
     def describe(self) -> str:
         return ("per channel" if self.per_channel else "per tensor") + (", learned" if self.learned else "")
