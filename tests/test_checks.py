@@ -247,3 +247,13 @@ def test_hostile_calls_give_results_or_tinymls_errors(seed):
                            capture_output=True, text=True,
                            env={**os.environ, "PYTHONPATH": str(Path(tinyml.__file__).parents[1])})
     assert ended.returncode == 0 and "300 calls, 0 offenders" in ended.stdout, ended.stdout + ended.stderr
+
+
+def test_tensors_of_one_integer_are_sizes_and_axes():
+    """Wherever Python takes an index; what is checked is used as the plain number."""
+    two = Tensor(np.array(2))
+    x = Tensor(np.ones((3, 4, 1), np.float32))
+    assert x.squeeze(two).shape == (3, 4) and x.unsqueeze(two).shape == (3, 4, 1, 1) and x.sum(two).shape == (3, 4)
+    assert x.transpose(0, two).shape == (1, 4, 3) and nn.Linear(two, two).weight.shape == (2, 2)
+    gpt = models.TinyGPT(7, 6, 1, 2, 8)
+    assert np.array_equal(gpt.generate([1, 2], two, top_k=two, seed=two), gpt.generate([1, 2], 2, top_k=2, seed=2))

@@ -447,26 +447,10 @@ class Tensor(TensorBase):
     def softmax(self, axis: int = -1): return apply(OPS["softmax"], self, axis=checks.axis("softmax", axis))
 
     # -- reductions: axis None is all of them -------------------------------------------------------------------------
-    def sum(self, axis=None, keepdims=False):
-        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
-            axis, keepdims = checks.axes("sum", axis), checks.flag("sum", "keepdims", keepdims)
-        return apply(OPS["sum"], self, axis=axis, keepdims=keepdims)
-
-    def mean(self, axis=None, keepdims=False):
-        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
-            axis, keepdims = checks.axes("mean", axis), checks.flag("mean", "keepdims", keepdims)
-        return apply(OPS["mean"], self, axis=axis, keepdims=keepdims)
-
-    def max(self, axis=None, keepdims=False):
-        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
-            axis, keepdims = checks.axes("max", axis), checks.flag("max", "keepdims", keepdims)
-        return apply(OPS["max"], self, axis=axis, keepdims=keepdims)
-
-    def min(self, axis=None, keepdims=False):
-        if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
-            axis, keepdims = checks.axes("min", axis), checks.flag("min", "keepdims", keepdims)
-        return apply(OPS["min"], self, axis=axis, keepdims=keepdims)
-
+    def sum(self, axis=None, keepdims=False): return _reduced("sum", self, axis, keepdims)
+    def mean(self, axis=None, keepdims=False): return _reduced("mean", self, axis, keepdims)
+    def max(self, axis=None, keepdims=False): return _reduced("max", self, axis, keepdims)
+    def min(self, axis=None, keepdims=False): return _reduced("min", self, axis, keepdims)
 
     def var(self, axis=None, keepdims=False, correction: int = 1):
         """Variance with n - correction in the denominator."""
@@ -509,7 +493,8 @@ class Tensor(TensorBase):
 
     def squeeze(self, axis: int):
         """Without dimension `axis`, which must be 1."""
-        if not -self.ndim <= checks.axis("squeeze", axis) < self.ndim or self.shape[axis] != 1:
+        axis = checks.axis("squeeze", axis)
+        if not -self.ndim <= axis < self.ndim or self.shape[axis] != 1:
             raise ShapeError(f"squeeze: expected dimension {axis} to be 1, got shape {self.shape}")
         axis %= self.ndim
         return self.reshape(*self.shape[:axis], *self.shape[axis + 1 :])
@@ -518,6 +503,13 @@ class Tensor(TensorBase):
         """With a new dimension of 1 before `axis`."""
         at = dimension("unsqueeze", axis, self.ndim + 1)
         return self.reshape(*self.shape[:at], 1, *self.shape[at:])
+
+
+def _reduced(name: str, t: Tensor, axis: Any, keepdims: Any) -> Tensor:
+    """The reduction `name` of t, whose arguments are mostly as the op takes them."""
+    if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
+        axis, keepdims = checks.axes(name, axis), checks.flag(name, "keepdims", keepdims)
+    return apply(OPS[name], t, axis=axis, keepdims=keepdims)
 
 
 def as_dtype(dtype: Any) -> np.dtype:

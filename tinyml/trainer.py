@@ -84,8 +84,7 @@ class Trainer:
         self.clip_norm, self.progress = clip_norm, progress
         self.accumulate, self.checkpoint_every = accumulate, checkpoint_every
         self.evaluate_every, self.sample = evaluate_every, sample
-        self._folder = None if checkpoint_dir is None else RunFolder(
-            checks.path("Trainer", checkpoint_dir, "checkpoint_dir"))
+        self._folder = None if checkpoint_dir is None else RunFolder(checkpoint_dir)
         self.checkpoint_dir = None if self._folder is None else self._folder.path
         self.history: list[dict[str, Any]] = []
         self._best: tuple[str, float] | None = None     # what the best checkpoint was chosen by, larger is better

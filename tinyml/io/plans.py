@@ -12,7 +12,7 @@ from ..errors import FileError
 from ..graph import Batch
 from ..ops import Codec
 from ..precision.encoding import decode, encode
-from ..precision.plan import FLOAT_STEPS, Plan, Slot, made_by
+from ..precision.plan import FLOAT_STEPS, Plan, Slot, plan_info
 from ..precision.repairs import REPAIRS
 from ..precision.steps import ROUNDINGS, STEPS, Step
 from ..tensor import OPS
@@ -37,7 +37,7 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays.update({f"{at}.{name}": a for name, a in own.items()})
     outputs = trial.run(plan, trial.SEED)
     check = None if outputs is None else {"seed": trial.SEED, "digest": trial.digest(plan, outputs)}
-    info = {name: value for name, value in plan.info.items() if value not in ([], {})}     # which `made_by` puts back
+    info = {name: value for name, value in plan.info.items() if value not in ([], {})}     # which `plan_info` puts back
     about = {"kind": "plan", "info": info, "check": check, "inputs": [_slot(s) for s in plan.inputs],
              "outputs": [_slot(s) for s in plan.outputs], "steps": steps}
     return about, arrays
@@ -56,7 +56,7 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
             that compute other numbers than those of the machine that wrote the file.
     """
     inputs, outputs = ([_load_slot(s) for s in about[k]] for k in ("inputs", "outputs"))
-    info = made_by(**about["info"])         # plans from before a key came have it empty
+    info = plan_info(**about["info"])         # plans from before a key came have it empty
     _check_info(info, inputs, outputs)
     own: dict[str, dict[str, np.ndarray]] = {str(at): {} for at in range(len(about["steps"]))}
     for name, a in arrays.items():

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from .. import checks
 from ..atomic import remove_leftovers, write_whole
-from ..errors import DtypeError, FileError, TinymlError
+from ..errors import FileError, TinymlError
 from ..nn.module import Module
 from .container import pack, unpack
 from .lock import locked
@@ -28,11 +29,7 @@ class RunFolder:
     """
 
     def __init__(self, path: Any):
-        try:
-            self.path = Path(path)
-        except TypeError as error:
-            raise DtypeError("Trainer: expected checkpoint_dir to be the path of a folder, got a "
-                             f"{type(path).__name__}") from error
+        self.path = Path(checks.path("Trainer", path, "checkpoint_dir"))
         self._own: dict[str, tuple] = {}        # files as this object left them
         self._make()
 
@@ -44,7 +41,7 @@ class RunFolder:
     def _make(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-        except (OSError, ValueError) as error:      # ValueError: a name that no file can have
+        except OSError as error:
             what = "is a file" if isinstance(error, FileExistsError) else getattr(error, "strerror", None) or error
             raise FileError(f"{self.path}: expected checkpoint_dir to be a folder, or a place for one: {what}") from error
 

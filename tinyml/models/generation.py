@@ -43,11 +43,12 @@ class Sampling:
     repetition_penalty: float = 1.0
 
     def __post_init__(self) -> None:
-        checks.number("generate", "temperature", self.temperature, 0)
-        checks.number("generate", "top_p", self.top_p, above=0, most=1)
-        checks.number("generate", "repetition_penalty", self.repetition_penalty, above=0)
-        if self.top_k is not None:
-            checks.whole("generate", "top_k", self.top_k, 1)
+        plain = {"temperature": checks.number("generate", "temperature", self.temperature, 0),
+                 "top_p": checks.number("generate", "top_p", self.top_p, above=0, most=1),
+                 "repetition_penalty": checks.number("generate", "repetition_penalty", self.repetition_penalty, above=0),
+                 "top_k": None if self.top_k is None else checks.whole("generate", "top_k", self.top_k, 1)}
+        for name, value in plain.items():
+            object.__setattr__(self, name, value)
 
     def draw(self, logits: np.ndarray, best: np.ndarray, seen: Callable[[], np.ndarray],
              rng: np.random.Generator) -> np.ndarray:

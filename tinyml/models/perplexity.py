@@ -44,7 +44,7 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str 
         raise ShapeError(f"perplexity: expected ids (L,), at least two integers, got {ids.dtype} of shape {ids.shape}")
     c = model.config
     longest = model.context if context is None else checks.whole("perplexity", "context", context, 1, model.context)
-    checks.flag("perplexity", "progress", progress)
+    progress = checks.flag("perplexity", "progress", progress)
     cached = 0 if cache is None else 2 * c.layers * c.kv_heads * (c.dim // c.heads) * -(-model.context // longest)
     rows = max(1, LARGEST // (longest * max(c.vocab_size, c.hidden, 3 * c.dim, cached)))
     total, count = 0.0, len(ids) - 1

@@ -4,6 +4,7 @@ values kept, if only layers that see one position at a time were replaced; else 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -35,15 +36,22 @@ own(nn.Dropout, nn.Embedding, nn.GELU, nn.LayerNorm, nn.Linear, nn.ModuleList, n
 FUNCTIONS = {name: value for name, value in vars(functional).items() if callable(value)}
 
 
-def layout(model: TinyGPT) -> tuple:
-    """Name and class of each layer, and its attributes: plain values as they are, of others the class. What dropout does in
-    evaluation depends on none."""
+@dataclass(frozen=True)
+class Layout:
+    """Name and class of each layer of a model, and its attributes: plain values as they are, of others the class. No tuple,
+    as walks over the members of a module look into those."""
+
+    layers: tuple
+
+
+def layout(model: TinyGPT) -> Layout:
+    """The model's layers as they are. What dropout does in evaluation depends on none of its attributes."""
     def one(value: Any) -> Any:
         plain = value is None or isinstance(value, (bool, int, float, str, type(model.config)))
         return (type(value), value) if plain else type(value)
 
-    return tuple((name, type(m), {} if type(m) is nn.Dropout else {
-        k: one(v) for k, v in vars(m).items() if k != "training" and k[0] != "_"}) for name, m in model.named_modules())
+    return Layout(tuple((name, type(m), {} if type(m) is nn.Dropout else {
+        k: one(v) for k, v in vars(m).items() if k[0] != "_"}) for name, m in model.named_modules()))
 
 
 def is_plain(model: TinyGPT) -> bool:
@@ -51,13 +59,13 @@ def is_plain(model: TinyGPT) -> bool:
     methods, methods and attributes of one layer, functions; and all is in float32, float16 or symmetric int8, of the shapes
     that its config says."""
     return all(type(m) in OWN for m in model.modules()) and _as_defined(model, tuple(OWN)) and _same(
-        model._made, layout(model)) and _stored(model)
+        model._made.layers, layout(model).layers) and _stored(model)
 
 
 def keeps_positions(model: TinyGPT) -> bool:
     """Whether what a position was computed from stays as it is when further ones come: layers that see several positions,
     and what is between them, are as they were made. The others may be any; subclasses may add to what they inherit."""
-    made, now = ([(name, cls, {k: v for k, v in about.items() if isinstance(v, tuple)}) for name, cls, about in parts
+    made, now = ([(name, cls, {k: v for k, v in about.items() if isinstance(v, tuple)}) for name, cls, about in parts.layers
                   if issubclass(cls, tuple(FRAME))] for parts in (model._made, layout(model)))
     return _as_defined(model, tuple(FRAME)) and _same(made, now)
 

@@ -93,7 +93,7 @@ def may_be_infinite(graph: Graph) -> set[int]:
     return found
 
 
-def made_by(factory: Any) -> Observer:
+def new_observer(factory: Any) -> Observer:
     """An observer of a class, or of a function without arguments."""
     try:
         made = checks.function("calibration", "what makes an observer", factory)()
@@ -136,7 +136,7 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
             raise QuantizationError(f"calibration: {np.count_nonzero(~np.isfinite(x))} NaN or infinite values in {where}, "
                                     f"batch {batch}; expected finite data")
         if value not in observers:
-            observers[value] = made_by(observer(made[value].module if value in made else ""))
+            observers[value] = new_observer(observer(made[value].module if value in made else ""))
         observers[value].observe(x)
 
     with no_grad():

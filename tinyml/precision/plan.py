@@ -86,7 +86,7 @@ def _by_sample(inputs: list[Slot], outputs: list[Slot], steps: list[Step]) -> bo
     return all(n is not None for n in ndims.values()) and all(samples(s.shape) for s in outputs)
 
 
-def made_by(**known: Any) -> dict[str, Any]:
+def plan_info(**known: Any) -> dict[str, Any]:
     """A plan's `info`: all its keys, with what is `known`.
 
     inputs: what the model's forward calls its inputs; single_output: whether it returned a Tensor; outputs: the names of a
@@ -106,11 +106,11 @@ class Plan(Module):
     """A model lowered to steps: float32 in and out; in between codes, float islands among them, or floats throughout.
 
     `plan(x)` quantizes its input and dequantizes its output; `plan.codes(x)` takes float32 or int8 and returns int8.
-    `info` says how it was made, see `made_by`.
+    `info` says how it was made, see `plan_info`.
     """
 
     def __init__(self, inputs: list[Slot], outputs: list[Slot], steps: list[Step], info: dict[str, Any]):
-        self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, made_by(**info)
+        self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, plan_info(**info)
         self.eval()
         self._as_float = {i for s in steps if s.kind != "quantize" for i in s.inputs} | {o.value for o in outputs}
         self._by_sample = _by_sample(inputs, outputs, steps)
