@@ -158,7 +158,7 @@ threads = [threading.Thread(target=multiply) for _ in range(2)]
 for t in threads:       # before there is no room for them
     t.start()
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
-resource.setrlimit(resource.RLIMIT_AS, (used + 200_000_000,) * 2)
+resource.setrlimit(resource.RLIMIT_AS, (used + 1_500_000_000,) * 2)
 limited.set()
 multiply()
 for t in threads:
