@@ -16,7 +16,7 @@ import numpy as np
 from tinyml import Tensor, nn, no_grad
 from tinyml._kernels import floats
 
-from .peers import Prepared
+from .prepared import Prepared
 from .timing import Row, Run
 
 ROWS = ((768, 128), (2048, 1536))

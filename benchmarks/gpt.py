@@ -15,11 +15,11 @@ import numpy as np
 
 import tinyml
 from tinyml import Tensor, models, nn
-from tinyml.models.decoder import Decoder as StepDecoder
+from tinyml.models.gpt.decoder import Decoder as StepDecoder
 
 from . import ours
 from .machine import cores
-from .peers import Decoder, Prepared
+from .prepared import Decoder, Prepared
 from .timing import TOLERANCE, Row, Run, check
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import tinyml
 
 from . import peers, report, steps
-from .peers import Prepared
+from .prepared import Prepared
 from .steps import Step
 from .timing import Run
 

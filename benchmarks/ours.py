@@ -14,7 +14,7 @@ from tinyml._kernels import convolution, floats, integers
 from tinyml.tape import record
 
 from .layers import Layer
-from .peers import Prepared
+from .prepared import Prepared
 
 
 def layer_f32(layer: Layer) -> Prepared:

@@ -16,7 +16,7 @@ from . import cnn, ours
 from .elementwise import prepare
 from .layers import linear
 from .machine import cores
-from .peers import Prepared
+from .prepared import Prepared
 from .timing import Row, Run
 
 # on arrays of one element, here and in NumPy and torch

@@ -8,15 +8,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from . import machine
 from .roofline import Peaks
 from .timing import Row, Run
 
-if TYPE_CHECKING:
-    from .gpt_memory import Held
-    from .memory import Footprint
+
+class HasFigures(Protocol):
+    """A row of any table."""
+
+    def figures(self) -> dict[str, Any]:
+        """Its figures, for JSON."""
 
 
 def duration(seconds: float) -> str:
@@ -80,7 +83,7 @@ def all_versions(run: Run) -> dict[str, str]:
     return found
 
 
-def write(path: str, run: Run, command: str, subject: str, rows: Sequence[Row | Footprint | Held]) -> None:
+def write(path: str, run: Run, command: str, subject: str, rows: Sequence[HasFigures]) -> None:
     """All figures as JSON; times in seconds, rates a second."""
     found = {"subject": subject, "command": command, "date": date.today().isoformat(), "threads": run.threads,
              "machine": machine.describe(), "versions": all_versions(run),

@@ -11,7 +11,7 @@ from tinyml import Tensor, models, nn, optim
 from tinyml.nn import functional as F
 from tinyml.tape import record
 
-from .peers import Prepared
+from .prepared import Prepared
 
 
 @dataclass(frozen=True)

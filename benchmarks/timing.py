@@ -17,7 +17,8 @@ import numpy as np
 
 import tinyml
 
-from .peers import Peer, Prepared
+from .peers.peer import Peer
+from .prepared import Prepared
 from .roofline import Roofline, reader
 
 SAMPLE = 2e-4       # seconds a sample lasts at least: short calls are repeated, so that reading the clock costs nothing

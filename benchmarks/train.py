@@ -7,7 +7,7 @@ from collections.abc import Callable
 import tinyml
 
 from . import steps
-from .peers import Prepared
+from .prepared import Prepared
 from .steps import Step
 from .timing import Row, Run, check
 

@@ -12,8 +12,8 @@ import numpy as np
 import tinyml
 from tinyml import models
 from tinyml._kernels.dispatch import active
-from tinyml.precision.plan import Plan
-from tinyml.precision.steps import Product, Step
+from tinyml.plan.plan import Plan
+from tinyml.plan.steps import Product, Step
 
 from . import ours
 from .layers import linear

@@ -36,7 +36,7 @@ from benchmarks import (
     timing,
     why,
 )
-from benchmarks.peers import Prepared
+from benchmarks.prepared import Prepared
 from benchmarks.steps import Step
 from benchmarks.timing import Row, Timing
 from tinyml import models

@@ -15,8 +15,8 @@ import tinyml
 from tinyml import Tensor, models, nn, trace
 from tinyml.errors import QuantizationError, ShapeError, TinymlError
 from tinyml.nn import functional as F
+from tinyml.plan.steps import STEPS
 from tinyml.precision import calibrate, lower
-from tinyml.precision.steps import STEPS
 
 
 def codec(lo: float, hi: float) -> SimpleNamespace:

@@ -16,8 +16,8 @@ from tinyml import Tensor, models, nn, no_grad
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.nn import functional as F
 from tinyml.precision import Comparison, compare
-from tinyml.precision.compare import Measured
-from tinyml.precision.score import Score
+from tinyml.precision.analysis.comparison import Measured
+from tinyml.precision.analysis.score import Score
 
 RNG = np.random.default_rng(0)
 X, Y = RNG.standard_normal((23, 6)).astype(np.float32), RNG.integers(0, 4, 23)

@@ -12,9 +12,9 @@ import tinyml
 from tinyml import Tensor, models, nn
 from tinyml._kernels import dispatch
 from tinyml.errors import DtypeError, NonFiniteError, QuantizationError, ShapeError
-from tinyml.models import decoder as decoding
-from tinyml.models.decoder import Decoder
-from tinyml.models.plain import is_plain, keeps_positions
+from tinyml.models.gpt import decoder as decoding
+from tinyml.models.gpt.decoder import Decoder
+from tinyml.models.gpt.plain import is_plain, keeps_positions
 from tinyml.nn.cache import STORED
 
 HALVES = [0, -0.0, 1e-8, 2.9e-8, 3e-8, -6.1e-5, 5.96e-8, 8.9e-8, 1, 1.00048828125, 1.00146484375, 65504, -2049, 2051, 0.1]

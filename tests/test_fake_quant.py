@@ -13,7 +13,7 @@ from tinyml.errors import QuantizationError, ShapeError
 from tinyml.ops import Codec
 from tinyml.ops.fake_quantize import FakeQuantize
 from tinyml.precision import prepare_qat
-from tinyml.precision.fake_quant import ActivationQuantizer, WeightQuantizer
+from tinyml.precision.training.quantizers import ActivationQuantizer, WeightQuantizer
 from tinyml.tensor import apply
 
 SCALES = st.floats(2.0**-120, 2.0**100, width=32)

@@ -19,7 +19,7 @@ from tinyml._kernels import dispatch, integers
 from tinyml.errors import FileError
 from tinyml.io import trial
 from tinyml.nn.module import MODULES
-from tinyml.precision.steps import STEPS
+from tinyml.plan.steps import STEPS
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

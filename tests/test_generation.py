@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import tinyml
 from tinyml import models, nn
 from tinyml.errors import DtypeError, ShapeError
-from tinyml.models.generation import Sampling
+from tinyml.models.gpt.generation import Sampling
 
 SHAPES = {
     "gpt2": {},

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import tinyml
 from tinyml import Tensor, models, nn
 from tinyml.errors import DtypeError, ShapeError
-from tinyml.models.gpt_config import PRESETS, TinyGPTConfig
+from tinyml.models.gpt.config import PRESETS, TinyGPTConfig
 from tinyml.nn import functional as F
 from tinyml.tape import no_grad
 from tinyml.testing import gradcheck

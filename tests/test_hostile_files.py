@@ -145,7 +145,7 @@ HUGE = [
     ("tinyml.nn.layers.Embedding", [60_000, 60_000]), ("tinyml.nn.layers.Conv2d", [1, 1, 10**5]),
     ("tinyml.nn.norms.LayerNorm", [10**10]), ("tinyml.nn.norms.BatchNorm2d", [10**10]),
     ("tinyml.models.cnn.MLP", [10**4, 10**5, 10**4]), ("tinyml.models.cnn.CifarCNN", [3, 10, 10**6]),
-    ("tinyml.models.gpt.TinyGPT", [11, 6, 10**9, 2, 8]), ("tinyml.models.gpt.TinyGPT", [11, 6, 1, 1, 10**5]),
+    ("tinyml.models.gpt.model.TinyGPT", [11, 6, 10**9, 2, 8]), ("tinyml.models.gpt.model.TinyGPT", [11, 6, 1, 1, 10**5]),
     ("tinyml.nn.attention.MultiHeadAttention", [2**20, 2]), (f"{Wide.__module__}.Wide", [10**10]),
     (f"{Wide.__module__}.Wide", [10**10, "BatchNorm2d"]),
 ]

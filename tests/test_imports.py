@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -13,31 +15,41 @@ ROOT = Path(tinyml.__file__).parent
 # Lowest first; modules of one row do not import each other. testing is for users of ops: nothing is built on it.
 LAYERS = [{"errors"}, {"checks"}, {"random", "atomic"}, {"_kernels"}, {"engine"}, {"quantized"}, {"tape"}, {"tensor"},
           {"ops"}, {"testing"}, {"nn"}, {"batches"}, {"optim", "data", "checkpointing", "profiling", "evaluation"},
-          {"graph", "updates"}, {"precision"}, {"io"}, {"trainer", "report"}, {"models"}, {"demo", "course"}, {"cli"}]
+          {"graph", "updates"}, {"plan"}, {"precision"}, {"io"}, {"trainer", "report"}, {"models"}, {"demo", "course"},
+          {"cli"}]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ANYTHING = {"__init__.py", "__main__.py"}       # of the package itself
 MODULES = sorted(p for p in ROOT.rglob("*.py") if str(p.relative_to(ROOT)) not in ANYTHING)
+BENCHMARKS = ROOT.parent / "benchmarks"
+PACKAGES = ("tinyml", "benchmarks")
 
 
-def imported(path: Path, source: str | None = None) -> set[tuple[int, str]]:
-    """(line, module or name below tinyml) of every import of tinyml in a file, wherever in it."""
-    package = ["tinyml", *path.relative_to(ROOT).parent.parts]
-    found = set()
+def imports(path: Path, source: str | None = None) -> Iterator[tuple[int, str]]:
+    """(line, module) of every import of tinyml or benchmarks in a file, wherever in it, also of what only types need."""
+    package = path.relative_to(ROOT.parent).parent.parts
     for node in ast.walk(ast.parse(source if source is not None else path.read_text(encoding="utf-8"))):
         names = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
-            base = package[: len(package) - node.level + 1] if node.level else []
-            base = [*base, *(node.module.split(".") if node.module else [])]
+            base = package[: len(package) - node.level + 1] if node.level else ()
+            base = ".".join([*base, *([node.module] if node.module else [])])
             # `from .. import tensor` names modules, `from ..tensor import x` names what is in one
-            names = [".".join([*base, alias.name]) for alias in node.names] if base == ["tinyml"] else [".".join(base)]
+            names = [f"{base}.{a.name}" if exists(f"{base}.{a.name}") or base in PACKAGES else base for a in node.names]
         elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in ("import_module", "__import__"):
             names = [ast.unparse(node.args[0]).strip("f'\"")]
-        for name in names:
-            if name == "tinyml" or name.startswith("tinyml."):
-                found.add((node.lineno, name.partition(".")[2].partition(".")[0]))
-    return found
+        yield from ((node.lineno, name) for name in names if name.split(".")[0] in PACKAGES)
+
+
+def exists(module: str) -> bool:
+    """Whether the name is that of a module, rather than of something in one."""
+    path = ROOT.parent.joinpath(*module.split("."))
+    return path.with_suffix(".py").exists() or path.with_suffix(".pyx").exists() or (path / "__init__.py").exists()
+
+
+def imported(path: Path, source: str | None = None) -> set[tuple[int, str]]:
+    """(line, module or package right below tinyml) of every import of tinyml in a file."""
+    return {(line, name.split(".")[1] if "." in name else "") for line, name in imports(path, source)}
 
 
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -72,3 +84,20 @@ def test_kernels_see_arrays_only():
     for path in MODULES:
         if path.parent.name == "_kernels":
             assert {name for _, name in imported(path)} <= {"_kernels", "checks", "errors"}, path.name
+
+
+def named(path: Path) -> str:
+    """A file's module."""
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def test_no_file_imports_itself_through_others():
+    """Not even for types, of which an import at run time would be a circle one day."""
+    paths = [*ROOT.rglob("*.py"), *BENCHMARKS.rglob("*.py")]
+    edges = {named(p): {name for _, name in imports(p)} for p in paths}
+    assert len(edges) > 150 and {"benchmarks.timing", "tinyml.plan.steps"} <= edges.keys()
+    try:
+        list(TopologicalSorter(edges).static_order())
+    except CycleError as error:
+        pytest.fail(f"{' <- '.join(error.args[1])}")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tinyml import nn
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.precision import MSE, OBSERVERS, Histogram, MinMax, MovingAverage, Percentile, compare
-from tinyml.precision.observers import BINS, Entropy, observer_for, observer_name, unmatched
+from tinyml.precision.ranges.observers import BINS, Entropy, observer_for, observer_name, unmatched
 from tinyml.tape import no_grad
 
 BATCHES = st.lists(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), max_size=5), min_size=1, max_size=6)

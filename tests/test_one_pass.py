@@ -8,8 +8,8 @@ import pytest
 import tinyml
 from tinyml import nn, precision
 from tinyml.data import ArrayDataset, DataLoader, RandomBatches
-from tinyml.precision.calibrate import again
-from tinyml.precision.score import Score
+from tinyml.precision.analysis.score import Score
+from tinyml.precision.ranges.calibration import again
 from tinyml.tensor import Tensor
 
 RNG = np.random.default_rng(0)

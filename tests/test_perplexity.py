@@ -15,7 +15,7 @@ from tinyml import Trainer, data, manual_seed, models, no_grad, optim, report
 from tinyml.errors import DtypeError, FileError, ShapeError, TinymlError
 from tinyml.models import TinyGPT, perplexity
 
-CORE = sys.modules["tinyml.models.perplexity"]      # the package has the function by that name
+CORE = sys.modules["tinyml.models.gpt.perplexity"]      # the package has the function by that name
 
 
 def one_by_one(model, ids, context):

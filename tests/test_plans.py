@@ -15,7 +15,7 @@ from tinyml import Tensor, models, nn
 from tinyml._kernels import dispatch
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.nn import functional as F
-from tinyml.precision.steps import STEPS
+from tinyml.plan.steps import STEPS
 from tinyml.tape import no_grad
 
 

@@ -14,7 +14,7 @@ from saved import memory_below
 
 from tinyml.errors import FileError
 from tinyml.models import TinyGPT
-from tinyml.models.pretrained import Checkpoint
+from tinyml.models.gpt.pretrained import Checkpoint
 from tinyml.tape import no_grad
 
 LLAMA = {"kv_heads": 2, "hidden": 6, "norm": "rms", "eps": 1e-6, "positions": "rotary", "theta": 500.0,

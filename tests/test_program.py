@@ -18,10 +18,10 @@ import tinyml
 from tinyml import Tensor, models, nn
 from tinyml.errors import ShapeError
 from tinyml.nn import functional as F
+from tinyml.plan import plan as plans
+from tinyml.plan.arena import LINE, Life, most_alive, place
+from tinyml.plan.program import Programs, observe
 from tinyml.precision import Plan
-from tinyml.precision import plan as plans
-from tinyml.precision.arena import LINE, Life, most_alive, place
-from tinyml.precision.program import Programs, observe
 
 
 def by_steps(plan: Plan, *xs: np.ndarray) -> list[bytes]:

@@ -11,8 +11,8 @@ from tinyml import Tensor, models, nn, optim
 from tinyml.nn import functional as F
 from tinyml.nn.norms import BatchNorm
 from tinyml.precision import prepare_qat
-from tinyml.precision.fake_quant import ActivationQuantizer, WeightQuantizer
-from tinyml.precision.qat import QATModel
+from tinyml.precision.training.qat import QATModel
+from tinyml.precision.training.quantizers import ActivationQuantizer, WeightQuantizer
 from tinyml.tape import no_grad
 
 

@@ -9,7 +9,7 @@ from values import close, softmax
 import tinyml.random
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.models import TinyGPT, next_token_loss
-from tinyml.models.generation import Sampling
+from tinyml.models.gpt.generation import Sampling
 
 
 def gpt(**options):

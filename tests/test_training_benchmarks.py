@@ -10,7 +10,7 @@ from test_benchmarks import STEPS
 
 import tinyml
 from benchmarks import cnn, elementwise, memory, steps, train
-from benchmarks.peers import Prepared
+from benchmarks.prepared import Prepared
 
 
 def test_operations_of_a_step_are_those_of_its_products():

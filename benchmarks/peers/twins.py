@@ -57,7 +57,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """tinyml.models.gpt.Block of the GPT-2 form, without dropout."""
+    """tinyml.models.gpt.model.Block of the GPT-2 form, without dropout."""
 
     def __init__(self, block: tinyml.nn.Module):
         super().__init__()

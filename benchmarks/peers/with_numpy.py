@@ -8,7 +8,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from ..layers import Layer
-from . import Peer, Prepared
+from ..prepared import Prepared
+from .peer import Peer
 
 # what NumPy has a function for, by the name in benchmarks.elementwise
 FORWARD = {"add": np.add, "mul": np.multiply, "relu": lambda x: np.maximum(x, 0), "exp": np.exp, "tanh": np.tanh}

@@ -17,7 +17,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from ..layers import Layer
-from . import Peer, Prepared
+from ..prepared import Prepared
+from .peer import Peer
 from .twins import twin
 
 

@@ -15,8 +15,9 @@ from torch.ao.quantization.quantize_fx import convert_fx, prepare_fx
 from torch.nn import functional as F
 
 from ..layers import Layer
+from ..prepared import Decoder, Prepared
 from ..steps import Step, outcome
-from . import Decoder, Peer, Prepared
+from .peer import Peer
 from .twins import twin
 
 

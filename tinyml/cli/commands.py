@@ -10,8 +10,8 @@ from .. import data, demo, optim, precision, random
 from .._kernels.dispatch import config, show_config
 from ..errors import DtypeError
 from ..nn import Module
-from ..precision.compare import alternate
-from ..precision.plan import Plan
+from ..plan.plan import Plan
+from ..precision.analysis.comparison import alternate
 from ..precision.repairs import REPAIRS
 from ..precision.static import OBSERVER
 from ..trainer import Trainer

@@ -14,7 +14,7 @@ import numpy as np
 from .. import data, optim, random, report
 from ..errors import DtypeError, FileError, ShapeError
 from ..models import TinyGPT, perplexity
-from ..models.gpt_config import PRESETS
+from ..models.gpt.config import PRESETS
 from ..trainer import Trainer
 from .command import Command
 from .names import add_model

@@ -9,8 +9,8 @@ import numpy as np
 
 from ..errors import FileError
 from ..nn.module import Module
-from ..precision.encoding import decode, encode
 from ..tensor import Tensor
+from .encoding import decode, encode
 
 OWN = ("_training", "_name", "_recipe")     # Module's
 

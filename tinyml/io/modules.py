@@ -11,9 +11,10 @@ from .. import random
 from ..errors import DtypeError, FileError, ShapeError
 from ..nn import init
 from ..nn.module import MODULES, Module, Opaque, Parameter, Recipe, as_parameter
-from ..precision.encoding import decode, encode
 from ..tensor import INT8, Tensor
 from .attributes import changed_attributes, set_attributes
+from .encoding import decode, encode
+from .old_names import CLASSES
 
 ATTRIBUTES = "attributes."      # what the names of arrays in attributes begin with; no layer has this name
 # How many parameters a constructor may make before those of the file take their place: tied ones are made and dropped, so
@@ -71,7 +72,7 @@ def _built(recipe: dict[str, Any]) -> Module:
         return decode(value, {})
 
     def module(about: dict[str, Any]) -> Module:
-        name = about["class"]
+        name = CLASSES.get(about["class"], about["class"])
         if name not in MODULES:
             raise FileError(f"class {name} is not known here; import the module that defines it first, or pass an "
                             "instance: load(path, model=...)")

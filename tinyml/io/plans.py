@@ -11,12 +11,12 @@ from .._kernels import fixed_point
 from ..errors import FileError
 from ..graph import Batch
 from ..ops import Codec
-from ..precision.encoding import decode, encode
-from ..precision.plan import FLOAT_STEPS, Plan, Slot, plan_info
+from ..plan.plan import FLOAT_STEPS, Plan, Slot, plan_info
+from ..plan.steps import ROUNDINGS, STEPS, Step
 from ..precision.repairs import REPAIRS
-from ..precision.steps import ROUNDINGS, STEPS, Step
 from ..tensor import OPS
 from . import trial
+from .encoding import decode, encode
 
 WITH_OP = ("codes", *(s.kind for s in FLOAT_STEPS))      # kinds of steps that compute an op
 LARGEST = 2**28     # elements of a sample: of an input of a gigabyte

@@ -15,9 +15,9 @@ from .._kernels import integers
 from .._kernels.windows import Window, scratch, sweep
 from ..errors import FileError
 from ..graph import resolve, resolve_constant
-from ..precision.float_steps import FloatProduct
-from ..precision.plan import Plan, Slot
-from ..precision.steps import Product, Step
+from ..plan.float_steps import FloatProduct
+from ..plan.plan import Plan, Slot
+from ..plan.steps import Product, Step
 
 SEED, BATCH = 0, 2
 # Elements of one value: twice an image of 64 channels and 362 x 362 pixels. Larger plans are not run. It may grow, but a

@@ -72,7 +72,7 @@ class Target:
 
 @dataclass
 class Lowered:
-    """One integer step: its kind (a class of precision/steps.py), plain attributes and arrays."""
+    """One integer step: its kind (a class of plan/steps.py), plain attributes and arrays."""
 
     kind: str
     attrs: dict = field(default_factory=dict)

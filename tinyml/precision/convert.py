@@ -14,13 +14,13 @@ from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module, Parameter, as_parameter, conversions, is_inside
 from ..ops.integer import check_reach
+from ..plan.lowering import lower
+from ..plan.plan import Plan
 from ..quantized import GROUPS, group_scales, is_group
 from ..tensor import FLOATS, Tensor
-from .budget import within
-from .calibrate import again
-from .lower import lower
-from .plan import Plan
-from .score import Score
+from .analysis.budget import within
+from .analysis.score import Score
+from .ranges.calibration import again
 from .static import OBSERVER, Options, checked_layers, drafted, planned
 
 

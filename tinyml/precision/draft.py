@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 
 from .._kernels import integers
-from ..graph import Constant, Graph, Node
+from ..graph import Constant, Graph, Node, Ranges
+from ..graph.passes import fold_batch_norm, fold_constants, fuse_batch_norm
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
+from ..plan.lowering import Lowering, lowering
+from ..plan.plan import Plan
+from ..plan.program import observe
 from ..tensor import Tensor
-from .calibrate import Arrays, Ranges
-from .fold import fold_batch_norm, fold_constants, fuse_batch_norm
-from .lower import Lowering, lowering
-from .plan import Plan
-from .program import observe
+from .ranges.calibration import Arrays
 
 PRODUCTS = (Conv2d, Linear)
 

@@ -14,16 +14,16 @@ import numpy as np
 from .. import checks
 from ..errors import DtypeError, QuantizationError
 from ..graph import Graph, trace
+from ..graph.passes import fold_constants
 from ..nn.module import Module
+from ..plan.lowering import WEIGHTS
+from ..plan.plan import Plan
+from ..plan.steps import ROUNDINGS
 from ..tensor import INT8
-from .calibrate import Arrays, Calibration, again, calibrate, inputs_of
 from .draft import Draft, batch_norm_folded, same_numbers
-from .fold import fold_constants
-from .lower import WEIGHTS
-from .observers import observer_for, observer_name, unmatched
-from .plan import Plan
+from .ranges.calibration import Arrays, Calibration, again, calibrate, inputs_of
+from .ranges.observers import observer_for, observer_name, unmatched
 from .repairs import REPAIRS, correct_bias, equalize, learn_rounding, migrate_scales
-from .steps import ROUNDINGS
 
 OBSERVER = "mse"     # the default: docs/accuracy.md has the table that chose it
 # Why a repair finds nothing to do

@@ -9,8 +9,8 @@ import numpy as np
 from .._kernels import integers
 from ..graph import Batch, check_inputs
 from ..nn.module import Module
-from ..precision.plan import Plan
-from ..precision.program import observe
+from ..plan.plan import Plan
+from ..plan.program import observe
 from .eager import is_dynamic, records, rows_of
 from .figures import Histogram
 from .layers import called

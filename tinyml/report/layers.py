@@ -9,8 +9,8 @@ import numpy as np
 
 from ..nn.module import Module, is_inside
 from ..ops import Codec
-from ..precision.plan import FLOAT_STEPS, Plan
-from ..precision.steps import Product, Step
+from ..plan.plan import FLOAT_STEPS, Plan
+from ..plan.steps import Product, Step
 from ..tape import Record
 from .eager import is_dynamic
 from .figures import NO_LAYER, Histogram, Layer

@@ -16,9 +16,9 @@ from ..atomic import write_whole
 from ..errors import DtypeError, ShapeError
 from ..nn.mode import mode
 from ..nn.module import Module, conversions
-from ..precision.calibrate import inputs_of
-from ..precision.plan import Plan
-from ..precision.qat import QATModel
+from ..plan.plan import Plan
+from ..precision.ranges.calibration import inputs_of
+from ..precision.training.qat import QATModel
 from . import histograms, page, plot
 from .eager import module_times, records
 from .figures import Figures, duration

@@ -11,10 +11,10 @@ from .._kernels.windows import Window
 from ..errors import DtypeError, ShapeError
 from ..graph import Batch, check_inputs, resolve
 from ..ops import Codec
-from ..precision.arena import empty, standard
-from ..precision.plan import Plan
-from ..precision.program import observe
-from ..precision.steps import Product, Step, bind_layer
+from ..plan.arena import empty, standard
+from ..plan.plan import Plan
+from ..plan.program import observe
+from ..plan.steps import Product, Step, bind_layer
 from ..tensor import FLOATS, INTEGERS
 from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, split, team_call
 from .twins import codecs, twin

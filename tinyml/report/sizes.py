@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from ..io import container
 from ..io.files import serialize
 from ..nn.module import Module
-from ..precision.plan import Plan
+from ..plan.plan import Plan
 
 
 def on_disk(model: Module) -> tuple[dict[str, dict[str, int]], int, int]:

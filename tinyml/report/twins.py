@@ -10,8 +10,8 @@ import numpy as np
 from .._kernels import floats
 from .._kernels.convolution import FloatLayer
 from ..ops import Codec
-from ..precision.arena import empty, standard
-from ..precision.steps import Island, Product, Step, bind_layer
+from ..plan.arena import empty, standard
+from ..plan.steps import Island, Product, Step, bind_layer
 
 
 def codecs(steps: list[Step]) -> dict[int, Codec]:

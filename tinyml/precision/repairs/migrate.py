@@ -10,8 +10,8 @@ from ... import checks
 from ...graph import Graph, Node
 from ...ops.linear import Linear
 from ...tape import no_grad
-from ..calibrate import Arrays
 from ..draft import array_of, replace_operand, weight_of
+from ..ranges.calibration import Arrays
 
 NORMS = ("layer_norm", "rms_norm")
 

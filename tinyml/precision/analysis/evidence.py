@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .._kernels import fixed_point
-from ..graph import Graph, Node
-from ..ops import Codec
-from ..ops.conv import Conv2d
-from ..tape import no_grad
-from .calibrate import Arrays
-from .draft import Draft, Lowered, weight_of
-from .observers import BINS, MSE
-from .repairs.equalize import columns, pairs
+from ..._kernels import fixed_point
+from ...graph import Graph, Node
+from ...ops import Codec
+from ...ops.conv import Conv2d
+from ...tape import no_grad
+from ..draft import Draft, Lowered, weight_of
+from ..ranges.calibration import Arrays
+from ..ranges.observers import BINS, MSE
+from ..repairs.equalize import columns, pairs
 
 HELD = 0.99     # share of a value's non-zero elements that `levels` counts the codes of
 

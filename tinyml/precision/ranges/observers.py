@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .. import checks
-from .._kernels import fixed_point
-from ..errors import DtypeError
-from ..nn.module import is_inside
+from ... import checks
+from ..._kernels import fixed_point
+from ...errors import DtypeError
+from ...nn.module import is_inside
 
 BINS = 8192     # eight or more a code over the range of the data: with two, the error of rounding is not seen
 

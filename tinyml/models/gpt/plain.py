@@ -5,15 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .. import nn
-from ..nn import functional
-
-if TYPE_CHECKING:
-    from .gpt import TinyGPT
+from ... import nn
+from ...nn import functional
+from .network import Transformer
 
 OWN: dict[type, dict[str, Any]] = {}    # the layers that the step knows, with their methods as tinyml defines them
 FRAME: set[type] = {nn.ModuleList, nn.MultiHeadAttention, nn.Rotary}    # those of them that see several positions
@@ -44,7 +42,7 @@ class Layout:
     layers: tuple
 
 
-def layout(model: TinyGPT) -> Layout:
+def layout(model: Transformer) -> Layout:
     """The model's layers as they are. What dropout does in evaluation depends on none of its attributes."""
     def one(value: Any) -> Any:
         plain = value is None or isinstance(value, (bool, int, float, str, type(model.config)))
@@ -54,7 +52,7 @@ def layout(model: TinyGPT) -> Layout:
         k: one(v) for k, v in vars(m).items() if k[0] != "_"}) for name, m in model.named_modules()))
 
 
-def is_plain(model: TinyGPT) -> bool:
+def is_plain(model: Transformer) -> bool:
     """Whether nothing that the compiled step computes was replaced since the model was made: classes of layers and their
     methods, methods and attributes of one layer, functions; and all is in float32, float16 or symmetric int8, of the shapes
     that its config says."""
@@ -62,7 +60,7 @@ def is_plain(model: TinyGPT) -> bool:
         model._made.layers, layout(model).layers) and _stored(model)
 
 
-def keeps_positions(model: TinyGPT) -> bool:
+def keeps_positions(model: Transformer) -> bool:
     """Whether what a position was computed from stays as it is when further ones come: layers that see several positions,
     and what is between them, are as they were made. The others may be any; subclasses may add to what they inherit."""
     made, now = ([(name, cls, {k: v for k, v in about.items() if isinstance(v, tuple)}) for name, cls, about in parts.layers
@@ -76,7 +74,7 @@ def _same(made: Sequence[tuple], now: Sequence[tuple]) -> bool:
         a[:2] == b[:2] and all(v == b[2].get(k) for k, v in a[2].items()) for a, b in zip(made, now))
 
 
-def _as_defined(model: TinyGPT, classes: tuple[type, ...]) -> bool:
+def _as_defined(model: Transformer, classes: tuple[type, ...]) -> bool:
     """Whether functions, and the methods of layers of these classes, are those that tinyml defines."""
     if any(vars(functional).get(name) is not value for name, value in FUNCTIONS.items()):
         return False
@@ -94,7 +92,7 @@ def _as_defined(model: TinyGPT, classes: tuple[type, ...]) -> bool:
     return True
 
 
-def _stored(model: TinyGPT) -> bool:
+def _stored(model: Transformer) -> bool:
     """Whether weights have shapes and dtypes that the compiled step reads."""
     c, kv = model.config, model.config.kv_heads * (model.config.dim // model.config.heads)
     shapes = [(model.tokens.weight, (c.vocab_size, c.dim)), (model.head.weight, (c.vocab_size, c.dim))]

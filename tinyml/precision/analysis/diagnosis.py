@@ -9,16 +9,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .. import checks
-from ..nn.module import Module, is_inside
-from ..tape import no_grad
-from .calibrate import Arrays, again
+from ... import checks
+from ...graph.passes import fold_constants, fuse_batch_norm
+from ...nn.module import Module, is_inside
+from ...tape import no_grad
+from ..draft import Draft, batch_norm_folded
+from ..ranges.calibration import Arrays, again
+from ..static import OBSERVER, Options, drafted
 from .causes import Cause, cause_of, decibels
-from .draft import Draft, batch_norm_folded
 from .evidence import Layer, by_channel, gather
-from .fold import fold_constants, fuse_batch_norm
 from .score import Score
-from .static import OBSERVER, Options, drafted
 
 SAMPLES = 512       # of the data, from which the signal-to-noise of a layer is taken
 

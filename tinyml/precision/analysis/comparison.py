@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
-from ..batches import batches_of, call, samples, unpack
-from ..errors import DtypeError, ShapeError
-from ..nn.mode import mode
-from ..nn.module import Module, conversions
-from ..tape import no_grad
-from ..tensor import FLOATS, INT8, INTEGERS, Tensor
+from ... import checks
+from ...batches import batches_of, call, samples, unpack
+from ...errors import DtypeError, ShapeError
+from ...nn.mode import mode
+from ...nn.module import Module, conversions
+from ...plan.plan import FLOAT_STEPS, Plan
+from ...tape import no_grad
+from ...tensor import FLOATS, INT8, INTEGERS, Tensor
 from .paired import IGNORED, Interval, Paired, classes_last, cross_entropies, squared_errors
-from .plan import FLOAT_STEPS, Plan
 
 NOISE = 1.05        # times as long: what is less is no difference on a machine that is shared
 

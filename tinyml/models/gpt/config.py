@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from .. import checks
-from ..data.text import CharTokenizer
-from ..errors import ShapeError
+from ... import checks
+from ...data.text import CharTokenizer
+from ...errors import ShapeError
 
 
 @dataclass(frozen=True)

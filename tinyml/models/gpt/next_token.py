@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..errors import ShapeError
-from ..nn import functional as F
-from ..tensor import Tensor, as_tensor
+from ...errors import ShapeError
+from ...nn import functional as F
+from ...tensor import Tensor, as_tensor
 
 
 def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Tensor:

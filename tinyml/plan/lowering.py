@@ -10,7 +10,8 @@ import numpy as np
 from .. import checks
 from .._kernels import fixed_point
 from ..errors import DtypeError, QuantizationError, TinymlError
-from ..graph import Graph, Node
+from ..graph import Graph, Node, Ranges
+from ..graph.passes import fold_batch_norm, fold_constants, folded, fuse_activations, fuse_batch_norm
 from ..nn.module import is_inside
 from ..ops import Codec, Operand, Target
 from ..ops.codes import tabulate
@@ -19,8 +20,6 @@ from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval
 from ..tensor import FLOATS, apply
 from . import code_steps, float_steps  # noqa: F401 (they define steps)
-from .calibrate import Ranges, may_be_infinite
-from .fold import fold_batch_norm, fold_constants, folded, fuse_activations, fuse_batch_norm
 from .plan import Plan, Slot
 from .steps import ROUNDINGS, STEPS, Step
 
@@ -94,7 +93,7 @@ class Lowering:
         self.floats_why: dict[str, list[str]] = {}      # what stays float, as `Plan.islands` calls it -> the reasons
         self.codecs: dict[int, Codec] = {}
         self.users = graph.users()
-        self.may_be_infinite = may_be_infinite(graph)
+        self.may_be_infinite = graph.may_be_infinite()
         self.names = {n.output: f"the result of {n}" for n in graph.nodes}
 
     def plan(self) -> Plan:

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from .. import checks, nn, random
-from ..errors import ShapeError
-from ..nn.mode import mode
-from ..tape import no_grad
+from ... import checks, nn, random
+from ...errors import ShapeError
+from ...nn.mode import mode
+from ...tape import no_grad
 from .decoder import Decoder, check_finite
+from .network import Transformer
 from .plain import is_plain, keeps_positions
-
-if TYPE_CHECKING:
-    from .gpt import TinyGPT
 
 Last = Callable[[np.ndarray, Any], np.ndarray]      # (ids (B, T), caches of what was before them) to logits (B, V)
 
@@ -126,7 +124,7 @@ class _Written:
         return np.stack([np.concatenate([np.full(self.longest - len(row), row[0]), row]) for row in rows])
 
 
-def stream(model: TinyGPT, ids: Any, count: int | None, sampling: Sampling, seed: int | None,
+def stream(model: Transformer, ids: Any, count: int | None, sampling: Sampling, seed: int | None,
            stop: int | Collection[int], cache: str, full: str) -> Iterator[np.ndarray]:
     """The next id of each row (B,), one after the other; rows that are done go on with their last id, and when all are, it
     ends. The model is in evaluation mode while it computes, and as it was in between."""
@@ -147,7 +145,7 @@ def _stop(stop: int | Collection[int], vocab_size: int) -> np.ndarray:
     return found.astype(np.int64).reshape(-1)
 
 
-def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], count: int | None, sampling: Sampling,
+def _stream(model: Transformer, text: _Written, caches: list[nn.KeyValueCache], count: int | None, sampling: Sampling,
             seed: int | None, stop: np.ndarray, stops: bool) -> Iterator[np.ndarray]:
     rng = random.generator() if seed is None else np.random.default_rng(seed)
     context, step, logits, kept = model.context, None, None, keeps_positions(model)
@@ -179,7 +177,7 @@ def _stream(model: TinyGPT, text: _Written, caches: list[nn.KeyValueCache], coun
         yield last.copy()       # what a user does to it changes nothing here
 
 
-def _last(model: TinyGPT, kept: bool) -> Last:
+def _last(model: Transformer, kept: bool) -> Last:
     """Logits by the model's layers; where they do not keep positions, those that a call of the model gives."""
     def last(ids: np.ndarray, caches: list[nn.KeyValueCache] | None) -> np.ndarray:
         with mode(model, training=False), no_grad():

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
-from ..nn.module import Module
-from ..tape import no_grad
-from ..tensor import INTEGERS, Tensor
-from .calibrate import Arrays, again, arrays_of
+from ...errors import ShapeError
+from ...nn.module import Module
+from ...tape import no_grad
+from ...tensor import INTEGERS, Tensor
+from ..ranges.calibration import Arrays, again, arrays_of
 from .paired import IGNORED, classes_last, cross_entropies, squared_errors
 
 

@@ -8,15 +8,15 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from tqdm import tqdm
 
-from ..errors import QuantizationError
-from ..nn.module import conversions
-from .calibrate import Calibration
-from .compare import alternate
-from .diagnose import layer_causes, some
-from .draft import Draft
-from .plan import Plan
+from ...errors import QuantizationError
+from ...nn.module import conversions
+from ...plan.plan import Plan
+from ..draft import Draft
+from ..ranges.calibration import Calibration
+from ..static import Options, planned
+from .comparison import alternate
+from .diagnosis import layer_causes, some
 from .score import Score
-from .static import Options, planned
 
 LATENCY_SECONDS = 0.1       # a point of the frontier, on the data's first batch
 

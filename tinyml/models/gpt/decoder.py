@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
-from .. import nn
-from .._kernels.dispatch import active, get_num_threads, threads_for
-from ..errors import NonFiniteError
-from ..nn.attention import angles
-from ..tensor import Tensor
-
-if TYPE_CHECKING:
-    from .gpt import TinyGPT
+from ... import nn
+from ..._kernels.dispatch import active, get_num_threads, threads_for
+from ...errors import NonFiniteError
+from ...nn.attention import angles
+from ...tensor import Tensor
+from .network import Transformer
 
 ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")       # as decode.pyx numbers them
 
@@ -52,7 +48,7 @@ class Decoder:
         NonFiniteError: logits that are not finite.
     """
 
-    def __init__(self, model: TinyGPT, caches: list[nn.KeyValueCache]):
+    def __init__(self, model: Transformer, caches: list[nn.KeyValueCache]):
         c = model.config
         cos = sin = None
         if c.rotary:

@@ -10,16 +10,15 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .. import checks
-from ..batches import arguments, batches_of, mapped, unpack
-from ..errors import DtypeError, QuantizationError, ShapeError
-from ..graph import Graph
-from ..nn.module import Module
-from ..tape import no_grad
-from ..tensor import FLOATS, Tensor
+from ... import checks
+from ...batches import arguments, batches_of, mapped, unpack
+from ...errors import DtypeError, QuantizationError, ShapeError
+from ...graph import Graph, Ranges
+from ...nn.module import Module
+from ...tape import no_grad
+from ...tensor import FLOATS, Tensor
 from .observers import MinMax, Observer
 
-Ranges = dict[int, tuple[float, float]]
 Arrays = tuple[np.ndarray, ...]
 
 
@@ -84,15 +83,6 @@ def _copied(x: Tensor | None) -> Tensor | None:
     return own
 
 
-def may_be_infinite(graph: Graph) -> set[int]:
-    """Values computed from infinities: an attention mask adds them on purpose, padding before a max-pool may."""
-    found = {i for i, c in graph.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
-    for node in graph.nodes:
-        if found.intersection(node.inputs) or np.isinf(node.attrs.get("value", 0)):
-            found.add(node.output)
-    return found
-
-
 def new_observer(factory: Any) -> Observer:
     """An observer of a class, or of a function without arguments."""
     try:
@@ -122,7 +112,7 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
     progress = checks.flag("calibrate", "progress", progress)
     observers: dict[int, Observer] = {}
     made = {n.output: n for n in graph.nodes}
-    masked, infinite = may_be_infinite(graph), set()
+    masked, infinite = graph.may_be_infinite(), set()
     digest, samples, batch = hashlib.sha256(), 0, 0
 
     def observe(value: int, x: np.ndarray) -> None:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from .. import checks
-from ..data import TokenFile
-from ..errors import ShapeError
-from ..nn.mode import mode
-from ..tape import no_grad
-from .gpt import TinyGPT
+from ... import checks
+from ...data import TokenFile
+from ...errors import ShapeError
+from ...nn.mode import mode
+from ...tape import no_grad
+from .model import TinyGPT
 from .next_token import next_token_loss
 
 LARGEST = 2**24         # elements of logits, or of another activation, that windows computed at once should not exceed

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels import fixed_point
-from ..nn import functional as F
-from ..nn.module import Module, Parameter
-from ..ops import Codec
-from ..ops.fake_quantize import FakeQuantize
-from ..tape import no_grad
-from ..tensor import Tensor, apply
+from ..._kernels import fixed_point
+from ...nn import functional as F
+from ...nn.module import Module, Parameter
+from ...ops import Codec
+from ...ops.fake_quantize import FakeQuantize
+from ...tape import no_grad
+from ...tensor import Tensor, apply
 
 SMALLEST = -30      # log2 of the smallest scale that can be learned
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Batch, BatchNorm, Constant, Graph, Node
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval
 from ..ops.pointwise import Clip, ReLU
 from ..tape import no_grad
 from ..tensor import Tensor, apply
+from .graph import Batch, BatchNorm, Constant, Graph, Node
 
 
 def fold_constants(graph: Graph) -> list[Node]:

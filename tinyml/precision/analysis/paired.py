@@ -6,8 +6,8 @@ import math
 
 import numpy as np
 
-from ..errors import ShapeError
-from ..evaluation import Loss, class_axis
+from ...errors import ShapeError
+from ...evaluation import Loss, class_axis
 
 Interval = tuple[float, float]
 Z = 1.96            # standard errors on either side that hold 95% of a normal distribution

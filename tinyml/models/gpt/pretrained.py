@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import FileError, TinymlError
-from ..io.container import DTYPES, HEADER_LIMIT, Stored, opened, parse, read_array, stored
-from ..nn import Module
+from ...errors import FileError, TinymlError
+from ...io.container import DTYPES, HEADER_LIMIT, Stored, opened, parse, read_array, stored
+from ...nn import Module
 from .families import FAMILIES, Place
 
 BF16 = np.dtype("V2")       # the upper half of a float32, which NumPy has no dtype for

@@ -8,27 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from .. import checks
-from ..batches import in_order
-from ..errors import DtypeError, ShapeError, TinymlError
-from ..graph import BatchNorm, Graph, Node, resolve, resolve_constant, returned, trace
-from ..nn import functional as F
-from ..nn import norms as norm_layers
-from ..nn.module import Module, ModuleList
-from ..ops import norm
-from ..ops.conv import Conv2d
-from ..ops.embedding import Embedding
-from ..ops.linear import Linear
-from ..ops.pointwise import ReLU
-from ..ops.shape import Concat
-from ..tape import no_grad
-from ..tensor import FLOATS, INT8, Tensor, apply, as_tensor
-from .calibrate import Arrays, Calibration, again, calibrate, inputs_of
-from .fake_quant import ActivationQuantizer, WeightQuantizer
-from .fold import fold_batch_norm, folded
-from .lower import Lowering, fused, lower
-from .plan import Plan
-from .static import checked_layers
+from ... import checks
+from ...batches import in_order
+from ...errors import DtypeError, ShapeError, TinymlError
+from ...graph import BatchNorm, Graph, Node, resolve, resolve_constant, returned, trace
+from ...graph.passes import fold_batch_norm, folded
+from ...nn import functional as F
+from ...nn import norms as norm_layers
+from ...nn.module import Module, ModuleList
+from ...ops import norm
+from ...ops.conv import Conv2d
+from ...ops.embedding import Embedding
+from ...ops.linear import Linear
+from ...ops.pointwise import ReLU
+from ...ops.shape import Concat
+from ...plan.lowering import Lowering, fused, lower
+from ...plan.plan import Plan
+from ...tape import no_grad
+from ...tensor import FLOATS, INT8, Tensor, apply, as_tensor
+from ..ranges.calibration import Arrays, Calibration, again, calibrate, inputs_of
+from ..static import checked_layers
+from .quantizers import ActivationQuantizer, WeightQuantizer
 
 NEVER = 2**62
 PRODUCTS = (Conv2d, Linear, norm.BatchNormEval)

@@ -1,0 +1,1 @@
+"""How a graph runs: lowered to steps on codes or floats, bound to memory."""

@@ -1,0 +1,1 @@
+"""Where ranges come from: data, and the observers that watch it."""
