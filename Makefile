@@ -51,5 +51,5 @@ $(VENV)/.parity: $(VENV)/.dev
 	touch $@
 
 clean:
-	rm -rf $(VENV) build tinyml.egg-info
+	rm -rf $(VENV) build *.egg-info
 	find tinyml -name '*.so' -delete

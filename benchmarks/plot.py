@@ -12,6 +12,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tinyml.errors import install_hint
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -69,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         import matplotlib as mpl
     except ImportError:
-        parser.error("matplotlib is not installed; pip install 'tinyml[plot]' brings it")
+        parser.error(f"matplotlib is not installed; {install_hint('plot')}")
     runs = [json.loads(Path(f).read_text(encoding="utf-8")) for f in args.files]
     # the same bytes for the same figures
     with mpl.rc_context({"svg.hashsalt": "tinyml", "svg.fonttype": "none"}):

@@ -17,6 +17,7 @@ from typing import Any
 
 import tinyml
 from tinyml import data, models, optim
+from tinyml.errors import install_hint
 
 
 def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true", help="measure the test split after each epoch")
     parser.add_argument("--checkpoints", metavar="FOLDER", help="keep checkpoints there, and continue from them")
     parser.add_argument("--save", metavar="PREFIX", help="save each int8 model")
-    parser.add_argument("--plot", metavar="FILE", help="draw loss and accuracy there (needs tinyml[plot])")
+    parser.add_argument("--plot", metavar="FILE", help="draw loss and accuracy there (needs the extra plot)")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     args = parser.parse_args()
     if args.plot:
@@ -81,7 +82,7 @@ def main() -> None:
         try:
             from matplotlib.figure import Figure
         except ImportError:
-            parser.error("--plot: matplotlib is not installed; pip install 'tinyml[plot]' brings it")
+            parser.error(f"--plot: matplotlib is not installed; {install_hint('plot')}")
     runs = [run(args, seed) for seed in args.seeds]
     if args.plot:
         plot(runs, Figure(figsize=(9, 3.5), layout="constrained")).savefig(args.plot, dpi=120)

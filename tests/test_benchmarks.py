@@ -312,7 +312,7 @@ def test_a_missing_peer_names_the_extra(small, monkeypatch, capsys):
     monkeypatch.delitem(sys.modules, "benchmarks.peers.with_numpy", raising=False)
     with pytest.raises(SystemExit):
         command.main(["gemm", "--vs", "numpy"])
-    assert "--vs numpy: threadpoolctl is not installed; pip install 'tinyml[bench]'" in capsys.readouterr().err
+    assert "--vs numpy: threadpoolctl is not installed; pip install '.[bench]'" in capsys.readouterr().err
 
 
 @pytest.mark.parity
@@ -328,7 +328,7 @@ def test_a_missing_peer_names_the_extra(small, monkeypatch, capsys):
 def test_all_peers_compute_the_same(subject, forms, tmp_path):
     """As a process of its own: the peers turn gradients off and set threads for good."""
     for name in (*peers.NAMES, "onnx", "threadpoolctl"):
-        pytest.importorskip(name, reason="compares speed with PyTorch and ONNX Runtime: install tinyml[bench]")
+        pytest.importorskip(name, reason="compares speed with PyTorch and ONNX Runtime: pip install '.[bench]'")
     path = tmp_path / "found.json"
     paths = os.pathsep.join(p or os.getcwd() for p in (*sys.path, str(Path(__file__).parent)))
     larger = "t.enlarge(); " if subject == "memory" else ""
@@ -349,12 +349,12 @@ def test_a_picture_without_matplotlib_names_the_extra(tmp_path, monkeypatch, cap
     (tmp_path / "gemm.json").write_text("{}")
     with pytest.raises(SystemExit):
         plot.main([str(tmp_path / "gemm.json")])
-    assert "matplotlib is not installed; pip install 'tinyml[plot]'" in capsys.readouterr().err
+    assert "matplotlib is not installed; pip install '.[plot]'" in capsys.readouterr().err
 
 
 @pytest.mark.parity
 def test_the_roofline_is_drawn(small, tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
+    pytest.importorskip("matplotlib", reason="draws with matplotlib: pip install '.[plot]'")
     from benchmarks import plot
     path, pictures = tmp_path / "gemm.json", [tmp_path / "a.svg", tmp_path / "b.svg"]
     assert command.main(["gemm", "--seconds", "0", "--json", str(path)]) == 0

@@ -159,7 +159,7 @@ def test_train_cnn_asks_for_matplotlib_before_it_trains(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(SystemExit):
         run_example(monkeypatch, "train_cnn", plot="losses.svg")
-    assert "--plot: matplotlib is not installed; pip install 'tinyml[plot]'" in capsys.readouterr().err
+    assert "--plot: matplotlib is not installed; pip install '.[plot]'" in capsys.readouterr().err
 
 
 def test_quantize_cnn(monkeypatch, untimed, capsys, tmp_path):

@@ -77,7 +77,7 @@ def test_training_asks_for_matplotlib_before_it_trains(folder, monkeypatch, caps
 
 @pytest.mark.parity
 def test_training_draws_losses(folder, tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
+    pytest.importorskip("matplotlib", reason="draws with matplotlib: pip install '.[plot]'")
     run("train", "gpt", "--data", "text.txt", *SIZES, "--steps", "2", "-o", str(tmp_path / "gpt"), "--plot",
         str(tmp_path / "losses.svg"))
     assert (tmp_path / "losses.svg").read_text().startswith("<?xml")
@@ -241,7 +241,7 @@ def smol(tmp_path):
 
 def write_tokenizer(path):
     """Give the folder a tokenizer that has a token for each byte, and return it."""
-    tokenizers = pytest.importorskip("tokenizers", reason="reads with the tokenizers library: install tinyml[text]")
+    tokenizers = pytest.importorskip("tokenizers", reason="reads with the tokenizers library: pip install '.[text]'")
     alphabet = sorted(tokenizers.pre_tokenizers.ByteLevel.alphabet())
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE({c: i for i, c in enumerate(alphabet)}, []))
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -274,7 +274,7 @@ def test_a_hugging_face_folder_brings_its_tokenizer(smol, monkeypatch, capsys):
 
 @pytest.mark.parity
 def test_a_damaged_tokenizer_is_an_error(smol, capsys):
-    pytest.importorskip("tokenizers", reason="reads with the tokenizers library: install tinyml[text]")
+    pytest.importorskip("tokenizers", reason="reads with the tokenizers library: pip install '.[text]'")
     (smol / "tokenizer.json").write_text("{}")
     assert cli.main(["generate", str(smol), "--prompt", "a"]) == 1
     assert "tokenizer.json: is no tokenizer: " in capsys.readouterr().err
@@ -284,7 +284,7 @@ def test_a_missing_library_or_tokenizer_is_an_error(smol, monkeypatch, capsys):
     path, command = smol, ["generate", str(smol), "--prompt", "a", "--tokens", "1"]
     (path / "tokenizer.json").write_text("{}")
     monkeypatch.setitem(sys.modules, "tokenizers", None)
-    assert cli.main(command) == 1 and "pip install 'tinyml[text]'" in capsys.readouterr().err
+    assert cli.main(command) == 1 and "pip install '.[text]'" in capsys.readouterr().err
     (path / "tokenizer.json").unlink()
     assert cli.main(command) == 1 and "has neither tokenizer.json nor characters" in capsys.readouterr().err
     assert cli.main(["generate", str(path), "--ids", "1,2", "--tokens", "1"]) == 0

@@ -20,7 +20,7 @@ from tinyml import Tensor
 from tinyml._kernels.windows import Window
 from tinyml.nn import functional as F
 
-REASON = "compares live with ONNX Runtime: install tinyml[parity] (Python 3.11 or newer)"
+REASON = "compares live with ONNX Runtime: pip install '.[parity]' (Python 3.11 or newer)"
 onnx = pytest.importorskip("onnx", reason=REASON)
 onnxruntime = pytest.importorskip("onnxruntime", reason=REASON)
 pytestmark = pytest.mark.parity

@@ -54,7 +54,7 @@ def test_no_fixture_without_its_op():
 @pytest.mark.parity
 @pytest.mark.parametrize("name", sorted(OPS))
 def test_equals_torch_now(name):
-    torch = pytest.importorskip("torch", reason="compares live with PyTorch: install tinyml[parity]")
+    torch = pytest.importorskip("torch", reason="compares live with PyTorch: pip install '.[parity]'")
     for seed in (secrets.randbits(32) for _ in range(3)):
         for case in samples(name, seed):
             for dtype in PRECISIONS:

@@ -104,7 +104,7 @@ def test_a_picture_has_a_point_for_each_evaluation():
 
 @pytest.mark.parity
 def test_losses_are_drawn(tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
+    pytest.importorskip("matplotlib", reason="draws with matplotlib: pip install '.[plot]'")
     for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         report.plot_losses(json.loads(json.dumps(HISTORY)), tmp_path / f"losses.{kind}")
         assert (tmp_path / f"losses.{kind}").read_bytes().startswith(magic)
@@ -123,6 +123,6 @@ def test_what_is_no_history_and_a_missing_library_are_errors(tmp_path, monkeypat
     with pytest.raises(DtypeError, match=r"ends in \.png, \.svg, \.pdf, got \.gif"):
         report.plot_losses(HISTORY, tmp_path / "losses.gif")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(TinymlError, match=r"pip install 'tinyml\[plot\]'"):
+    with pytest.raises(TinymlError, match=r"pip install '\.\[plot\]'"):
         report.plot_losses(HISTORY, tmp_path / "losses.png")
     assert not list(tmp_path.iterdir())

@@ -348,7 +348,7 @@ def test_hostile_names_stay_text(tmp_path):
 
 @pytest.mark.parity
 def test_pictures_are_drawn_of_any_names(tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
+    pytest.importorskip("matplotlib", reason="draws with matplotlib: pip install '.[plot]'")
     r = hostile().report(diagnosis=diagnosis(HOSTILE, "0"), seconds=1e-9)
     for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
         r.plot(tmp_path / f"picture.{kind}")
@@ -386,7 +386,7 @@ def test_errors_say_what_was_expected(tmp_path, monkeypatch):
     with pytest.raises(DtypeError, match=r"expected a file that ends in \.png, \.svg, \.pdf, got \.gif"):
         r.plot(tmp_path / "picture.gif")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(TinymlError, match=r'matplotlib is missing; the extra "plot" installs it'):
+    with pytest.raises(TinymlError, match=r"matplotlib is missing; pip install '\.\[plot\]'"):
         r.plot(tmp_path / "picture.png")
 
 

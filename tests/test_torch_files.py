@@ -416,7 +416,7 @@ def twin(torch: Any, width: int) -> Any:
 
 @pytest.mark.parity
 def test_a_model_of_torch_gives_torchs_logits(tmp_path):
-    torch = pytest.importorskip("torch", reason="compares live with PyTorch: install tinyml[parity]")
+    torch = pytest.importorskip("torch", reason="compares live with PyTorch: pip install '.[parity]'")
     torch.manual_seed(0)
     model, x, path = twin(torch, 16), normal(4, 3, 32, 32), tmp_path / "cifar10_cnn.pt"
     optimizer = torch.optim.Adam(model.parameters())
@@ -438,7 +438,7 @@ def test_a_model_of_torch_gives_torchs_logits(tmp_path):
 @pytest.mark.parametrize("options", [{}, {"_use_new_zipfile_serialization": False}], ids=["zip", "legacy"])
 def test_what_torch_writes_is_what_torch_reads(options, tmp_path):
     """Every dtype, views, ties and empty tensors; and PyTorch reads the files of torch_writer.py as tinyml does."""
-    torch = pytest.importorskip("torch", reason="compares live with PyTorch: install tinyml[parity]")
+    torch = pytest.importorskip("torch", reason="compares live with PyTorch: pip install '.[parity]'")
     base, path = torch.randn(6, 4), tmp_path / "x.pt"
     values = {dtype: (10 * torch.randn(3, 5)).to(getattr(torch, dtype)) for dtype in (*DTYPES, "bfloat16")}
     values |= {"base": base, "transposed": base.T, "slice": base[1::2, 1:3], "tie": base, "scalar": base[2, 3],
@@ -459,7 +459,7 @@ def test_what_torch_writes_is_what_torch_reads(options, tmp_path):
 
 @pytest.mark.parity
 def test_programs_of_torch_are_refused_by_name(tmp_path):
-    torch = pytest.importorskip("torch", reason="compares live with PyTorch: install tinyml[parity]")
+    torch = pytest.importorskip("torch", reason="compares live with PyTorch: pip install '.[parity]'")
     model = torch.nn.Linear(2, 3)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")     # PyTorch's own, of what it will drop

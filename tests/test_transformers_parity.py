@@ -23,8 +23,8 @@ SIZES = {
 @pytest.mark.parametrize(("dtype", "shards"), [("float32", False), ("float16", True), ("bfloat16", True)])
 @pytest.mark.parametrize("family", SIZES)
 def test_logits_and_greedy_tokens_are_those_of_transformers(family, dtype, shards, tied, tmp_path):
-    torch = pytest.importorskip("torch", reason="compares live with PyTorch: install tinyml[parity]")
-    transformers = pytest.importorskip("transformers", reason="compares live with transformers: install tinyml[parity]")
+    torch = pytest.importorskip("torch", reason="compares live with PyTorch: pip install '.[parity]'")
+    transformers = pytest.importorskip("transformers", reason="compares live with transformers: pip install '.[parity]'")
     config = transformers.AutoConfig.for_model(family, tie_word_embeddings=tied, **SIZES[family])
     torch.manual_seed(0)
     theirs = transformers.AutoModelForCausalLM.from_config(config)

@@ -24,7 +24,7 @@ from .tape import no_grad
 from .tensor import Tensor
 from .trainer import Trainer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["AccuracyValidator", "Calibrator", "Int8Quantizer", "Tensor", "Trainer", "benchmark", "calibrate", "checkpoint",
            "config", "data", "empty_cache", "errors", "evaluate", "get_num_threads", "graph", "io", "load",
            "load_trained_model", "manual_seed", "models", "nn", "no_grad", "optim", "precision", "profile", "quantize_int8",

@@ -56,3 +56,11 @@ class FileError(TinymlError, ValueError):
 
 class NonFiniteError(TinymlError, ArithmeticError):
     """A NaN or an infinity turned up where training cannot go on."""
+
+
+def install_hint(extra: str) -> str:
+    """How to install what an extra of pyproject.toml brings.
+
+    On PyPI the name tinyml belongs to another project, so that the checkout is what there is to install from.
+    """
+    return f"pip install '.[{extra}]' in tinyml's checkout installs it"

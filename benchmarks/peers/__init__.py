@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import importlib
 
+from tinyml.errors import install_hint
+
 from .peer import Peer
 
 NAMES = ("torch", "onnxruntime", "numpy")
@@ -27,7 +29,6 @@ def load(names: list[str], threads: int) -> list[Peer]:
         try:
             module = importlib.import_module(f"{__name__}.with_{name}")
         except ModuleNotFoundError as error:
-            raise MissingPeer(f"--vs {name}: {error.name} is not installed; pip install 'tinyml[bench]' brings all "
-                              "peers") from error
+            raise MissingPeer(f"--vs {name}: {error.name} is not installed; {install_hint('bench')}") from error
         peers.append(module.make(threads))
     return peers

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from .. import data
-from ..errors import FileError, ShapeError, TinymlError
+from ..errors import FileError, ShapeError, TinymlError, install_hint
 from ..models import TinyGPT
 from .names import model
 
@@ -63,8 +63,7 @@ def tokenizer(path: Path) -> Codec:
     try:
         from tokenizers import Tokenizer
     except ImportError as error:
-        raise TinymlError(f"{path}: the tokenizers library is missing; the extra \"text\" installs it: pip install "
-                          "'tinyml[text]'") from error
+        raise TinymlError(f"{path}: the tokenizers library is missing; {install_hint('text')}") from error
     try:
         read = Tokenizer.from_file(str(path))
     except Exception as error:      # the library raises nothing more precise

@@ -6,7 +6,7 @@ import io
 import warnings
 from typing import Any
 
-from ..errors import DtypeError, TinymlError
+from ..errors import DtypeError, TinymlError, install_hint
 from .charts import short
 from .figures import Figures
 
@@ -40,8 +40,7 @@ def figures(kind: str) -> type:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise TinymlError("plot: matplotlib is missing; the extra \"plot\" installs it: pip install 'tinyml[plot]'"
-                          ) from error
+        raise TinymlError(f"plot: matplotlib is missing; {install_hint('plot')}") from error
     return Figure
 
 
