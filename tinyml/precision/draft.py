@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels import integers
+from .._kernels.rows.codes import dequantize
 from ..graph import Constant, Graph, Node
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
@@ -125,4 +125,4 @@ class Lowered:
 
     def _floats(self, value: int, codes: np.ndarray) -> np.ndarray:
         codec = self.lowering.codecs[value]
-        return integers.dequantize(codes, float(codec.scale), codec.zero_point, np.empty(codes.shape, np.float32))
+        return dequantize(codes, float(codec.scale), codec.zero_point, np.empty(codes.shape, np.float32))
