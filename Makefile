@@ -7,7 +7,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := setup.py pyproject.toml $(wildcard tinyml/*.pyx) $(wildcard tinyml/_kernels/*.py tinyml/_kernels/*.p* tinyml/_kernels/*.h tinyml/_kernels/*/*.h)
+SOURCES := setup.py pyproject.toml $(wildcard tinyml/*.pyx tinyml/_kernels/table.py tinyml/_kernels/*.pyx $(foreach kind,pyx pxi pxd h,tinyml/_kernels/*/*.$(kind)))
 
 .PHONY: demo test test-aarch64 test-versions sanitize parity lint clean
 

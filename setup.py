@@ -38,8 +38,7 @@ if SANITIZERS:
     FLAGS += [*SANITIZERS, "-fno-sanitize-recover=all", "-fno-omit-frame-pointer", "-O1", "-g"]
 elif not DEBUG:
     FLAGS.append("-g0")     # two thirds of the time to compile, a fifth of the size
-SHARED = "tinyml._kernels._shared"      # Cython's memoryview code, compiled once for all kernels
-ONCE = ["cpu", "memory"]                # what is no kernel: compiled for any CPU
+ONCE = ["cpu", "memory"]    # what is no kernel: compiled for any CPU
 ENGINE = "tinyml.engine"
 
 
@@ -67,41 +66,43 @@ def openmp_flags() -> list[str]:
 
 
 def extensions() -> list[Extension]:
-    """One extension a kernel and instruction set, from C that Cython generates once a kernel."""
+    """One extension for each kernel and instruction set, from C that Cython generates once for each kernel."""
     table = runpy.run_path(str(KERNELS / "table.py"))
+    module = table["module"]
     openmp = openmp_flags()
     generated = Path("build/generated")
     generated.mkdir(parents=True, exist_ok=True)
     options = {"include_path": [str(KERNELS)], "compiler_directives": DIRECTIVES, "build_dir": str(generated)}
-    names = [*table["KERNELS"], *ONCE]
-    cythonize([Extension(f"tinyml._kernels.{name}", [str(KERNELS / f"{name}.pyx")]) for name in names],
-              shared_utility_qualified_name=SHARED, **options)
+    cythonize([Extension(module(name), [str(KERNELS / f"{name}.pyx")]) for name in (*table["KERNELS"], *ONCE)],
+              shared_utility_qualified_name=module(table["SHARED"]), **options)
     cythonize([Extension(ENGINE, [str(Path(*ENGINE.split(".")).with_suffix(".pyx"))])], **options)
-    shared = generated / "_shared.c"
+    shared = generated / "shared.c"
     subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={shared}"], check=True)
 
     def extension(name: str, source: Path, flags: list[str], openmp: list[str] = openmp) -> Extension:
         return Extension(name, [str(source)], include_dirs=[str(KERNELS)], extra_compile_args=FLAGS + openmp + flags,
                          extra_link_args=openmp + SANITIZERS, depends=HEADERS)
 
-    found = [extension(SHARED, shared, []), extension(ENGINE, generated / "tinyml" / "engine.c", [], [])]
+    found = [extension(module(table["SHARED"]), shared, []), extension(ENGINE, generated / "tinyml" / "engine.c", [], [])]
     # memory is imported before dispatch has said how OpenMP's threads are to wait: it must not load it
-    found += [extension(f"tinyml._kernels.{name}", generated / KERNELS / f"{name}.c", [],
-                        [] if name == "memory" else openmp) for name in ONCE]
+    found += [extension(module(name), generated / KERNELS / f"{name}.c", [], [] if name == "memory" else openmp)
+              for name in ONCE]
     for isa in table["isas_for"](platform.machine()):
         flags = table["ISAS"][isa]["flags"]
         if not builds("int main(void) { return 0; }\n", flags):
             warnings.warn(f"{COMPILER} does not know {isa}: CPUs that have it will run less", stacklevel=2)
             continue
-        (KERNELS / isa).mkdir(exist_ok=True)    # where an in-place build puts its modules
         for name in table["KERNELS"]:
             if table["home"](isa, name) != isa:
                 continue
+            place = table["compiled"](isa, name)
             # a copy for each instruction set: object files are named after their source
-            source = generated / isa / f"{name}.c"
-            source.parent.mkdir(exist_ok=True)
+            source = generated / f"{place}.c"
+            # and the folder where an in-place build puts the module
+            for folder in (source.parent, (KERNELS / place).parent):
+                folder.mkdir(parents=True, exist_ok=True)
             shutil.copy2(generated / KERNELS / f"{name}.c", source)
-            found.append(extension(f"tinyml._kernels.{isa}.{name}", source, table["flags"](isa, name)))
+            found.append(extension(module(place), source, table["flags"](isa, name)))
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tinyml._kernels.windows import Window
+from tinyml._kernels.products.windows import Window
 
 from . import ours
 from .layers import make

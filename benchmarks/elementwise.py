@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinyml import Tensor, nn, no_grad
-from tinyml._kernels import floats
+from tinyml._kernels.layout import nchw
 
 from .prepared import Prepared
 from .timing import Row, Run
@@ -60,7 +60,7 @@ def normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
     rng = np.random.default_rng(seed)
     if len(shape) == 4:
         b, c, h, w = shape
-        return floats.nchw(rng.standard_normal((b, h, w, c), np.float32))
+        return nchw(rng.standard_normal((b, h, w, c), np.float32))
     return np.asarray(rng.standard_normal(shape, np.float32))
 
 

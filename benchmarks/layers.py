@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tinyml._kernels import convolution, fixed_point, floats, integers
-from tinyml._kernels.windows import Window
+from tinyml._kernels.layout import nchw, nhwc
+from tinyml._kernels.products import convolution, fixed_point
+from tinyml._kernels.products.windows import Window
+from tinyml._kernels.rows.codes import dequantize, quantize
 
 
 @dataclass
@@ -43,7 +45,7 @@ class Layer:
 
     def real(self, codes: np.ndarray) -> np.ndarray:
         """What unsigned codes of y stand for."""
-        return integers.dequantize(codes, self.y_scale, self.y_zero)
+        return dequantize(codes, self.y_scale, self.y_zero)
 
 
 def make(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window | None = None, bias: bool = True) -> Layer:
@@ -51,14 +53,14 @@ def make(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window | No
     rng = np.random.default_rng(0)
     window = window or Window()
     images, channels, height, width = x_shape
-    x = floats.nchw(rng.standard_normal((images, height, width, channels), np.float32))
+    x = nchw(rng.standard_normal((images, height, width, channels), np.float32))
     w = rng.standard_normal(w_shape, np.float32) / np.float32(np.sqrt(np.prod(w_shape[1:])))
     b = rng.standard_normal(w_shape[0], np.float32) * np.float32(0.1 if bias else 0)
     y = convolution.conv2d(x, w, b, window)
     (x_scale, x_zero), (y_scale, y_zero) = (fixed_point.affine_parameters(v.min(), v.max()) for v in (x, y))
-    x_codes, _ = integers.quantize(floats.nhwc(x), x_scale, x_zero)
+    x_codes, _ = quantize(nhwc(x), x_scale, x_zero)
     w_codes, w_scale, b_codes, _ = fixed_point.quantize_layer(w, b, x_scale, x_zero)
-    return Layer(window, x, w, b, y, floats.nchw(x_codes), x_scale, x_zero, w_codes, w_scale, b_codes, y_scale, y_zero)
+    return Layer(window, x, w, b, y, nchw(x_codes), x_scale, x_zero, w_codes, w_scale, b_codes, y_scale, y_zero)
 
 
 def linear(m: int, k: int, n: int) -> Layer:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from tinyml import Tensor, nn
-from tinyml._kernels import convolution, floats, integers
+from tinyml._kernels.layout import nchw, nhwc
+from tinyml._kernels.products import convolution, integer_layer
 from tinyml.tape import record
 
 from .layers import Layer
@@ -20,8 +21,8 @@ from .prepared import Prepared
 def layer_f32(layer: Layer) -> Prepared:
     """The step of a compiled model: channels-last floats by weights packed once."""
     packed = convolution.FloatLayer(layer.w, layer.b if layer.b.any() else None, layer.window)
-    x = floats.nhwc(layer.x)
-    return Prepared(lambda: packed.run(x), floats.nchw)
+    x = nhwc(layer.x)
+    return Prepared(lambda: packed.run(x), nchw)
 
 
 def linear_f16(layer: Layer) -> Prepared:
@@ -35,10 +36,10 @@ def linear_f16(layer: Layer) -> Prepared:
 def layer_int8(layer: Layer) -> Prepared:
     """The step of a plan: codes to codes by weights packed once, requantized in the product."""
     real = np.float64(layer.x_scale) * layer.w_scale.astype(np.float64) / np.float64(layer.y_scale)
-    packed = integers.IntegerLayer(layer.w_codes, layer.b_codes, layer.x_zero, layer.window,
-                                   integers.Requant(real, layer.y_zero))
-    x = floats.nhwc(layer.x_codes)
-    return Prepared(lambda: packed.codes(x), lambda u: layer.real(floats.nchw(u)))
+    packed = integer_layer.IntegerLayer(layer.w_codes, layer.b_codes, layer.x_zero, layer.window,
+                                       integer_layer.Requant(real, layer.y_zero))
+    x = nhwc(layer.x_codes)
+    return Prepared(lambda: packed.codes(x), lambda u: layer.real(nchw(u)))
 
 
 def model(module: nn.Module, x: np.ndarray) -> Prepared:

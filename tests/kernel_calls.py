@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from tinyml._kernels import dispatch, reference
-from tinyml._kernels.windows import Window, sweep
+from tinyml._kernels.products.windows import Window, sweep
 
 KERNELS = {isa: dispatch.load(isa) for isa in dispatch.available()}
 EPS = 2.0**-23      # spacing of float32 at 1: twice the error of one rounding

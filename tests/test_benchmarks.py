@@ -40,7 +40,7 @@ from benchmarks.prepared import Prepared
 from benchmarks.steps import Step
 from benchmarks.timing import Row, Timing
 from tinyml import models
-from tinyml._kernels.windows import Window
+from tinyml._kernels.products.windows import Window
 
 CONVOLUTIONS = {"3x3": (2, 4, 6, 8, Window((3, 3), (1, 1), (1, 1))),
                 "depthwise": (2, 4, 6, 4, Window((3, 3), (2, 2), (1, 1), groups=4))}

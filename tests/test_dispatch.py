@@ -15,8 +15,11 @@ import numpy as np
 import pytest
 from processes import run_python
 
-from tinyml._kernels import convolution, cpu, dispatch, floats, integers, memory, table
-from tinyml._kernels.windows import Window
+from tinyml._kernels import cpu, dispatch, memory, table
+from tinyml._kernels.products import convolution, integer_layer
+from tinyml._kernels.products.matmul import matmul
+from tinyml._kernels.products.windows import Window
+from tinyml._kernels.rows.codes import quantize_rows
 from tinyml.errors import ShapeError
 
 BYTES = {"neon": 16, "neon_dotprod": 16, "avx2": 32, "avx_vnni": 32, "avx512": 64, "avx512_vnni": 64}
@@ -49,10 +52,13 @@ def test_a_set_that_extends_another_only_has_a_better_dot4():
 
     def multiplies_bytes(source: Path) -> bool:
         text = source.read_text()
-        return bool(re.search(r"\bvdot4\b", text)) or any(
-            multiplies_bytes(folder / name) for name in re.findall(r'^include "(.+)"', text, re.MULTILINE))
+        included = [folder / name if "/" in name else source.with_name(name)
+                    for name in re.findall(r'^include "(.+)"', text, re.MULTILINE)]
+        return bool(re.search(r"\bvdot4\b", text)) or any(map(multiplies_bytes, included))
 
-    assert {s.stem for s in folder.glob("*.pyx") if multiplies_bytes(s)} == set(table.DOT4)
+    kernels = {str(source.relative_to(folder).with_suffix("")): source for source in folder.rglob("*.pyx")}
+    assert set(kernels) - set(table.KERNELS) == {"cpu", "memory"}
+    assert {name for name, source in kernels.items() if multiplies_bytes(source)} == set(table.DOT4)
 
 
 def test_vectors_are_as_wide_as_registers():
@@ -78,8 +84,8 @@ def test_the_best_set_of_a_cpu_runs(isa, monkeypatch):
 
 
 def test_a_set_that_the_compiler_did_not_know_is_not_offered(monkeypatch, tmp_path):
-    (tmp_path / "baseline").mkdir()
-    (tmp_path / "baseline" / "product_int8.so").touch()
+    (tmp_path / "compiled" / "baseline" / "products").mkdir(parents=True)
+    (tmp_path / "compiled" / "baseline" / "products" / "product_int8.so").touch()
     monkeypatch.setattr(dispatch, "__file__", str(tmp_path / "dispatch.py"))
     assert dispatch.available() == ["baseline"]
 
@@ -148,12 +154,13 @@ def test_threads_that_cannot_start_are_an_error_or_fewer():
 import resource, threading
 import numpy as np
 import pytest
-from tinyml._kernels import dispatch, floats
+from tinyml._kernels import dispatch
+from tinyml._kernels.products.matmul import matmul
 from tinyml.errors import ShapeError
 a, got, limited = np.ones((200, 200), np.float32), [], threading.Event()
 def multiply():
     limited.wait()
-    got.append((dispatch.threads_for(10**9), (floats.matmul(a, a) == 200).all()))
+    got.append((dispatch.threads_for(10**9), (matmul(a, a) == 200).all()))
 threads = [threading.Thread(target=multiply) for _ in range(2)]
 for t in threads:       # before there is no room for them
     t.start()
@@ -186,10 +193,10 @@ def work(seed: int) -> bytes:
     kernel = rng.standard_normal((24, 8, 3, 3)).astype(np.float32)
     window = Window((3, 3), padding=(1, 1))
     codes = rng.integers(-128, 128, (24, 8, 3, 3)).astype(np.int8)
-    layer = integers.IntegerLayer(codes, None, 3, window, integers.Requant(np.full(24, 1e-3), 5))
-    u, scale = integers.quantize_rows(x)
+    layer = integer_layer.IntegerLayer(codes, None, 3, window, integer_layer.Requant(np.full(24, 1e-3), 5))
+    u, scale = quantize_rows(x)
     parts = [convolution.conv2d(x, kernel, None, window), layer.codes(np.ascontiguousarray(u.transpose(0, 2, 3, 1))), scale,
-             floats.matmul(x.reshape(-1, 160), rng.standard_normal((160, 50)).astype(np.float32))]
+             matmul(x.reshape(-1, 160), rng.standard_normal((160, 50)).astype(np.float32))]
     return b"".join(np.ascontiguousarray(p).tobytes() for p in parts)
 
 

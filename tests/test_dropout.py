@@ -10,7 +10,8 @@ import pytest
 
 import tinyml.random
 from tinyml import nn
-from tinyml._kernels import dispatch, floats
+from tinyml._kernels import dispatch
+from tinyml._kernels.rows.dropout import dropout
 from tinyml.tensor import Tensor
 
 KEYS = (1, 2, 3, 2**32 + 1, 2**63 + 1)      # that differ by a bit
@@ -20,7 +21,7 @@ def mask(key: int, p: float, size: int = 2**16, threads: int = 1) -> np.ndarray:
     before = dispatch.get_num_threads()
     dispatch.set_num_threads(threads)
     try:
-        return floats.dropout(np.ones(size, np.float32), key, p) != 0
+        return dropout(np.ones(size, np.float32), key, p) != 0
     finally:
         dispatch.set_num_threads(before)
 
@@ -44,7 +45,7 @@ def test_a_mask_depends_on_key_and_place_alone(key):
     np.testing.assert_array_equal(whole, mask(key, 0.3, threads=2))
     np.testing.assert_array_equal(whole[:1000], mask(key, 0.3, 1000))
     assert not (whole & ~mask(key, 0.2)).any()      # what a higher rate keeps a lower one keeps too
-    double = floats.dropout(np.ones(1000), key, 0.3)
+    double = dropout(np.ones(1000), key, 0.3)
     np.testing.assert_array_equal(double != 0, whole[:1000])
     assert mask(key, 0).all() and not mask(key, 1).any()
     for p in (1e-3, 0.1, 0.5, 0.9):
@@ -61,7 +62,7 @@ def test_gradients_pass_where_images_were_kept():
 
 
 def test_a_dropped_infinity_is_zero():
-    y = floats.dropout(np.full(1000, np.inf, np.float32), 5, 0.5)
+    y = dropout(np.full(1000, np.inf, np.float32), 5, 0.5)
     assert set(np.unique(y)) == {0, np.inf}
 
 

@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tinyml import Tensor, models, optim
-from tinyml._kernels import fixed_point
+from tinyml._kernels.products import fixed_point
 from tinyml.errors import QuantizationError, ShapeError
 from tinyml.ops import Codec
 from tinyml.ops.fake_quantize import FakeQuantize

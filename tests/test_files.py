@@ -15,7 +15,8 @@ from values import normal
 
 import tinyml
 from tinyml import io, models, nn, no_grad
-from tinyml._kernels import dispatch, integers
+from tinyml._kernels import dispatch
+from tinyml._kernels.products import integer_layer
 from tinyml.errors import FileError
 from tinyml.io import trial
 from tinyml.nn.module import MODULES
@@ -108,7 +109,7 @@ def test_plans_in_integers_carry_a_check_of_their_numbers(tmp_path, monkeypatch)
             assert check["seed"] == trial.SEED and (check["digest"] is None) == bool(model.islands)
     model, (x,) = made("static integers")
     model.save(path)
-    bind = integers.IntegerLayer.bind
+    bind = integer_layer.IntegerLayer.bind
 
     def off_by_one(layer, x, out):
         bound = bind(layer, x, out)
@@ -120,7 +121,7 @@ def test_plans_in_integers_carry_a_check_of_their_numbers(tmp_path, monkeypatch)
         return call
 
     with monkeypatch.context() as patch:
-        patch.setattr(integers.IntegerLayer, "bind", off_by_one)
+        patch.setattr(integer_layer.IntegerLayer, "bind", off_by_one)
         with pytest.raises(FileError, match=r"model: this machine computes other numbers than the one that wrote the file"):
             tinyml.load(path)
     assert np.array_equal(tinyml.load(path)(x).numpy(), model(x).numpy())

@@ -9,6 +9,7 @@ import pytest
 from kernel_calls import EPS, KERNELS, SPECIAL, Call, assert_equal, design, normal
 
 from tinyml._kernels import reference
+from tinyml._kernels.reference.attention.attention import attention_weights
 
 
 def heads(rng: np.random.Generator, how: str, b: int, h: int, t: int, d: int) -> np.ndarray:
@@ -54,7 +55,7 @@ def attention_errors(q, k, scale, causal):
     """softmax of the scores, and how far its elements are off in proportion: by the errors of two scores, each of a size up
     to scale |q| |k|, of their difference, and by the roundings of exp, of its sum and of the new start of a block."""
     with np.errstate(all="ignore"):
-        e, _, total = reference.attention_weights(q, k, scale, causal)
+        e, _, total = attention_weights(q, k, scale, causal)
         size = scale * (np.abs(q) @ np.abs(k).swapaxes(-1, -2))
         size = np.where((e > 0) & np.isfinite(size), size, 0).max(axis=-1, keepdims=True)
         return e / total, EPS * ((2 * q.shape[-1] + 8) * size + k.shape[2] + 16)

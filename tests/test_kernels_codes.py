@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from kernel_calls import KERNELS, SIZES, SPECIAL, Call, accumulators, assert_equal, codes_of, design, normal
 
-from tinyml._kernels import fixed_point
+from tinyml._kernels.products import fixed_point
 
 
 def quantize(rng, kernels):

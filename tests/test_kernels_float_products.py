@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from kernel_calls import COLUMNS, DEPTHS, EPS, KERNELS, ROWS, Call, Convolution, assert_equal, convolutions, design, normal
 
-from tinyml._kernels import convolution, floats, memory, reference
+from tinyml._kernels import memory, reference
+from tinyml._kernels.layout import nchw, nhwc
+from tinyml._kernels.products import convolution
+from tinyml._kernels.products.matmul import FEW, matmul
 
 
 def layout(rng: np.random.Generator, how: str, *shape: int) -> np.ndarray:
@@ -23,7 +26,7 @@ def layout(rng: np.random.Generator, how: str, *shape: int) -> np.ndarray:
     if how == "stretched":
         return np.broadcast_to(normal(rng, 1, m, k), shape)
     if how == "on lines":
-        return memory.aligned(normal(rng, *shape))
+        return memory.align(normal(rng, *shape))
     return normal(rng, *shape)
 
 
@@ -111,8 +114,8 @@ def conv2d_grad_weight(rng, kernels):
                        c.shape()], (2,), bound)
 
 
-CASES = {"gemm_f32": gemm, "rows_f32": few_rows, "rows_f16": few_rows_f16, "pack_f32": pack, "product_f32": product_f32,
-         "conv2d_grad_weight_f32": conv2d_grad_weight}
+CASES = {"gemm_f32": gemm, "few_rows_f32": few_rows, "few_rows_f16": few_rows_f16, "pack_f32": pack,
+         "product_f32": product_f32, "conv2d_grad_weight_f32": conv2d_grad_weight}
 
 
 @pytest.mark.parametrize("isa", KERNELS)
@@ -125,18 +128,18 @@ def test_matmul_takes_any_layout_and_float16():
     """Few rows and many, the kernels that read weights as they lie and the one that packs them, leading dimensions."""
     rng = np.random.default_rng(5)
     leads = (((), ()), ((2,), ()), ((), (3,)), ((2, 1), (1, 3)), ((2,), (2,)))
-    for d in design(rng, m=(1, 2, floats.FEW, floats.FEW + 1), k=(1, 0, 5, 40), n=(1, 7, 33), a=LAYOUTS, b=LAYOUTS,
+    for d in design(rng, m=(1, 2, FEW, FEW + 1), k=(1, 0, 5, 40), n=(1, 7, 33), a=LAYOUTS, b=LAYOUTS,
                     lead=leads, half=(True, False), bias=(True, False)):
         a, b = (layout(rng, how, int(np.prod(lead)), *size).reshape(*lead, *size) for how, lead, size in (
             (d.a, d.lead[0], (d.m, d.k)), (d.b, d.lead[1], (d.k, d.n))))
         bias = normal(rng, d.n) if d.bias else None
         b = b.astype(np.float16) if d.half else b
-        y = floats.matmul(a, b, bias)
+        y = matmul(a, b, bias)
         wide = [0 if v is None else v.astype(np.float64) for v in (a, b, bias)]
         allowed = (d.k + 2) * EPS * (np.abs(wide[0]) @ np.abs(wide[1]) + np.abs(wide[2]))
         assert y.dtype == np.float32 and (np.abs(y - (wide[0] @ wide[1] + wide[2])) <= allowed).all(), d
         if d.half:      # the sums of the values as float32, to the bit
-            assert y.tobytes() == floats.matmul(a, b.astype(np.float32), bias).tobytes(), d
+            assert y.tobytes() == matmul(a, b.astype(np.float32), bias).tobytes(), d
 
 
 @pytest.mark.parametrize("isa", KERNELS)
@@ -147,8 +150,8 @@ def test_float_layers_keep_what_they_were_given(isa):
         weight, bias = normal(rng, c.window.groups * c.n, c.k, *c.window.size), normal(rng, c.window.groups * c.n)
         layer = convolution.FloatLayer(weight, bias, c.window, 0, 2, KERNELS[isa])
         x = normal(rng, *c.read, c.channels)
-        exact, size = (floats.nhwc(convolution.conv2d(floats.nchw(part(x).astype(float)), part(weight).astype(float),
-                                                 part(bias).astype(float), c.window)) for part in (np.array, np.abs))
+        exact, size = (nhwc(convolution.conv2d(nchw(part(x).astype(float)), part(weight).astype(float),
+                                          part(bias).astype(float), c.window)) for part in (np.array, np.abs))
         bound = (c.window.taps * c.k + 2) * EPS * size
         assert (np.abs(layer.run(x) - exact.clip(0, 2)) <= bound).all(), c
         assert (layer.unpacked() == weight).all(), c

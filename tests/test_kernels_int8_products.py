@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from kernel_calls import KERNELS, Call, assert_equal, codes_of, convolutions, design, normal
 
-from tinyml._kernels import integers, reference
+from tinyml._kernels.products import integer_layer
+from tinyml._kernels.reference.products.convolution import conv2d
 
 
 def integer_layers(rng: np.random.Generator, kernels: Any):
@@ -20,8 +21,8 @@ def integer_layers(rng: np.random.Generator, kernels: Any):
         bias = None if i % 3 == 0 else rng.integers(-reach, reach, total)
         real = np.exp2(rng.uniform(-22, -2, total)) if i % 4 else rng.choice([0, 2.0**-40, 0.5, 1, 3, 2.0**20], total)
         lo, hi = [(-128, 127), (-128, 127), (-3, 90), (5, 5)][rng.integers(4)]
-        requant = integers.Requant(real, int(rng.choice([-128, 0, 9, 127])), lo, hi)
-        layer = integers.IntegerLayer(codes, bias, int(rng.choice([-128, 0, 5, 127])), c.window, requant, kernels)
+        requant = integer_layer.Requant(real, int(rng.choice([-128, 0, 9, 127])), lo, hi)
+        layer = integer_layer.IntegerLayer(codes, bias, int(rng.choice([-128, 0, 5, 127])), c.window, requant, kernels)
         yield c, layer, codes, bias, codes_of(rng, np.uint8, *c.read, g * c.k)
 
 
@@ -51,7 +52,7 @@ def product_int8_i32(rng, kernels):
                    offset=kernels.offset)
 
 
-def linear_int8(rng, kernels):
+def dynamic_linear(rng, kernels):
     """Weights as they lie: whole vectors and rows and what is left of them, in one group or many."""
     for d in design(rng, m=(1, 0, 2, 3, 7, 13, 40), k=(1, 3, 4, 31, 32, 63, 64, 65, 96, 130, 160, 320),
                     n=(1, 0, 3, 8, 15, 16, 17, 48, 64, 70, 130), group=(None, 32, 64)):
@@ -63,7 +64,7 @@ def linear_int8(rng, kernels):
 
 
 CASES = {"product_int8": product_int8, "product_int8_f32": product_int8_f32, "product_int8_i32": product_int8_i32,
-         "rows_int8": linear_int8, "gemm_int8": linear_int8}
+         "dynamic_linear_few_rows": dynamic_linear, "dynamic_linear_many_rows": dynamic_linear}
 
 
 @pytest.mark.parametrize("isa", KERNELS)
@@ -79,7 +80,7 @@ def test_integer_layers_sum_what_they_were_given(isa):
         g = c.window.groups
         weight = codes.astype(np.float64).reshape(g, c.n, c.k, c.window.taps).transpose(0, 3, 2, 1)
         expected = np.empty((*c.written, g * c.n))      # float64 holds these sums exactly
-        reference.conv2d(x - (128.0 + layer.zero_point), weight, bias, expected, c.shape())
+        conv2d(x - (128.0 + layer.zero_point), weight, bias, expected, c.shape())
         wrapped = expected.astype(np.int64).astype(np.int32)
         assert (layer.accumulators(x) == wrapped).all(), c
         rows, columns = normal(np.random.default_rng(0), len(x)), normal(np.random.default_rng(1), g * c.n)

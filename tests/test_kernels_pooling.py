@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from kernel_calls import EPS, KERNELS, SPECIAL, Call, assert_equal, codes_of, design, normal
 
-from tinyml._kernels import fixed_point, reference
-from tinyml._kernels.windows import adaptive_spans, spans
+from tinyml._kernels import reference
+from tinyml._kernels.products import fixed_point
+from tinyml._kernels.products.windows import adaptive_spans, spans
 
 
 def pools(rng: np.random.Generator) -> Iterator[tuple]:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import tinyml
 from tinyml import models, nn, optim
 from tinyml._kernels import memory
-from tinyml._kernels.elementwise import elementwise
+from tinyml._kernels.rows.elementwise import elementwise
 
 LARGE = memory.SMALL // 4       # elements of float32 of the smallest array that comes from the pool
 
@@ -139,9 +139,9 @@ def test_tracemalloc_counts_the_arrays():
 @given(st.permutations(range(4)), st.integers(1, 3), st.sampled_from([1, 700]))
 def test_like_keeps_the_memory_order(order, thin, channels):
     a = np.zeros((2, thin, 5, channels), np.float32).transpose(order)
-    b = memory.like(a)
+    b = memory.empty_like(a)
     assert b.shape == a.shape and b.dtype == a.dtype and (b.strides == np.empty_like(a).strides or 1 in a.shape)
-    assert memory.like(a[::2]).shape == a[::2].shape
+    assert memory.empty_like(a[::2]).shape == a[::2].shape
 
 
 @given(st.data(), st.sampled_from([np.add, np.multiply, np.divide]))
@@ -240,6 +240,6 @@ def test_results_do_not_depend_on_whose_memory_they_are_in(monkeypatch: pytest.M
         return [*model.state_dict().values(), *(p.grad.numpy() for p in model.parameters())]
 
     pooled = trained()
-    for name, plain in (("empty", np.empty), ("like", np.empty_like), ("sole", lambda holder, key: False)):
+    for name, plain in (("empty", np.empty), ("empty_like", np.empty_like), ("sole", lambda holder, key: False)):
         monkeypatch.setattr(memory, name, plain)
     assert all((a == b).all() for a, b in zip(pooled, trained(), strict=True))

@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinyml import Tensor
-from tinyml._kernels.windows import Window
+from tinyml._kernels.products.windows import Window
 from tinyml.nn import functional as F
 
 REASON = "compares live with ONNX Runtime: pip install '.[parity]' (Python 3.11 or newer)"

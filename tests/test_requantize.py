@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinyml._kernels import dispatch, fixed_point, integers
-from tinyml._kernels.windows import Window
+from tinyml._kernels import dispatch
+from tinyml._kernels.products import fixed_point, integer_layer
+from tinyml._kernels.products.windows import Window
+from tinyml._kernels.rows.codes import dequantize, quantize, to_signed, to_unsigned
 from tinyml.errors import QuantizationError
 
 KERNELS = {isa: dispatch.load(isa) for isa in dispatch.available()}
@@ -65,9 +67,9 @@ def accumulators_for(rng: np.random.Generator, real: float) -> list[int]:
 def layer_of(accumulators: list[int], reals: np.ndarray, zero: int, lo: int, hi: int, rounding: str, kernels):
     """A layer whose accumulators are whatever we want: one input of weight 0, and the bias."""
     n = len(accumulators)
-    requant = integers.Requant(reals, zero, lo, hi, rounding)
+    requant = integer_layer.Requant(reals, zero, lo, hi, rounding)
     codes, bias = np.zeros((n, 1, 1, 1), np.int8), np.array(accumulators, np.int64)
-    return integers.IntegerLayer(codes, bias, 0, Window(), requant, kernels)
+    return integer_layer.IntegerLayer(codes, bias, 0, Window(), requant, kernels)
 
 
 ONE_PIXEL = np.full((1, 1, 1, 1), 200, np.uint8)
@@ -85,14 +87,14 @@ def test_requantization_is_equation_5(rounding, isa):
         for zero in (-128, 0, 3, 127):
             lo, hi = CLAMPS[rng.integers(len(CLAMPS))]
             layer = layer_of(accs, np.full(len(accs), real), zero, lo, hi, rounding, KERNELS[isa])
-            got = integers.to_signed(layer.codes(ONE_PIXEL)).ravel().tolist()
+            got = to_signed(layer.codes(ONE_PIXEL)).ravel().tolist()
             expected = [by_hand(a, real, zero, lo, hi) for a in accs]
             differ = [row for row in zip(accs, got, expected, strict=True) if row[1] != row[2]]
             assert not differ, f"(acc, got, expected) {differ[0]} with M={real}, z_y={zero}, clamp {lo}, {hi}"
             saturated.append(layer.saturate)
             if rounding == "single":
                 layer.saturate = True       # never wrong, only slower
-                assert integers.to_signed(layer.codes(ONE_PIXEL)).ravel().tolist() == expected
+                assert to_signed(layer.codes(ONE_PIXEL)).ravel().tolist() == expected
     assert {True, False} == set(saturated)
 
 
@@ -104,13 +106,13 @@ def test_each_channel_has_its_own_multiplier(isa):
     accs = [int(v) for v in rng.integers(-TOP, TOP, 150)]
     layer = layer_of(accs, reals, 11, -128, 127, "single", KERNELS[isa])
     expected = [single(a, r, 11, -128, 127) for a, r in zip(accs, reals, strict=True)]
-    assert integers.to_signed(layer.codes(ONE_PIXEL)).ravel().tolist() == expected
+    assert to_signed(layer.codes(ONE_PIXEL)).ravel().tolist() == expected
 
 
 def test_the_two_roundings_break_ties_differently():
     def codes(real, rounding):
         layer = layer_of([6, -6], np.full(2, real), 0, -128, 127, rounding, dispatch.active)
-        return integers.to_signed(layer.codes(ONE_PIXEL)).ravel().tolist()
+        return to_signed(layer.codes(ONE_PIXEL)).ravel().tolist()
 
     # 1.5 and -1.5: halves up against gemmlowp's halves away from zero
     assert codes(0.25, "single") == [2, -1]
@@ -163,9 +165,9 @@ def test_affine_parameters_cover_the_range_and_hold_zero(a, b):
         assert (scale, zero) == (1, 0)
     # a half code of rounding at most, at either end
     assert (-128 - zero - 0.50001) * float(scale) <= lo and hi <= (127 - zero + 0.50001) * float(scale)
-    codes = integers.quantize(np.array([0.0, lo, hi], np.float32), scale, zero)[0]
-    assert integers.dequantize(codes, scale, zero)[0] == 0
-    worst = np.abs(integers.dequantize(codes, scale, zero) - np.array([0, lo, hi])).max()
+    codes = quantize(np.array([0.0, lo, hi], np.float32), scale, zero)[0]
+    assert dequantize(codes, scale, zero)[0] == 0
+    worst = np.abs(dequantize(codes, scale, zero) - np.array([0, lo, hi])).max()
     assert worst <= 0.501 * float(scale)
 
 
@@ -187,7 +189,7 @@ def test_scales_must_be_finite_positive_and_normal(bad):
 def worst_input(codes: np.ndarray, sign: int) -> np.ndarray:
     """The admissible input that drives `sign` * sum (q - z) w of the first channel as high as it goes."""
     w = codes[0].astype(np.int64).reshape(-1) * sign
-    return integers.to_unsigned(np.where(w >= 0, 127, -128).astype(np.int8)).reshape(1, 1, 1, -1)
+    return to_unsigned(np.where(w >= 0, 127, -128).astype(np.int8)).reshape(1, 1, 1, -1)
 
 
 AT_THE_BOUND = TOP // (127 * 255), TOP % (127 * 255)       # inputs of weight 127, and what is left for the bias
@@ -202,12 +204,13 @@ def test_a_layer_exactly_at_the_bound_is_kept_and_is_exact(zero, isa):
     codes, scale, bias, bound = fixed_point.quantize_layer(weight, np.array([float(rest)]), 1.0, zero)
     assert (scale.tolist(), bias.tolist(), bound.tolist()) == ([1.0], [rest], [TOP])
     codes = codes[:, :, None, None]
-    layer = integers.IntegerLayer(codes, bias, zero, None, integers.Requant(np.array([127.4 / TOP]), 0), KERNELS[isa])
+    requant = integer_layer.Requant(np.array([127.4 / TOP]), 0)
+    layer = integer_layer.IntegerLayer(codes, bias, zero, None, requant, KERNELS[isa])
     x = worst_input(codes, 1)
     assert layer.accumulators(x).item() == TOP
-    assert integers.to_signed(layer.codes(x)).item() == 127
+    assert to_signed(layer.codes(x)).item() == 127
     # and the other end
-    mirrored = integers.IntegerLayer(-codes, -bias, zero, None, None, KERNELS[isa])
+    mirrored = integer_layer.IntegerLayer(-codes, -bias, zero, None, None, KERNELS[isa])
     assert mirrored.accumulators(x).item() == -TOP
 
 
@@ -236,7 +239,7 @@ def test_the_certificate_always_holds(k, weight, bias, x_scale, zero, per_channe
     assert (np.abs(codes * scale[:, None].astype(np.float64) - w) <= scale[:, None] * 0.5001).all()
     assert (np.abs(q_bias * real - b) <= real * 0.5001).all()
     # an input at the ends of the codes gives the sum of exact integers, which the bound holds
-    layer = integers.IntegerLayer(codes[:, :, None, None], q_bias, zero)
+    layer = integer_layer.IntegerLayer(codes[:, :, None, None], q_bias, zero)
     for sign in (1, -1):
         u = worst_input(codes, sign)
         q = u.ravel().astype(int) - 128 - zero

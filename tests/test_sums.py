@@ -13,7 +13,7 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tinyml import Tensor
-from tinyml._kernels import sums
+from tinyml._kernels.rows import sums
 from tinyml.nn import functional as F
 from tinyml.tape import unbroadcast
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tinyml._kernels import integers
+from tinyml._kernels.products import integer_layer
 from tinyml.errors import DtypeError, QuantizationError
 from tinyml.tensor import OPS, Tensor, apply, call
 
@@ -81,8 +81,8 @@ def test_dynamic_products_quantize_their_rows(name, x_shape, w_shape, axis, dtyp
 
 def test_multipliers_of_codes_to_codes_are_float64(monkeypatch):
     """The product of the scales is not rounded to float32, whatever NumPy makes of an array without dimensions."""
-    seen, make = [], integers.Requant
-    monkeypatch.setattr(integers, "Requant", lambda real, *rest: seen.append(real) or make(real, *rest))
+    seen, make = [], integer_layer.Requant
+    monkeypatch.setattr(integer_layer, "Requant", lambda real, *rest: seen.append(real) or make(real, *rest))
     x, w = affine(2, 5), symmetric(3, 5, axis=0)
     call("linear", x, w, None, scale=0.3, zero_point=5)
     exact = np.float64(x.scale) * np.asarray(w.scale, np.float64) / np.float64(np.float32(0.3))

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tinyml._kernels import integers
-from tinyml._kernels.windows import HEAD, MOST, Window, scratch, sweep
+from tinyml._kernels.products import integer_layer
+from tinyml._kernels.products.windows import HEAD, MOST, Window, scratch, sweep
+from tinyml._kernels.rows.codes import to_unsigned
 from tinyml.errors import OutOfMemoryError, ShapeError, TinymlError
 from tinyml.nn import Parameter
 from tinyml.nn import functional as F
@@ -70,8 +71,8 @@ def test_convolution_is_what_integers_say(vertical, horizontal, sizes, seed):
     np.testing.assert_array_equal(x.grad.numpy(), dx[:, :, :h, :w])
 
     codes = np.ascontiguousarray(x.numpy().transpose(0, 2, 3, 1)).astype(np.int8)
-    layer = integers.IntegerLayer(weight.numpy().astype(np.int8), None, 3, Window((kh, kw), **window))
-    acc = layer.accumulators(integers.to_unsigned(codes))
+    layer = integer_layer.IntegerLayer(weight.numpy().astype(np.int8), None, 3, Window((kh, kw), **window))
+    acc = layer.accumulators(to_unsigned(codes))
     seen = columns(x.numpy() - 3, rows, across).reshape(2, groups, k, len(rows), kh, len(across), kw)
     expected = np.einsum("bgkytxu,gnktu->byxgn", seen, w5)
     np.testing.assert_array_equal(acc, expected.reshape(acc.shape))

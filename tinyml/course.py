@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import checks, precision, random
-from ._kernels import fixed_point
+from ._kernels.products import fixed_point
 from .batches import call, pair
 from .errors import DtypeError, FileError, QuantizationError, ShapeError
 from .evaluation import class_axis

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from . import checks
-from ._kernels import fixed_point, integers, memory
+from ._kernels import memory
+from ._kernels.products import fixed_point
+from ._kernels.rows.codes import dequantize, quantize, to_signed, to_unsigned
 from .errors import QuantizationError, ShapeError
 
 GROUPS = (32, 64)       # weights along K that may share a scale: whole vectors, or halves, of the kernels
@@ -125,8 +127,8 @@ def quantize_array(x: np.ndarray, scale: Any, zero_point: Any, axis: int | None,
             scale, zero_point = fixed_point.weight_scales(x, axis % x.ndim), 0
     quantized = Quantized(scale, 0 if zero_point is None else zero_point, axis, x.shape)
     if quantized.axis is None:
-        u, nans = integers.quantize(x, quantized.scale, int(quantized.zero_point))
-        codes = integers.to_signed(u)
+        u, nans = quantize(x, quantized.scale, int(quantized.zero_point))
+        codes = to_signed(u)
     else:
         nans = np.count_nonzero(np.isnan(x))
         with np.errstate(over="ignore"):        # an infinite quotient is clamped
@@ -140,7 +142,7 @@ def _weight_codes(codes: np.ndarray, nans: int) -> np.ndarray:
     """The codes from a cache line on, as kernels read weights fastest, and read-only: packed weights are made once."""
     if nans:
         raise QuantizationError(f"to_int8: expected no NaN, got {nans} of {codes.size}")
-    codes = memory.aligned(codes)
+    codes = memory.align(codes)
     codes.flags.writeable = False
     return codes
 
@@ -151,6 +153,6 @@ def dequantize_codes(codes: np.ndarray, quantized: Quantized) -> np.ndarray:
         parts = quantized.scale[:, :, None] * in_groups(codes, quantized.group).astype(np.float32)
         return parts.reshape(len(codes), parts.shape[1] * quantized.group)[:, : codes.shape[1]]
     if quantized.axis is None:
-        return integers.dequantize(integers.to_unsigned(codes), quantized.scale, int(quantized.zero_point))
+        return dequantize(to_unsigned(codes), quantized.scale, int(quantized.zero_point))
     zero = quantized.along(quantized.zero_point, codes.ndim).astype(np.int32)
     return quantized.along(quantized.scale, codes.ndim) * (codes.astype(np.int32) - zero).astype(np.float32)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from ._kernels import memory
-from ._kernels.elementwise import elementwise
-from ._kernels.sums import total
+from ._kernels.rows.elementwise import elementwise
+from ._kernels.rows.sums import total
 from .engine import Node
 from .errors import DtypeError, GradError
 

@@ -10,13 +10,14 @@ _FOLDER = Path(__file__).parent
 
 
 def is_built(name: str, folder: Path = _FOLDER) -> bool:
-    """Whether `folder` has the compiled module of this name, "cpu" or "avx2/gemm_f32", for the Python that runs."""
+    """Whether `folder` has the compiled module of this name, "cpu" or "compiled/avx2/probe", for the Python that runs."""
     return any((folder / f"{name}{suffix}").exists() for suffix in EXTENSION_SUFFIXES)
 
 
 def _check_built() -> None:
     """Raise ImportError, which names the ways out, unless all that any CPU runs is built."""
-    if all(map(is_built, ("_shared", "memory", "cpu", "../engine", *(f"baseline/{name}" for name in table.KERNELS)))):
+    baseline = [table.compiled("baseline", kernel) for kernel in table.KERNELS]
+    if all(map(is_built, ("memory", "cpu", "../engine", table.SHARED, *baseline))):
         return
     others = [] if is_built("memory") else sorted(path.name for path in _FOLDER.glob("memory.*.*"))
     raise ImportError(

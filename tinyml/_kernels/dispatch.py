@@ -17,14 +17,14 @@ from types import SimpleNamespace
 import numpy as np
 
 from ..errors import ShapeError
-from . import is_built, table
+from . import is_built, reference, table
 
 
 def available() -> list[str]:
     """Instruction sets that this CPU runs and that were compiled (old compilers lack some), best first."""
     features, folder = cpu.features(), Path(__file__).parent
     return [isa for isa in table.isas_for(platform.machine())
-            if features.issuperset(table.ISAS[isa]["features"]) and is_built(f"{isa}/{table.DOT4[0]}", folder)]
+            if features.issuperset(table.ISAS[isa]["features"]) and is_built(table.compiled(isa, table.DOT4[0]), folder)]
 
 
 def choose() -> str:
@@ -44,15 +44,20 @@ def choose() -> str:
 def load(isa: str) -> SimpleNamespace:
     """All kernels of the table, compiled for `isa`, as attributes of one namespace."""
     kernels = SimpleNamespace(isa=isa)
-    modules = {name: importlib.import_module(f"tinyml._kernels.{table.home(isa, name)}.{name}") for name in table.KERNELS}
+    modules = {name: importlib.import_module(table.module(table.compiled(isa, name))) for name in table.KERNELS}
     for name, functions in table.KERNELS.items():
         for function in functions:
             setattr(kernels, function, getattr(modules[name], function))
-    products = modules["product_int8"]
+    products = modules["products/product_int8"]
     kernels.panel_for, kernels.lanes, kernels.offset = products.panel_for, products.lanes(), products.offset()
-    kernels.decode_step = modules["decode"].DecodeStep
-    kernels.bound_int8, kernels.bound_f32 = products.BoundProduct, modules["product_f32"].BoundProduct
+    kernels.decode_step = modules["attention/decode"].DecodeStep
+    kernels.bound_int8, kernels.bound_f32 = products.BoundProduct, modules["products/product_f32"].BoundProduct
     return kernels
+
+
+def kernels_for(dtype: np.dtype):
+    """The compiled kernels, or for other floats than float32 the reference."""
+    return active if dtype == np.float32 else reference
 
 
 @contextmanager

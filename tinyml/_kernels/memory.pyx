@@ -197,7 +197,7 @@ cdef tuple memory_order(a):
     return tuple(sorted(range(a.ndim), key=[-abs(s) for s in a.strides].__getitem__))
 
 
-def like(a):
+def empty_like(a):
     """An uninitialised array of the shape, dtype and memory order of `a`, as np.empty_like makes one."""
     if a.nbytes < SMALL:
         return np.empty_like(a)
@@ -208,7 +208,7 @@ def like(a):
     return found.transpose([order.index(d) for d in range(a.ndim)])
 
 
-def aligned(a):
+def align(a):
     """A C-contiguous copy of `a`, of any size, that begins on a cache line."""
     copy = array(a.shape, a.dtype, a.nbytes)
     copy[...] = a

@@ -3,11 +3,11 @@
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
-from tinyml._kernels.simd cimport *
+from tinyml._kernels.words.simd cimport *
 
 cdef extern from *:
     """
-    #include "simd.h"
+    #include "words/simd.h"
     /* Values the compiler cannot know: without them it would compute what does not change once, before the loop. */
     #if defined(__x86_64__)
     #define IN_REGISTER "+v"
@@ -25,7 +25,7 @@ cdef extern from *:
     uint64_t hidden(uint64_t) noexcept nogil
 
 cdef enum:
-    STREAMS = 4         # places that are read side by side, each with words fetched AHEAD of their use, as rows_f32 does:
+    STREAMS = 4         # places that are read side by side, each with words fetched AHEAD of their use, as few_rows_f32 does:
     AHEAD = 512         # from one place on, CPUs fetched 5 to 10% less than memory gives
     ADDS = 8            # additions an iteration, so that counting the iterations costs nothing beside them
 

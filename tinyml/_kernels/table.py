@@ -11,7 +11,7 @@ _AVX512_FEATURES = (*_AVX2_FEATURES, "avx512f", "avx512bw", "avx512vl", "avx512d
 
 # Instruction sets, best first: the machines that have them (all, where none is named), the flags that compile a kernel for
 # one, and the CPU features it needs. One that `extends` another has a better dot product of bytes and nothing else: only
-# the kernels of DOT4 are compiled for it, the others are those of the set it extends. Tile sizes are in simd.h.
+# the kernels of DOT4 are compiled for it, the others are those of the set it extends. Tile sizes are in words/simd.h.
 # "baseline" is plain C: whatever the compiler's default is, on any machine.
 ISAS = {
     "avx512_vnni": {"machines": X86, "flags": [*_AVX512, "-mavx512vnni"],
@@ -26,38 +26,40 @@ ISAS = {
     "baseline": {"machines": (), "flags": [], "features": ()},
 }
 
-# One row a kernel file: its functions. Each has a twin of the same name and signature in reference/.
+# One row for each kernel file: its functions. Each has a twin of the same name and signature in reference/.
 KERNELS = {
-    "gemm_f32": ("gemm_f32",),
-    "rows_f32": ("rows_f32", "rows_f16"),
-    "product_f32": ("pack_f32", "product_f32"),
-    "conv_grad_f32": ("conv2d_grad_weight_f32",),
-    "product_int8": ("product_int8", "product_int8_f32", "product_int8_i32"),
-    "linear_int8": ("rows_int8", "gemm_int8"),
-    "decode": (),
-    "codes_int8": ("quantize", "quantize_images", "quantize_rows", "dequantize", "lookup", "requantize_double", "add_codes",
-                   "mul_codes"),
-    "pool_int8": ("max_pool_int8", "avg_pool_int8"),
-    "pool_f32": ("max_pool_f32", "max_pool_grad_f32", "avg_pool_f32", "avg_pool_grad_f32"),
-    "batch_norm_f32": ("moments_f32", "batch_norm_f32", "batch_norm_grad_f32"),
-    "norm_f32": ("layer_norm_f32", "layer_norm_grad_f32", "rms_norm_f32", "rms_norm_grad_f32"),
-    "softmax_f32": ("softmax_f32", "softmax_grad_f32", "log_softmax_f32", "log_softmax_grad_f32", "cross_entropy_f32",
-                    "cross_entropy_grad_f32"),
-    "attention_f32": ("attention_f32", "attention_grad_f32"),
-    "rotary_f32": ("rotary_f32",),
-    "pointwise_f32": ("exp_f32", "tanh_f32", "tanh_grad_f32", "sigmoid_f32", "sigmoid_grad_f32", "silu_f32",
-                      "silu_grad_f32", "gelu_f32", "gelu_grad_f32", "gelu_tanh_f32", "gelu_tanh_grad_f32",
-                      "relu_grad_f32", "fake_quantize_f32"),
-    "columns_f32": ("sum_columns_f32", "relu_grad_sum_f32", "gelu_grad_sum_f32", "gelu_tanh_grad_sum_f32",
-                    "silu_grad_sum_f32", "scatter_rows_f32"),
-    "dropout_f32": ("dropout_f32",),
-    "optim_f32": ("sgd_f32", "adam_f32", "adamw_f32", "square_sums_f32"),
+    "products/gemm_f32": ("gemm_f32",),
+    "products/few_rows_f32": ("few_rows_f32", "few_rows_f16"),
+    "products/product_f32": ("pack_f32", "product_f32"),
+    "products/conv_grad_f32": ("conv2d_grad_weight_f32",),
+    "products/product_int8": ("product_int8", "product_int8_f32", "product_int8_i32"),
+    "products/dynamic_linear_int8": ("dynamic_linear_few_rows", "dynamic_linear_many_rows"),
+    "rows/codes_int8": ("quantize", "quantize_images", "quantize_rows", "dequantize", "lookup", "requantize_double",
+                        "add_codes", "mul_codes"),
+    "rows/pool_int8": ("max_pool_int8", "avg_pool_int8"),
+    "rows/pool_f32": ("max_pool_f32", "max_pool_grad_f32", "avg_pool_f32", "avg_pool_grad_f32"),
+    "rows/batch_norm_f32": ("moments_f32", "batch_norm_f32", "batch_norm_grad_f32"),
+    "rows/norm_f32": ("layer_norm_f32", "layer_norm_grad_f32", "rms_norm_f32", "rms_norm_grad_f32"),
+    "rows/softmax_f32": ("softmax_f32", "softmax_grad_f32", "log_softmax_f32", "log_softmax_grad_f32", "cross_entropy_f32",
+                         "cross_entropy_grad_f32"),
+    "rows/pointwise_f32": ("exp_f32", "tanh_f32", "tanh_grad_f32", "sigmoid_f32", "sigmoid_grad_f32", "silu_f32",
+                           "silu_grad_f32", "gelu_f32", "gelu_grad_f32", "gelu_tanh_f32", "gelu_tanh_grad_f32",
+                           "relu_grad_f32", "fake_quantize_f32"),
+    "rows/columns_f32": ("sum_columns_f32", "relu_grad_sum_f32", "gelu_grad_sum_f32", "gelu_tanh_grad_sum_f32",
+                         "silu_grad_sum_f32", "scatter_rows_f32"),
+    "rows/dropout_f32": ("dropout_f32",),
+    "rows/optim_f32": ("sgd_f32", "adam_f32", "adamw_f32", "square_sums_f32"),
+    "attention/attention_f32": ("attention_f32", "attention_grad_f32"),
+    "attention/rotary_f32": ("rotary_f32",),
+    "attention/decode": (),
     "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
+# Cython's own code for memoryviews, which all kernels share.
+SHARED = "compiled/shared"
 # Those with dot products of bytes.
-DOT4 = ("product_int8", "linear_int8", "decode", "probe")
+DOT4 = ("products/product_int8", "products/dynamic_linear_int8", "attention/decode", "probe")
 # Those whose functions are long chains of instructions, each waiting for the one before.
-CHAINS = ("pointwise_f32", "softmax_f32", "columns_f32", "dropout_f32")
+CHAINS = ("rows/pointwise_f32", "rows/softmax_f32", "rows/columns_f32", "rows/dropout_f32")
 
 
 def isas_for(machine: str) -> list[str]:
@@ -68,6 +70,16 @@ def isas_for(machine: str) -> list[str]:
 def home(isa: str, kernel: str) -> str:
     """The instruction set whose compiled `kernel` runs for `isa`: itself, or the one it extends."""
     return isa if kernel in DOT4 else ISAS[isa].get("extends", isa)
+
+
+def compiled(isa: str, kernel: str) -> str:
+    """Where the compiled `kernel` that runs for `isa` is, below this folder and without its suffix."""
+    return f"compiled/{home(isa, kernel)}/{kernel}"
+
+
+def module(path: str) -> str:
+    """The name of the module whose file is `path`, below this folder and without its suffix."""
+    return "tinyml._kernels." + path.replace("/", ".")
 
 
 def flags(isa: str, kernel: str) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels import fixed_point
+from .._kernels.products import fixed_point
 from ..errors import FileError
 from ..graph import Batch
 from ..ops import Codec

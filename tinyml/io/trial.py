@@ -11,8 +11,8 @@ from math import prod
 
 import numpy as np
 
-from .._kernels import integers
-from .._kernels.windows import Window, scratch, sweep
+from .._kernels.products.windows import Window, scratch, sweep
+from .._kernels.rows.codes import dequantize
 from ..errors import FileError
 from ..graph import resolve, resolve_constant
 from ..plan.float_steps import FloatProduct
@@ -72,7 +72,7 @@ def _input(slot: Slot, generator: np.random.Philox | None) -> np.ndarray:
     if slot.codec is None or generator is None:
         return np.broadcast_to(np.float32(0) if slot.floats else np.int64(0), shape)
     raw = generator.random_raw(-(-prod(shape) // 8)).astype("<u8").view(np.uint8)
-    return integers.dequantize(raw[: prod(shape)].reshape(shape), slot.codec.scale, slot.codec.zero_point)
+    return dequantize(raw[: prod(shape)].reshape(shape), slot.codec.scale, slot.codec.zero_point)
 
 
 def elements(step: Step, shapes: list[tuple[int, ...]]) -> int:

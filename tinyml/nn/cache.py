@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from .. import checks
-from .._kernels import integers
+from .._kernels.rows.codes import quantize_rows
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..tensor import FLOATS, Tensor
 
@@ -79,7 +79,7 @@ class KeyValueCache:
         end = begin + t
         for kept, scale, new in ((self.keys, self.key_scale, keys.data), (self.values, self.value_scale, values.data)):
             if self.stored == "int8":
-                codes, scales = integers.quantize_rows(new.reshape(b * heads * t, size))
+                codes, scales = quantize_rows(new.reshape(b * heads * t, size))
                 kept[:, :, begin:end] = codes.reshape(new.shape)
                 scale[:, :, begin:end] = scales.reshape(b, heads, t)
             else:

@@ -76,7 +76,7 @@ def uniform(shape: tuple, bound: float) -> np.ndarray:
     shape, bound = _shape("init.uniform", shape), checks.number("init.uniform", "bound", bound, 0)
     if _blank.get():
         return np.zeros(shape, np.float32)
-    return memory.aligned(random.generator().uniform(-bound, bound, shape).astype(np.float32))
+    return memory.align(random.generator().uniform(-bound, bound, shape).astype(np.float32))
 
 
 def normal(shape: tuple, std: float = 1.0) -> np.ndarray:
@@ -84,7 +84,7 @@ def normal(shape: tuple, std: float = 1.0) -> np.ndarray:
     shape, std = _shape("init.normal", shape), checks.number("init.normal", "std", std, 0)
     if _blank.get():
         return np.zeros(shape, np.float32)
-    return memory.aligned((random.generator().standard_normal(shape) * std).astype(np.float32))
+    return memory.align((random.generator().standard_normal(shape) * std).astype(np.float32))
 
 
 def fan_in_uniform(shape: tuple) -> np.ndarray:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels.elementwise import elementwise
+from .._kernels.rows.elementwise import elementwise
 from ..errors import ShapeError
 from ..tensor import apply
 from .codes import constant_codes, drowns, tabulate

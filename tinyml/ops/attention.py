@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import attention
+from .._kernels.attention.attention import attention, attention_grad
 from ..errors import ShapeError
 from .op import Op, normal, sample
 
@@ -28,14 +28,14 @@ class Attention(Op):
     def forward(ctx, *qkv, causal=False, kv_heads=None):
         q, k, v = parts(qkv, kv_heads)
         _check(q, k, v, causal, kv_heads)
-        y, ctx.rows = attention.attention(q, k, v, causal, kv_heads)
+        y, ctx.rows = attention(q, k, v, causal, kv_heads)
         ctx.qkv, ctx.causal, ctx.kv_heads, ctx.y = qkv, causal, kv_heads, y
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return attention.attention_grad(*parts(ctx.qkv, ctx.kv_heads), ctx.causal, ctx.y, ctx.rows, grad,
-                                        len(ctx.qkv) == 1, ctx.kv_heads)
+        return attention_grad(*parts(ctx.qkv, ctx.kv_heads), ctx.causal, ctx.y, ctx.rows, grad,
+                              len(ctx.qkv) == 1, ctx.kv_heads)
 
     @staticmethod
     def samples(rng):

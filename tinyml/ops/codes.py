@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .._kernels import fixed_point, integers
+from .._kernels.products import fixed_point
+from .._kernels.rows.codes import dequantize, quantize, to_signed
 from ..tape import no_grad
 from .op import Codec
 
@@ -17,10 +18,10 @@ def tabulate(source: Codec, target: Codec, function: Callable[[np.ndarray], np.n
 
     Codes that calibration never saw may lie outside the function's domain: a NaN becomes zero.
     """
-    x = integers.dequantize(np.arange(256, dtype=np.uint8), source.scale, source.zero_point)
+    x = dequantize(np.arange(256, dtype=np.uint8), source.scale, source.zero_point)
     with no_grad(), np.errstate(all="ignore"):
         y = np.nan_to_num(function(x), nan=0.0)
-    table, _ = integers.quantize(y, target.scale, target.zero_point)
+    table, _ = quantize(y, target.scale, target.zero_point)
     return table.clip(lo + 128, hi + 128)
 
 
@@ -29,8 +30,8 @@ def constant_codes(value: np.ndarray) -> tuple[np.ndarray, Codec] | None:
     if not np.isfinite(value).all():
         return None
     codec = Codec(*fixed_point.affine_parameters(value.min(initial=0), value.max(initial=0), "constant"))
-    u, _ = integers.quantize(value, codec.scale, codec.zero_point)
-    return integers.to_signed(u), codec
+    u, _ = quantize(value, codec.scale, codec.zero_point)
+    return to_signed(u), codec
 
 
 def drowns(source: Codec, target: Codec) -> bool:

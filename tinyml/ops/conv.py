@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import convolution, floats
-from .._kernels.windows import Window
+from .._kernels.layout import nhwc
+from .._kernels.products import convolution
+from .._kernels.products.windows import Window
+from .._kernels.rows.columns import sum_columns
 from ..errors import DtypeError, ShapeError
 from .integer import check_output, lower_product, product
 from .op import Op, normal, sample
@@ -49,7 +51,7 @@ class Conv2d(Op):
         x, weight, window = ctx.x, ctx.weight, ctx.window
         return (convolution.conv2d_grad_input(grad, weight, x.shape[2:], window) if ctx.needs[0] else None,
                 convolution.conv2d_grad_weight(x, grad, weight.shape, window) if ctx.needs[1] else None,
-                floats.sum_columns(floats.nhwc(grad)) if ctx.needs[2] else None)
+                sum_columns(nhwc(grad)) if ctx.needs[2] else None)
 
     @classmethod
     def quantized(cls, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):

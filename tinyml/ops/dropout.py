@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import floats
+from .._kernels.layout import nchw, nhwc
+from .._kernels.rows.dropout import dropout
 from .op import Op, normal, sample
 
 
@@ -12,22 +13,22 @@ class Dropout(Op):
     """y = x / (1 - p) where an element is kept, with probability 1 - p, else 0 (Srivastava et al. 2014).
 
     Which are kept follows from `key` (64 bits) and the element's place in memory alone, so the gradient computes the mask
-    again instead of keeping it; see _kernels/philox.h.
+    again instead of keeping it; see _kernels/words/philox.h.
     """
 
     name = "dropout"
 
     @staticmethod
     def forward(ctx, x, *, p, key):
-        y = floats.dropout(x, key, p)
+        y = dropout(x, key, p)
         ctx.p, ctx.key, ctx.nhwc = p, key, y.ndim == 4 and not y.flags.c_contiguous
         return y
 
     @staticmethod
     def backward(ctx, grad):
         # in the memory order of the result, by which elements have their places
-        grad = floats.nchw(floats.nhwc(grad)) if ctx.nhwc else np.ascontiguousarray(grad)
-        return (floats.dropout(grad, ctx.key, ctx.p),)
+        grad = nchw(nhwc(grad)) if ctx.nhwc else np.ascontiguousarray(grad)
+        return (dropout(grad, ctx.key, ctx.p),)
 
     @staticmethod
     def samples(rng):
@@ -37,4 +38,4 @@ class Dropout(Op):
 
     @staticmethod
     def parity(torch, x, p, key):
-        return x * torch.from_numpy(floats.dropout(np.ones(tuple(x.shape)), key, p)).to(x.dtype)
+        return x * torch.from_numpy(dropout(np.ones(tuple(x.shape)), key, p)).to(x.dtype)

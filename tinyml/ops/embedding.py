@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import floats, integers, memory
+from .._kernels import memory
+from .._kernels.rows.codes import quantize, to_signed
+from .._kernels.rows.columns import scatter_rows
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized, dequantize_codes
 from ..tensor import INTEGERS, Tensor
@@ -43,7 +45,7 @@ class Embedding(Op):
     @staticmethod
     def backward(ctx, grad):
         ids = ctx.ids.reshape(-1)
-        return None, floats.scatter_rows(grad.reshape(ids.size, grad.shape[-1]), ids, ctx.count)
+        return None, scatter_rows(grad.reshape(ids.size, grad.shape[-1]), ids, ctx.count)
 
     @classmethod
     def quantized(cls, ids, weight):
@@ -73,9 +75,9 @@ class Embedding(Op):
         if not np.isfinite(weight.value).all():
             raise QuantizationError("embedding: expected a table of finite values, got NaN or infinity")
         codec = target.codec
-        table, _ = integers.quantize(weight.value, codec.scale, codec.zero_point)
+        table, _ = quantize(weight.value, codec.scale, codec.zero_point)
         return Lowered("embedding", {"scale": float(codec.scale), "zero_point": codec.zero_point},
-                       {"table": integers.to_signed(table)})
+                       {"table": to_signed(table)})
 
     @staticmethod
     def samples(rng):

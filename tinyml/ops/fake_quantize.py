@@ -6,7 +6,9 @@ import math
 
 import numpy as np
 
-from .._kernels import fixed_point, floats, sums
+from .._kernels.products import fixed_point
+from .._kernels.rows import sums
+from .._kernels.rows.pointwise import fake_quantize
 from ..errors import ShapeError
 from .op import Op, normal, sample
 
@@ -30,7 +32,7 @@ class FakeQuantize(Op):
             raise ShapeError(f"fake_quantize: expected a scale () or {x.shape[:1]} for input {x.shape}, got "
                              f"{scale.shape}")
         fixed_point.check_scale(scale, "fake_quantize")
-        y, inside = floats.fake_quantize(x, scale, zero_point, lo, hi)
+        y, inside = fake_quantize(x, scale, zero_point, lo, hi)
         ctx.inside, ctx.scale_shape = inside, scale.shape
         if ctx.needs[1]:
             ctx.x, ctx.y, ctx.scale = x, y, scale

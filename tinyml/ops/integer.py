@@ -11,8 +11,11 @@ import math
 import numpy as np
 
 from .. import checks
-from .._kernels import fixed_point, floats, integers, row_products
-from .._kernels.windows import Window
+from .._kernels.layout import nchw, nhwc
+from .._kernels.products import fixed_point, integer_layer
+from .._kernels.products.dynamic_linear import dynamic_linear as multiply_arrays
+from .._kernels.products.windows import Window
+from .._kernels.rows.codes import quantize_rows, to_signed, to_unsigned
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized
 from ..tensor import FLOATS, Tensor
@@ -27,7 +30,7 @@ def _check_weight(name: str, q: Quantized) -> None:
                          f"{q.zero_point.ravel()[:3]}")
 
 
-def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integers.IntegerLayer:
+def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integer_layer.IntegerLayer:
     """The packed form of an int8 weight, made once and kept beside its codes.
 
     Raises:
@@ -37,7 +40,7 @@ def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integ
     if q.packed is None or q.packed[0] != key:
         codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
         check_reach(name, codes, zero_point)
-        q.packed = key, integers.IntegerLayer(codes, None, zero_point, window)
+        q.packed = key, integer_layer.IntegerLayer(codes, None, zero_point, window)
     return q.packed[1]
 
 
@@ -54,11 +57,11 @@ def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | 
         raise DtypeError(f"linear: expected float or int8 activations, got {x.dtype}")
     n, k = w.shape
     b = _float_bias("linear", bias, n)
-    if (w.group or k) * 127 * 128 > integers.INT32_MAX:
+    if (w.group or k) * 127 * 128 > fixed_point.INT32_MAX:
         check_reach("linear", w.data, 0)
     rows = x.data.reshape(math.prod(x.shape[:-1]), k)
     scale = w.scale if w.scale.ndim else np.full(n, w.scale)
-    return Tensor._of(row_products.linear(rows, w.data, scale, b, w.group, activation).reshape(*x.shape[:-1], n))
+    return Tensor._of(multiply_arrays(rows, w.data, scale, b, w.group, activation).reshape(*x.shape[:-1], n))
 
 
 def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | None:
@@ -75,7 +78,7 @@ def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | N
 def check_reach(name: str, codes: np.ndarray, zero_point: int) -> None:
     """Raise QuantizationError unless all sums of codes (N, ...) by activations fit in int32."""
     reach = fixed_point.accumulator_bound(codes, np.zeros(len(codes), np.int64), zero_point).max(initial=0)
-    if reach > integers.INT32_MAX:
+    if reach > fixed_point.INT32_MAX:
         raise QuantizationError(f"{name}: sums of {codes[0].size} products can reach {reach}, past int32; "
                                 "use a larger weight scale" + ("; or weights in groups, to_int8(group=32), whose sums are "
                                                                "of 32 products" if codes.ndim == 2 else ""))
@@ -107,15 +110,15 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
         if scale is not None:
             raise DtypeError(f"{name}: an output scale goes with int8 activations, got {x.dtype}")
         layer = weight_layer(name, w, 0, window)
-        u, rows = integers.quantize_rows(floats.nhwc(x.data.astype(np.float32, copy=False)))
-        return Tensor._of(floats.nchw(layer.floats(u, rows, w_scale, b)))
+        u, rows = quantize_rows(nhwc(x.data.astype(np.float32, copy=False)))
+        return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
     if x.axis is not None:
         raise DtypeError(f"{name}: expected int8 activations with one scale per tensor, got one per index of axis {x.axis}")
-    u, z = integers.to_unsigned(floats.nhwc(x.data)), int(x.zero_point)
+    u, z = to_unsigned(nhwc(x.data)), int(x.zero_point)
     if scale is None:
         layer = weight_layer(name, w, z, window)
         rows = np.full(len(u), x.scale, np.float32)
-        return Tensor._of(floats.nchw(layer.floats(u, rows, w_scale, b)))
+        return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
     s_y, z_y = fixed_point.check_scale(scale, f"{name}: output scale")[()], int(zero_point or 0)
     # both in float64 by name: NumPy 1 takes float32 where one of them has no dimension
     real = float(x.scale) * w_scale.astype(np.float64)
@@ -125,12 +128,12 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
     q_bias = q_bias.astype(np.int64)
     codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
     bound = fixed_point.accumulator_bound(codes, q_bias, z)
-    if (bound > integers.INT32_MAX).any():
+    if (bound > fixed_point.INT32_MAX).any():
         raise QuantizationError(f"{name}: accumulators of output channel {int(bound.argmax())} can reach {bound.max()}, "
                                 "past int32; use larger weight or activation scales")
-    requant = integers.Requant(real / float(s_y), z_y)
-    y = integers.IntegerLayer(codes, q_bias, z, window, requant).codes(u)
-    return Tensor(floats.nchw(integers.to_signed(y)), scale=s_y, zero_point=z_y)
+    requant = integer_layer.Requant(real / float(s_y), z_y)
+    y = integer_layer.IntegerLayer(codes, q_bias, z, window, requant).codes(u)
+    return Tensor(nchw(to_signed(y)), scale=s_y, zero_point=z_y)
 
 
 def check_output(name: str, shape: tuple, window: Window, channels: int) -> None:

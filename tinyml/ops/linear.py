@@ -6,9 +6,12 @@ import math
 
 import numpy as np
 
-from .._kernels import floats, integers
-from .._kernels.row_products import ACTIVATIONS
-from .._kernels.windows import Window
+from .._kernels.products.dynamic_linear import ACTIVATIONS
+from .._kernels.products.matmul import matmul
+from .._kernels.products.windows import Window
+from .._kernels.rows.codes import to_unsigned
+from .._kernels.rows.columns import pointwise_grad_sum, sum_columns
+from .._kernels.rows.pointwise import pointwise, pointwise_grad
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
 from .integer import dynamic_linear, lower_product, product, weight_layer
@@ -39,7 +42,7 @@ class MatMul(Op):
         ctx.vectors = a.ndim == 1, b.ndim == 1
         if a.ndim == b.ndim == 2:
             ctx.a, ctx.b = a, b
-            return floats.matmul(a, b)
+            return matmul(a, b)
         a = a[None] if a.ndim == 1 else a
         b = b[:, None] if b.ndim == 1 else b
         if a.ndim > 2 and b.ndim > 2:
@@ -48,7 +51,7 @@ class MatMul(Op):
             except ValueError:
                 raise ShapeError(f"matmul: leading dimensions of {a.shape} and {b.shape} do not broadcast") from None
         ctx.a, ctx.b = a, b
-        y = floats.matmul(a, b)
+        y = matmul(a, b)
         y = y[..., 0, :] if ctx.vectors[0] else y
         return y[..., 0] if ctx.vectors[1] else y
 
@@ -57,13 +60,13 @@ class MatMul(Op):
         a, b = ctx.a, ctx.b
         grad = grad[..., None] if ctx.vectors[1] else grad
         grad = grad[..., None, :] if ctx.vectors[0] else grad
-        da = floats.matmul(grad, _swap(b)) if ctx.needs[0] else None
+        da = matmul(grad, _swap(b)) if ctx.needs[0] else None
         db = None
         if ctx.needs[1]:
             if b.ndim == 2 and a.ndim > 2:
-                db = floats.matmul(a.reshape(-1, a.shape[-1]).T, grad.reshape(-1, grad.shape[-1]))
+                db = matmul(a.reshape(-1, a.shape[-1]).T, grad.reshape(-1, grad.shape[-1]))
             else:
-                db = floats.matmul(_swap(a), grad)
+                db = matmul(_swap(a), grad)
         if ctx.vectors[0] and da is not None:
             da = da[..., 0, :]
         return da, db[..., 0] if ctx.vectors[1] and db is not None else db
@@ -98,7 +101,7 @@ class MatMul(Op):
         """sum (a - z_a)(b - z_b) = sum (a - z_a) b - z_b sum (a - z_a), in float32 at the end."""
         z = int(rows.zero_point)
         layer = weight_layer("matmul", w, z, Window())
-        acc = layer.accumulators(integers.to_unsigned(rows.data.transpose(0, 2, 3, 1)))[:, 0, 0].astype(np.int64)
+        acc = layer.accumulators(to_unsigned(rows.data.transpose(0, 2, 3, 1)))[:, 0, 0].astype(np.int64)
         sums = (rows.data[:, :, 0, 0].astype(np.int64) - z).sum(axis=1, keepdims=True)
         return (acc - b.zero_point.astype(np.int64) * sums).astype(np.float32) * (rows.scale * b.scale)
 
@@ -127,7 +130,7 @@ def _forward(name: str, ctx, x: np.ndarray, weight: np.ndarray, bias: np.ndarray
                          f"({weight.shape[0] if weight.ndim else '?'},) for weight {weight.shape}, got input "
                          f"{x.shape}, bias {None if bias is None else bias.shape}")
     ctx.x, ctx.weight = x, weight
-    y = floats.matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weight.T, bias)
+    y = matmul(x.reshape(math.prod(x.shape[:-1]), x.shape[-1]), weight.T, bias)
     return y.reshape(*x.shape[:-1], weight.shape[0])
 
 
@@ -135,8 +138,8 @@ def _backward(ctx, grad: np.ndarray, bias_grad: np.ndarray | None) -> tuple:
     """Gradients to x, weight and bias of _forward."""
     rows = math.prod(grad.shape[:-1])
     g, x = grad.reshape(rows, grad.shape[-1]), ctx.x.reshape(rows, ctx.x.shape[-1])
-    return (floats.matmul(g, ctx.weight).reshape(ctx.x.shape) if ctx.needs[0] else None,
-            floats.matmul(g.T, x) if ctx.needs[1] else None, bias_grad)
+    return (matmul(g, ctx.weight).reshape(ctx.x.shape) if ctx.needs[0] else None,
+            matmul(g.T, x) if ctx.needs[1] else None, bias_grad)
 
 
 class Linear(Op):
@@ -161,7 +164,7 @@ class Linear(Op):
 
     @staticmethod
     def backward(ctx, grad):
-        return _backward(ctx, grad, floats.sum_columns(grad) if ctx.needs[2] else None)
+        return _backward(ctx, grad, sum_columns(grad) if ctx.needs[2] else None)
 
     @classmethod
     def quantized(cls, x, weight, bias, *, scale=None, zero_point=None):
@@ -214,7 +217,7 @@ class LinearActivation(Op):
         y = _forward("linear_activation", ctx, x, weight, bias)
         ctx.kernel, ctx.kept = activation, y
         # ReLU's gradient needs its output only, which may take the place of its input
-        return np.maximum(y, 0, out=y) if activation == "relu" else floats.pointwise(activation, y)
+        return np.maximum(y, 0, out=y) if activation == "relu" else pointwise(activation, y)
 
     @classmethod
     def quantized(cls, x, weight, bias, *, activation):
@@ -225,8 +228,8 @@ class LinearActivation(Op):
     @staticmethod
     def backward(ctx, grad):
         if not ctx.needs[2]:
-            return _backward(ctx, floats.pointwise_grad(ctx.kernel, ctx.kept, grad), None)
-        return _backward(ctx, *floats.pointwise_grad_sum(ctx.kernel, ctx.kept, grad))
+            return _backward(ctx, pointwise_grad(ctx.kernel, ctx.kept, grad), None)
+        return _backward(ctx, *pointwise_grad_sum(ctx.kernel, ctx.kept, grad))
 
     @staticmethod
     def samples(rng):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import floats
+from .._kernels.rows.pointwise import pointwise
+from .._kernels.rows.softmax import cross_entropy, cross_entropy_grad
 from ..errors import ShapeError
 from .op import Op, broadcasting, normal, sample
 
@@ -52,13 +53,13 @@ class CrossEntropy(Op):
         ctx.t, ctx.n, ctx.smoothing, ctx.shape = np.where(counted, t, -1), int(counted.sum()), label_smoothing, rows.shape
         ctx.axis = axis
         ctx.x = x       # which the tape keeps anyway; probabilities are computed again
-        losses, ctx.rows = floats.cross_entropy(x, ctx.t, label_smoothing)
+        losses, ctx.rows = cross_entropy(x, ctx.t, label_smoothing)
         with np.errstate(invalid="ignore"):
             return np.asarray(losses.sum() / np.float64(ctx.n)).astype(x.dtype)
 
     @staticmethod
     def backward(ctx, grad):
-        d = floats.cross_entropy_grad(ctx.x, ctx.t, ctx.smoothing, ctx.rows, float(grad) / max(ctx.n, 1))
+        d = cross_entropy_grad(ctx.x, ctx.t, ctx.smoothing, ctx.rows, float(grad) / max(ctx.n, 1))
         d = d.reshape(ctx.shape)
         return d if d.ndim < 3 else np.moveaxis(d, -1, ctx.axis), None
 
@@ -109,7 +110,7 @@ class BCEWithLogits(Op):
         scale = (grad / x.size).astype(x.dtype)
         dx = dt = dw = None
         if ctx.needs[0]:
-            dx = scale * (one - t - ctx.weight * floats.pointwise("sigmoid", -x))
+            dx = scale * (one - t - ctx.weight * pointwise("sigmoid", -x))
         if ctx.needs[1]:
             dt = scale * (-x if ctx.pos_weight is None else (ctx.pos_weight - one) * ctx.softplus - x)
         if ctx.needs[2]:

@@ -7,8 +7,10 @@ from typing import ClassVar
 import numpy as np
 
 from .. import checks
-from .._kernels import floats
-from .._kernels.windows import Window
+from .._kernels.layout import nchw, nhwc
+from .._kernels.products.windows import Window
+from .._kernels.rows import norms
+from .._kernels.rows.softmax import log_softmax, log_softmax_grad, softmax, softmax_grad
 from ..errors import ShapeError
 from .integer import lower_product
 from .op import Op, normal, sample
@@ -41,12 +43,12 @@ class BatchNorm(Op):
         if not 2 <= x.ndim <= 4:
             raise ShapeError(f"{cls.name}: expected input (B, C), (B, C, L) or (B, C, H, W), got {x.shape}")
         _check(cls.name, x, x.shape[1], gamma, beta, *(v for v in (mean, variance) if v is not None))
-        xs = floats.nhwc(x)
+        xs = nhwc(x)
         ctx.training = mean is None
         if ctx.training:
             if x.size // max(x.shape[1], 1) < 2:
                 raise ShapeError(f"{cls.name}: training needs more than one value a channel, got input {x.shape}")
-            mean, variance = floats.moments(xs)
+            mean, variance = norms.moments(xs)
             if moments is not None:
                 moments[:] = [mean, variance]
         mean, variance, gamma = _dtype(x, mean), _dtype(x, variance), _dtype(x, gamma)
@@ -54,13 +56,13 @@ class BatchNorm(Op):
         a = gamma * rstd
         b = _dtype(x, beta) - mean * a
         ctx.x, ctx.mean, ctx.rstd, ctx.gamma, ctx.shift = xs, mean, rstd, gamma, b if cls.relu else None
-        return floats.nchw(floats.batch_norm(xs, a, b, cls.relu))
+        return nchw(norms.batch_norm(xs, a, b, cls.relu))
 
     @staticmethod
     def backward(ctx, grad):
-        dx, dgamma, dbeta = floats.batch_norm_grad(ctx.x, floats.nhwc(grad), ctx.mean, ctx.rstd, ctx.gamma, ctx.shift,
-                                                   ctx.training)
-        return floats.nchw(dx), dgamma, dbeta, None, None
+        dx, dgamma, dbeta = norms.batch_norm_grad(ctx.x, nhwc(grad), ctx.mean, ctx.rstd, ctx.gamma, ctx.shift,
+                                                  ctx.training)
+        return nchw(dx), dgamma, dbeta, None, None
 
     @staticmethod
     def samples(rng):
@@ -133,13 +135,13 @@ class LayerNorm(Op):
         beta = np.zeros(x.shape[-1:], x.dtype) if beta is None else beta
         _check("layer_norm", x, x.shape[-1], gamma, beta)
         gamma = _dtype(x, gamma)
-        y, mean, rstd = floats.layer_norm(x, gamma, _dtype(x, beta), eps)
+        y, mean, rstd = norms.layer_norm(x, gamma, _dtype(x, beta), eps)
         ctx.x, ctx.mean, ctx.rstd, ctx.gamma = x, mean, rstd, gamma
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return floats.layer_norm_grad(ctx.x, grad, ctx.mean, ctx.rstd, ctx.gamma)
+        return norms.layer_norm_grad(ctx.x, grad, ctx.mean, ctx.rstd, ctx.gamma)
 
     @staticmethod
     def samples(rng):
@@ -164,13 +166,13 @@ class RMSNorm(Op):
             raise ShapeError("rms_norm: expected input (..., C), got a 0-dimensional Tensor")
         _check("rms_norm", x, x.shape[-1], gamma)
         gamma = _dtype(x, gamma)
-        y, rstd = floats.rms_norm(x, gamma, eps)
+        y, rstd = norms.rms_norm(x, gamma, eps)
         ctx.x, ctx.rstd, ctx.gamma = x, rstd, gamma
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return floats.rms_norm_grad(ctx.x, grad, ctx.rstd, ctx.gamma)
+        return norms.rms_norm_grad(ctx.x, grad, ctx.rstd, ctx.gamma)
 
     @staticmethod
     def samples(rng):
@@ -191,12 +193,12 @@ class Softmax(Op):
     def forward(ctx, x, *, axis):
         checks.fits("softmax", axis, x.ndim)
         ctx.axis = axis
-        ctx.y = floats.softmax(x.swapaxes(axis, -1))
+        ctx.y = softmax(x.swapaxes(axis, -1))
         return ctx.y.swapaxes(-1, axis)
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.softmax_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
+        return (softmax_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
 
     @staticmethod
     def samples(rng):
@@ -218,12 +220,12 @@ class LogSoftmax(Op):
     def forward(ctx, x, *, axis):
         checks.fits("log_softmax", axis, x.ndim)
         ctx.axis = axis
-        ctx.y = floats.log_softmax(x.swapaxes(axis, -1))
+        ctx.y = log_softmax(x.swapaxes(axis, -1))
         return ctx.y.swapaxes(-1, axis)
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.log_softmax_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
+        return (log_softmax_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
 
     samples = staticmethod(Softmax.samples)
 

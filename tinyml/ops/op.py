@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import tensor
-from .._kernels.elementwise import elementwise
+from .._kernels.rows.elementwise import elementwise
 from ..errors import DtypeError, ShapeError
 from ..tape import Context
 from ..tensor import Tensor

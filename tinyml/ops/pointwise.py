@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from .._kernels import floats, memory
+from .._kernels import memory
+from .._kernels.rows.pointwise import pointwise, pointwise_grad
 from ..errors import DtypeError, QuantizationError
 from .op import Op, normal, sample
 
@@ -39,7 +40,7 @@ class Exp(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.y = floats.pointwise("exp", x)
+        ctx.y = pointwise("exp", x)
         return ctx.y
 
     @staticmethod
@@ -164,13 +165,13 @@ class ReLU(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        y = np.maximum(x, 0, out=memory.like(x))
+        y = np.maximum(x, 0, out=memory.empty_like(x))
         ctx.y = y if ctx.needs[0] else None
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.pointwise_grad("relu", ctx.y, grad),)
+        return (pointwise_grad("relu", ctx.y, grad),)
 
     @staticmethod
     def parity(torch, x):
@@ -184,12 +185,12 @@ class Sigmoid(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.y = floats.pointwise("sigmoid", x)
+        ctx.y = pointwise("sigmoid", x)
         return ctx.y
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.pointwise_grad("sigmoid", ctx.y, grad),)
+        return (pointwise_grad("sigmoid", ctx.y, grad),)
 
     @staticmethod
     def parity(torch, x):
@@ -203,12 +204,12 @@ class Tanh(Pointwise):
 
     @staticmethod
     def forward(ctx, x):
-        ctx.y = floats.pointwise("tanh", x)
+        ctx.y = pointwise("tanh", x)
         return ctx.y
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.pointwise_grad("tanh", ctx.y, grad),)
+        return (pointwise_grad("tanh", ctx.y, grad),)
 
     @staticmethod
     def parity(torch, x):
@@ -223,11 +224,11 @@ class SiLU(Pointwise):
     @staticmethod
     def forward(ctx, x):
         ctx.x = x
-        return floats.pointwise("silu", x)
+        return pointwise("silu", x)
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.pointwise_grad("silu", ctx.x, grad),)
+        return (pointwise_grad("silu", ctx.x, grad),)
 
     @staticmethod
     def parity(torch, x):
@@ -242,11 +243,11 @@ class GELU(Pointwise):
     @staticmethod
     def forward(ctx, x, *, approximate):
         ctx.x, ctx.kernel = x, "gelu" if approximate == "none" else "gelu_tanh"
-        return floats.pointwise(ctx.kernel, x)
+        return pointwise(ctx.kernel, x)
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.pointwise_grad(ctx.kernel, ctx.x, grad),)
+        return (pointwise_grad(ctx.kernel, ctx.x, grad),)
 
     @staticmethod
     def samples(rng):

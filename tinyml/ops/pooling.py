@@ -7,8 +7,11 @@ import math
 import numpy as np
 
 from .. import checks
-from .._kernels import fixed_point, floats, integers
-from .._kernels.windows import MOST, Window, adaptive_spans, spans, whole_numbers
+from .._kernels.layout import nchw, nhwc
+from .._kernels.products import fixed_point
+from .._kernels.products.windows import MOST, Window, adaptive_spans, spans, whole_numbers
+from .._kernels.rows import pooling
+from .._kernels.rows.codes import to_signed, to_unsigned
 from ..errors import ShapeError
 from .op import Lowered, Op, normal, sample
 
@@ -37,24 +40,24 @@ class MaxPool2d(Op):
     def forward(ctx, x, *, size, stride, padding):
         rows, columns = _spans("max_pool2d", x.shape, size, stride, padding)
         if not ctx.needs[0]:
-            return floats.max_pool(x, rows, columns)
+            return pooling.max_pool(x, rows, columns)
         if x.shape[2] * x.shape[3] > MOST:
             raise ShapeError(f"max_pool2d: expected images of at most {MOST} pixels where there is a gradient, got "
                              f"{x.shape}")
-        y, ctx.at = floats.max_pool_at(x, rows, columns)
+        y, ctx.at = pooling.max_pool_at(x, rows, columns)
         ctx.hw = x.shape[2:]
         return y
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.max_pool_grad(grad, ctx.at, ctx.hw),)
+        return (pooling.max_pool_grad(grad, ctx.at, ctx.hw),)
 
     @classmethod
     def codes(cls, u, *, size, stride, padding):
         rows, columns = _spans("max_pool2d", u.shape, size, stride, padding)
         if u.dtype == np.int8:
-            return integers.to_signed(cls.codes(integers.to_unsigned(u), size=size, stride=stride, padding=padding))
-        return floats.nchw(integers.max_pool(floats.nhwc(u), rows, columns))
+            return to_signed(cls.codes(to_unsigned(u), size=size, stride=stride, padding=padding))
+        return nchw(pooling.max_pool_codes(nhwc(u), rows, columns))
 
     @staticmethod
     def samples(rng):
@@ -70,7 +73,7 @@ class MaxPool2d(Op):
 def _lower_mean(operands, target, rows, columns, divisor):
     """Multiplier scale_in / (scale_out * count) for each output pixel; equation (8)."""
     x = operands[0]
-    if x.codec is None or (target.lo, target.hi) != (-128, 127) or divisor.max(initial=1) > integers.MOST_PIXELS:
+    if x.codec is None or (target.lo, target.hi) != (-128, 127) or divisor.max(initial=1) > pooling.MOST_PIXELS:
         return None
     real = np.float64(x.codec.scale) / (np.float64(target.codec.scale) * divisor)
     m, shift = fixed_point.multiplier(real)
@@ -92,11 +95,11 @@ class AvgPool2d(Op):
     @staticmethod
     def forward(ctx, x, *, size, stride, padding):
         ctx.windows, ctx.hw = AvgPool2d.windows(x.shape, size, stride, padding), x.shape[2:]
-        return floats.avg_pool(x, *ctx.windows)
+        return pooling.avg_pool(x, *ctx.windows)
 
     @staticmethod
     def backward(ctx, grad):
-        return (floats.avg_pool_grad(grad, *ctx.windows, ctx.hw),)
+        return (pooling.avg_pool_grad(grad, *ctx.windows, ctx.hw),)
 
     @classmethod
     def lower(cls, operands, target, attrs):
@@ -130,7 +133,7 @@ class AdaptiveAvgPool2d(Op):
     @staticmethod
     def forward(ctx, x, *, outputs):
         ctx.windows, ctx.hw = AdaptiveAvgPool2d.windows(x.shape, outputs), x.shape[2:]
-        return floats.avg_pool(x, *ctx.windows)
+        return pooling.avg_pool(x, *ctx.windows)
 
     backward = staticmethod(AvgPool2d.backward)
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from .. import checks
-from .._kernels import sums
+from .._kernels.rows import sums
 from ..errors import ShapeError
 from .op import Op, normal, sample
 from .pooling import AdaptiveAvgPool2d

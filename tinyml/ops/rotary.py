@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import attention
+from .._kernels.attention.rotary import rotary
 from ..errors import ShapeError
 from .op import Op, normal, sample
 
@@ -30,11 +30,11 @@ class Rotary(Op):
         if heads is not None and not (x.ndim > 2 and 0 <= heads <= x.shape[-3]):
             raise ShapeError(f"rotary: expected x (..., H, T, D) of at least {heads} heads, {got}")
         ctx.attrs = cos, sin, heads, interleaved
-        return attention.rotary(x, *ctx.attrs)
+        return rotary(x, *ctx.attrs)
 
     @staticmethod
     def backward(ctx, grad):
-        return attention.rotary(grad, *ctx.attrs, inverse=True), None, None
+        return rotary(grad, *ctx.attrs, inverse=True), None, None
 
     @staticmethod
     def samples(rng):

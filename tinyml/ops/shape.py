@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from .._kernels import floats, integers
-from .._kernels.sums import FEW
+from .._kernels.rows.codes import quantize, to_signed
+from .._kernels.rows.columns import scatter_rows
+from .._kernels.rows.sums import FEW
 from ..errors import ShapeError
 from .codes import drowns
 from .op import Codec, Lowered, Op, normal, sample
@@ -156,7 +157,7 @@ class GetItem(Op):
             places, rows = _places(ctx.shape, ctx.index)
             wide = grad.astype(np.float32) if grad.dtype == np.float16 else grad
             width = math.prod(ctx.shape[len(rows):])
-            out = floats.scatter_rows(wide.reshape(places.size, width), places.reshape(-1), math.prod(rows))
+            out = scatter_rows(wide.reshape(places.size, width), places.reshape(-1), math.prod(rows))
             return (out.reshape(ctx.shape).astype(grad.dtype, copy=False),)
         out = np.zeros(ctx.shape, grad.dtype)
         out[ctx.index] = grad
@@ -219,8 +220,8 @@ class Concat(Op):
             if o.value is not None:
                 if not np.isfinite(o.value).all():
                     return None
-                u, _ = integers.quantize(o.value, target.codec.scale, target.codec.zero_point)
-                arrays[where[-1]] = integers.to_signed(u)
+                u, _ = quantize(o.value, target.codec.scale, target.codec.zero_point)
+                arrays[where[-1]] = to_signed(u)
         codecs = _codecs([o.codec or target.codec for o in operands], target.codec)
         return Lowered("concat", {**codecs, "operands": where, "axis": attrs["axis"]}, arrays)
 

@@ -8,8 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from .. import checks
-from .._kernels.dispatch import threads_for
-from .._kernels.floats import kernels_for
+from .._kernels.dispatch import kernels_for, threads_for
 from ..errors import NonFiniteError
 from ..tensor import Tensor
 from .optimizers import flat

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from .._kernels.dispatch import threads_for
-from .._kernels.floats import kernels_for
+from .._kernels.dispatch import kernels_for, threads_for
 from ..engine import note_change
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor

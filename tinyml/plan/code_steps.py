@@ -10,7 +10,9 @@ from math import prod
 
 import numpy as np
 
-from .._kernels import fixed_point, integers
+from .._kernels.products import fixed_point
+from .._kernels.rows import pooling
+from .._kernels.rows.codes import add_codes, lookup, mul_codes, to_unsigned
 from ..errors import TinymlError
 from ..ops.embedding import check_ids
 from .arena import empty, in_memory
@@ -39,7 +41,7 @@ def _rescaling(step: Step) -> list[np.ndarray | None]:
         m, s = fixed_point.multiplier(scale / scale_out)
         y = a["zero_point"] + (((q - zero) * m + (np.int64(1) << (s - 1))) >> s)
         same = scale == scale_out and zero == a["zero_point"]
-        tables.append(None if same else integers.to_unsigned(y.clip(-128, 127).astype(np.int8)))
+        tables.append(None if same else to_unsigned(y.clip(-128, 127).astype(np.int8)))
     return tables
 
 
@@ -48,7 +50,7 @@ def _lookup(x: np.ndarray, table: np.ndarray | None) -> np.ndarray:
     if table is None:
         return x
     y = empty(x.shape, np.uint8)
-    integers.lookup(in_memory(x), table, in_memory(y))
+    lookup(in_memory(x), table, in_memory(y))
     return y
 
 
@@ -62,7 +64,7 @@ class Table(Kernel):
         _check(self, table=table.dtype == np.uint8 and table.shape == (256,))
 
     def bind(self, values, batch, out):
-        return partial(integers.lookup, in_memory(values[0]), self._arrays["table"], in_memory(out))
+        return partial(lookup, in_memory(values[0]), self._arrays["table"], in_memory(out))
 
 
 class _Pair(Kernel):
@@ -73,7 +75,7 @@ class _Pair(Kernel):
         _check(self, inputs=len(self.inputs) + (constant is not None) == len(a["scales"]) == 2,
                constant=constant is None or constant.dtype == np.int8,
                clamp=_codes(a["lo"], a["hi"]) and a["lo"] <= a["hi"])
-        self.constants = [] if constant is None else [integers.to_unsigned(constant)]
+        self.constants = [] if constant is None else [to_unsigned(constant)]
 
     def shape(self, values, batch):
         try:
@@ -111,7 +113,7 @@ class Add(_Pair):
 
     def combine(self, a, b, out):
         p = self.attrs
-        return partial(integers.add, a, b, tuple(p["zero_points"]), self.multipliers, self.shift, p["zero_point"],
+        return partial(add_codes, a, b, tuple(p["zero_points"]), self.multipliers, self.shift, p["zero_point"],
                        p["lo"], p["hi"], out)
 
 
@@ -128,7 +130,7 @@ class Mul(_Pair):
 
     def combine(self, a, b, out):
         p = self.attrs
-        return partial(integers.mul, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"],
+        return partial(mul_codes, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"],
                        p["lo"], p["hi"], out)
 
 
@@ -144,7 +146,7 @@ class Concat(Kernel):
         _check(self, operands=len(a["operands"]) == len(constants) + len(self.inputs) == len(self.tables) > 0,
                constants=sorted(constants) == sorted(own) and all(v.dtype == np.int8 for v in own.values()),
                axis=_codes(a["axis"]))
-        self.constants = {where: integers.to_unsigned(v) for where, v in own.items()}
+        self.constants = {where: to_unsigned(v) for where, v in own.items()}
 
     def _parts(self, values: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
         """Every operand with the table that brings it to the result's codes."""
@@ -223,7 +225,7 @@ class Embedding(Step):
             error.passing(self.name)
             raise
         _check_size(self, (*ids.shape, table.shape[1]), batch)
-        return integers.to_unsigned(table[ids])
+        return to_unsigned(table[ids])
 
     def by_sample(self, ndims):
         return ndims[0] + 1
@@ -246,7 +248,7 @@ class AvgPool(Kernel):
         shape = (len(self.rows), len(self.columns))
         spans = [s for s in (self.rows, self.columns) if _is_spans(s)]
         most = prod(int((s[:, 1] - s[:, 0]).max(initial=0)) for s in spans)
-        _check(self, spans=len(spans) == 2, window=most <= integers.MOST_PIXELS,
+        _check(self, spans=len(spans) == 2, window=most <= pooling.MOST_PIXELS,
                zero_point=_codes(a["zero_in"], a["zero_point"]), shift=all(1 <= s <= 55 for s in own["shift"].flat),
                multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
                and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
@@ -257,7 +259,7 @@ class AvgPool(Kernel):
         return (*x.shape[:2], len(self.rows), len(self.columns))
 
     def bind(self, values, batch, out):
-        return partial(integers.avg_pool, in_memory(values[0]), self.rows, self.columns, self._arrays["multiplier"],
+        return partial(pooling.avg_pool_codes, in_memory(values[0]), self.rows, self.columns, self._arrays["multiplier"],
                        self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"], in_memory(out))
 
 

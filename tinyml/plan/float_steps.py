@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .._kernels import convolution
+from .._kernels.products import convolution
 from .steps import Kernel, _check, bind_layer, is_plain, window_of
 
 

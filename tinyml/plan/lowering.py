@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from .._kernels import fixed_point
+from .._kernels.products import fixed_point
 from ..errors import DtypeError, QuantizationError, TinymlError
 from ..graph import Graph, Node, Ranges
 from ..graph.passes import fold_batch_norm, fold_constants, folded, fuse_activations, fuse_batch_norm

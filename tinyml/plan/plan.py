@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels import integers
 from .._kernels.dispatch import get_num_threads
+from .._kernels.products import fixed_point
+from .._kernels.rows.codes import to_signed, to_unsigned
 from ..batches import in_order
 from ..errors import DtypeError, ShapeError, TinymlError, TraceError
 from ..graph import Batch, check_inputs, resolve, returned
@@ -40,10 +41,10 @@ class Headroom:
     @property
     def margin(self) -> np.ndarray:
         """Share of int32 that each channel leaves free."""
-        return 1 - self.bound / integers.INT32_MAX
+        return 1 - self.bound / fixed_point.INT32_MAX
 
     def __str__(self) -> str:
-        used = self.bound.max(initial=0) / integers.INT32_MAX
+        used = self.bound.max(initial=0) / fixed_point.INT32_MAX
         return f"sums reach {used:.2%} of int32" + (f", {self.doubled} scales doubled for it" if self.doubled else "")
 
 
@@ -140,7 +141,7 @@ class Plan(Module):
         if source is None or len(self.outputs) != 1:
             raise DtypeError("codes: expected a plan with one output in codes; this one ends in float32")
         u, = self._run((x,), (source,))
-        return Tensor(integers.to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
+        return Tensor(to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
 
     def _run(self, inputs: tuple, wanted: tuple[int, ...]) -> list[np.ndarray]:
         # a call like one before goes straight to its program: checks would cost a batch of one a tenth of its time
@@ -166,7 +167,7 @@ class Plan(Module):
                 meant = None if x.axis is not None else Codec(x.scale[()], int(x.zero_point))
                 if slot.codec is None or meant != slot.codec:
                     raise DtypeError(f"plan: expected int8 input with {slot.codec}, got {x.quantized}")
-                codes = integers.to_unsigned(x.data)
+                codes = to_unsigned(x.data)
                 values.update((s.output, codes) for s in self.steps if s.kind == "quantize" and s.inputs == [slot.value])
                 if slot.value in self._as_float:
                     values[slot.value] = x.dequantize().data

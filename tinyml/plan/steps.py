@@ -12,9 +12,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels import fixed_point, integers
-from .._kernels.convolution import FloatLayer
-from .._kernels.windows import Window, spans
+from .._kernels.products import fixed_point, integer_layer
+from .._kernels.products.convolution import FloatLayer
+from .._kernels.products.windows import Window, spans
+from .._kernels.rows import pooling
+from .._kernels.rows.codes import dequantize, quantize
 from ..errors import ShapeError
 from ..graph import Batch, Constant, resolve, resolve_constant
 from ..tape import no_grad
@@ -124,7 +126,7 @@ class Quantize(_Edge):
         return partial(self._call, in_memory(values[0]), in_memory(out))
 
     def _call(self, x: np.ndarray, y: np.ndarray) -> None:
-        _, nans = integers.quantize(x, self.attrs["scale"], self.attrs["zero_point"], y)
+        _, nans = quantize(x, self.attrs["scale"], self.attrs["zero_point"], y)
         if nans:
             raise ShapeError(f"plan: {nans} of {x.size} values to quantize{' in ' + self.name if self.name else ''} are "
                              "NaN, which int8 cannot represent")
@@ -138,7 +140,7 @@ class Dequantize(_Edge):
 
     def bind(self, values, batch, out):
         a = self.attrs
-        return partial(integers.dequantize, in_memory(values[0]), a["scale"], a["zero_point"], in_memory(out))
+        return partial(dequantize, in_memory(values[0]), a["scale"], a["zero_point"], in_memory(out))
 
 
 class Product(Kernel):
@@ -161,11 +163,11 @@ class Product(Kernel):
             fixed_point.check_scale(numbers, what)
         # the certificate of equation (4), a bound a channel: what the file says of it must hold
         self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
-        _check(self, bound=a["bound"] == self.bound.max(initial=0) <= integers.INT32_MAX)
+        _check(self, bound=a["bound"] == self.bound.max(initial=0) <= fixed_point.INT32_MAX)
         real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
-        requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
+        requant = integer_layer.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
         codes = weight if a["spatial"] else weight[:, :, None, None]
-        self.layer = integers.IntegerLayer(codes, bias.astype(np.int64), a["zero_in"], window, requant)
+        self.layer = integer_layer.IntegerLayer(codes, bias.astype(np.int64), a["zero_in"], window, requant)
         self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
 
     @property
@@ -202,7 +204,7 @@ def is_plain(window: Window) -> bool:
     return window == Window(window.size)
 
 
-def bind_layer(layer: integers.IntegerLayer | FloatLayer, spatial: bool, x: np.ndarray,
+def bind_layer(layer: integer_layer.IntegerLayer | FloatLayer, spatial: bool, x: np.ndarray,
                out: np.ndarray) -> Callable[[], object]:
     """layer.bind as kernels read x and out: (images, height, width, channels), of one pixel each where it is linear."""
     if spatial:
@@ -233,7 +235,7 @@ class Codes(Step):
             return super().bind(values, batch, out)
         x, a = values[0], self.attrs["attrs"]
         rows, columns = (spans(*of) for of in zip(x.shape[2:], a["size"], a["stride"], a["padding"]))
-        return integers.bind_max_pool(in_memory(x), rows, columns, in_memory(out))
+        return pooling.bind_max_pool_codes(in_memory(x), rows, columns, in_memory(out))
 
     def by_sample(self, ndims):
         return _by_sample(self, ndims)

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels import floats
-from .._kernels.windows import spans
+from .._kernels.products.windows import spans
+from .._kernels.rows import pooling
 from ..ops.pooling import AdaptiveAvgPool2d, AvgPool2d
 from .arena import in_memory
 
@@ -36,12 +36,12 @@ def _clip(x: np.ndarray, out: np.ndarray, lo: float, hi: float) -> Callable[[], 
 
 def _max_pool(x: np.ndarray, out: np.ndarray, size: tuple, stride: tuple, padding: tuple) -> Callable[[], object]:
     rows, columns = map(spans, x.shape[2:], size, stride, padding)
-    return floats.bind_max_pool(x, rows, columns, out)
+    return pooling.bind_max_pool(x, rows, columns, out)
 
 
 def _mean_of(windows: Callable) -> Writer:
     def write(x: np.ndarray, out: np.ndarray, **attrs: Any) -> Callable[[], object]:
-        return floats.bind_avg_pool(x, *windows(x.shape, **attrs), out)
+        return pooling.bind_avg_pool(x, *windows(x.shape, **attrs), out)
 
     return write
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
-from .._kernels import fixed_point
+from .._kernels.products import fixed_point
 from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module, Parameter, as_parameter, conversions, is_inside

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels import integers
+from .._kernels.rows.codes import dequantize
 from ..graph import Constant, Graph, Node, Ranges
 from ..graph.passes import fold_batch_norm, fold_constants, fuse_batch_norm
 from ..ops.conv import Conv2d
@@ -125,4 +125,4 @@ class Lowered:
 
     def _floats(self, value: int, codes: np.ndarray) -> np.ndarray:
         codec = self.lowering.codecs[value]
-        return integers.dequantize(codes, float(codec.scale), codec.zero_point, np.empty(codes.shape, np.float32))
+        return dequantize(codes, float(codec.scale), codec.zero_point, np.empty(codes.shape, np.float32))

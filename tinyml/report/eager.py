@@ -6,7 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from .._kernels import floats, integers, row_products
+from .._kernels.layout import nhwc
+from .._kernels.products import integer_layer
+from .._kernels.products.dynamic_linear import dynamic_linear
+from .._kernels.rows.codes import quantize_rows
 from ..nn.module import Module
 from ..tape import Record, no_grad, record
 from ..tensor import INT8, Tensor, apply
@@ -40,9 +43,9 @@ def module_times(model: Module, ran: list[tuple[str, Record]], inputs: list[np.n
 
 def _least_call() -> Callable[[], object]:
     """A linear layer of one row of four numbers and one channel."""
-    layer = integers.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0)
+    layer = integer_layer.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0)
     x, scale = np.zeros((1, 1, 1, 4), np.float32), np.ones(1, np.float32)
-    return lambda: layer.floats(*integers.quantize_rows(x), scale, None)
+    return lambda: layer.floats(*quantize_rows(x), scale, None)
 
 
 def is_dynamic(r: Record) -> bool:
@@ -54,7 +57,7 @@ def is_dynamic(r: Record) -> bool:
 def rows_of(r: Record) -> np.ndarray:
     """The floats that a dynamic product quantizes, one row an index of the first dimension."""
     x = r.inputs[0].data.astype(np.float32, copy=False)
-    return floats.nhwc(x) if r.op.name == "conv2d" else x.reshape(-1, 1, 1, x.shape[-1])
+    return nhwc(x) if r.op.name == "conv2d" else x.reshape(-1, 1, 1, x.shape[-1])
 
 
 def _parts(r: Record) -> Functions:
@@ -72,8 +75,8 @@ def _parts(r: Record) -> Functions:
             return found
         layer, scale = w.quantized.packed[1], np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
         x = rows_of(r)
-        u, rows = integers.quantize_rows(x)
-        found["quantize"] = lambda: integers.quantize_rows(x)
+        u, rows = quantize_rows(x)
+        found["quantize"] = lambda: quantize_rows(x)
         found["product"] = lambda: layer.floats(u, rows, scale, bias)
         other = other_channels(layer)
         if not isinstance(other, str):
@@ -92,11 +95,11 @@ def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
     group = w.group or w.shape[1]
     scale = w.scale if w.group else np.broadcast_to(w.scale, (w.shape[0],))
     parts = np.pad(x, ((0, 0), (0, -x.shape[1] % group))).reshape(-1, group) if w.group else x
-    found: Functions = {"quantize": lambda: integers.quantize_rows(parts),
-                        "product": lambda: row_products.linear(x, w.data, scale, bias, w.group)}
+    found: Functions = {"quantize": lambda: quantize_rows(parts),
+                        "product": lambda: dynamic_linear(x, w.data, scale, bias, w.group)}
     if len(x) <= FEW_ROWS:
         many = np.concatenate([x] * CROWD)
-        found["crowd"] = lambda: row_products.linear(many, w.data, scale, bias, w.group)
+        found["crowd"] = lambda: dynamic_linear(many, w.data, scale, bias, w.group)
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from .._kernels import integers
+from .._kernels.rows.codes import quantize_rows, to_unsigned
 from ..graph import Batch, check_inputs
 from ..nn.module import Module
 from ..plan.plan import Plan
@@ -27,7 +27,7 @@ def of_codes(what: str, counts: np.ndarray) -> Histogram:
 def of_array(what: str, x: np.ndarray) -> Histogram | None:
     """The histogram of an array of int8 codes or floats; None for anything else, and where nothing finite is in it."""
     if x.dtype == np.int8:
-        return of_codes(what, np.bincount(integers.to_unsigned(x).ravel(), minlength=256)) if x.size else None
+        return of_codes(what, np.bincount(to_unsigned(x).ravel(), minlength=256)) if x.size else None
     finite = x[np.isfinite(x)].astype(np.float64) if x.dtype.kind == "f" else x[:0]
     if not finite.size:
         return None
@@ -73,7 +73,7 @@ def activations(model: Module, batches: Iterable[tuple[np.ndarray, ...]]) -> dic
             continue
         for at, (layer, r) in enumerate(records(model, list(inputs))):
             if is_dynamic(r):
-                count(at, layer, f"input of {r.op.name}", integers.quantize_rows(rows_of(r))[0])
+                count(at, layer, f"input of {r.op.name}", quantize_rows(rows_of(r))[0])
     found: dict[str, list[Histogram]] = {}
     for (_, layer, what), n in counts.items():
         found.setdefault(layer, []).append(of_codes(what, n))

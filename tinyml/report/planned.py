@@ -6,8 +6,8 @@ from collections.abc import Callable, Hashable
 
 import numpy as np
 
-from .._kernels import integers
-from .._kernels.windows import Window
+from .._kernels.products import integer_layer
+from .._kernels.products.windows import Window
 from ..errors import DtypeError, ShapeError
 from ..graph import Batch, check_inputs, resolve
 from ..ops import Codec
@@ -86,7 +86,8 @@ def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float)
 
 def least_call() -> Callable[[], object]:
     """A product of next to nothing: one row of four codes by one channel."""
-    layer = integers.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0, Window(), integers.Requant(np.array([0.5]), 0))
+    requant = integer_layer.Requant(np.array([0.5]), 0)
+    layer = integer_layer.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0, Window(), requant)
     return layer.bind(np.zeros((1, 1, 1, 4), np.uint8), np.zeros((1, 1, 1, 1), np.uint8))
 
 
@@ -120,7 +121,7 @@ def _rows(step: Product, out: np.ndarray) -> int:
     return out.size // step.filters
 
 
-def other_channels(layer: integers.IntegerLayer) -> integers.IntegerLayer | str:
+def other_channels(layer: integer_layer.IntegerLayer) -> integer_layer.IntegerLayer | str:
     """The layer with half of its input channels, or twice as many where they are few, or why there is none."""
     if layer.depthwise:
         return "every output has one input channel"
@@ -128,10 +129,10 @@ def other_channels(layer: integers.IntegerLayer) -> integers.IntegerLayer | str:
         return "its channels are in groups"
     k = layer.k // 2 // 4 * 4 if layer.k >= LEAST_CHANNELS else 2 * layer.k
     codes = np.take(layer.unpacked(), np.arange(k) % layer.k, 1)
-    return integers.IntegerLayer(codes, None, layer.zero_point, layer.window, layer.requant)
+    return integer_layer.IntegerLayer(codes, None, layer.zero_point, layer.window, layer.requant)
 
 
-def slices(layer: integers.IntegerLayer) -> int:
+def slices(layer: integer_layer.IntegerLayer) -> int:
     """Groups of four codes that a sum goes through."""
     return layer.weight.shape[2] * layer.weight.shape[3]
 
@@ -156,7 +157,7 @@ def _took(step: Step, ms: dict[str, float], values: dict[int, np.ndarray]) -> To
     return parted(found, layer, ms.get("otherwise"))
 
 
-def parted(found: Took, layer: integers.IntegerLayer, otherwise: float | None) -> Took:
+def parted(found: Took, layer: integer_layer.IntegerLayer, otherwise: float | None) -> Took:
     """`found` with its product's time in its two parts, or with the reason why it is in one; `otherwise` is the time with
     `other_channels`."""
     other = other_channels(layer)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .._kernels import floats
-from .._kernels.convolution import FloatLayer
+from .._kernels.products.convolution import FloatLayer
+from .._kernels.rows import pooling
 from ..ops import Codec
 from ..plan.arena import empty, standard
 from ..plan.steps import Island, Product, Step, bind_layer
@@ -62,7 +62,7 @@ def twin(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int,
         return bind_layer(float_layer(step), step.attrs["spatial"], xs[0], y)
     if step.kind == "avg_pool":
         heights, widths = (np.diff(spans).ravel().astype(np.float64) for spans in (step.rows, step.columns))
-        return lambda: floats.avg_pool(xs[0], step.rows, step.columns, np.outer(heights, widths))
+        return lambda: pooling.avg_pool(xs[0], step.rows, step.columns, np.outer(heights, widths))
     about = _island(step)
     if about is None:
         return None

@@ -1,4 +1,4 @@
-"""Decoding token by token: a TinyGPT and its caches bound to one compiled step (_kernels/decode.pyx)."""
+"""Decoding token by token: a TinyGPT and its caches bound to one compiled step (_kernels/attention/decode.pyx)."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..._kernels import fixed_point
+from ..._kernels.products import fixed_point
 from ...graph import Graph, Node
 from ...ops import Codec
 from ...ops.conv import Conv2d

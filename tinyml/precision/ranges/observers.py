@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ... import checks
-from ..._kernels import fixed_point
+from ..._kernels.products import fixed_point
 from ...errors import DtypeError
 from ...nn.module import is_inside
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._kernels import fixed_point
+from ..._kernels.products import fixed_point
 from ...nn import functional as F
 from ...nn.module import Module, Parameter
 from ...ops import Codec

@@ -1,0 +1,165 @@
+# Products of few rows by int8 weights as they lie in memory: all that they cost is reading the weights, once for all rows.
+#
+# A vector of a weight row times one of x gives LANES partial sums; those of LANES rows are added up across together. The
+# instructions multiply unsigned by signed bytes: here the weights are the unsigned ones, w + 128, so that what the 128 adds,
+# 128 * sum x, belongs to the row of x and is taken off at the end.
+
+include "rows/quantize_row.pxi"
+
+cdef enum:
+    BYTES = 4 * LANES       # of a vector
+    # Bytes from what is read to what is fetched: not into the first-level cache, where the rows often meet in one set. 256 to
+    # 1024 are as good; into the first level, matrices of 768 x 3072 came a tenth slower
+    AHEAD_BYTES = 512
+
+
+cdef struct Int8Weights:
+    # scales are per output (one group of K) or per group of `group` values along K, 32 or 64
+    Py_ssize_t N, K, G, group
+    const int8_t* w         # [N][K]
+    const float* scale      # [N][G]
+    const float* bias       # [N] or NULL
+
+
+cdef struct Int8Rows:
+    # rows of x as the products read them
+    Py_ssize_t M
+    const int8_t* x         # [M][room_of_row(K)]
+    const float* scale      # [M][G]
+    const int32_t* offset   # [M][G]: (128 - OFFSET) * sum x
+
+
+cdef inline Py_ssize_t vectors(Py_ssize_t K) noexcept nogil:
+    return (K + BYTES - 1) // BYTES
+
+
+cdef inline Py_ssize_t room_of_row(Py_ssize_t K) noexcept nogil:
+    return (vectors(K) + 1) * BYTES
+
+
+cdef int quantize_groups(const float* x, const Int8Weights* p, float* scale, uint8_t* codes) noexcept nogil:
+    """codes[K] and scale[G] of a row; design (9)."""
+    cdef Py_ssize_t g
+    for g in range(p.G):
+        quantize_row(x + g * p.group, min(p.group, p.K - g * p.group), scale + g, codes + g * p.group)
+    return 0
+
+
+cdef int signed_row(const uint8_t* codes, const Int8Weights* p, int8_t* x, int32_t* offset) noexcept nogil:
+    """Codes q + 128 of a row as q in whole vectors, then its last q once more as the end of a vector; zeros around them.
+
+    A row of weights whose end is no whole vector is read from BYTES before its end on: what that reads twice meets zeros.
+    """
+    cdef Py_ssize_t k, g, end, wide = vectors(p.K) * BYTES, left = p.K % BYTES
+    cdef int32_t total
+    for k in range(p.K):
+        x[k] = <int8_t>(codes[k] ^ 128)
+    memset(x + p.K, 0, wide + BYTES - p.K)
+    memcpy(x + wide + BYTES - left, x + p.K - left, left)
+    for g in range(p.G):
+        total, end = 0, min(p.K, (g + 1) * p.group)
+        for k in range(g * p.group, end):
+            total += x[k]
+        offset[g] = (128 - OFFSET) * total
+    return 0
+
+
+cdef inline void dots(const int8_t* w, Py_ssize_t step, Py_ssize_t K, const int8_t* x, Py_ssize_t first, Py_ssize_t end,
+                      vec* halves) noexcept nogil:
+    """Sums of LANES rows of weights, `step` apart, times x over k of first .. end, apart for both halves of the vectors."""
+    cdef vec sums[LANES]
+    cdef vec a
+    cdef Py_ssize_t k = first + BYTES
+    cdef bint tail = k > end
+    cdef const int8_t* v = w + (K - BYTES if tail else first)
+    cdef int i
+    a = vload(x + (vectors(K) * BYTES if tail else first))
+    for i in range(LANES):
+        vfetch_far(v + i * step + AHEAD_BYTES)
+        sums[i] = vdot4(vzero(), vload_signed(v + i * step), a)
+    while k + BYTES <= end:
+        a = vload(x + k)
+        for i in range(LANES):
+            vfetch_far(w + i * step + k + AHEAD_BYTES)
+            sums[i] = vdot4(sums[i], vload_signed(w + i * step + k), a)
+        k += BYTES
+    if k < end:
+        a = vload(x + vectors(K) * BYTES)
+        for i in range(LANES):
+            sums[i] = vdot4(sums[i], vload_signed(w + i * step + K - BYTES), a)
+    vsum_halves(sums, halves)
+
+
+cdef inline vecf scaled(const Int8Weights* p, const Int8Rows* x, Py_ssize_t m, Py_ssize_t g, const float* scale,
+                        vec sums) noexcept nogil:
+    """Exact sums of group g as floats, times both scales; design (9). scale[G][LANES]."""
+    sums = vsub(sums, vsplat(x.offset[m * p.G + g]))
+    return vfmul(to_float(sums), vfmul(vfset(x.scale[m * p.G + g]), vfload(scale + g * LANES)))
+
+
+cdef inline vecf block(const Int8Weights* p, const Int8Rows* x, Py_ssize_t m, const int8_t* w, Py_ssize_t step, Py_ssize_t K,
+                       const float* scale) noexcept nogil:
+    """LANES outputs of row m: groups one after the other."""
+    cdef vec halves[2]
+    cdef vecf sums = vfzero()
+    cdef Py_ssize_t k = 0, g = 0
+    cdef const int8_t* row = x.x + m * room_of_row(p.K)
+    if p.group >= BYTES:
+        for g in range(p.G):
+            dots(w, step, K, row, k, k + p.group if g + 1 < p.G else K, halves)
+            sums = vfadd(sums, scaled(p, x, m, g, scale, vadd(halves[0], halves[1])))
+            k += p.group
+        return sums
+    while g < p.G:      # a vector has two groups; where it is the end of a row, its second half has the only one
+        dots(w, step, K, row, k, min(k + BYTES, K), halves)
+        if k + BYTES <= K:
+            sums = vfadd(sums, scaled(p, x, m, g, scale, halves[0]))
+            g += 1
+        if g < p.G:
+            sums = vfadd(sums, scaled(p, x, m, g, scale, halves[1]))
+        g += 1
+        k += BYTES
+    return sums
+
+
+cdef inline Py_ssize_t room_of_block(const Int8Weights* p) noexcept nogil:
+    """Bytes of scratch that int8_outputs needs."""
+    return LANES * (vectors(p.K) * BYTES + p.G * <Py_ssize_t>sizeof(float))
+
+
+cdef int int8_outputs(const Int8Weights* p, const Int8Rows* x, Py_ssize_t first, Py_ssize_t end, float* y, Py_ssize_t ldy,
+                      float* room) noexcept nogil:
+    """Outputs first .. end of all rows, in y[M][ldy]; room: see room_of_block.
+
+    LANES rows of weights are read side by side, far apart, each on into the next: long streams are what CPUs fetch ahead.
+    """
+    cdef Py_ssize_t span = (end - first) // LANES, n, left = end - first - span * LANES
+    for n in range(span):
+        some_rows(p, x, first + n, span, LANES, y, ldy, room)
+    if left:
+        some_rows(p, x, end - left, 1, left, y, ldy, room)
+    return 0
+
+
+cdef int some_rows(const Int8Weights* p, const Int8Rows* x, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t rows, float* y,
+                   Py_ssize_t ldy, float* room) noexcept nogil:
+    """Outputs n, n + apart, ..., `rows` of them."""
+    cdef Py_ssize_t m, g, j, step = apart * p.K, K = p.K
+    cdef const int8_t* w = p.w + n * p.K
+    cdef int8_t* copy = <int8_t*>(room + LANES * p.G)
+    cdef float[LANES] sums
+    if rows < LANES or K < BYTES:
+        # nothing may be read beyond the weights: in whole vectors and rows, zeros behind
+        K = vectors(p.K) * BYTES
+        memset(copy, 0, LANES * K)
+        for j in range(rows):
+            memcpy(copy + j * K, w + j * step, p.K)
+        w, step = copy, K
+    for j in range(rows):
+        for g in range(p.G):
+            room[g * LANES + j] = p.scale[(n + j * apart) * p.G + g]
+    for m in range(x.M):
+        vfstore(sums, block(p, x, m, w, step, K, room))
+        for j in range(rows):
+            y[m * ldy + n + j * apart] = sums[j] if p.bias == NULL else sums[j] + p.bias[n + j * apart]
+    return 0

@@ -1,0 +1,127 @@
+# Float products and convolutions by packed weights, as an implicit product over NHWC memory; linear is a 1x1 window over
+# images of one pixel.
+#
+# Weights are packed as [G][panels][taps*K][panel], zeros beyond N: the order a tile reads them in. Depthwise ones, one
+# filter a channel, as [1][C/LANES][taps][LANES]: their sums run across channels.
+from cython.parallel cimport prange, threadid
+from libc.math cimport INFINITY
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+from tinyml._kernels.words.simd cimport *
+
+include "tile_f32.pxi"
+include "window.pxi"
+include "depthwise_f32.pxi"
+
+
+def pack_f32(const float[:, :, :, :] weight, float[:, :, :, ::1] packed, int threads):
+    """packed[G][panels][taps*K][panel] = weight[G][taps][K][N] of any strides."""
+    cdef Py_ssize_t G = weight.shape[0], taps = weight.shape[1], K = weight.shape[2], N = weight.shape[3]
+    cdef Py_ssize_t panels = packed.shape[1], panel = packed.shape[3], unit, t
+    cdef Py_ssize_t w0 = weight.strides[0] // 4, w1 = weight.strides[1] // 4
+    cdef Py_ssize_t w2 = weight.strides[2] // 4, w3 = weight.strides[3] // 4
+    cdef const float* w
+    cdef float* out
+    if G * taps * K * N == 0:
+        return
+    w = &weight[0, 0, 0, 0]
+    out = &packed[0, 0, 0, 0]
+    for unit in prange(G * panels, nogil=True, num_threads=threads, schedule="static"):
+        for t in range(taps):
+            pack_panel(w + unit // panels * w0 + t * w1 + unit % panels * panel * w3, w2, w3, K,
+                       min(panel, N - unit % panels * panel), panel, out + (unit * taps + t) * K * panel)
+
+
+cdef struct Product:
+    # everything a tile needs beside its pixels
+    Sweep g
+    Py_ssize_t G, K, N, panel, panels
+    const float* x
+    const float* w
+    const float* bias               # [G*N] or NULL
+    float lo, hi
+    float* y                        # [pixels][G*N]
+
+
+cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
+                 row_t* rows) noexcept nogil:
+    """Output rows first .. last, panels part0 .. part1 of all groups."""
+    cdef Py_ssize_t count = and_beyond(rows, place(&p.g, p.x, 0, first, last, scratch, rows))
+    cdef Py_ssize_t ldy = p.G * p.N, group, part, n, i
+    cdef float* y = p.y + first * p.g.ow * ldy
+    cdef Finish finish
+    if p.g.depthwise:
+        depthwise_pixels(rows, count, p.g.offsets, p.g.taps, part0, part1, p.N, p.w, p.bias, p.lo, p.hi, y)
+        return 0
+    finish.onto = False
+    finish.clamped = p.lo > -INFINITY or p.hi < INFINITY
+    finish.lo = p.lo
+    finish.hi = p.hi
+    for group in range(p.G):
+        if group:
+            for i in range(count + MAX_ROWS):
+                rows[i] += p.K // p.g.taps
+        for part in range(part0, part1):
+            n = part * p.panel
+            finish.bias = NULL if p.bias == NULL else p.bias + group * p.N + n
+            column(rows, count, p.g.offsets, p.g.taps, p.K // p.g.taps, p.w + (group * p.panels + part) * p.K * p.panel,
+                   p.panel, p.panel // LANES, min(p.panel, p.N - n), finish, y + group * p.N + n, ldy)
+    return 0
+
+
+include "run_product.pxi"
+
+
+cdef Product product(const float[:, :, :, :] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo,
+                     float hi, float[:, :, :, ::1] y, const Py_ssize_t[::1] shape):
+    cdef Product p
+    memset(&p, 0, sizeof(Product))
+    if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
+        return p
+    p.g = sweep_of(shape)
+    p.G = packed.shape[0]
+    p.panels = packed.shape[1]
+    p.K = packed.shape[2]
+    p.panel = packed.shape[3]
+    p.N = y.shape[3] // p.G
+    if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
+        p.x = &x[0, 0, 0, 0]
+        p.g.image = x.strides[0] // 4
+        p.g.row = x.strides[1] // 4
+        p.g.pixel = x.strides[2] // 4
+        p.g.channel = x.strides[3] // 4
+    if p.K:
+        p.w = &packed[0, 0, 0, 0]
+    if bias is not None:
+        p.bias = &bias[0]
+    p.lo = lo
+    p.hi = hi
+    p.y = &y[0, 0, 0, 0]
+    return p
+
+
+cdef class BoundProduct:
+    """product_f32 with all arguments but the threads taken once: a call computes y from what x holds by then."""
+
+    cdef Product p
+    cdef tuple kept         # the arrays, so that they outlive the pointers
+
+    def __init__(self, x, packed, bias, lo, hi, y, shape):
+        self.kept = x, packed, bias, y, shape
+        self.p = product(x, packed, bias, lo, hi, y, shape)
+
+    def __call__(self, int threads):
+        if self.p.y != NULL:
+            run(&self.p, threads)
+
+
+def product_f32(const float[:, :, :, :] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo, float hi,
+                float[:, :, :, ::1] y, const Py_ssize_t[::1] shape, int threads):
+    """y[B][OH][OW][G*N] = clamp(x[B][H][W][C] * packed + bias[G*N], lo, hi); bias may be None; a NaN stays one.
+
+    `shape` is the geometry (windows.sweep); transposed, it makes this the gradient to the input. x may have any strides
+    where the geometry does not read it in place.
+    """
+    cdef Product p = product(x, packed, bias, lo, hi, y, shape)
+    if p.y != NULL:
+        run(&p, threads)

@@ -1,0 +1,50 @@
+"""Attention."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def _shared(x, q):
+    """Keys or values x[B][G][...] once for each of the H / G heads of queries in a row that share a head of them."""
+    return x if x.shape[1] == q.shape[1] else np.repeat(x, q.shape[1] // x.shape[1], axis=1)
+
+
+def attention_weights(q, k, scale, causal):
+    """exp(scores - top) (..., T, S), the largest number `top` of each row and the sum of the row."""
+    with np.errstate(invalid="ignore"):
+        s = q @ k.swapaxes(-1, -2) * scale
+        if causal:
+            s = np.where(np.tri(*s.shape[-2:], s.shape[-1] - s.shape[-2], dtype=bool), s, -np.inf)
+        top = np.fmax.reduce(s, axis=-1, keepdims=True, initial=-np.finfo(np.float32).max)
+        e = np.exp(s - top)
+    return e, top, e.sum(axis=-1, keepdims=True)
+
+
+def attention_f32(q, k, v, scale, causal, y, rows, threads):
+    """y = softmax(scale * q @ k^T) @ v, causal: query t sees keys up to t + S - T; rows: largest score, 1 / sum."""
+    if k.shape[2] == 0:
+        y[...] = 0
+        rows[...] = 0
+        return
+    k, v = _shared(k, q), _shared(v, q)
+    e, top, total = attention_weights(q, k, scale, causal)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        y[...] = (e / total) @ v
+        rows[0], rows[1] = top[..., 0], 1 / total[..., 0]
+
+
+def attention_grad_f32(q, k, v, scale, causal, y, rows, dy, dq, dk, dv, threads):
+    """Gradients of attention_f32."""
+    if k.shape[2] == 0:
+        dq[...] = 0
+        return
+    k, v = _shared(k, q), _shared(v, q)
+    e, _, total = attention_weights(q, k, scale, causal)
+    with np.errstate(invalid="ignore"):
+        p = e / total
+        ds = scale * p * (dy @ v.swapaxes(-1, -2) - (dy * y).sum(axis=-1, keepdims=True))
+        dq[...] = ds @ k
+        for out, of_each in ((dk, ds.swapaxes(-1, -2) @ q), (dv, p.swapaxes(-1, -2) @ dy)):
+            b, heads, *rest = of_each.shape
+            out[...] = of_each.reshape(b, out.shape[1], heads // max(out.shape[1], 1), *rest).sum(axis=2)

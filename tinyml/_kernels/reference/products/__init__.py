@@ -1,0 +1,1 @@
+"""The specification of the kernels in products/."""

@@ -1,0 +1,28 @@
+"""Linear layers by int8 weights whose rows of floats are quantized as they come."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..rows.codes import quantize_rows
+from ..rows.pointwise import gelu_f32, gelu_tanh_f32, silu_f32
+
+_ACTIVATIONS = (lambda x, y, threads: np.maximum(x, 0, out=y)), gelu_f32, gelu_tanh_f32, silu_f32
+
+
+def dynamic_linear_few_rows(x, w, w_scale, bias, group, activation, y, threads):
+    """y = f(sum over groups of float(sum q * w) * (s * w_scale), + bias), x ~ s q, each step rounded to float32."""
+    y[...] = 0
+    for g, scale in enumerate(w_scale.T):
+        part = x[:, g * group : (g + 1) * group]
+        u, s = np.empty(part.shape, np.uint8), np.empty(len(part), np.float32)
+        quantize_rows(part, s, u, threads)
+        acc = (u.astype(np.int64) - 128) @ w[:, g * group : (g + 1) * group].T.astype(np.int64)
+        y += acc.astype(np.float32) * (s[:, None] * scale)
+    if bias is not None:
+        y += bias
+    if activation:
+        _ACTIVATIONS[activation - 1](y, y, threads)
+
+
+dynamic_linear_many_rows = dynamic_linear_few_rows

@@ -1,0 +1,65 @@
+"""Softmax, its logarithm, and the cross entropy made of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def softmax_f32(x, y, threads):
+    """exp(x - max) / sum of each row."""
+    if x.size == 0:
+        return
+    with np.errstate(invalid="ignore"):
+        e = np.exp(x - x.max(axis=1, keepdims=True))
+        y[...] = e / e.sum(axis=1, keepdims=True)
+
+
+def softmax_grad_f32(y, dy, dx, threads):
+    """dx = y * (dy - sum(y * dy))."""
+    dx[...] = y * (dy - (y * dy).sum(axis=1, keepdims=True))
+
+
+def log_softmax_f32(x, y, threads):
+    """x - max - ln(sum of exp(x - max)) of each row."""
+    if x.size == 0:
+        return
+    with np.errstate(invalid="ignore"):
+        shifted = x - x.max(axis=1, keepdims=True)
+        y[...] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def log_softmax_grad_f32(y, dy, dx, threads):
+    """dx = dy - exp(y) * sum(dy)."""
+    dx[...] = dy - np.exp(y) * dy.sum(axis=1, keepdims=True)
+
+
+def cross_entropy_f32(x, target, smoothing, loss, rows, threads):
+    """loss = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, 0 where the target is negative, p = softmax(x).
+
+    rows: the largest of each row and 1 / the sum of exp(x - it).
+    """
+    loss[...], rows[...] = 0, 0
+    if x.size == 0:
+        return
+    with np.errstate(invalid="ignore"):
+        top = np.fmax.reduce(x, axis=1, initial=-np.inf)      # a NaN is in the sum anyway
+        rows[...] = top, 1 / np.exp(x - top[:, None]).sum(axis=1)
+    log_p = np.empty_like(x)
+    log_softmax_f32(x, log_p, threads)
+    counted = np.flatnonzero(target >= 0)
+    loss[counted] = -(1 - smoothing) * log_p[counted, target[counted]]
+    if smoothing:
+        loss[counted] -= smoothing * log_p[counted].mean(axis=1)
+
+
+def cross_entropy_grad_f32(x, target, smoothing, rows, g, dx, threads):
+    """dx = g * (p - smoothing / C - (1 - smoothing) [c = target]), 0 where the target is negative."""
+    dx[...] = 0
+    counted = np.flatnonzero(target >= 0)
+    if counted.size == 0:
+        return
+    with np.errstate(invalid="ignore"):
+        p = np.exp(x[counted] - rows[0, counted, None]) * rows[1, counted, None]
+    dx[counted] = p - smoothing / x.shape[1]
+    dx[counted, target[counted]] -= 1 - smoothing
+    dx *= g

@@ -1,0 +1,253 @@
+# Tables x[P][C] whose rows are added: sums of columns (gradients of biases), the gradient of an activation with the sums of
+# its columns, rows added by id (the gradient of an embedding).
+# Of eight rows the sum is made in float, of the eights in double.
+from cython.parallel cimport prange, threadid
+from libc.stdint cimport int64_t
+from libc.stdlib cimport malloc
+from libc.string cimport memset
+from tinyml._kernels.words.simd cimport *
+from tinyml._kernels.words.vmath cimport *
+
+include "gradient.pxi"
+include "sums.pxi"
+
+cdef enum:
+    EIGHT = 8           # rows that are added in float
+    STRIP = 512         # columns of eight rows whose gradient is still in the cache when it is added
+    COLUMNS = 128       # of rows that are added by id: what one unit of work writes ...
+    RUNS = 64           # ... of those whose ids begin in so many places
+    CLEARED = 16384     # elements that a thread sets to 0 at a time
+    DIGIT_BITS = 11     # of a digit of the radix sort of ids
+    DIGITS = 1 << 11
+
+
+cdef int sum_rows(const float* x, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t C, double* sums) noexcept nogil:
+    """sums[c] += sum of x[rows][C], whose rows are `step` apart."""
+    cdef Py_ssize_t first, c, p
+    cdef const float* row
+    cdef vecf a, b
+    for first from 0 <= first < rows by EIGHT:
+        for c from 0 <= c < C by LANES:
+            row = x + first * step + c
+            if first + EIGHT <= rows:
+                a = vfadd(vfload_n(row, C - c), vfload_n(row + step, C - c))
+                b = vfadd(vfload_n(row + 2 * step, C - c), vfload_n(row + 3 * step, C - c))
+                a = vfadd(a, vfadd(vfload_n(row + 4 * step, C - c), vfload_n(row + 5 * step, C - c)))
+                b = vfadd(b, vfadd(vfload_n(row + 6 * step, C - c), vfload_n(row + 7 * step, C - c)))
+                a = vfadd(a, b)
+            else:
+                a = vfzero()
+                for p in range(rows - first):
+                    a = vfadd(a, vfload_n(row + p * step, C - c))
+            vddadd_to(sums + c, vwiden(a))
+    return 0
+
+
+cdef int finish(double* parts, Py_ssize_t chunks, Py_ssize_t width, float[::1] y) noexcept nogil:
+    """y[C] = the sums of all chunks, whose memory is given back."""
+    cdef Py_ssize_t c
+    add_chunks(parts + width, chunks - 1, width, parts)
+    for c in range(y.shape[0]):
+        y[c] = <float>parts[c]
+    free(parts)
+    return 0
+
+
+cdef int sum_image(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, Py_ssize_t width, float* y) noexcept nogil:
+    """y[C] = sum over the rows of x[rows][C]; `sums` has room for `width`."""
+    cdef Py_ssize_t c
+    memset(sums, 0, width * sizeof(double))
+    sum_rows(x, rows, C, C, sums)
+    for c in range(C):
+        y[c] = <float>sums[c]
+    return 0
+
+
+def sum_columns_f32(const float[:, :, ::1] x, float[:, ::1] y, int threads):
+    """y[B][C] = sum over the rows of x[B][P][C], off by 2^-21 of the sum of |x| at most."""
+    cdef Py_ssize_t B = x.shape[0], P = x.shape[1], C = x.shape[2], rows, chunks, width, unit, c
+    cdef double* parts
+    y[...] = 0
+    if B * P * C == 0:
+        return
+    rows, width = chunk_rows(C), padded(C)
+    chunks = (P + rows - 1) // rows
+    if chunks == 1:
+        parts = buffer(threads * width)
+        for unit in prange(B, nogil=True, num_threads=threads, schedule="static"):
+            sum_image(&x[unit, 0, 0], P, C, parts + threadid() * width, width, &y[unit, 0])
+        free(parts)
+        return
+    parts = buffer(B * chunks * width)
+    for unit in prange(B * chunks, nogil=True, num_threads=threads, schedule="static"):
+        sum_rows(&x[unit // chunks, unit % chunks * rows, 0], min(rows, P - unit % chunks * rows), C, C,
+                 parts + unit * width)
+    for unit in range(B):
+        add_chunks(parts + (unit * chunks + 1) * width, chunks - 1, width, parts + unit * chunks * width)
+        for c in range(C):
+            y[unit, c] = <float>parts[unit * chunks * width + c]
+    free(parts)
+
+
+cdef inline int grad_rows(gradient f, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, Py_ssize_t first,
+                          Py_ssize_t rows, double* sums) noexcept nogil:
+    """dx = f(x, dy) in up to `rows` rows from `first` on, sums[c] += sum of dx, while it is in the cache."""
+    cdef Py_ssize_t C = x.shape[1], end = min(first + rows, x.shape[0]), few = max(<Py_ssize_t>1, STRIP // C) * EIGHT
+    cdef Py_ssize_t p, c, n, width, i
+    for p from first <= p < end by few:
+        n = min(few, end - p)
+        for c from 0 <= c < C by STRIP:
+            width = min(<Py_ssize_t>STRIP, C - c)
+            if width == C:
+                grad_run(f, &x[p, 0], &dy[p, 0], &dx[p, 0], n * C)
+            else:
+                for i in range(p, p + n):
+                    grad_run(f, &x[i, c], &dy[i, c], &dx[i, c], width)
+            sum_rows(&dx[p, c], n, C, width, sums + c)
+    return 0
+
+
+def relu_grad_sum_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
+    """dx[P][C] as relu_grad_f32, db[C] its sum over rows, off by 2^-21 of the sum of |dx| at most."""
+    cdef Py_ssize_t rows, chunks, width, unit
+    cdef double* parts
+    db[:] = 0
+    if y.shape[0] * y.shape[1] == 0:
+        return
+    rows, width = chunk_rows(y.shape[1]), padded(y.shape[1])
+    chunks = (y.shape[0] + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        grad_rows(vrelu_grad, y, dy, dx, unit * rows, rows, parts + unit * width)
+    finish(parts, chunks, width, db)
+
+
+def gelu_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
+    """dx[P][C] as gelu_grad_f32, db[C] its sum over rows."""
+    cdef Py_ssize_t rows, chunks, width, unit
+    cdef double* parts
+    db[:] = 0
+    if x.shape[0] * x.shape[1] == 0:
+        return
+    rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
+    chunks = (x.shape[0] + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        grad_rows(vgelu_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
+    finish(parts, chunks, width, db)
+
+
+def gelu_tanh_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
+    """dx[P][C] as gelu_tanh_grad_f32, db[C] its sum over rows."""
+    cdef Py_ssize_t rows, chunks, width, unit
+    cdef double* parts
+    db[:] = 0
+    if x.shape[0] * x.shape[1] == 0:
+        return
+    rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
+    chunks = (x.shape[0] + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        grad_rows(vgelu_tanh_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
+    finish(parts, chunks, width, db)
+
+
+def silu_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
+    """dx[P][C] as silu_grad_f32, db[C] its sum over rows."""
+    cdef Py_ssize_t rows, chunks, width, unit
+    cdef double* parts
+    db[:] = 0
+    if x.shape[0] * x.shape[1] == 0:
+        return
+    rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
+    chunks = (x.shape[0] + rows - 1) // rows
+    parts = buffer(chunks * width)
+    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
+        grad_rows(vsilu_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
+    finish(parts, chunks, width, db)
+
+
+cdef Py_ssize_t* sorted_by_id(const int64_t[::1] ids, Py_ssize_t V) except NULL:
+    """Positions in `ids` by rising id in [0, V), those of one id in their order: a radix sort. Behind them room for as many."""
+    cdef Py_ssize_t P = ids.shape[0], i, shift = 0, digit, before, count, bits = 1, digits
+    cdef Py_ssize_t counts[DIGITS]
+    cdef Py_ssize_t* order = <Py_ssize_t*>malloc((2 * P + 1) * sizeof(Py_ssize_t))
+    if order == NULL:
+        raise MemoryError(f"scatter_rows_f32: no memory for the order of {P} ids")
+    while bits < DIGIT_BITS and (V - 1) >> bits > 0:
+        bits += 1
+    digits = 1 << bits
+    for i in range(P if V == 1 else 0):
+        order[i] = i
+    while (V - 1) >> shift > 0:
+        memset(counts, 0, digits * sizeof(Py_ssize_t))
+        for i in range(P):
+            counts[ids[i] >> shift & (digits - 1)] += 1
+            order[P + i] = order[i] if shift else i
+        before = 0
+        for digit in range(digits):
+            count = counts[digit]
+            counts[digit] = before
+            before += count
+        for i in range(P):
+            digit = ids[order[P + i]] >> shift & (digits - 1)
+            order[counts[digit]] = order[P + i]
+            counts[digit] += 1
+        shift += bits
+    return order
+
+
+cdef int sum_run(const float* x, const Py_ssize_t* order, Py_ssize_t rows, Py_ssize_t C, Py_ssize_t columns,
+                 float* y) noexcept nogil:
+    """y[columns] = sum of the rows order[0..rows] of x[][C]."""
+    cdef double sums[COLUMNS + LANES]
+    cdef Py_ssize_t first, c, p
+    cdef vecf a
+    if rows > EIGHT:
+        memset(sums, 0, sizeof(sums))
+    for first from 0 <= first < rows by EIGHT:
+        for c from 0 <= c < columns by LANES:
+            a = vfload_n(x + order[first] * C + c, columns - c)
+            for p in range(first + 1, min(first + EIGHT, rows)):
+                a = vfadd(a, vfload_n(x + order[p] * C + c, columns - c))
+            if rows > EIGHT:
+                vddadd_to(sums + c, vwiden(a))
+            else:
+                vfstore_n(y + c, a, columns - c)
+    if rows > EIGHT:
+        for c in range(columns):
+            y[c] = <float>sums[c]
+    return 0
+
+
+cdef int scatter_runs(const float[:, ::1] x, const int64_t[::1] ids, const Py_ssize_t* order, Py_ssize_t first,
+                      Py_ssize_t column, float[:, ::1] y) noexcept nogil:
+    """COLUMNS columns of the rows of y whose ids begin among the RUNS places of `order` from `first` on."""
+    cdef Py_ssize_t P = ids.shape[0], C = x.shape[1], i, end = 0
+    for i in range(first, min(first + RUNS, P)):
+        if i < end or (i and ids[order[i]] == ids[order[i - 1]]):
+            continue
+        end = i + 1
+        while end < P and ids[order[end]] == ids[order[i]]:
+            end += 1
+        sum_run(&x[0, column], order + i, end - i, C, min(<Py_ssize_t>COLUMNS, C - column), &y[ids[order[i]], column])
+    return 0
+
+
+def scatter_rows_f32(const float[:, ::1] x, const int64_t[::1] ids, bint clear, float[:, ::1] y, int threads):
+    """y[V][C] = for each row v the sum of the rows of x[P][C] whose id is v; ids in [0, V). Off as sum_columns_f32.
+
+    Without `clear` y must hold zeros: only rows whose id there is are written.
+    """
+    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], V = y.shape[0], strips = (C + COLUMNS - 1) // COLUMNS, unit
+    cdef Py_ssize_t* order
+    if V * C == 0:
+        return
+    for unit in prange((V * C + CLEARED - 1) // CLEARED if clear else 0, nogil=True, num_threads=threads, schedule="static"):
+        memset(&y[0, 0] + unit * CLEARED, 0, min(<Py_ssize_t>CLEARED, V * C - unit * CLEARED) * sizeof(float))
+    if P == 0:
+        return
+    order = sorted_by_id(ids, V)
+    for unit in prange((P + RUNS - 1) // RUNS * strips, nogil=True, num_threads=threads, schedule="dynamic"):
+        scatter_runs(x, ids, order, unit // strips * RUNS, unit % strips * COLUMNS, y)
+    free(order)

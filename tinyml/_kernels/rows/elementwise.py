@@ -1,0 +1,27 @@
+"""NumPy's elementwise functions with large results in the pool of memory.pyx."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from .. import memory
+
+_BOOL = np.dtype(bool)
+
+
+def elementwise(function: Callable, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+    """function(a), or function(a, b) broadcast, of floats: what NumPy gives, in the memory order of the larger operand.
+
+    Operands have one dtype, or one is a mask.
+    """
+    if b is None:
+        return function(a) if a.nbytes < memory.SMALL else function(a, out=memory.empty_like(a))
+    if a.nbytes < memory.SMALL and b.nbytes < memory.SMALL:
+        return function(a, b)
+    large, other = (a, b) if a.size >= b.size else (b, a)
+    fits = large.shape == other.shape or np.broadcast_shapes(a.shape, b.shape) == large.shape
+    if not fits or large.dtype.kind != "f" or other.dtype not in (large.dtype, _BOOL):
+        return function(a, b)       # both are stretched, or the result has a dtype of its own
+    return function(a, b, out=memory.empty_like(large))

@@ -1,0 +1,64 @@
+"""Normalization over the batch and over rows: batch norm, layer norm, RMS norm."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import memory
+from ..dispatch import kernels_for, threads_for
+from ..layout import as_rows
+
+
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance over all but the channels of x (B, ..., C)."""
+    mean, variance = np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).moments_f32(as_rows(x), mean, variance, threads_for(16 * x.size))
+    return mean, variance
+
+
+def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray, relu: bool) -> np.ndarray:
+    """x (B, ..., C) * a (C) + b (C), with `relu` not below 0."""
+    y = memory.empty(x.shape, x.dtype)
+    kernels_for(x.dtype).batch_norm_f32(as_rows(x), a, b, relu, as_rows(y), threads_for(16 * x.size))
+    return y
+
+
+def batch_norm_grad(x, dy, mean, rstd, gamma, shift, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients to x (B, ..., C), gamma and beta; with a shift (C), of the ReLU of x * (gamma * rstd) + shift."""
+    dx, dgamma, dbeta = memory.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).batch_norm_grad_f32(as_rows(x), as_rows(dy), mean, rstd, gamma, shift, training, as_rows(dx),
+                                             dgamma, dbeta, threads_for(16 * x.size))
+    return dx, dgamma, dbeta
+
+
+def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
+    """Normalised rows of x (..., C), with the mean and 1/sqrt(variance + eps) of each."""
+    xs = as_rows(x)
+    y, mean, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype), np.empty(len(xs), x.dtype)
+    kernels_for(x.dtype).layer_norm_f32(xs, gamma, beta, eps, y, mean, rstd, threads_for(16 * x.size))
+    return y.reshape(x.shape), mean, rstd
+
+
+def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gradients to x, gamma and beta."""
+    xs = as_rows(x)
+    dx, dgamma, dbeta = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).layer_norm_grad_f32(xs, as_rows(dy), mean, rstd, gamma, dx, dgamma, dbeta,
+                                             threads_for(16 * x.size))
+    return dx.reshape(x.shape), dgamma, dbeta
+
+
+def rms_norm(x: np.ndarray, gamma: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of x (..., C) by 1/sqrt(mean of squares + eps) of each, which comes too, and gamma (C)."""
+    xs = as_rows(x)
+    y, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype)
+    kernels_for(x.dtype).rms_norm_f32(xs, gamma, eps, y, rstd, threads_for(16 * x.size))
+    return y.reshape(x.shape), rstd
+
+
+def rms_norm_grad(x, dy, rstd, gamma) -> tuple[np.ndarray, np.ndarray]:
+    """Gradients to x and gamma."""
+    xs = as_rows(x)
+    dx, dgamma = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).rms_norm_grad_f32(xs, as_rows(dy), rstd, gamma, dx, dgamma, threads_for(16 * x.size))
+    return dx.reshape(x.shape), dgamma
