@@ -68,7 +68,8 @@ def openmp_flags() -> list[str]:
 def extensions() -> list[Extension]:
     """One extension for each kernel and instruction set, from C that Cython generates once for each kernel."""
     table = runpy.run_path(str(KERNELS / "table.py"))
-    module = table["module"]
+    table["check_platform"](platform.system(), COMPILER)
+    module, functions = table["module"], ",".join(table["POINTWISE"]).upper()
     openmp = openmp_flags()
     generated = Path("build/generated")
     generated.mkdir(parents=True, exist_ok=True)
@@ -80,8 +81,8 @@ def extensions() -> list[Extension]:
     subprocess.run([sys.executable, "-m", "cython", f"--generate-shared={shared}"], check=True)
 
     def extension(name: str, source: Path, flags: list[str], openmp: list[str] = openmp) -> Extension:
-        return Extension(name, [str(source)], include_dirs=[str(KERNELS)], extra_compile_args=FLAGS + openmp + flags,
-                         extra_link_args=openmp + SANITIZERS, depends=HEADERS)
+        return Extension(name, [str(source)], include_dirs=[str(KERNELS)], define_macros=[("POINTWISE", functions)],
+                         extra_compile_args=FLAGS + openmp + flags, extra_link_args=openmp + SANITIZERS, depends=HEADERS)
 
     found = [extension(module(table["SHARED"]), shared, []), extension(ENGINE, generated / "tinyml" / "engine.c", [], [])]
     # memory is imported before dispatch has said how OpenMP's threads are to wait: it must not load it

@@ -37,6 +37,21 @@ def test_the_table_is_whole():
     assert table.isas_for("AMD64") == table.isas_for("x86_64")      # as Windows and Linux call it
 
 
+@pytest.mark.parametrize("system, compiler, says", [
+    ("Windows", "cc", "does not run on Windows itself.* Use the Windows Subsystem for Linux \\(WSL\\): `wsl --install`"),
+    ("Linux", "clang-cl", "does not build with clang-cl: .* GCC and Clang. Set the environment variable CC to one of them"),
+    ("Linux", r"C:\tools\CL.exe", "does not build with C:"),
+])
+def test_a_build_that_cannot_work_says_so(system, compiler, says):
+    with pytest.raises(SystemExit, match=says):
+        table.check_platform(system, compiler)
+
+
+@pytest.mark.parametrize("system, compiler", [("Linux", "ccache gcc"), ("Linux", "/usr/bin/clang"), ("Darwin", "cc")])
+def test_a_build_that_may_work_is_begun(system, compiler):
+    assert table.check_platform(system, compiler) is None
+
+
 def test_a_set_that_extends_another_only_has_a_better_dot4():
     """Its byte kernels run beside the others of the set it extends: packed weights must suit both."""
     for name, isa in table.ISAS.items():

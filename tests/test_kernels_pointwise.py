@@ -10,6 +10,7 @@ from kernel_calls import EPS, KERNELS, SIZES, Call, around_zero, assert_equal, d
 
 from tinyml._kernels import reference
 from tinyml._kernels.reference.rows.dropout import philox
+from tinyml._kernels.table import ACTIVATIONS
 
 
 def _function(bound: Callable) -> Callable:
@@ -69,13 +70,15 @@ def sum_columns(rng, kernels):
 
 def grad_sum(rng, kernels):
     """Rows around the eight of one float sum and the 128 of a chunk, columns around the 256 of a strip."""
-    def bound(x, dy, dx, db):
+    def bound(activation, x, dy, dx, db):
         off = 4 * EPS * np.abs(dy)
         return [off, off.sum(axis=0) + 4 * EPS * np.abs(dx).sum(axis=0)]
 
-    for d in design(rng, p=(1, 0, 2, 7, 8, 9, 15, 127, 128, 129, 300), c=(1, 0, 2, 5, 16, 33, 255, 256, 257, 600)):
-        x = around_zero(rng, d.p * d.c).reshape(d.p, d.c)
-        yield Call(d, [x, normal(rng, d.p, d.c), np.empty_like(x), np.empty(d.c, np.float32)], (2, 3), bound)
+    for activation in range(1, len(ACTIVATIONS)):
+        for d in design(rng, p=(1, 0, 2, 7, 8, 9, 15, 127, 128, 129, 300), c=(1, 0, 2, 5, 16, 33, 255, 256, 257, 600)):
+            x = around_zero(rng, d.p * d.c).reshape(d.p, d.c)
+            yield Call((ACTIVATIONS[activation], d), [activation, x, normal(rng, d.p, d.c), np.empty_like(x),
+                                                      np.empty(d.c, np.float32)], (3, 4), bound)
 
 
 def scatter_rows(rng, kernels):
@@ -97,8 +100,7 @@ CASES = {
     "sigmoid_grad_f32": grad_of_value, "silu_f32": of_operand, "silu_grad_f32": grad, "gelu_f32": of_operand,
     "gelu_grad_f32": grad, "gelu_tanh_f32": of_operand, "gelu_tanh_grad_f32": grad, "relu_grad_f32": relu_grad,
     "fake_quantize_f32": fake_quantize, "sum_columns_f32": sum_columns,
-    "relu_grad_sum_f32": grad_sum, "gelu_grad_sum_f32": grad_sum, "gelu_tanh_grad_sum_f32": grad_sum,
-    "silu_grad_sum_f32": grad_sum, "scatter_rows_f32": scatter_rows, "dropout_f32": dropout,
+    "activation_grad_sum_f32": grad_sum, "scatter_rows_f32": scatter_rows, "dropout_f32": dropout,
 }
 
 

@@ -1,4 +1,4 @@
-"""The compiled kernels and what calls them. Where they are not built for this Python, the import says what to do."""
+"""The compiled kernels and the Python that calls them. Where they are not built, the import says what to do."""
 
 import sys
 from importlib.machinery import EXTENSION_SUFFIXES
@@ -15,7 +15,7 @@ def is_built(name: str, folder: Path = _FOLDER) -> bool:
 
 
 def _check_built() -> None:
-    """Raise ImportError, which names the ways out, unless all that any CPU runs is built."""
+    """Raise ImportError, whose message says what to do, unless everything that any CPU needs has been built."""
     baseline = [table.compiled("baseline", kernel) for kernel in table.KERNELS]
     if all(map(is_built, ("memory", "cpu", "../engine", table.SHARED, *baseline))):
         return

@@ -1,11 +1,11 @@
-# What the CPU can do; compiled once, without flags.
+# What the CPU can do. This is compiled once, for any CPU.
 import os
 
 cdef extern from *:
     """
     #if defined(__x86_64__) || defined(_M_X64)
     #include <cpuid.h>
-    /* a bit of cpuid: for names that older compilers' __builtin_cpu_supports does not know */
+    /* a bit of cpuid, for names that __builtin_cpu_supports of older compilers does not know */
     static int cpuid_has(unsigned leaf, unsigned subleaf, int which, int bit) {
       unsigned r[4];
       return __get_cpuid_count(leaf, subleaf, &r[0], &r[1], &r[2], &r[3]) && (r[which] >> bit & 1);
@@ -34,7 +34,7 @@ cdef extern from *:
       switch (which) {
         case 9: return 1;
     #if defined(__ARM_FEATURE_DOTPROD)
-        case 10: return 1;                              /* the compiler takes it for granted, as on Apple's CPUs */
+        case 10: return 1;                              /* the compiler relies on it, as for Apple's CPUs */
     #elif defined(__linux__)
         case 10: return getauxval(AT_HWCAP) >> 20 & 1;  /* HWCAP_ASIMDDP */
     #endif
@@ -60,7 +60,7 @@ cdef extern from *:
     #ifdef __linux__
       t->id = syscall(SYS_gettid);
     #endif
-      void* volatile some = malloc(64);     /* OpenMP's threads allocate, for which the C library takes 64 MB of addresses */
+      void* volatile some = malloc(64);     /* OpenMP's threads allocate: the C library takes 64 MB of addresses for it */
       free(some);
       pthread_mutex_lock(t->gate);
       pthread_mutex_unlock(t->gate);
@@ -69,14 +69,14 @@ cdef extern from *:
     static void wait_for(Tried* t) {
       pthread_join(t->thread, NULL);
     #ifdef __linux__
-      /* the system counts a thread for a moment more */
+      /* the system counts a thread for a moment longer */
       for (int i = 0; i < 1000 && !syscall(SYS_tgkill, getpid(), t->id, 0); i++) usleep(20);
     #endif
     }
     #ifdef __clang__
-    enum { MORE = 4 };      /* LLVM's OpenMP takes more memory for a thread, now more and now less */
+    enum { MORE = 4 };      /* LLVM's OpenMP takes more memory per thread, and not always the same */
     #else
-    enum { MORE = 2 };      /* OpenMP takes some memory beside its threads */
+    enum { MORE = 2 };      /* OpenMP takes some memory besides that of its threads */
     #endif
     static int start_team(int n) {
       pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
@@ -121,14 +121,15 @@ def openmp() -> bool:
 
 
 def threads() -> int:
-    """Threads that OpenMP uses where nothing else is said: OMP_NUM_THREADS, or one for each CPU of this process."""
+    """How many threads OpenMP uses by default: OMP_NUM_THREADS, or one for each CPU of this process."""
     return default_threads()
 
 
 def team(int n) -> int:
-    """Start `n` threads, or as many as the system lets this process start, for the calling thread's kernels; how many.
+    """Start `n` threads for the kernels of the calling thread, or as many as the system lets this process start. Returns
+    how many.
 
-    OpenMP ends the process where it cannot start a thread, so plain threads are tried before it starts its own. The GIL is
-    held meanwhile, so that no other thread of this process takes their place.
+    OpenMP ends the process where it cannot start a thread, so plain threads are tried before it starts its own. Meanwhile
+    the GIL is held, so that no other thread of this process takes their place.
     """
     return start_team(n)

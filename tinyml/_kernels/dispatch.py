@@ -1,6 +1,6 @@
-"""Chooses, at import, the instruction set the kernels run on, and holds the number of threads.
+"""Chooses, when it is imported, the instruction set that the kernels run on, and holds the number of threads.
 
-`TINYML_ISA` overrides the choice; `load` gives the kernels of any instruction set that this machine runs.
+`TINYML_ISA` overrides the choice. `load` gives the kernels of any instruction set that this machine runs.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from . import is_built, reference, table
 
 
 def available() -> list[str]:
-    """Instruction sets that this CPU runs and that were compiled (old compilers lack some), best first."""
+    """The instruction sets that this CPU runs and that were compiled (old compilers lack some), best first."""
     features, folder = cpu.features(), Path(__file__).parent
     return [isa for isa in table.isas_for(platform.machine())
             if features.issuperset(table.ISAS[isa]["features"]) and is_built(table.compiled(isa, table.DOT4[0]), folder)]
 
 
 def choose() -> str:
-    """The best instruction set, or what TINYML_ISA names.
+    """The best instruction set, or the one that TINYML_ISA names.
 
     Raises:
         ImportError: TINYML_ISA names one that this machine cannot run.
@@ -56,19 +56,20 @@ def load(isa: str) -> SimpleNamespace:
 
 
 def kernels_for(dtype: np.dtype):
-    """The compiled kernels, or for other floats than float32 the reference."""
+    """The kernels for arrays of floats: the compiled ones for float32, else their specification in reference/."""
     return active if dtype == np.float32 else reference
 
 
 @contextmanager
 def _short_spin() -> Iterator[None]:
-    """Load OpenMP with threads that wait for each other by spinning for a millisecond or two at most, then sleep.
+    """While this is entered, OpenMP is loaded so that its waiting threads spin for a millisecond or two at most, then
+    sleep.
 
-    libgomp's default spins for some 15 ms: on a machine that other processes use too, threads then burn the time that
-    the ones they wait for need (a training step took 20 times as long beside two test suites). A tenth of this is better
+    By default libgomp spins for some 15 ms. On a machine that other processes use too, waiting threads then take the time
+    that the others need: a training step took 20 times as long beside two test suites. A tenth of these 1 or 2 ms is better
     there, but on an idle machine a thread that sleeps so soon may wake on the core of the other one: decoding on two
-    threads was then 1.6 times as fast as on one in some runs, and a third as fast in others. The environment is as it was
-    afterwards; a user's own GOMP_SPINCOUNT or OMP_WAIT_POLICY stands.
+    threads was then 1.6 times as fast as on one in some runs, and a third as fast in others. Afterwards the environment is
+    as it was before. A GOMP_SPINCOUNT or OMP_WAIT_POLICY that the user has set is respected.
     """
     if "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ:
         yield
@@ -85,19 +86,19 @@ with _short_spin():
 
     active = load(choose())
 
-_SMALL = 1_000_000  # multiply-adds (or elements x 16) below which starting threads costs more than it gains
-MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))   # more only take memory from each other
+_SMALL = 1_000_000  # work for which starting threads costs more than it gains: multiply-adds, or 16 for each element
+MOST_THREADS = max(64, 4 * (os.cpu_count() or 1))   # more threads only take memory from each other
 _threads = min(cpu.threads(), MOST_THREADS)
 _forked = False
 
 
 class _Team(threading.local):
-    """The OpenMP threads of one Python thread: how many were asked for at most, and how many the system let start."""
+    """The OpenMP threads of one Python thread: the most that were asked for, and how many of them the system let start."""
 
     asked = started = 1
 
     def start(self, n: int) -> int:
-        """Have `n` threads, or as many as the system allows; how many."""
+        """Start `n` threads, or as many as the system allows. Returns how many."""
         if self.asked < n:
             self.asked, self.started = n, cpu.team(n)
         return min(n, self.started)
@@ -107,16 +108,16 @@ _team = _Team()
 
 
 def set_num_threads(n: int) -> None:
-    """Number of threads that kernels use for large work (results do not depend on it).
+    """Set how many threads kernels use for large work. Results do not depend on it.
 
-    From the start it is OMP_NUM_THREADS, or one for each CPU that the process may use. Where the system does not let a
-    Python thread's kernels start so many, they use fewer.
+    At first it is OMP_NUM_THREADS, or one for each CPU that the process may use. Where the system does not let the kernels
+    of a Python thread start so many, they use fewer.
 
     Args:
-        n: at least 1 and at most four for each CPU of the machine, or 64 if that is more.
+        n: at least 1 and at most four per CPU of the machine, or 64 if that is more.
 
     Raises:
-        ShapeError: another number, or more threads than the system lets this process start.
+        ShapeError: n is another number, or the system does not let this process start so many threads.
     """
     global _threads
     if not isinstance(n, (int, np.integer)) or isinstance(n, bool) or not 1 <= n <= MOST_THREADS:
@@ -131,12 +132,12 @@ def set_num_threads(n: int) -> None:
 
 
 def get_num_threads() -> int:
-    """Number of threads that kernels use for large work."""
+    """How many threads kernels use for large work."""
     return 1 if _forked else _threads
 
 
 def threads_for(work: int) -> int:
-    """Threads for a kernel that does `work` multiply-adds: one where the work is small, or in a forked child."""
+    """How many threads a kernel uses that does `work` multiply-adds: one where that is little, or in a forked child."""
     if _forked or work < _SMALL:
         return 1
     return _threads if _threads <= _team.started else _team.start(_threads)
@@ -153,7 +154,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def config() -> dict:
-    """What the kernels run on."""
+    """What the kernels run on: instruction set, those available, threads, whether OpenMP is used, machine."""
     return {
         "isa": active.isa,
         "available": available(),

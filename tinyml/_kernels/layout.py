@@ -8,7 +8,7 @@ import numpy as np
 
 
 def nhwc(x: np.ndarray) -> np.ndarray:
-    """An array (B, C, ...) as contiguous (B, ..., C), NCHW as NHWC; free where its memory already is."""
+    """An array (B, C, ...) as contiguous (B, ..., C), that is NCHW as NHWC. It costs nothing where memory is so already."""
     return np.ascontiguousarray(x.transpose(0, *range(2, x.ndim), 1))
 
 
@@ -18,7 +18,7 @@ def nchw(y: np.ndarray) -> np.ndarray:
 
 
 def in_elements(a: np.ndarray) -> np.ndarray:
-    """`a`, copied if a stride is no whole number of elements, as in packed records: kernels count in elements."""
+    """`a`, or a copy where a stride is not a whole number of elements, as in packed records: kernels count in elements."""
     return a if a.flags.aligned else a.copy()
 
 
@@ -30,14 +30,14 @@ def as_rows(x: np.ndarray) -> np.ndarray:
 
 
 def as_run(x: np.ndarray) -> np.ndarray:
-    """`x` where its elements are one run of memory, in C or NHWC order; else a copy that is."""
+    """`x` where its elements lie in one run of memory, in C or NHWC order; else a contiguous copy."""
     if x.flags.c_contiguous or (x.ndim == 4 and x.transpose(0, 2, 3, 1).flags.c_contiguous):
         return x
     return np.ascontiguousarray(x)
 
 
 def as_heads(x: np.ndarray, lead: tuple[int, ...]) -> np.ndarray:
-    """(..., T, D), its leading dimensions stretched to `lead`, as (B, H, T, D) whose rows are contiguous."""
+    """(..., T, D), its leading dimensions broadcast to `lead`, as (B, H, T, D) whose rows are contiguous."""
     if x.strides[-1] != x.itemsize or any(s % x.itemsize for s in x.strides):
         x = np.ascontiguousarray(x)
     if x.shape[:-2] != lead:

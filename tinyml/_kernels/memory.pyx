@@ -1,9 +1,10 @@
-# Memory of large arrays, used again: a block goes to a free list when its last view dies, and the next array of about that
-# size takes it. Fresh memory costs a page fault every 4 KB, which in a training step takes longer than the arithmetic of
-# many ops. Blocks begin on a cache line: a vector loaded across two lines costs two loads.
+# A pool of memory for large arrays: when the last view of an array dies, its block goes to a free list, and the next array
+# of about that size takes it. Fresh memory costs a page fault for every 4 KB, which in a training step takes longer than
+# the arithmetic of many ops. Blocks begin on a cache line, because a vector that is loaded across two lines costs two
+# loads.
 #
-# Compiled once, without OpenMP: no thread runs here. All lists are changed with the GIL held and without a Python call in
-# between, so blocks may die in any thread, and a fork copies lists that are whole.
+# This is compiled once, without OpenMP, since no kernel threads run here. All lists are changed with the GIL held and
+# without a Python call in between, so blocks may die in any thread, and a fork copies complete lists.
 import math
 
 from cpython.buffer cimport PyBuffer_FillInfo
@@ -27,7 +28,7 @@ cdef extern from *:
     #ifndef MAP_ANONYMOUS
     #define MAP_ANONYMOUS MAP_ANON
     #endif
-    /* In a build with GCC's address sanitizer: the first `used` bytes of a block may be touched, and no others. */
+    /* In a build with GCC's address sanitizer, only the first `used` bytes of a block may be touched afterwards. */
     #ifdef __SANITIZE_ADDRESS__
     #include <sanitizer/asan_interface.h>
     static void allow(void* start, size_t used, size_t size) {
@@ -37,7 +38,7 @@ cdef extern from *:
     #else
     static void allow(void* start, size_t used, size_t size) { (void)start; (void)used; (void)size; }
     #endif
-    /* Large blocks are pages of their own: given back, they leave the process, where the C library would keep holes. */
+    /* Large blocks are pages of their own, which leave the process when given back; the C library would keep them. */
     enum { OWN_PAGES = 1 << 18, HUGE_PAGES = 1 << 22 };
     static void* allocate(size_t size) {
       void* start = NULL;
@@ -61,25 +62,26 @@ cdef extern from *:
 cdef enum:
     PARTS = 8               # size classes between two powers of two: a block is at most 1/8 larger than what it holds
     CLASSES = 64 * PARTS
-    WIDER = 8               # classes up in which a free block is taken where its own has none: to twice the size. In steps of
-                            # a GPT and a CNN that takes 250 and 90 MB in all; with exact classes it was 300 and 100
-    DOMAIN = 389047         # NumPy's, so that tracemalloc counts these arrays with its own
+    # Where the class of a size has no free block, one is taken from up to WIDER classes above, which is twice the size. So
+    # the steps of a GPT and of a CNN take 250 and 90 MB in all; with blocks of their own class only, it was 300 and 100
+    WIDER = 8
+    DOMAIN = 389047         # that of NumPy, so that tracemalloc counts these arrays together with NumPy's
 
 cdef struct Free:
     Free* next
 
 LINE = 64                   # bytes of a cache line
-SMALL = 16384               # bytes below which NumPy is cheaper: a block costs 0.6 us more, and its lists save nothing
+SMALL = 16384               # smaller arrays are left to NumPy: a block costs 0.6 us more, and a free list saves nothing
 cdef Py_ssize_t MOST = checks.MEMORY
 
 cdef Free* lists[CLASSES]
-cdef unsigned long long used[CLASSES]       # the tick at which a block of the class was last taken or given back
+cdef unsigned long long used[CLASSES]       # the tick at which a block of the class was taken or given back last
 cdef unsigned long long tick = 0
 cdef Py_ssize_t in_use = 0, unused = 0, peak = 0
 
 
 cdef inline Py_ssize_t size_class(Py_ssize_t size) noexcept:
-    """The class of blocks for `size` bytes, at least PARTS: 8..16 parts of a power of two."""
+    """The class of the blocks for `size` bytes, at least PARTS. Its blocks have 8 to 16 parts of a power of two."""
     cdef int shift = 0
     size = max(size, 64) - 1
     while size >> shift >= 2 * PARTS:
@@ -88,12 +90,13 @@ cdef inline Py_ssize_t size_class(Py_ssize_t size) noexcept:
 
 
 cdef inline Py_ssize_t class_size(Py_ssize_t which) noexcept:
-    """Bytes of the blocks of a class."""
+    """How many bytes the blocks of a class have."""
     return <Py_ssize_t>(which % PARTS + PARTS) << (which // PARTS)
 
 
 cdef inline Py_ssize_t room() noexcept:
-    """Bytes that may be free: blocks of many sizes add up to more than was ever in use at a time, but not to much more."""
+    """How many bytes may be free. Blocks of many sizes add up to more than was ever in use at a time, but not to much
+    more."""
     return max(peak + peak // 2 - in_use, 0)
 
 
@@ -110,7 +113,8 @@ cdef Free* take(Py_ssize_t which) noexcept:
 
 
 cdef void give_back(Py_ssize_t limit) noexcept:
-    """Return free blocks to the C library until at most `limit` bytes are free, those of the longest unused class first."""
+    """Give free blocks back to the system until at most `limit` bytes are free, first those of the class unused for
+    longest."""
     cdef Py_ssize_t which, oldest
     while unused > limit:
         oldest = -1
@@ -121,7 +125,7 @@ cdef void give_back(Py_ssize_t limit) noexcept:
 
 
 cdef class Block:
-    """Memory of one array and its views, which keep it; freed into the pool."""
+    """The memory of one array and its views, which keep it alive. When it dies, it goes to the pool."""
 
     cdef void* start
     cdef Py_ssize_t size, which
@@ -145,7 +149,7 @@ cdef class Block:
 
 
 cdef Block block(Py_ssize_t size):
-    """A block of at least `size` bytes; None where there is no memory for it."""
+    """A block of at least `size` bytes, or None where there is no memory for it."""
     global in_use, peak
     cdef Block found = Block.__new__(Block)
     cdef Py_ssize_t which = size_class(size), wider
@@ -172,20 +176,21 @@ cdef Block block(Py_ssize_t size):
 
 
 cdef object array(tuple shape, object dtype, object nbytes):
-    """An uninitialised C-contiguous array of `nbytes` bytes in a block of its own."""
+    """An uninitialized C-contiguous array of `nbytes` bytes in a block of its own."""
     if nbytes > MOST:
         checks.room("memory", f"an array of {dtype}", shape, dtype.itemsize)
     cdef Block found = block(nbytes)
     if found is None:
-        raise OutOfMemoryError(f"memory: no room for {nbytes:,} bytes, an array {shape} of {dtype}, beside {in_use:,} in use")
+        raise OutOfMemoryError(f"memory: no room for {nbytes:,} bytes, an array {shape} of {dtype}, beside {in_use:,} in "
+                               "use")
     return np.ndarray(shape, dtype, found)
 
 
 def empty(tuple shape, dtype):
-    """An uninitialised C-contiguous array; from SMALL bytes on it begins on a cache line, in a block of the pool.
+    """An uninitialized C-contiguous array. From SMALL bytes on it is in a block of the pool, which begins on a cache line.
 
     Raises:
-        OutOfMemoryError: naming shape and bytes, where there is no room.
+        OutOfMemoryError: there is no memory for it; the message names shape and bytes.
     """
     dtype = np.dtype(dtype)
     nbytes = math.prod(shape) * dtype.itemsize
@@ -193,12 +198,13 @@ def empty(tuple shape, dtype):
 
 
 cdef tuple memory_order(a):
-    """The dimensions of `a` as they run in memory, the widest steps first."""
+    """The dimensions of `a` in the order of their strides, the largest first."""
     return tuple(sorted(range(a.ndim), key=[-abs(s) for s in a.strides].__getitem__))
 
 
 def empty_like(a):
-    """An uninitialised array of the shape, dtype and memory order of `a`, as np.empty_like makes one."""
+    """An uninitialized array of the shape, dtype and memory order of `a`, as np.empty_like makes one, in the pool if it is
+    large."""
     if a.nbytes < SMALL:
         return np.empty_like(a)
     if a.flags.c_contiguous:
@@ -209,17 +215,17 @@ def empty_like(a):
 
 
 def align(a):
-    """A C-contiguous copy of `a`, of any size, that begins on a cache line."""
+    """A C-contiguous copy of `a` that begins on a cache line, whatever its size is."""
     copy = array(a.shape, a.dtype, a.nbytes)
     copy[...] = a
     return copy
 
 
 def sole(holder, key) -> bool:
-    """Whether holder[key] is an array that may be written into: each element has memory of its own, and that nothing but
-    this entry of `holder` refers to, no name, no other container and no view."""
+    """Whether holder[key] is an array that may be overwritten: each element has memory of its own, and nothing but this
+    entry of `holder` refers to it, no name, no other container and no view."""
     found = holder[key]
-    if type(found) is not np.ndarray or Py_REFCNT(<PyObject*>found) != 2:      # the entry's and ours
+    if type(found) is not np.ndarray or Py_REFCNT(<PyObject*>found) != 2:      # that of the entry, and `found`
         return False
     flags = found.flags
     if not flags.writeable or not (flags.c_contiguous or found.transpose(memory_order(found)).flags.c_contiguous):
@@ -227,7 +233,7 @@ def sole(holder, key) -> bool:
     nbytes = found.nbytes
     while not found.flags.owndata:
         found = found.base
-        if Py_REFCNT(<PyObject*>found) != 2:    # the view's and ours
+        if Py_REFCNT(<PyObject*>found) != 2:    # that of the view, and `found`
             return False
         if type(found) is Block:
             return True
@@ -237,12 +243,12 @@ def sole(holder, key) -> bool:
 
 
 def usage() -> dict:
-    """Bytes of the pool: in use, free, and the most that was in use at a time."""
+    """How many bytes of the pool are in use and free, and the most that were in use at a time."""
     return {"in_use": in_use, "free": unused, "peak": peak}
 
 
 def empty_cache() -> None:
-    """Give all free blocks back to the system, and forget the peak up to which they are kept."""
+    """Give all free blocks back to the system, and forget the peak up to which free blocks are kept."""
     global peak
     give_back(0)
     peak = in_use

@@ -1,5 +1,5 @@
-# What this machine can do at most: float32 multiply-adds, dot products of bytes, bytes read, cycles. Benchmarks are shares
-# of these. The loops are those of the products without their loads: one tile of accumulators in registers.
+# What this machine can do at most: float32 multiply-adds, dot products of bytes, bytes read, cycles. Benchmarks are given
+# as shares of these. The loops are those of the products, without their loads: one tile of accumulators in registers.
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
@@ -8,7 +8,7 @@ from tinyml._kernels.words.simd cimport *
 cdef extern from *:
     """
     #include "words/simd.h"
-    /* Values the compiler cannot know: without them it would compute what does not change once, before the loop. */
+    /* These hide a value from the compiler, which else would compute before the loop what does not change in it. */
     #if defined(__x86_64__)
     #define IN_REGISTER "+v"
     #elif defined(__aarch64__)
@@ -25,37 +25,29 @@ cdef extern from *:
     uint64_t hidden(uint64_t) noexcept nogil
 
 cdef enum:
-    STREAMS = 4         # places that are read side by side, each with words fetched AHEAD of their use, as few_rows_f32 does:
-    AHEAD = 512         # from one place on, CPUs fetched 5 to 10% less than memory gives
-    ADDS = 8            # additions an iteration, so that counting the iterations costs nothing beside them
+    # STREAMS places are read at the same time, each AHEAD words after what has been fetched, as in few_rows_f32: along a
+    # single stream, CPUs read 5 to 10% less than memory gives
+    STREAMS = 4
+    AHEAD = 512
+    ADDS = 8            # additions per iteration, so that counting the iterations costs nothing compared with them
 
 
-cdef inline void copy_tile(const char* source, Py_ssize_t source_row, char* target, Py_ssize_t target_row, Py_ssize_t rows,
-                           Py_ssize_t columns) noexcept nogil:
-    """Rows of 4-byte values; rows of both in elements."""
-    cdef Py_ssize_t i
-    for i in range(rows):
-        memcpy(target + 4 * i * target_row, source + 4 * i * source_row, 4 * columns)
+ctypedef void (*tile_loop)(void* tile, const void* x, const void* w, Py_ssize_t rounds) noexcept nogil
 
 
-cdef int fma_tile(const float* start, Py_ssize_t row, float x, const float* w, float* y, Py_ssize_t rows,
-                  Py_ssize_t columns, Py_ssize_t rounds) noexcept nogil:
-    cdef float tile[ROWS * MAX_PANEL]
-    cdef float weights[MAX_PANEL]
+cdef void fma_loop(void* tile, const void* x, const void* w, Py_ssize_t rounds) noexcept nogil:
+    """tile[ROWS][MAX_PANEL] += x * w[MAX_PANEL], `rounds` times, in registers."""
+    cdef float* values = <float*>tile
     cdef vecf acc[ROWS][WIDE]
     cdef vecf b[WIDE]
-    cdef vecf a = vfsplat(&x)
+    cdef vecf a = vfsplat(<const float*>x)
     cdef Py_ssize_t r
     cdef int i, j
-    memset(tile, 0, sizeof(tile))
-    memset(weights, 0, sizeof(weights))
-    copy_tile(<const char*>start, row, <char*>tile, MAX_PANEL, rows, columns)
-    memcpy(weights, w, columns * sizeof(float))
     for j in range(WIDE):
-        b[j] = vfload(weights + j * LANES)
+        b[j] = vfload(<const float*>w + j * LANES)
     for i in range(ROWS):
         for j in range(WIDE):
-            acc[i][j] = vfload(tile + (i * WIDE + j) * LANES)
+            acc[i][j] = vfload(values + (i * WIDE + j) * LANES)
     for r in range(rounds):
         for i in range(ROWS):
             a = vfhidden(a)
@@ -63,29 +55,22 @@ cdef int fma_tile(const float* start, Py_ssize_t row, float x, const float* w, f
                 acc[i][j] = vfma(acc[i][j], a, b[j])
     for i in range(ROWS):
         for j in range(WIDE):
-            vfstore(tile + (i * WIDE + j) * LANES, acc[i][j])
-    copy_tile(<const char*>tile, MAX_PANEL, <char*>y, row, rows, columns)
-    return 0
+            vfstore(values + (i * WIDE + j) * LANES, acc[i][j])
 
 
-cdef int dot4_tile(const int32_t* start, Py_ssize_t row, const uint8_t* x, const int8_t* w, int32_t* y, Py_ssize_t rows,
-                   Py_ssize_t columns, Py_ssize_t rounds) noexcept nogil:
-    cdef int32_t tile[ROWS * MAX_PANEL]
-    cdef int8_t weights[4 * MAX_PANEL]
+cdef void dot4_loop(void* tile, const void* x, const void* w, Py_ssize_t rounds) noexcept nogil:
+    """tile[ROWS][MAX_PANEL] += (x[4] - OFFSET) . w[MAX_PANEL][4], `rounds` times, in registers."""
+    cdef int32_t* values = <int32_t*>tile
     cdef vec acc[ROWS][WIDE]
     cdef vec b[WIDE]
     cdef vec a = vsplat4(x)
     cdef Py_ssize_t r
     cdef int i, j
-    memset(tile, 0, sizeof(tile))
-    memset(weights, 0, sizeof(weights))
-    copy_tile(<const char*>start, row, <char*>tile, MAX_PANEL, rows, columns)
-    memcpy(weights, w, 4 * columns)
     for j in range(WIDE):
-        b[j] = vload(weights + 4 * j * LANES)
+        b[j] = vload(<const int8_t*>w + 4 * j * LANES)
     for i in range(ROWS):
         for j in range(WIDE):
-            acc[i][j] = vload(tile + (i * WIDE + j) * LANES)
+            acc[i][j] = vload(values + (i * WIDE + j) * LANES)
     for r in range(rounds):
         for i in range(ROWS):
             a = vhidden(a)
@@ -93,34 +78,49 @@ cdef int dot4_tile(const int32_t* start, Py_ssize_t row, const uint8_t* x, const
                 acc[i][j] = vdot4(acc[i][j], a, b[j])
     for i in range(ROWS):
         for j in range(WIDE):
-            vstore(tile + (i * WIDE + j) * LANES, acc[i][j])
-    copy_tile(<const char*>tile, MAX_PANEL, <char*>y, row, rows, columns)
+            vstore(values + (i * WIDE + j) * LANES, acc[i][j])
+
+
+cdef int run_tile(tile_loop loop, const int32_t* start, Py_ssize_t N, const void* x, const int32_t* w, int32_t* y,
+                  Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t rounds) noexcept nogil:
+    """Run the loop for the tile of `rows` by `columns` at `start`, in a matrix of N columns; its other values are 0."""
+    cdef int32_t tile[ROWS * MAX_PANEL]
+    cdef int32_t weights[MAX_PANEL]
+    cdef Py_ssize_t i
+    memset(tile, 0, sizeof(tile))
+    memset(weights, 0, sizeof(weights))
+    memcpy(weights, w, 4 * columns)
+    for i in range(rows):
+        memcpy(tile + i * MAX_PANEL, start + i * N, 4 * columns)
+    loop(tile, x, weights, rounds)
+    for i in range(rows):
+        memcpy(y + i * N, tile + i * MAX_PANEL, 4 * columns)
+    return 0
+
+
+cdef int run_tiles(tile_loop loop, Py_ssize_t M, Py_ssize_t N, const void* start, const void* x, const void* w, void* y,
+                   Py_ssize_t rounds, int threads) except -1:
+    """Run the loop for all tiles of start and y [M][N] and w[N], whose values have 4 bytes each."""
+    cdef Py_ssize_t panels = (N + MAX_PANEL - 1) // MAX_PANEL, unit, m, n
+    for unit in prange((M + ROWS - 1) // ROWS * panels, nogil=True, num_threads=threads, schedule="static"):
+        m = unit // panels * ROWS
+        n = unit % panels * MAX_PANEL
+        run_tile(loop, <const int32_t*>start + m * N + n, N, x, <const int32_t*>w + n, <int32_t*>y + m * N + n,
+                 min(<Py_ssize_t>ROWS, M - m), min(<Py_ssize_t>MAX_PANEL, N - n), rounds)
     return 0
 
 
 def probe_fma_f32(const float[:, ::1] start, float x, const float[::1] w, float[:, ::1] y, Py_ssize_t rounds, int threads):
     """y[M][N] = start[M][N] + x * w[N], that product added `rounds` times."""
-    cdef Py_ssize_t M = start.shape[0], N = start.shape[1], panels = (N + MAX_PANEL - 1) // MAX_PANEL, unit, m, n
-    if M == 0 or N == 0:
-        return
-    for unit in prange((M + ROWS - 1) // ROWS * panels, nogil=True, num_threads=threads, schedule="static"):
-        m = unit // panels * ROWS
-        n = unit % panels * MAX_PANEL
-        fma_tile(&start[m, n], N, x, &w[n], &y[m, n], min(<Py_ssize_t>ROWS, M - m), min(<Py_ssize_t>MAX_PANEL, N - n),
-                 rounds)
+    if start.shape[0] * start.shape[1]:
+        run_tiles(fma_loop, start.shape[0], start.shape[1], &start[0, 0], &x, &w[0], &y[0, 0], rounds, threads)
 
 
 def probe_dot4_int8(const int32_t[:, ::1] start, const uint8_t[::1] x, const int8_t[:, ::1] w, int32_t[:, ::1] y,
                     Py_ssize_t rounds, int threads):
     """y[M][N] = start[M][N] + rounds * (w[N][4] . (x[4] - OFFSET)), modulo 2^32."""
-    cdef Py_ssize_t M = start.shape[0], N = start.shape[1], panels = (N + MAX_PANEL - 1) // MAX_PANEL, unit, m, n
-    if M == 0 or N == 0:
-        return
-    for unit in prange((M + ROWS - 1) // ROWS * panels, nogil=True, num_threads=threads, schedule="static"):
-        m = unit // panels * ROWS
-        n = unit % panels * MAX_PANEL
-        dot4_tile(&start[m, n], N, &x[0], &w[n, 0], &y[m, n], min(<Py_ssize_t>ROWS, M - m),
-                  min(<Py_ssize_t>MAX_PANEL, N - n), rounds)
+    if start.shape[0] * start.shape[1]:
+        run_tiles(dot4_loop, start.shape[0], start.shape[1], &start[0, 0], &x[0], &w[0, 0], &y[0, 0], rounds, threads)
 
 
 cdef uint32_t read_part(const int32_t* x, Py_ssize_t n) noexcept nogil:
@@ -147,7 +147,7 @@ cdef uint32_t read_part(const int32_t* x, Py_ssize_t n) noexcept nogil:
 
 
 def probe_read(const int32_t[::1] x, int threads) -> int:
-    """Sum of x modulo 2^32."""
+    """The sum of x, modulo 2^32."""
     cdef Py_ssize_t n = x.shape[0], unit
     cdef int64_t total = 0
     if n == 0:
@@ -170,7 +170,7 @@ cdef uint64_t add_chain(uint64_t value, uint64_t step, Py_ssize_t rounds) noexce
 
 
 def probe_cycles(const int64_t[::1] start, int64_t step, int64_t[::1] y, Py_ssize_t rounds, int threads):
-    """y = start + rounds * step, modulo 2^64, by additions that wait for each other: one a cycle on any CPU."""
+    """y = start + rounds * step, modulo 2^64, by additions that wait for each other: on any CPU each takes one cycle."""
     cdef Py_ssize_t unit
     for unit in prange(start.shape[0], nogil=True, num_threads=threads, schedule="static"):
         y[unit] = <int64_t>add_chain(<uint64_t>start[unit], <uint64_t>step, rounds)

@@ -1,4 +1,4 @@
-"""The kernel table: which instruction sets are compiled, and which kernels. Read by setup.py, dispatch and the tests.
+"""The kernel table: which instruction sets are compiled, and which kernels. setup.py, dispatch and the tests read it.
 
 It imports nothing, so that setup.py can run it before anything is built.
 """
@@ -9,10 +9,10 @@ _AVX512 = [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mpre
 _AVX2_FEATURES = ("avx2", "fma", "f16c")
 _AVX512_FEATURES = (*_AVX2_FEATURES, "avx512f", "avx512bw", "avx512vl", "avx512dq")
 
-# Instruction sets, best first: the machines that have them (all, where none is named), the flags that compile a kernel for
-# one, and the CPU features it needs. One that `extends` another has a better dot product of bytes and nothing else: only
-# the kernels of DOT4 are compiled for it, the others are those of the set it extends. Tile sizes are in words/simd.h.
-# "baseline" is plain C: whatever the compiler's default is, on any machine.
+# The instruction sets, best first: the machines that have them (all machines, where none is named), the flags that compile
+# a kernel for them, and the CPU features that they need. One that `extends` another has a better dot product of bytes and
+# nothing else: only the kernels of DOT4 are compiled for it; the others are those of the set that it extends. Tile sizes
+# are in words/simd.h. "baseline" is plain C, compiled without flags, for any machine.
 ISAS = {
     "avx512_vnni": {"machines": X86, "flags": [*_AVX512, "-mavx512vnni"],
                     "features": (*_AVX512_FEATURES, "avx512vnni"), "extends": "avx512"},
@@ -26,7 +26,7 @@ ISAS = {
     "baseline": {"machines": (), "flags": [], "features": ()},
 }
 
-# One row for each kernel file: its functions. Each has a twin of the same name and signature in reference/.
+# One row for each kernel file: its functions. Each has a twin of the same name and the same parameters in reference/.
 KERNELS = {
     "products/gemm_f32": ("gemm_f32",),
     "products/few_rows_f32": ("few_rows_f32", "few_rows_f16"),
@@ -45,8 +45,7 @@ KERNELS = {
     "rows/pointwise_f32": ("exp_f32", "tanh_f32", "tanh_grad_f32", "sigmoid_f32", "sigmoid_grad_f32", "silu_f32",
                            "silu_grad_f32", "gelu_f32", "gelu_grad_f32", "gelu_tanh_f32", "gelu_tanh_grad_f32",
                            "relu_grad_f32", "fake_quantize_f32"),
-    "rows/columns_f32": ("sum_columns_f32", "relu_grad_sum_f32", "gelu_grad_sum_f32", "gelu_tanh_grad_sum_f32",
-                         "silu_grad_sum_f32", "scatter_rows_f32"),
+    "rows/columns_f32": ("sum_columns_f32", "activation_grad_sum_f32", "scatter_rows_f32"),
     "rows/dropout_f32": ("dropout_f32",),
     "rows/optim_f32": ("sgd_f32", "adam_f32", "adamw_f32", "square_sums_f32"),
     "attention/attention_f32": ("attention_f32", "attention_grad_f32"),
@@ -54,16 +53,31 @@ KERNELS = {
     "attention/decode": (),
     "probe": ("probe_fma_f32", "probe_dot4_int8", "probe_read", "probe_cycles"),
 }
+# Functions of one element, numbered by their order here for C and for Python: setup.py makes an enum of their names in
+# capitals (words/vmath.h). The first ones are the activations that the epilogue of a product can compute.
+POINTWISE = ("identity", "relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "exp")
+ACTIVATIONS = POINTWISE[:5]
 # Cython's own code for memoryviews, which all kernels share.
 SHARED = "compiled/shared"
-# Those with dot products of bytes.
+# The kernels that have dot products of bytes.
 DOT4 = ("products/product_int8", "products/dynamic_linear_int8", "attention/decode", "probe")
-# Those whose functions are long chains of instructions, each waiting for the one before.
+# The kernels whose functions are long chains of instructions, each of which waits for the one before.
 CHAINS = ("rows/pointwise_f32", "rows/softmax_f32", "rows/columns_f32", "rows/dropout_f32")
 
 
+def check_platform(system: str, compiler: str) -> None:
+    """Raise SystemExit where kernels cannot be built: on a system (platform.system()) or by a compiler (a command)."""
+    if system == "Windows":
+        raise SystemExit("tinyml does not run on Windows itself: its kernels need GCC or Clang and a POSIX system. Use the "
+                         "Windows Subsystem for Linux (WSL): `wsl --install`, then install tinyml in it as on Linux.")
+    if any(word.replace("\\", "/").rpartition("/")[2].lower().removesuffix(".exe") in ("cl", "clang-cl")
+           for word in compiler.split()):
+        raise SystemExit(f"tinyml does not build with {compiler}: its kernels need the vector extensions of GCC and Clang. "
+                         "Set the environment variable CC to one of them.")
+
+
 def isas_for(machine: str) -> list[str]:
-    """Instruction sets that are compiled on a machine of this name (platform.machine()), best first."""
+    """The instruction sets that are compiled on a machine of this name (platform.machine()), best first."""
     return [name for name, isa in ISAS.items() if not isa["machines"] or machine.lower() in isa["machines"]]
 
 
@@ -85,8 +99,8 @@ def module(path: str) -> str:
 def flags(isa: str, kernel: str) -> list[str]:
     """The flags that compile `kernel` for `isa`.
 
-    In AVX-512 the compiler is to interleave the chains of several vectors: GELU then takes 25% less time. With the 16
-    registers of AVX2 there is no room to.
+    For AVX-512 the compiler is told to interleave the chains of several vectors: GELU then takes 25% less time. The 16
+    registers of AVX2 have no room for that.
     """
     interleave = ["-fschedule-insns"] if isa == "avx512" and kernel in CHAINS else []
     return [*ISAS[isa]["flags"], *interleave]

@@ -44,7 +44,7 @@ def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integ
     return q.packed[1]
 
 
-def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
+def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str = "identity") -> Tensor:
     """activation(float x (..., K) by int8 w (N, K)), x quantized per row (and group of w) as it comes; equation (9).
 
     Raises:

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 
-from .._kernels.products.dynamic_linear import ACTIVATIONS
 from .._kernels.products.matmul import matmul
 from .._kernels.products.windows import Window
 from .._kernels.rows.codes import to_unsigned
-from .._kernels.rows.columns import pointwise_grad_sum, sum_columns
+from .._kernels.rows.columns import activation_grad_sum, sum_columns
 from .._kernels.rows.pointwise import pointwise, pointwise_grad
+from .._kernels.table import ACTIVATIONS
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
 from .integer import dynamic_linear, lower_product, product, weight_layer
@@ -200,7 +200,7 @@ class Linear(Op):
 
 
 class LinearActivation(Op):
-    """y (..., N) = activation(x (..., K) @ weight (N, K)^T + bias (N)), activation one of ACTIVATIONS.
+    """y (..., N) = activation(x (..., K) @ weight (N, K)^T + bias (N)), activation one of ACTIVATIONS but the identity.
 
     The gradient passes the activation and gives that of the bias in one walk over memory; int8 weights by float activations
     as in Linear. Graphs have the two ops, which integer plans know (nn.functional.linear).
@@ -229,11 +229,11 @@ class LinearActivation(Op):
     def backward(ctx, grad):
         if not ctx.needs[2]:
             return _backward(ctx, pointwise_grad(ctx.kernel, ctx.kept, grad), None)
-        return _backward(ctx, *pointwise_grad_sum(ctx.kernel, ctx.kept, grad))
+        return _backward(ctx, *activation_grad_sum(ctx.kernel, ctx.kept, grad))
 
     @staticmethod
     def samples(rng):
-        for activation in ACTIVATIONS:
+        for activation in ACTIVATIONS[1:]:
             yield sample(normal(rng, 3, 4), normal(rng, 5, 4), normal(rng, 5), activation=activation)
         yield sample(normal(rng, 2, 3, 4), normal(rng, 5, 4), None, activation="relu")
         yield sample(normal(rng, 4), normal(rng, 2, 4), normal(rng, 2), activation="gelu")

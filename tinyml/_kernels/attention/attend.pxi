@@ -1,5 +1,7 @@
-# Attention of one query: the scores of its head's cached keys, their softmax, the weighted sum of the values. The cache is
-# read once, as it is stored: floats, the bits of float16, or codes with a scale a position.
+# Attention of one query: the scores of the cached keys of its head, their softmax, the weighted sum of the values. The
+# cache is read once, as it is stored: as floats, as the bits of float16, or as codes with one scale per position.
+#
+# The file that includes this one has cimported words/simd, words/vmath and the integer types.
 from libc.math cimport INFINITY
 
 ctypedef fused cached:
@@ -8,11 +10,11 @@ ctypedef fused cached:
     uint8_t
 
 cdef enum:
-    WIDTH = 4       # vectors of the result at a time
+    WIDTH = 4       # vectors of the result that are computed at a time
 
 
 cdef inline vecf stored(const cached* p, int n) noexcept nogil:
-    """LANES stored values, of which n (or more) are there, as floats; codes without their scale."""
+    """The first n stored values (LANES where n is larger) as floats; codes are not multiplied by their scale."""
     if cached is float:
         return vfload_n(p, n)
     elif cached is uint16_t:
@@ -22,8 +24,9 @@ cdef inline vecf stored(const cached* p, int n) noexcept nogil:
 
 
 cdef inline void attend(const float* q, const cached* keys, const cached* values, const float* key_scale,
-                        const float* value_scale, Py_ssize_t S, Py_ssize_t D, float scale, float* p, float* y) noexcept nogil:
-    """y[D] = softmax(scale * q[D] . keys[S][D]) @ values[S][D]; p: room for S weights in whole vectors."""
+                        const float* value_scale, Py_ssize_t S, Py_ssize_t D, float scale, float* p,
+                        float* y) noexcept nogil:
+    """y[D] = softmax(scale * q[D] . keys[S][D]) @ values[S][D]. `p` has room for S weights, in whole vectors."""
     cdef vecf part, top = vfset(-INFINITY), total = vfzero(), inverse
     cdef vecf sums[WIDTH]
     cdef Py_ssize_t s, c, at

@@ -1,7 +1,7 @@
-"""Attention over ndarrays: float32 runs attention_f32.pyx, float64 reference/.
+"""Attention over ndarrays. float32 runs attention_f32.pyx, float64 its specification in reference/.
 
-Heads are the last leading dimension. Results lie in memory as (B, T, H, D) does, so that the heads of a position are
-neighbours and merging them is free.
+Heads are the last leading dimension. Results lie in memory as (B, T, H, D), so that the heads of a position are neighbours
+and merging them costs nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,19 @@ def _scale(q: np.ndarray) -> float:
 
 def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool,
               kv_heads: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """softmax(q k^T / sqrt(D)) v of q (..., T, D), k (..., S, D) and v (..., S, E), and for the gradient of each row the
-    largest score and 1 / the sum of exp(score - it), (2, B, H, T). kv_heads: how many heads k and v have, each for
-    H / kv_heads of q; None: as many as q, all leading dimensions broadcast."""
+    """softmax(q k^T / sqrt(D)) v, and what its gradient needs.
+
+    Args:
+        q: (..., T, D).
+        k, v: (..., S, D) and (..., S, E).
+        causal: query t sees the keys up to t + S - T.
+        kv_heads: how many heads k and v have, each of which serves H / kv_heads heads of q. None: as many as q, and all
+            leading dimensions broadcast.
+
+    Returns:
+        y (..., T, E).
+        rows (2, B, H, T): the largest score of each query, and 1 / the sum of exp(score - that).
+    """
     if kv_heads is None:
         lead = shared = np.broadcast_shapes(q.shape[:-2], k.shape[:-2], v.shape[:-2])
     else:
@@ -33,7 +43,7 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool,
     q, k, v = as_heads(q, lead), as_heads(k, shared), as_heads(v, shared)
     b, h, t, d = q.shape
     s, e = v.shape[2:]
-    if s * (d + e) > 2**40:     # what broadcasting only seems to hold
+    if s * (d + e) > 2**40:     # so much is there only by broadcasting
         checks.room("attention", "keys and values", (s, d + e))
     y, rows = memory.empty((b, t, h, e), q.dtype).transpose(0, 2, 1, 3), memory.empty((2, b, h, t), q.dtype)
     kernels_for(q.dtype).attention_f32(q, k, v, _scale(q), causal, y, rows, threads_for(b * h * t * s * (d + e)))
@@ -41,8 +51,10 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool,
 
 
 def attention_grad(q, k, v, causal: bool, y, rows, dy, packed: bool, kv_heads: int | None = None) -> tuple[np.ndarray, ...]:
-    """Gradients of attention to q, k and v, of their stretched shapes; packed: one array of all three, (3, ..., T, D), or
-    with kv_heads (..., H + 2 kv_heads, T, D)."""
+    """Gradients of attention to q, k and v, in the shapes to which these broadcast.
+
+    `packed` makes it one array of all three, (3, ..., T, D), or with kv_heads (..., H + 2 kv_heads, T, D).
+    """
     lead = y.shape[:-2]
     shared = lead if kv_heads is None else (*lead[:-1], kv_heads)
     q, y, dy = (as_heads(x, lead) for x in (q, y, dy))

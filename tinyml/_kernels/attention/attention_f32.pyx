@@ -1,8 +1,17 @@
-# Attention of blocks of queries by blocks of keys, the scores in the first-level cache and never in memory (FlashAttention,
-# Dao et al. 2022). A block of scores is held transposed, [key][query]: maxima and sums over keys are then of whole vectors,
-# keys and values need no transposing, and only the queries of a block are transposed.
+# Attention. For each head, with queries q[T][D], keys k[S][D] and values v[S][E]:
 #
-# One thread computes a head (backward: those that share keys), blocks in rising order: sums do not depend on the number of threads.
+#     for t:
+#         for s <= t + S - T if causal, else for all s:
+#             score[s] = scale * sum over d of q[t][d] * k[s][d]
+#         p = exp(score - max(score)) / sum(exp(score - max(score)))
+#         y[t][e] = sum over s of p[s] * v[s][e]
+#
+# It is computed in blocks of queries by blocks of keys, whose scores are in the first-level cache and never in memory
+# (FlashAttention, Dao et al. 2022). A block of scores is held transposed, [key][query]: maxima and sums over keys are then
+# of whole vectors, and of all operands only the queries of a block have to be transposed.
+#
+# One thread computes a head, in the backward pass all heads that share keys, block after block: sums do not depend on the
+# number of threads.
 from cython.parallel cimport prange, threadid
 from libc.float cimport FLT_MAX
 from libc.math cimport INFINITY
@@ -15,28 +24,28 @@ include "attention_rows.pxi"
 include "attention_tile.pxi"
 
 cdef enum:
-    QUERIES = 2 * LANES     # of a block: two vectors
-    KEYS = 64               # of a block: its scores are 8 KB where vectors have 16 lanes
-    # Keys up to which they are read as they lie; more are on more pages than the TLB holds. Copied, 512 keys of 12 heads of
-    # 64 were 10% faster and 256 of 6 heads 12% slower.
+    QUERIES = 2 * LANES     # queries of a block, which are two vectors
+    KEYS = 64               # keys of a block, whose scores take 8 KB where vectors have 16 lanes
+    # Up to so many keys are read as they lie. More of them are on more pages than the TLB holds, and are copied: 512 keys
+    # of 12 heads of 64 values were then 10% faster, 256 keys of 6 heads 12% slower
     NEAR = 256
-    KEYS_BESIDE = 16        # transposed side by side where they are copied
+    KEYS_BESIDE = 16        # where keys are copied, so many lie side by side, transposed
 
 
 cdef struct Head:
     # sizes that all heads share; rows of q, k and v are contiguous
     Py_ssize_t T, S, D, E
-    Py_ssize_t queries, keys, values        # floats from one row to the next
-    Py_ssize_t wide_d, wide_e               # D and E in whole vectors
-    bint copy_d, copy_e                     # whether keys and values, and their gradients, are copied to scratch
-    Py_ssize_t ahead                        # query t sees keys up to t + ahead
+    Py_ssize_t queries, keys, values        # floats from one row of q, k and v to the next
+    Py_ssize_t wide_d, wide_e               # D and E, rounded up to whole vectors
+    bint copy_d, copy_e                     # whether keys, and values, and their gradients are copied to scratch
+    Py_ssize_t ahead                        # query t sees the keys up to t + ahead
     float scale
 
 
 cdef void scores(const float* k, Py_ssize_t row, Py_ssize_t step, Py_ssize_t keys, Py_ssize_t D, const float* qt,
                  Py_ssize_t ahead, float* s) noexcept nogil:
-    """s[keys][QUERIES] = k[keys][D] @ qt[D][QUERIES]; vectors of which no query sees the key are not written. Keys are `row`
-    floats apart, their values `step`; or row is 1 and they lie as `lay_keys` has them."""
+    """s[keys][QUERIES] = k[keys][D] @ qt[D][QUERIES]. Vectors are not written where none of their queries sees the key.
+    Keys are `row` floats apart and their values `step` floats; or `row` is 1 and the keys lie as `lay_keys` writes them."""
     cdef Py_ssize_t j = 0, unseen, high
     cdef const float* at
     while j < keys:
@@ -49,14 +58,14 @@ cdef void scores(const float* k, Py_ssize_t row, Py_ssize_t step, Py_ssize_t key
 
 cdef void lay_keys(const float* k, Py_ssize_t step, Py_ssize_t first, Py_ssize_t end, Py_ssize_t D,
                    float* out) noexcept nogil:
-    """Keys first .. end, KEYS_BESIDE after the other, transposed: out[S / KEYS_BESIDE][D][KEYS_BESIDE]."""
+    """Copy the keys first .. end transposed, KEYS_BESIDE of them at a time: out[S / KEYS_BESIDE][D][KEYS_BESIDE]."""
     cdef Py_ssize_t j
     for j from first <= j < end by KEYS_BESIDE:
         transpose(k + j * step, step, min(<Py_ssize_t>KEYS_BESIDE, end - j), D, 1, out + j * D, KEYS_BESIDE)
 
 
 cdef inline vecf seen(const float* s, Py_ssize_t hidden, vecf low) noexcept nogil:
-    """A vector of scores, that of `low` in the first `hidden` lanes."""
+    """A vector of scores, whose first `hidden` lanes are those of `low`."""
     cdef float lows[LANES]
     if hidden <= 0:
         return vfload(s)
@@ -66,8 +75,8 @@ cdef inline vecf seen(const float* s, Py_ssize_t hidden, vecf low) noexcept nogi
 
 cdef void online_softmax(float* s, Py_ssize_t keys, Py_ssize_t ahead, float* top, float* total,
                          float* decay) noexcept nogil:
-    """s[keys][QUERIES] becomes exp(s - top), top and total [QUERIES] those of all blocks so far; decay is what the new
-    top takes off the sums before."""
+    """s[keys][QUERIES] becomes exp(s - top). top and total [QUERIES] become the largest score of all blocks so far and the
+    sum of exp(score - top); decay[QUERIES] is the factor by which earlier sums shrink because of the new top."""
     cdef vecf low = vfset(-INFINITY), a, b, t, part
     cdef Py_ssize_t c, j, plain = max(<Py_ssize_t>0, min(keys, ahead + 1))
     for c from 0 <= c < QUERIES by LANES:
@@ -106,7 +115,7 @@ cdef Py_ssize_t forward_room(const Head* h) noexcept nogil:
 
 cdef int forward(const Head* h, const float* q, const float* k, const float* v, float* y, Py_ssize_t step, float* top_out,
                  float* inverse_out, float* room) noexcept nogil:
-    """One head: y[T][E], and of each row the largest score and 1 / the sum of exp(score - it)."""
+    """Compute one head: y[T][E] and, for each query, the largest score and 1 / the sum of exp(score - that)."""
     cdef float* s = take(&room, KEYS * QUERIES)
     cdef float* qt = take(&room, h.D * QUERIES)
     cdef float* o = take(&room, h.wide_e * QUERIES)
@@ -120,7 +129,7 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
         rows = min(<Py_ssize_t>QUERIES, h.T - first)
         transpose(q + first * h.queries, h.queries, rows, h.D, h.scale, qt, QUERIES)
         for i in range(QUERIES):
-            top[i] = -FLT_MAX       # not -inf: scores of -inf then have an exp of 0, not NaN
+            top[i] = -FLT_MAX       # not -inf, so that the exp of a score of -inf is 0, not NaN
             total[i] = 0
         sees = min(h.S, first + rows + h.ahead)
         next = min(h.S, (sees + KEYS_BESIDE - 1) // KEYS_BESIDE * KEYS_BESIDE)
@@ -132,7 +141,8 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
         for at from 0 <= at < sees by KEYS:
             keys = min(<Py_ssize_t>KEYS, sees - at)
             ahead = first + h.ahead - at
-            # What the next block adds is fetched a part with each block of keys: all at once it would wait for itself
+            # What the next block of queries reads is fetched in parts, one with each block of keys: fetched all at once,
+            # the last parts would wait for the first
             i, next = at * QUERIES // sees, (at + keys) * QUERIES // sees
             fetch(q + (first + rows) * h.queries, h.queries, i, min(next, h.T - first - rows), h.D)
             fetch(k + laid * h.keys, h.keys, i, min(next, h.S - laid), h.D)
@@ -157,7 +167,7 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
 
 cdef void weights(float* s, float* ds, Py_ssize_t keys, Py_ssize_t ahead, float scale, const float* top,
                   const float* inverse, const float* delta) noexcept nogil:
-    """s becomes p = exp(s - top) * inverse, ds, which holds dp, becomes p * (dp - delta) * scale."""
+    """s becomes p = exp(s - top) * inverse; ds, which holds dp, becomes p * (dp - delta) * scale."""
     cdef vecf low = vfset(-INFINITY), t, n, d, p, f = vfset(scale)
     cdef Py_ssize_t c, j, i
     for c from 0 <= c < QUERIES by LANES:
@@ -176,7 +186,7 @@ cdef void weights(float* s, float* ds, Py_ssize_t keys, Py_ssize_t ahead, float 
 cdef struct Grad:
     # floats from one row to the next of what only the gradient reads and writes
     Py_ssize_t y, dy, dq, dk, dv
-    # the heads of queries that share keys and values, and floats from one of them to the next
+    # how many heads of queries share keys and values, and floats from one of these heads to the next
     Py_ssize_t group, next_q, next_y, next_dy, next_dq
 
 
@@ -189,7 +199,8 @@ cdef Py_ssize_t backward_room(const Head* h) noexcept nogil:
 cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, const float* v, const float* y,
                   const float* dy, const float* top_in, const float* inverse_in, float* dq, float* dk, float* dv,
                   float* room) noexcept nogil:
-    """One head of keys and values and the heads of queries that share it: dq, dk and dv from what forward left."""
+    """Compute dq, dk and dv from what `forward` left, for one head of keys and values and the heads of queries that share
+    it."""
     cdef float* s = take(&room, KEYS * QUERIES)
     cdef float* ds = take(&room, KEYS * QUERIES)
     cdef float* qt = take(&room, h.D * QUERIES)
@@ -265,19 +276,20 @@ cdef Head head_of(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
 
 
 cdef inline const float* of_head(const float[:, :, :, :] x, Py_ssize_t unit) noexcept nogil:
-    """Where the rows of head `unit` of x[B][H] begin; they may have no elements."""
+    """Where the rows of head `unit` of x[B][H] begin; NULL where they have no elements."""
     if x.shape[3] == 0:
         return NULL
-    return <const float*>(<const char*>&x[0, 0, 0, 0] + unit // x.shape[1] * x.strides[0] + unit % x.shape[1] * x.strides[1])
+    return <const float*>(<const char*>&x[0, 0, 0, 0] + unit // x.shape[1] * x.strides[0]
+                          + unit % x.shape[1] * x.strides[1])
 
 
 def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const float[:, :, :, :] v, float scale,
                   bint causal, float[:, :, :, :] y, float[:, :, :, ::1] rows, int threads):
-    """y[B][H][T][E] = softmax(scale * q[B][H][T][D] @ k[B][G][S][D]^T) @ v[B][G][S][E]; any strides but of the last
-    dimension, whose elements are neighbours. H / G heads of queries in a row share a head of keys and values.
+    """y[B][H][T][E] = softmax(scale * q[B][H][T][D] @ k[B][G][S][D]^T) @ v[B][G][S][E].
 
-    causal: query t sees keys up to t + S - T, S >= T. rows[2][B][H][T], for the gradient: the largest score of each row and
-    1 / the sum of exp(score - it).
+    Strides may be any, except that elements along the last dimension are neighbours. H / G successive heads of queries
+    share a head of keys and values. Where `causal` is set, query t sees the keys up to t + S - T, and S >= T.
+    rows[2][B][H][T], which the gradient needs, is the largest score of each query and 1 / the sum of exp(score - that).
     """
     cdef Head h = head_of(q, k, v, scale, causal)
     cdef Py_ssize_t heads = q.shape[0] * q.shape[1], workers = threads if heads > 1 else 1, unit
@@ -295,8 +307,9 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
         raise MemoryError(f"attention_f32: no memory for {workers} x {room} values")
     with nogil:
         for unit in prange(heads, num_threads=workers, schedule="dynamic"):
-            forward(&h, of_head(q, unit), of_head(k, unit // group), of_head(v, unit // group), <float*>of_head(y, unit), step,
-                    &rows[0, 0, 0, 0] + unit * h.T, &rows[1, 0, 0, 0] + unit * h.T, on_line(memory) + threadid() * room)
+            forward(&h, of_head(q, unit), of_head(k, unit // group), of_head(v, unit // group), <float*>of_head(y, unit),
+                    step, &rows[0, 0, 0, 0] + unit * h.T, &rows[1, 0, 0, 0] + unit * h.T,
+                    on_line(memory) + threadid() * room)
     free(memory)
 
 
@@ -304,7 +317,8 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
                        bint causal, const float[:, :, :, :] y, const float[:, :, :, ::1] rows,
                        const float[:, :, :, :] dy, float[:, :, :, :] dq, float[:, :, :, :] dk, float[:, :, :, :] dv,
                        int threads):
-    """Gradients of attention_f32 to q, k and v, from its results and dy[B][H][T][E]; one thread sums those of a group."""
+    """Gradients of attention_f32 to q, k and v, from its results and dy[B][H][T][E]. For the heads of queries that share
+    keys and values, one thread computes them all."""
     cdef Head h = head_of(q, k, v, scale, causal)
     cdef Py_ssize_t heads = k.shape[0] * k.shape[1], workers = threads if heads > 1 else 1, unit, first
     cdef Py_ssize_t room = backward_room(&h)

@@ -1,11 +1,14 @@
-# Rows of a matrix: as they lie or copied to scratch, transposed, scaled.
+# Rows of a matrix: read as they lie or copied to scratch memory, transposed, scaled.
+#
+# The file that includes this one has cimported words/simd, words/vmath and memset.
 
 cdef inline Py_ssize_t whole(Py_ssize_t n) noexcept nogil:
+    """n, rounded up to whole vectors."""
     return (n + LANES - 1) // LANES * LANES
 
 
 cdef inline Py_ssize_t lines(Py_ssize_t floats) noexcept nogil:
-    """`floats` in whole cache lines."""
+    """The number of floats, rounded up to whole cache lines."""
     return (floats + 15) // 16 * 16
 
 
@@ -15,14 +18,15 @@ cdef struct Rows:
 
 
 cdef float* take(float** room, Py_ssize_t floats) noexcept nogil:
-    """The next `floats` of scratch, on cache lines of their own."""
+    """Take the next floats of scratch, which have cache lines of their own."""
     cdef float* taken = room[0]
     room[0] += lines(floats)
     return taken
 
 
 cdef Rows rows_of(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float* copy) noexcept nogil:
-    """x[rows][columns] as it lies; or, unless `copy` is NULL, there, in whole vectors with zeros behind."""
+    """x[rows][columns] as it lies; or, unless `copy` is NULL, a copy there, whose rows are whole vectors with zeros at the
+    end."""
     cdef Py_ssize_t i, c, wide = whole(columns)
     cdef Rows r
     r.at, r.step = <float*>x, step
@@ -35,8 +39,8 @@ cdef Rows rows_of(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t c
 
 
 cdef void fetch(const float* x, Py_ssize_t step, Py_ssize_t first, Py_ssize_t end, Py_ssize_t columns) noexcept nogil:
-    """x[first .. end][columns] into the caches: rows lie on pages of their own, past which a CPU does not read
-    ahead by itself."""
+    """Fetch x[first .. end][columns] into the caches. Each row lies on a page of its own, and a CPU does not fetch the next
+    page by itself."""
     cdef Py_ssize_t i, c
     for i in range(first, end):
         for c from 0 <= c < columns by 16:
@@ -52,7 +56,7 @@ cdef void put(Rows x, Py_ssize_t rows, Py_ssize_t columns, float* out, Py_ssize_
 
 
 cdef void clear(Rows x, Py_ssize_t first, Py_ssize_t end, Py_ssize_t wide) noexcept nogil:
-    """Zeros in rows first .. end."""
+    """Set the rows first .. end to 0."""
     cdef Py_ssize_t i, c
     for i in range(first, end):
         for c from 0 <= c < wide by LANES:
@@ -61,7 +65,7 @@ cdef void clear(Rows x, Py_ssize_t first, Py_ssize_t end, Py_ssize_t wide) noexc
 
 cdef void scale_rows(const float* x, Py_ssize_t rows, Py_ssize_t columns, const float* factor, float* y,
                      Py_ssize_t step) noexcept nogil:
-    """y[rows][columns] = x[rows][in whole vectors] * factor[rows]."""
+    """y[rows][columns] = x[rows][columns] * factor[rows]. The rows of x are whole vectors."""
     cdef Py_ssize_t i, c, wide = whole(columns)
     cdef vecf f
     for i in range(rows):
@@ -80,18 +84,19 @@ cdef inline float row_dot(const float* x, const float* y, Py_ssize_t n) noexcept
 
 cdef void transpose(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float factor, float* out,
                     Py_ssize_t width) noexcept nogil:
-    """out[columns][width] = factor * x[rows][columns]^T, zeros beyond `rows`; width in whole vectors."""
+    """out[columns][width] = factor * x[rows][columns]^T, with zeros beyond `rows`; `width` is a multiple of LANES."""
     cdef Py_ssize_t i, j
     cdef vecf f = vfset(factor)
     if rows < width:
         memset(out, 0, columns * width * sizeof(float))
     for i from 0 <= i < rows by LANES:
         for j from 0 <= j < columns by LANES:
-            if LANES == 16 and i + LANES <= rows and j + LANES <= columns:      # with 8 lanes it took longer than by four
+            # with 8 lanes, vtranspose took longer than transpose4
+            if LANES == 16 and i + LANES <= rows and j + LANES <= columns:
                 vtranspose(x + i * step + j, step, out + j * width + i, width)
             else:
-                transpose_edge(x + i * step + j, step, min(<Py_ssize_t>LANES, rows - i), min(<Py_ssize_t>LANES, columns - j),
-                               out + j * width + i, width)
+                transpose_edge(x + i * step + j, step, min(<Py_ssize_t>LANES, rows - i),
+                               min(<Py_ssize_t>LANES, columns - j), out + j * width + i, width)
     if factor != 1:
         for i from 0 <= i < columns * width by LANES:
             vfstore(out + i, vfmul(vfload(out + i), f))
@@ -99,7 +104,7 @@ cdef void transpose(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t
 
 cdef void transpose_edge(const float* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns, float* out,
                          Py_ssize_t width) noexcept nogil:
-    """Less than LANES x LANES of it, four by four as far as there are."""
+    """Transpose less than LANES x LANES values, in blocks of 4 x 4 as far as possible."""
     cdef Py_ssize_t i, j, whole_rows = rows // 4 * 4, whole_columns = columns // 4 * 4
     for i from 0 <= i < whole_rows by 4:
         for j from 0 <= j < whole_columns by 4:

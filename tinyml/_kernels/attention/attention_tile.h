@@ -1,16 +1,16 @@
 /* One tile of a small product of blocks that stay in the first-level cache: HIGH rows by two vectors of sums in registers.
 
-   In C, because a compiler that is not told to unroll all these loops takes the sums through memory: of the gradient,
-   whose sums run over 32 or 64 steps, some 5%. */
+   This is C, not Cython, because compilers take the sums through memory unless they are told to unroll all these loops.
+   That cost the gradient, whose sums run over 32 or 64 steps, some 5%. */
 #pragma once
 #include "../words/simd.h"
 
-/* 16 sums where there are 32 registers, 8 where there are 16. By one vector and 16 rows, each broadcast by the FMA itself,
-   loads of scores were the limit: 157 GFLOP/s instead of 175 on a Xeon with AVX-512 */
+/* 16 sums where there are 32 registers, 8 where there are 16. A tile of one vector by 16 rows, which the FMA itself
+   broadcasts, was limited by the loads of scores: it ran at 157 GFLOP/s instead of 175 on a Xeon with AVX-512 */
 enum { HIGH = 2 * WIDE };
 
-/* c[MR][NV*LANES] = (or, to `add`, +=) sum over k < K of a[i*row + k*step] * b[k*ldb ...]; MR and NV are constants at
-   every call */
+/* c[i*ldc + j] = sum over k < K of a[i*row + k*step] * b[k*ldb + j] for i < MR, j < NV*LANES; where `add` is set, this is
+   added to c. MR and NV are constants at every call */
 static inline __attribute__((always_inline)) void tile(int MR, int NV, const float *a, ptrdiff_t row, ptrdiff_t step,
                                                        ptrdiff_t K, const float *b, ptrdiff_t ldb, float *c, ptrdiff_t ldc,
                                                        int add) {
@@ -34,11 +34,11 @@ static inline __attribute__((always_inline)) void tile(int MR, int NV, const flo
     UNROLL for (int j = 0; j < NV; j++) vfstore(c + i * ldc + j * LANES, sums[i][j]);
 }
 
-/* Rows of the next tile where `left` are left */
+/* How many rows the next tile has where `left` rows are left */
 static inline ptrdiff_t height(ptrdiff_t left) { return left >= HIGH ? HIGH : left >= HIGH / 2 ? HIGH / 2 : 1; }
 
-/* The tile of `high` rows, as height gives them, and one or two vectors. Rows side by side need no registers for where they
-   are */
+/* The tile of `high` rows, a number that `height` gave, and one or two vectors. Where rows are neighbours, which `row` = 1
+   says as a constant, no registers are needed for where they are */
 static void tile_of(ptrdiff_t high, ptrdiff_t vectors, const float *a, ptrdiff_t row, ptrdiff_t step, ptrdiff_t K,
                     const float *b, ptrdiff_t ldb, float *c, ptrdiff_t ldc, int add) {
 #define TILE(MR, NV, ROW) tile(MR, NV, a, ROW, step, K, b, ldb, c, ldc, add)

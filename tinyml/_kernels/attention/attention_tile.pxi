@@ -1,4 +1,6 @@
 # Small products of blocks that stay in the first-level cache, tile by tile.
+#
+# The file that includes this one has cimported words/simd.
 
 cdef extern from "attention/attention_tile.h" nogil:
     Py_ssize_t height(Py_ssize_t left) noexcept
@@ -9,7 +11,8 @@ cdef extern from "attention/attention_tile.h" nogil:
 cdef void multiply(const float* a, Py_ssize_t row, Py_ssize_t step, Py_ssize_t M, Py_ssize_t K, Py_ssize_t before,
                    Py_ssize_t after, const float* b, Py_ssize_t ldb, Py_ssize_t vectors, float* c, Py_ssize_t ldc,
                    bint add) noexcept nogil:
-    """c[M][vectors*LANES] (+)= a[M][K] @ b[K][vectors*LANES], where row i of a is 0 but from i - before to i + after."""
+    """c[M][vectors*LANES] = a[M][K] @ b[K][vectors*LANES]; where `add` is set, this is added to c. Row i of a is 0 except
+    in its columns i - before to i + after."""
     cdef Py_ssize_t i = 0, j, first, end, high
     while i < M:
         high = height(M - i)

@@ -1,8 +1,8 @@
-# One decoded token: from the next id of each row to its logits, through all layers of a GPT, in one call.
+# Decodes one token: from the next id of each row to its logits, through all layers of a GPT, in one call.
 #
-# The layers are described once, as pointers to arrays that Python holds. What a step costs is reading the weights (float32,
-# float16 or int8, as they lie) and the keys and values of the positions before. `forward` below is the whole model,
-# decode_layers.pxi has its layers.
+# The layers are described once, by pointers to arrays that Python holds. A step costs what it takes to read the weights,
+# which are float32, float16 or int8 and read as they lie, and the keys and values of earlier positions. `forward` below is
+# the whole model; decode_layers.pxi has its layers.
 from cython.parallel cimport prange
 from libc.stdint cimport int8_t, int32_t, int64_t, uint8_t, uint16_t
 from libc.stdlib cimport calloc, free
@@ -15,14 +15,15 @@ include "products/dynamic_linear_few_rows.pxi"
 include "rows/norm_rows.pxi"
 include "rotary_pairs.pxi"
 include "attend.pxi"
+include "products/activation.pxi"
 include "decode_layers.pxi"
 
 
 # -- the model ---------------------------------------------------------------------------------------------------------
 
 cdef int forward(const Model* s, const int64_t* ids, float* logits, int64_t* best, int threads) noexcept nogil:
-    """Logits [B][V] of the ids that come next in each row, whose keys and values are kept, and the ids of the largest;
-    how many rows have logits that are not finite."""
+    """Compute logits[B][V] after the ids that come next in each row, and best[B], the ids of the largest logits. The keys
+    and values of these ids are added to the caches. Returns how many rows have logits that are not finite."""
     cdef Py_ssize_t i, b
     cdef int bad = 0
     cdef Layer* l
@@ -39,9 +40,12 @@ cdef int forward(const Model* s, const int64_t* ids, float* logits, int64_t* bes
         add(s.x, s.up, s.B * s.C)
         normalize(&l.norm2, s.x, s.B, s.C, s.h)
         linear(s, &l.up, s.h, s.up, threads)
-        if s.activation == SWIGLU:
+        if l.gate.w.N:      # SwiGLU
             linear(s, &l.gate, s.h, s.gate, threads)
-        activate(s, s.B * s.hidden)
+            activate(s.activation, s.gate, 0, 1, s.B * s.hidden)
+            multiply(s.up, s.gate, s.B * s.hidden)
+        else:
+            activate(s.activation, s.up, 0, 1, s.B * s.hidden)
         linear(s, &l.down, s.up, s.h, threads)
         add(s.x, s.h, s.B * s.C)
     normalize(&s.norm, s.x, s.B, s.C, s.h)
@@ -57,10 +61,13 @@ cdef int forward(const Model* s, const int64_t* ids, float* logits, int64_t* bes
 # -- from Python -------------------------------------------------------------------------------------------------------
 
 cdef class DecodeStep:
-    """A GPT's layers and the caches of its rows, bound: step(ids) gives the logits that come after them.
+    """The layers of a GPT and the caches of its rows, bound once: a call computes the logits that follow the ids it is
+    given.
 
-    Every array is contiguous; a linear layer, or an embedding, is (weights (N, K), scales (N, G) or None, group or 0, bias
-    or None), a norm (gamma, beta or None, eps), a cache (keys, values, their scales or None, lengths).
+    Every array is contiguous. A linear layer, or an embedding, is (weights (N, K), scales (N, G) or None, group or 0, bias
+    or None); a norm is (gamma, beta or None, eps); a cache is (keys, values, scales of keys or None, scales of values or
+    None, lengths). `activation` is the number of one of table.ACTIVATIONS; where a layer has a gate, the activation is
+    applied to that, and it multiplies what comes from `up`.
     """
 
     cdef Model s
@@ -106,7 +113,7 @@ cdef class DecodeStep:
             linear_of(&s.layers[i].proj, blocks[i]["proj"])
             linear_of(&s.layers[i].up, blocks[i]["up"])
             linear_of(&s.layers[i].down, blocks[i]["down"])
-            if activation == SWIGLU:
+            if blocks[i]["gate"] is not None:
                 linear_of(&s.layers[i].gate, blocks[i]["gate"])
             cache_of(&s.layers[i].cache, caches[i])
         s.hidden = s.layers[0].up.w.N
@@ -118,7 +125,7 @@ cdef class DecodeStep:
         self.divide(K, most_threads)
 
     cdef int divide(self, Py_ssize_t K, int threads) except -1:
-        """One block of memory for all scratch; rows are at most K long."""
+        """Allocate one block of memory for all scratch and divide it. Rows have at most K values."""
         cdef Model* s = &self.s
         cdef Py_ssize_t B = s.B, group = 32, floats, rows = B * room_of_row(K) // 4
         cdef Py_ssize_t qkv = (s.heads + 2 * s.kv) * s.D
@@ -144,8 +151,8 @@ cdef class DecodeStep:
         return 0
 
     def __call__(self, const int64_t[::1] ids, float[:, ::1] logits, int64_t[::1] best, int threads):
-        """logits[B][V] of the ids [B] that come next, and best[B], the ids of the largest; the caches have one position more
-        afterwards. Returns how many rows have logits that are not finite.
+        """Compute logits[B][V] after the ids [B] that come next, and best[B], the ids of the largest logits. Afterwards the
+        caches have one more position. Returns how many rows have logits that are not finite.
 
         Raises:
             IndexError: an id outside the vocabulary, or a row whose cache is full.
@@ -167,7 +174,7 @@ cdef class DecodeStep:
 
 cdef int linear_of(Linear* l, tuple parts) except -1:
     cdef const float[:, ::1] floats
-    cdef const uint16_t[:, ::1] halves_
+    cdef const uint16_t[:, ::1] halves
     cdef const int8_t[:, ::1] codes
     cdef const float[::1] bias
     cdef Py_ssize_t group
@@ -182,8 +189,8 @@ cdef int linear_of(Linear* l, tuple parts) except -1:
         floats = w
         l.kind, l.data = FLOAT, &floats[0, 0]
     elif w.dtype.itemsize == 2:
-        halves_ = w.view("uint16")
-        l.kind, l.data = HALF, &halves_[0, 0]
+        halves = w.view("uint16")
+        l.kind, l.data = HALF, &halves[0, 0]
     else:
         codes, floats = w, scale
         l.kind, l.data = INT8, &codes[0, 0]

@@ -1,19 +1,20 @@
-# The layers of decode.pyx, on rows of one position each: what describes them, embeddings, norms, products, attention.
+# The layers of decode.pyx, which work on rows of one position each: what describes them, embeddings, norms, products,
+# attention.
+#
+# The file that includes this one has included few_rows.pxi, dynamic_linear_few_rows.pxi and activation.pxi (products),
+# norm_rows.pxi (rows), rotary_pairs.pxi and attend.pxi.
 
 cdef enum:
     FLOAT = 0       # how weights, or keys and values, are stored
     HALF = 1
     INT8 = 2
-    GELU = 0
-    GELU_TANH = 1
-    SWIGLU = 2
-    SMALL = 1 << 17         # bytes of weights or keys below which a second thread costs more than it gains
+    SMALL = 1 << 17         # for fewer bytes of weights or keys, a second thread costs more than it gains
 
 
 cdef struct Linear:
-    # rows of weights (N, K), also the rows of an embedding
+    # rows of weights (N, K), which may be the rows of an embedding
     int kind
-    Int8Weights w           # of other kinds than INT8: N, K and bias only
+    Int8Weights w           # where the kind is not INT8, only N, K and bias are set
     const void* data
 
 
@@ -27,9 +28,9 @@ cdef struct Norm:
 cdef struct Cache:
     void* keys              # [B][kv][capacity][D]
     void* values
-    float* key_scale        # [B][kv][capacity], NULL but for INT8
+    float* key_scale        # [B][kv][capacity], NULL unless they are stored as INT8
     float* value_scale
-    int64_t* lengths        # [B]: positions that are there
+    int64_t* lengths        # [B]: how many positions each row has
 
 
 cdef struct Layer:
@@ -37,7 +38,7 @@ cdef struct Layer:
     Linear qkv
     Linear proj
     Norm norm2
-    Linear gate             # of SWIGLU
+    Linear gate             # N is 0 where the feed-forward has none
     Linear up
     Linear down
     Cache cache
@@ -55,14 +56,14 @@ cdef struct Model:
     Layer* layers
     Norm norm
     Linear head
-    # scratch: the residual stream [B][C], a normed or attended row [B][max(C, hidden)], qkv, two of the feed-forward's
-    float* x
-    float* h
+    # scratch
+    float* x                # the residual stream, [B][C]
+    float* h                # what a norm or attention gives, [B][max(C, hidden)]
     float* qkv
-    float* up
+    float* up               # the values of the feed-forward, [B][max(C, hidden)], and those of its gate
     float* gate
     float* weights          # of attention, [threads][capacity in whole vectors]
-    uint8_t* codes          # of the rows that an int8 product reads, as they are quantized and as it reads them
+    uint8_t* codes          # a row that is quantized for an int8 product, then the rows as the product reads them
     int8_t* signed
     float* scale
     int32_t* offset
@@ -77,7 +78,7 @@ cdef inline Py_ssize_t vector_room(Py_ssize_t n) noexcept nogil:
 # -- layers ------------------------------------------------------------------------------------------------------------
 
 cdef int embed(const Linear* table, int64_t row, float* y, bint add) noexcept nogil:
-    """y[K] = row of the table (added)."""
+    """y[K] = a row of the table; where `add` is set, it is added to y."""
     cdef Py_ssize_t k, K = table.w.K
     cdef const float* scale = table.w.scale + row * table.w.G
     cdef vecf v
@@ -88,7 +89,7 @@ cdef int embed(const Linear* table, int64_t row, float* y, bint add) noexcept no
             v = vfload_n(<const float*>table.data + row * K + k, n)
         elif table.kind == HALF:
             v = vfload_half_n(<const uint16_t*>table.data + row * K + k, n)
-        else:       # a vector is in one group
+        else:       # a vector lies within one group
             v = vfmul(to_float(vload_signed_n(table.w.w + row * K + k, n)), vfset(scale[k // table.w.group]))
         if add:
             v = vfadd(vfload_n(y + k, n), v)
@@ -109,7 +110,7 @@ cdef int normalize(const Norm* p, const float* x, Py_ssize_t rows, Py_ssize_t C,
 
 cdef int some_outputs(const Linear* l, const Product* floats, const Int8Rows* codes, Py_ssize_t part, Py_ssize_t parts,
                       float* room) noexcept nogil:
-    """A thread's part of the outputs of a product."""
+    """Compute the part of the outputs of a product that one thread takes."""
     cdef Py_ssize_t N = l.w.N, blocks = (N + LANES - 1) // LANES
     if l.kind == INT8:
         int8_outputs(&l.w, codes, blocks * part // parts * LANES, min(N, blocks * (part + 1) // parts * LANES), floats.y, N,
@@ -122,7 +123,7 @@ cdef int some_outputs(const Linear* l, const Product* floats, const Int8Rows* co
 
 
 cdef int linear(const Model* s, const Linear* l, const float* x, float* y, int threads) noexcept nogil:
-    """y[B][N] = x[B][K] @ weights^T + bias; int8 weights: x quantized per row and group, design (9)."""
+    """y[B][N] = x[B][K] @ weights^T + bias. For int8 weights x is quantized per row and group; equation (9)."""
     cdef Product floats
     cdef Int8Rows codes
     cdef Py_ssize_t b, part, parts = threads if l.w.N * l.w.K * (4 >> l.kind) >= SMALL else 1
@@ -143,41 +144,35 @@ cdef int linear(const Model* s, const Linear* l, const float* x, float* y, int t
 
 
 cdef int add(float* x, const float* y, Py_ssize_t n) noexcept nogil:
+    """x[n] += y[n]."""
     cdef Py_ssize_t i
     for i from 0 <= i < n by LANES:
         vfstore_n(x + i, vfadd(vfload_n(x + i, n - i), vfload_n(y + i, n - i)), n - i)
     return 0
 
 
-cdef int activate(const Model* s, Py_ssize_t n) noexcept nogil:
-    """s.up = gelu(s.up), or silu(s.gate) * s.up."""
+cdef int multiply(float* x, const float* y, Py_ssize_t n) noexcept nogil:
+    """x[n] *= y[n]."""
     cdef Py_ssize_t i
-    cdef vecf v
     for i from 0 <= i < n by LANES:
-        v = vfload_n(s.up + i, n - i)
-        if s.activation == GELU:
-            v = vgelu(v)
-        elif s.activation == GELU_TANH:
-            v = vgelu_tanh(v)
-        else:
-            v = vfmul(vsilu(vfload_n(s.gate + i, n - i)), v)
-        vfstore_n(s.up + i, v, n - i)
+        vfstore_n(x + i, vfmul(vfload_n(x + i, n - i), vfload_n(y + i, n - i)), n - i)
     return 0
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------
 
-cdef int turn(const Model* s, float* x, int64_t position) noexcept nogil:
+cdef int rotate(const Model* s, float* x, int64_t position) noexcept nogil:
+    """Rotate the pairs of x[D] by the angles of a position."""
     cdef Py_ssize_t half = s.D // 2
     if s.interleaved:
-        neighbours(x, s.cos + position * half, s.sin + position * half, 1, half, x)
+        rotate_neighbours(x, s.cos + position * half, s.sin + position * half, 1, half, x)
     else:
-        halves(x, s.cos + position * half, s.sin + position * half, vfset(1), half, x)
+        rotate_halves(x, s.cos + position * half, s.sin + position * half, vfset(1), half, x)
     return 0
 
 
 cdef int store(const Model* s, const float* x, void* kept, float* scale, Py_ssize_t at) noexcept nogil:
-    """Put x[D] at position `at` of a cache's array."""
+    """Store x[D] at position `at` of an array of a cache."""
     cdef Py_ssize_t i
     if s.stored == FLOAT:
         memcpy(<float*>kept + at * s.D, x, s.D * sizeof(float))
@@ -190,7 +185,8 @@ cdef int store(const Model* s, const float* x, void* kept, float* scale, Py_ssiz
 
 
 cdef int attend_group(const Model* s, const Cache* c, Py_ssize_t unit, float* p) noexcept nogil:
-    """A head of keys and values of one row: they are kept, then each head of queries that shares them attends to all."""
+    """Store the key and value of one head of one row; then each head of queries that shares them attends to all
+    positions."""
     cdef Py_ssize_t b = unit // s.kv, g = unit % s.kv, group = s.heads // s.kv, D = s.D, i
     cdef int64_t position = c.lengths[b]
     cdef Py_ssize_t first = unit * s.capacity
@@ -199,15 +195,15 @@ cdef int attend_group(const Model* s, const Cache* c, Py_ssize_t unit, float* p)
     cdef float* y = s.h + b * s.C + g * group * D
     cdef float scale = 1 / sqrt(<double>D)
     if s.positions.w.N == 0:
-        turn(s, k, position)
+        rotate(s, k, position)
         for i in range(group):
-            turn(s, q + i * D, position)
+            rotate(s, q + i * D, position)
     store(s, k, c.keys, c.key_scale, first + position)
     store(s, k + s.kv * D, c.values, c.value_scale, first + position)
     for i in range(group):
         if s.stored == FLOAT:
-            attend(q + i * D, <const float*>c.keys + first * D, <const float*>c.values + first * D, NULL, NULL, position + 1,
-                   D, scale, p, y + i * D)
+            attend(q + i * D, <const float*>c.keys + first * D, <const float*>c.values + first * D, NULL, NULL,
+                   position + 1, D, scale, p, y + i * D)
         elif s.stored == HALF:
             attend(q + i * D, <const uint16_t*>c.keys + first * D, <const uint16_t*>c.values + first * D, NULL, NULL,
                    position + 1, D, scale, p, y + i * D)
@@ -225,7 +221,7 @@ cdef int some_groups(const Model* s, const Cache* c, Py_ssize_t first, Py_ssize_
 
 
 cdef int attention(const Model* s, const Cache* c, int threads) noexcept nogil:
-    """s.h[B][C] = what each head of s.qkv attends to."""
+    """s.h[B][C] = the results of attention of all heads of s.qkv."""
     cdef Py_ssize_t units = s.B * s.kv, parts = 1, part, b, read = 0
     for b in range(s.B):
         read += c.lengths[b]
@@ -241,7 +237,7 @@ cdef int attention(const Model* s, const Cache* c, int threads) noexcept nogil:
 
 
 cdef int most_likely(const float* logits, Py_ssize_t n, int64_t* best) noexcept nogil:
-    """The index of the largest logit, the first of equals; whether one is not finite."""
+    """best = the index of the largest logit, of equal ones the first. Returns 1 where a logit is not finite, else 0."""
     cdef vecf top = vfset(-INFINITY), bad = vfzero(), v
     cdef Py_ssize_t i
     cdef float largest

@@ -1,4 +1,4 @@
-"""Rotary positions over ndarrays: float32 runs rotary_f32.pyx, float64 reference/."""
+"""Rotary positions over ndarrays. float32 runs rotary_f32.pyx, float64 its specification in reference/."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from ..layout import as_heads
 
 def rotary(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: int | None, interleaved: bool,
            inverse: bool = False) -> np.ndarray:
-    """x (..., T, D) with the pairs of its first `heads` heads (None: all) turned by the angles whose cos and sin are
-    (..., T, D/2); inverse: turned back."""
+    """x (..., T, D), in which the pairs of the first `heads` heads (None: of all) are rotated by the angles whose cos and
+    sin are (..., T, D/2). `inverse` rotates them back."""
     lead = x.shape[:-2]
     x4, cos, sin = (as_heads(a, lead) for a in (x, cos, sin))
     b, h, t, d = x4.shape

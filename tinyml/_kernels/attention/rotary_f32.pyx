@@ -1,4 +1,5 @@
-# Rotary position embedding (Su et al. 2021): each pair of a head's elements is turned by an angle of its position.
+# Rotary position embedding (Su et al. 2021): each pair of elements of a head is rotated by an angle that depends on its
+# position.
 from cython.parallel cimport prange
 from libc.string cimport memcpy
 from tinyml._kernels.words.simd cimport *
@@ -14,23 +15,24 @@ cdef inline float* row(const float[:, :, :, :] x, Py_ssize_t b, Py_ssize_t h, Py
 
 cdef void position(const float[:, :, :, :] x, const float[:, :, :, :] cos, const float[:, :, :, :] sin, Py_ssize_t heads,
                    bint interleaved, float sign, const float[:, :, :, :] y, Py_ssize_t b, Py_ssize_t t) noexcept nogil:
-    """All heads of one position: in a layer's product they are neighbours."""
+    """Rotate all heads of one position, which are neighbours in the product of the layer before."""
     cdef Py_ssize_t h, n = x.shape[3] // 2
     for h in range(heads):
         if interleaved:
-            neighbours(row(x, b, h, t), row(cos, b, h, t), row(sin, b, h, t), sign, n, row(y, b, h, t))
+            rotate_neighbours(row(x, b, h, t), row(cos, b, h, t), row(sin, b, h, t), sign, n, row(y, b, h, t))
         else:
-            halves(row(x, b, h, t), row(cos, b, h, t), row(sin, b, h, t), vfset(sign), n, row(y, b, h, t))
+            rotate_halves(row(x, b, h, t), row(cos, b, h, t), row(sin, b, h, t), vfset(sign), n, row(y, b, h, t))
     for h in range(heads, x.shape[1]):
         memcpy(row(y, b, h, t), row(x, b, h, t), x.shape[3] * sizeof(float))
 
 
 def rotary_f32(const float[:, :, :, :] x, const float[:, :, :, :] cos, const float[:, :, :, :] sin, Py_ssize_t heads,
                bint interleaved, bint inverse, float[:, :, :, :] y, int threads):
-    """y[B][H][T][D]: pairs (a, b) of the first `heads` heads of x become (a cos - b sin, b cos + a sin), cos and sin
-    [B][H][T][D/2]; the other heads are copied. Any strides but of the last dimension, whose elements are neighbours.
+    """y[B][H][T][D]: pairs (a, b) of the first `heads` heads of x become (a cos - b sin, b cos + a sin), with cos and sin
+    [B][H][T][D/2]; the other heads are copied.
 
-    A pair is elements 2i and 2i + 1 if interleaved, else i and i + D/2. inverse: turned back, which is the gradient.
+    A pair is the elements 2i and 2i + 1 where `interleaved` is set, else i and i + D/2. `inverse` rotates back, which is
+    the gradient. Strides may be any, except that elements along the last dimension are neighbours.
     """
     cdef Py_ssize_t unit, T = x.shape[2]
     cdef float sign = -1 if inverse else 1

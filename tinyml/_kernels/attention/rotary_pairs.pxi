@@ -1,6 +1,9 @@
-# Pairs of a head's elements, turned: y may be x.
+# Rotates the pairs of elements of a head; y may be x.
+#
+# The file that includes this one has cimported words/simd and words/vmath.
 
-cdef void halves(const float* x, const float* cos, const float* sin, vecf sign, Py_ssize_t n, float* y) noexcept nogil:
+cdef void rotate_halves(const float* x, const float* cos, const float* sin, vecf sign, Py_ssize_t n,
+                        float* y) noexcept nogil:
     """Pairs (x[i], x[n + i])."""
     cdef vecf a, b, c, s
     cdef Py_ssize_t i
@@ -11,7 +14,8 @@ cdef void halves(const float* x, const float* cos, const float* sin, vecf sign, 
         vfstore_n(y + n + i, vfadd(vfmul(b, c), vfmul(a, s)), n - i)
 
 
-cdef void neighbours(const float* x, const float* cos, const float* sin, float sign, Py_ssize_t n, float* y) noexcept nogil:
+cdef void rotate_neighbours(const float* x, const float* cos, const float* sin, float sign, Py_ssize_t n,
+                            float* y) noexcept nogil:
     """Pairs (x[2i], x[2i + 1])."""
     cdef float a, b, s
     cdef Py_ssize_t i

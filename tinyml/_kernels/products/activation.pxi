@@ -1,13 +1,7 @@
 # Activations of what a product has just written, while it is in the cache.
-
-cdef enum Activation:
-    IDENTITY, RELU, GELU, GELU_TANH, SILU
-
+#
+# The file that includes this one has cimported words/simd and words/vmath.
 ctypedef vecf (*function)(vecf) noexcept nogil
-
-
-cdef inline vecf relu(vecf v) noexcept nogil:
-    return vfmax(vfzero(), v)       # NaN stays
 
 
 cdef inline void map_rows(function f, float* y, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
@@ -18,14 +12,14 @@ cdef inline void map_rows(function f, float* y, Py_ssize_t step, Py_ssize_t rows
         y += step
 
 
-cdef int activate(Activation f, float* y, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
-    """y[rows][columns] = f(y); rows are `step` floats apart."""
-    if f == RELU:
-        map_rows(relu, y, step, rows, columns)
-    elif f == GELU:
+cdef int activate(int activation, float* y, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+    """y[rows][columns] = activation(y), by its number in table.py; rows are `step` floats apart."""
+    if activation == RELU:
+        map_rows(vrelu, y, step, rows, columns)
+    elif activation == GELU:
         map_rows(vgelu, y, step, rows, columns)
-    elif f == GELU_TANH:
+    elif activation == GELU_TANH:
         map_rows(vgelu_tanh, y, step, rows, columns)
-    elif f == SILU:
+    elif activation == SILU:
         map_rows(vsilu, y, step, rows, columns)
     return 0

@@ -1,6 +1,12 @@
-# Gradient of a convolution to its weight, over NHWC memory: dw = sum over pixels of (what a tap reads) times dy, tiles of dw
-# in registers for some pixels at a time. A few parts of the pixels have sums of their own, which are added in order: results
-# do not depend on threads, and no thread waits for another before the end.
+# The gradient of a convolution to its weight, over NHWC memory. With the names of product_f32.pyx:
+#
+#     for g, ty, tx, k, n:
+#         dw[g][ty][tx][k][n] = sum over b, oy, ox of x[b][oy * s + ty * d - p][ox * s + tx * d - p][g * K + k]
+#                                                     * dy[b][oy][ox][g * N + n]              # x is 0 in the padding
+#
+# Tiles of dw stay in registers for some pixels at a time. The pixels are cut into a few parts, which have sums of their
+# own; these are added in order. So results do not depend on the number of threads, and no thread waits for another before
+# the end.
 from cython.parallel cimport prange, threadid
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -12,17 +18,18 @@ ctypedef const float* row_t
 include "window.pxi"
 
 cdef enum:
-    CHUNK = 128     # pixels whose gradients (of a panel) stay in the first-level cache while the tiles of dw pass
+    CHUNK = 128     # pixels whose gradients (those of one panel) stay in the first-level cache while tiles of dw use them
     TILES = 8       # tiles of a task: dy is read once for all of them
-    PARTS = 4       # of the pixels, fewer where their sums would take more than ...
+    PARTS = 4       # parts of the pixels; there are fewer where their sums would take more than SUMS_BYTES
     SUMS_BYTES = 1 << 23
-    BLOCK = 4096    # sums that a thread adds at a time
+    BLOCK = 4096    # sums of all parts that a thread adds at a time
     TAPS = 3        # taps of a depthwise tile
 
 
 cdef inline void grad_tile(int MR, int NV, const row_t* rows, Py_ssize_t at, Py_ssize_t pixels, const float* dy,
                            Py_ssize_t ldy, float* dw, Py_ssize_t ldw) noexcept nogil:
-    """dw[i][NV*LANES] += sum over pixels p of rows[p][at + i] * dy[p][NV*LANES], i < MR; MR, NV constants at every call."""
+    """dw[i][j] += sum over pixels p of rows[p][at + i] * dy[p][j] for i < MR, j < NV * LANES. MR and NV are constants at
+    every call."""
     cdef vecf acc[MAX_ROWS][WIDE]
     cdef vecf d[WIDE]
     cdef vecf x
@@ -47,14 +54,15 @@ cdef inline void grad_tile(int MR, int NV, const row_t* rows, Py_ssize_t at, Py_
 
 
 cdef inline Py_ssize_t grad_rows(Py_ssize_t nv, Py_ssize_t left) noexcept nogil:
-    """Rows of the next tile where `left` are left: a full tile, 9 or 3 (a window of 3 by 3 or 1 over images), or 1."""
+    """How many rows the next tile has where `left` are left: those of a full tile; 9 or 3, which windows of 3 x 3 and 3 x 1
+    taps leave; or 1."""
     cdef Py_ssize_t full = tile_rows(nv)
     return full if left >= full else 9 if left >= 9 and nv < WIDE else 3 if left >= 3 else 1
 
 
 cdef inline void grad_tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, Py_ssize_t at, Py_ssize_t pixels,
                                const float* dy, Py_ssize_t ldy, float* dw, Py_ssize_t ldw) noexcept nogil:
-    """grad_tile of as many rows as grad_rows gives for `nv` vectors."""
+    """grad_tile of `mr` rows, a number that grad_rows gave, by `nv` vectors."""
     if nv == WIDE:
         if mr == ROWS:
             grad_tile(ROWS, WIDE, rows, at, pixels, dy, ldy, dw, ldw)
@@ -82,25 +90,25 @@ cdef inline void grad_tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, 
 
 
 cdef struct Grad:
-    # everything a task needs beside its pixels
+    # everything that a task needs besides its pixels
     Sweep g
     Py_ssize_t G, K, N              # K: input values of a tap
     Py_ssize_t nv, panel, panels
-    Py_ssize_t blocks, tasks        # of a tap and panel, of a unit of pixels
+    Py_ssize_t blocks, tasks        # how many blocks of K a tap and panel has, how many tasks a unit of pixels
     const float* x
     const float* dy                 # [pixels][G*N]
     float* dw                       # [G][taps][K][N]
-    float* sums                     # [parts - 1] like dw
-    Py_ssize_t size                 # of dw
+    float* sums                     # [parts - 1], each like dw
+    Py_ssize_t size                 # elements of dw
     Py_ssize_t step, units          # output rows of a unit, units of all images
-    Py_ssize_t parts, groups        # of the units, and of the tasks of each part
-    Py_ssize_t room, entries, tail  # of one thread: values of padded input, pixels, values of gradients of a last panel
+    Py_ssize_t parts, groups        # parts of the units, groups of the tasks of each part
+    Py_ssize_t room, entries, tail  # room of one thread: values of padded input, pixels, gradients of the last panel
 
 
 cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
               Py_ssize_t index) noexcept nogil:
-    """One block of K of one tap, group and panel of N: adds the pixels first .. first+count. `tail` has the gradients of
-    the last panel, zeros behind N."""
+    """Add the pixels first .. first + count to one block of K of one tap, group and panel. `tail` has the gradients of the
+    last panel, with zeros beyond N."""
     cdef Py_ssize_t full = tile_rows(q.nv), block = index % q.blocks, tap, group, part, n, at, i, k, k1, ldy, offset
     cdef Py_ssize_t columns, step, pixels
     cdef float edge[ROWS * MAX_PANEL]       # a tile of which not all columns exist
@@ -143,7 +151,8 @@ cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t cou
 
 cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t c, Py_ssize_t pixels,
                                 const float* dy, Py_ssize_t C, float* dw, Py_ssize_t taps) noexcept nogil:
-    """dw[channel][i] += sum over pixels p of rows[p][offsets[i] + channel] * dy[p][channel], LANES channels, i < MR."""
+    """dw[channel][i] += sum over pixels p of rows[p][offsets[i] + channel] * dy[p][channel] for LANES channels from c on
+    and the taps i < MR."""
     cdef vecf acc[TAPS]
     cdef float lanes[LANES]
     cdef vecf d
@@ -164,7 +173,7 @@ cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* off
 
 
 cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c) noexcept nogil:
-    """A vector of channels from c on: all taps, pixels first .. first+count."""
+    """Add the pixels first .. first + count to all taps of a vector of channels from c on."""
     cdef Py_ssize_t t = 0, C = q.g.c
     cdef float* dw = q.dw + c * q.g.taps
     while t < q.g.taps:
@@ -178,7 +187,7 @@ cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_s
 
 
 cdef void fill_tail(const Grad* q, Py_ssize_t first, Py_ssize_t count, float* tail) noexcept nogil:
-    """The gradients of the last panel, which is not full: tail[G][count][panel], zeros behind N."""
+    """Copy the gradients of the last panel, which is not full, to tail[G][count][panel], with zeros beyond N."""
     cdef Py_ssize_t group, at, rest = (q.panels - 1) * q.panel
     memset(tail, 0, q.G * count * q.panel * sizeof(float))
     for group in range(q.G):
@@ -188,7 +197,7 @@ cdef void fill_tail(const Grad* q, Py_ssize_t first, Py_ssize_t count, float* ta
 
 
 cdef int one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* rows, float* tail) noexcept nogil:
-    """One group of the tasks of one part of the pixels."""
+    """Do one group of the tasks of one part of the pixels."""
     cdef Grad q = whole[0]
     cdef Py_ssize_t part = share // q.groups, group = share % q.groups, unit, top, count, at
     if part:
@@ -207,7 +216,7 @@ cdef int one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* r
 
 
 cdef int add_parts(const Grad* q, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
-    """dw[first..last] += those of the other parts, in order."""
+    """Add to dw[first .. last] the sums of the other parts, in order."""
     cdef Py_ssize_t part, i
     for part in range(q.parts - 1):
         for i in range(first, last):
@@ -219,7 +228,8 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
                            const Py_ssize_t[::1] shape, int threads):
     """dw[G][taps][K][N] = sum over output pixels p of x[pixel of p at tap][g*K + k] * dy[p][g*N + n].
 
-    `shape` is the geometry (windows.sweep), in which taps side by side may count as one with more input values.
+    `shape` is the geometry that windows.sweep computes. In it, taps that are neighbours in memory may count as one tap with
+    more input values.
     """
     cdef Grad q
     cdef Py_ssize_t share, at

@@ -16,15 +16,15 @@ from .windows import DIRECT, Window, sweep
 
 
 def _taps_first(weight: np.ndarray, groups: int) -> np.ndarray:
-    """Weights (G*N, K, kh, kw) as a view [G][taps][K][N]."""
+    """A view [G][taps][K][N] of weights (G*N, K, kh, kw)."""
     total, k, kh, kw = weight.shape
     return weight.reshape(groups, total // groups, k, kh * kw).transpose(0, 3, 2, 1)
 
 
 def pack(weight: np.ndarray, kernels=active, threads: int = 1) -> np.ndarray:
-    """Weights [G][taps][K][N] of any strides as product_f32 reads them, [G][panels][taps*K][panel], zeros beyond N.
+    """Weights [G][taps][K][N] of any strides as product_f32 reads them, [G][panels][taps*K][panel], with zeros beyond N.
 
-    One filter a channel is packed as one group, [1][channels/lanes][taps][lanes].
+    Where there is one filter per channel, they are packed as one group, [1][channels/lanes][taps][lanes].
     """
     groups, taps, k, n = weight.shape
     if groups > 1 and k == n == 1:
@@ -38,13 +38,13 @@ def pack(weight: np.ndarray, kernels=active, threads: int = 1) -> np.ndarray:
 
 
 def _placed(x: np.ndarray, shape: np.ndarray) -> np.ndarray:
-    """x as product_f32 reads it: contiguous where that is in place, else of any strides of whole elements."""
+    """x as product_f32 reads it: contiguous where it is read in place; else its strides need only be whole elements."""
     return np.ascontiguousarray(x) if shape[DIRECT] else in_elements(x)
 
 
 def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window,
               transposed: tuple[int, int] | None = None) -> np.ndarray:
-    """x NHWC of any memory order by weights [G][taps][K][N] -> NHWC."""
+    """x (NHWC, in any memory order) by weights [G][taps][K][N], as NHWC."""
     groups, taps, k, n = weight.shape
     depthwise = groups > 1 and k == n == 1
     shape, out = sweep(x.shape, window, transposed, depthwise)
@@ -59,7 +59,7 @@ def _convolve(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window
 
 
 def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, window: Window) -> np.ndarray:
-    """x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N) -> (B, N, OH, OW), memory channels-last."""
+    """x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N) as (B, N, OH, OW), whose memory is channels-last."""
     return nchw(_convolve(x.transpose(0, 2, 3, 1), _taps_first(np.asarray(weight, order="C"), window.groups), bias, window))
 
 
@@ -70,10 +70,10 @@ def conv2d_grad_input(dy: np.ndarray, weight: np.ndarray, hw: tuple[int, int], w
 
 
 class FloatLayer:
-    """A linear layer or convolution in float32: weights (N, K/groups, kh, kw) packed once, then called many times.
+    """A linear layer or convolution in float32, whose weights (N, K/groups, kh, kw) are packed once, then used many times.
 
-    A linear layer is a 1x1 window; `x` is always (images, height, width, channels). Results are clamped to lo .. hi, which
-    is how a ReLU after the layer is computed.
+    A linear layer is a 1x1 window. The input `x` is always (images, height, width, channels). Results are clamped to lo ..
+    hi, which is how a ReLU after the layer is computed.
     """
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray | None, window: Window | None = None, lo: float = -math.inf,
@@ -108,15 +108,15 @@ class FloatLayer:
         return y, shape, y.size * math.prod(self.shape[1:])
 
     def run(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """x NHWC by the weights, + bias, clamped -> NHWC; into `out` where given."""
+        """x (NHWC) by the weights, + bias, clamped, as NHWC; the result is written into `out` where that is given."""
         y, shape, work = self._call(x, out)
         self.kernels.product_f32(_placed(x, shape), self.weight, self.bias, self.lo, self.hi, y, shape, threads_for(work))
         return y
 
     def bind(self, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
-        """`run` of these two arrays as a function that costs hardly more than the arithmetic.
+        """A function that computes `run` of these two arrays, and costs hardly more than the arithmetic.
 
-        x is copied now where the kernel needs it in one piece and it is not.
+        Where the kernel needs a contiguous x and x is not, x is copied now.
         """
         _, shape, work = self._call(x, out)
         bound = self.kernels.bound_f32(_placed(x, shape), self.weight, self.bias, self.lo, self.hi, out, shape)

@@ -1,13 +1,16 @@
-# Depthwise float convolution, one filter a channel: sums run across a vector of channels, not along K. Included by
-# product_f32.
+# Depthwise float convolution, one filter per channel: a vector has the sums of LANES channels.
+#
+# The file that includes this one must define row_t, a pointer to what a pixel reads, and have cimported words/simd.
 
 cdef enum:
-    PIXELS = 4      # pixels that share a weight vector once it is loaded
+    PIXELS = 4      # pixels that share a vector of weights once it is loaded
 
 
 cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t c,
-                                Py_ssize_t C, const float* w, const float* bias, float lo, float hi, float* y) noexcept nogil:
-    """y[MR][c .. c+LANES] of C = bias + sum over taps t of rows[i][offsets[t] + c ..] * w[t][LANES]; MR is a constant."""
+                                Py_ssize_t C, const float* w, const float* bias, float lo, float hi,
+                                float* y) noexcept nogil:
+    """y[i][c + j] = clamp(bias[c + j] + sum over taps t of rows[i][offsets[t] + c + j] * w[t][j], lo, hi) for i < MR, which
+    is a constant, and the j < LANES whose channel exists."""
     cdef vecf acc[PIXELS]
     cdef vecf v
     cdef Py_ssize_t t
@@ -25,7 +28,7 @@ cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* off
 cdef int depthwise_pixels(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps,
                           Py_ssize_t part0, Py_ssize_t part1, Py_ssize_t C, const float* packed, const float* bias,
                           float lo, float hi, float* y) noexcept nogil:
-    """`count` pixels, vectors part0 .. part1 of their C channels."""
+    """Compute `count` pixels, of their C channels the vectors part0 .. part1."""
     cdef Py_ssize_t part, at = 0
     while at < count:
         for part in range(part0, part1):

@@ -1,20 +1,23 @@
-# Products of few rows by int8 weights as they lie in memory: all that they cost is reading the weights, once for all rows.
+# Dynamic int8 products of few rows by weights that are read as they lie in memory. Reading the weights is nearly all that
+# these products cost, so they are read once for all rows.
 #
-# A vector of a weight row times one of x gives LANES partial sums; those of LANES rows are added up across together. The
-# instructions multiply unsigned by signed bytes: here the weights are the unsigned ones, w + 128, so that what the 128 adds,
-# 128 * sum x, belongs to the row of x and is taken off at the end.
+# The dot products of a vector of weights and a vector of x give LANES partial sums. Those of LANES rows of weights are then
+# added up together. The instructions multiply unsigned by signed bytes. Here the weights are the unsigned ones, w + 128:
+# what the 128 adds to a sum, 128 * sum x, is the same for all outputs of a row of x and is subtracted at the end.
+#
+# The file that includes this one has cimported words/simd, words/vmath, memcpy and memset.
 
 include "rows/quantize_row.pxi"
 
 cdef enum:
     BYTES = 4 * LANES       # of a vector
-    # Bytes from what is read to what is fetched: not into the first-level cache, where the rows often meet in one set. 256 to
-    # 1024 are as good; into the first level, matrices of 768 x 3072 came a tenth slower
+    # Bytes from what is read to what is fetched, 256 to 1024 are as good. It is not fetched into the first-level cache,
+    # where the rows often fall into the same set: matrices of 768 x 3072 were then a tenth slower
     AHEAD_BYTES = 512
 
 
 cdef struct Int8Weights:
-    # scales are per output (one group of K) or per group of `group` values along K, 32 or 64
+    # There is one scale per output (then K is one group), or one per output and group of `group` values along K, 32 or 64
     Py_ssize_t N, K, G, group
     const int8_t* w         # [N][K]
     const float* scale      # [N][G]
@@ -24,21 +27,23 @@ cdef struct Int8Weights:
 cdef struct Int8Rows:
     # rows of x as the products read them
     Py_ssize_t M
-    const int8_t* x         # [M][room_of_row(K)]
+    const int8_t* x         # [M][room_of_row(K)], written by signed_row
     const float* scale      # [M][G]
-    const int32_t* offset   # [M][G]: (128 - OFFSET) * sum x
+    const int32_t* offset   # [M][G]: (128 - OFFSET) * sum x, which is to be subtracted
 
 
 cdef inline Py_ssize_t vectors(Py_ssize_t K) noexcept nogil:
+    """How many vectors K bytes fill, the last one perhaps not wholly."""
     return (K + BYTES - 1) // BYTES
 
 
 cdef inline Py_ssize_t room_of_row(Py_ssize_t K) noexcept nogil:
+    """How many bytes signed_row writes."""
     return (vectors(K) + 1) * BYTES
 
 
 cdef int quantize_groups(const float* x, const Int8Weights* p, float* scale, uint8_t* codes) noexcept nogil:
-    """codes[K] and scale[G] of a row; design (9)."""
+    """Quantize a row to codes[K] with scale[G]; equation (9)."""
     cdef Py_ssize_t g
     for g in range(p.G):
         quantize_row(x + g * p.group, min(p.group, p.K - g * p.group), scale + g, codes + g * p.group)
@@ -46,9 +51,11 @@ cdef int quantize_groups(const float* x, const Int8Weights* p, float* scale, uin
 
 
 cdef int signed_row(const uint8_t* codes, const Int8Weights* p, int8_t* x, int32_t* offset) noexcept nogil:
-    """Codes q + 128 of a row as q in whole vectors, then its last q once more as the end of a vector; zeros around them.
+    """Write the codes q + 128 of a row as signed bytes q in whole vectors, with zeros behind; then one more vector, at
+    whose end are those q that do not fill a whole one, with zeros before.
 
-    A row of weights whose end is no whole vector is read from BYTES before its end on: what that reads twice meets zeros.
+    The end of a row of weights is read as one whole vector too, the last BYTES of the row. What this reads a second time is
+    multiplied by the zeros.
     """
     cdef Py_ssize_t k, g, end, wide = vectors(p.K) * BYTES, left = p.K % BYTES
     cdef int32_t total
@@ -66,7 +73,8 @@ cdef int signed_row(const uint8_t* codes, const Int8Weights* p, int8_t* x, int32
 
 cdef inline void dots(const int8_t* w, Py_ssize_t step, Py_ssize_t K, const int8_t* x, Py_ssize_t first, Py_ssize_t end,
                       vec* halves) noexcept nogil:
-    """Sums of LANES rows of weights, `step` apart, times x over k of first .. end, apart for both halves of the vectors."""
+    """The sums over k from `first` to `end` of LANES rows of weights, which are `step` apart, times x. The first and the
+    second halves of the vectors have sums of their own: see vsum_halves."""
     cdef vec sums[LANES]
     cdef vec a
     cdef Py_ssize_t k = first + BYTES
@@ -90,16 +98,16 @@ cdef inline void dots(const int8_t* w, Py_ssize_t step, Py_ssize_t K, const int8
     vsum_halves(sums, halves)
 
 
-cdef inline vecf scaled(const Int8Weights* p, const Int8Rows* x, Py_ssize_t m, Py_ssize_t g, const float* scale,
-                        vec sums) noexcept nogil:
-    """Exact sums of group g as floats, times both scales; design (9). scale[G][LANES]."""
+cdef inline vecf scale_sums(const Int8Weights* p, const Int8Rows* x, Py_ssize_t m, Py_ssize_t g, const float* scale,
+                            vec sums) noexcept nogil:
+    """The exact sums of group g as floats, times the scales of row m and of the weights, scale[G][LANES]; equation (9)."""
     sums = vsub(sums, vsplat(x.offset[m * p.G + g]))
     return vfmul(to_float(sums), vfmul(vfset(x.scale[m * p.G + g]), vfload(scale + g * LANES)))
 
 
-cdef inline vecf block(const Int8Weights* p, const Int8Rows* x, Py_ssize_t m, const int8_t* w, Py_ssize_t step, Py_ssize_t K,
-                       const float* scale) noexcept nogil:
-    """LANES outputs of row m: groups one after the other."""
+cdef inline vecf block(const Int8Weights* p, const Int8Rows* x, Py_ssize_t m, const int8_t* w, Py_ssize_t step,
+                       Py_ssize_t K, const float* scale) noexcept nogil:
+    """LANES outputs of row m, summed group by group."""
     cdef vec halves[2]
     cdef vecf sums = vfzero()
     cdef Py_ssize_t k = 0, g = 0
@@ -107,31 +115,33 @@ cdef inline vecf block(const Int8Weights* p, const Int8Rows* x, Py_ssize_t m, co
     if p.group >= BYTES:
         for g in range(p.G):
             dots(w, step, K, row, k, k + p.group if g + 1 < p.G else K, halves)
-            sums = vfadd(sums, scaled(p, x, m, g, scale, vadd(halves[0], halves[1])))
+            sums = vfadd(sums, scale_sums(p, x, m, g, scale, vadd(halves[0], halves[1])))
             k += p.group
         return sums
-    while g < p.G:      # a vector has two groups; where it is the end of a row, its second half has the only one
+    # a vector has two groups; but where it is the end of a row, only its second half may have one
+    while g < p.G:
         dots(w, step, K, row, k, min(k + BYTES, K), halves)
         if k + BYTES <= K:
-            sums = vfadd(sums, scaled(p, x, m, g, scale, halves[0]))
+            sums = vfadd(sums, scale_sums(p, x, m, g, scale, halves[0]))
             g += 1
         if g < p.G:
-            sums = vfadd(sums, scaled(p, x, m, g, scale, halves[1]))
+            sums = vfadd(sums, scale_sums(p, x, m, g, scale, halves[1]))
         g += 1
         k += BYTES
     return sums
 
 
 cdef inline Py_ssize_t room_of_block(const Int8Weights* p) noexcept nogil:
-    """Bytes of scratch that int8_outputs needs."""
+    """How many bytes of scratch int8_outputs needs."""
     return LANES * (vectors(p.K) * BYTES + p.G * <Py_ssize_t>sizeof(float))
 
 
 cdef int int8_outputs(const Int8Weights* p, const Int8Rows* x, Py_ssize_t first, Py_ssize_t end, float* y, Py_ssize_t ldy,
                       float* room) noexcept nogil:
-    """Outputs first .. end of all rows, in y[M][ldy]; room: see room_of_block.
+    """Compute the outputs first .. end of all rows in y[M][ldy]. `room` has room_of_block bytes.
 
-    LANES rows of weights are read side by side, far apart, each on into the next: long streams are what CPUs fetch ahead.
+    LANES rows of weights, which lie far apart, are read at the same time, and after each of them the one that follows it in
+    memory: CPUs fetch long streams ahead.
     """
     cdef Py_ssize_t span = (end - first) // LANES, n, left = end - first - span * LANES
     for n in range(span):
@@ -143,13 +153,13 @@ cdef int int8_outputs(const Int8Weights* p, const Int8Rows* x, Py_ssize_t first,
 
 cdef int some_rows(const Int8Weights* p, const Int8Rows* x, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t rows, float* y,
                    Py_ssize_t ldy, float* room) noexcept nogil:
-    """Outputs n, n + apart, ..., `rows` of them."""
+    """Compute the outputs n, n + apart, ..., `rows` of them."""
     cdef Py_ssize_t m, g, j, step = apart * p.K, K = p.K
     cdef const int8_t* w = p.w + n * p.K
     cdef int8_t* copy = <int8_t*>(room + LANES * p.G)
     cdef float[LANES] sums
     if rows < LANES or K < BYTES:
-        # nothing may be read beyond the weights: in whole vectors and rows, zeros behind
+        # nothing may be read beyond the weights: they are copied, with zeros that complete vectors and rows
         K = vectors(p.K) * BYTES
         memset(copy, 0, LANES * K)
         for j in range(rows):

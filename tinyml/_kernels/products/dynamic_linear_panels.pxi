@@ -1,4 +1,7 @@
-# Rows of x and panels of weights as the tiles of dynamic_linear_tile.h read them, each where it is used next: in the cache.
+# Packs rows of x and panels of weights as the tiles of dynamic_linear_tile.h read them. Each is packed right before it is
+# used, so that it is in the cache then.
+#
+# The file that includes this one has included dynamic_linear_few_rows.pxi.
 
 cdef extern from "products/dynamic_linear_tile.h" nogil:
     enum: TALL
@@ -13,50 +16,53 @@ cdef extern from "products/dynamic_linear_tile.h" nogil:
 
 cdef enum:
     PANEL = PACKED * LANES
-    CODED = (TALL + LANES - 1) / LANES * LANES      # rows of codes that are transposed for a tile
-    FLIP = 0x80808080           # of 4 bytes: q + 128 as q and the other way round
+    CODED = (TALL + LANES - 1) / LANES * LANES      # how many rows of codes are transposed for a tile
+    FLIP = 0x80808080           # inverted, these bits turn 4 codes q + 128 into q, and q into q + 128
 
 
 cdef struct Many:
     # a product of many rows
     Int8Weights p
-    Py_ssize_t M, K4            # K4: fours of K as they are packed
-    Py_ssize_t round            # panels packed at a time
-    uint8_t* rows               # tiles of rows, [K4][height] words of 4 codes
-    int32_t* starts             # of their sums, [G][height] a tile
+    Py_ssize_t M, K4            # K is packed as K4 words of 4 codes
+    Py_ssize_t round            # how many panels are packed at a time
+    uint8_t* rows               # tiles of rows, each [K4][height] words of 4 codes
+    int32_t* starts             # what the sums of a tile of rows start with, [G][height] per tile
     float* x_scale              # [M][G]
     float* y                    # [M][N]
-    Activation activation
+    int activation
 
 
 cdef inline Py_ssize_t whole_steps(Py_ssize_t codes) noexcept nogil:
+    """How many words of 4 codes `codes` codes are packed in: a multiple of STEP."""
     return (codes + 4 * STEP - 1) // (4 * STEP) * STEP
 
 
 cdef inline Py_ssize_t words(const Many* q, Py_ssize_t g) noexcept nogil:
-    """Fours of codes in group g, in whole steps of a tile."""
+    """How many words of 4 codes group g is packed in."""
     return whole_steps(min(q.p.group, q.p.K - g * q.p.group))
 
 
 cdef inline Py_ssize_t room_of_codes(Py_ssize_t K) noexcept nogil:
-    """Bytes of scratch that pack_rows needs."""
+    """How many bytes of scratch pack_rows needs."""
     return CODED * ((K + 3) // 4 * 4)
 
 
-cdef void pack(const uint8_t* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t there, Py_ssize_t K, Py_ssize_t K4, uint32_t flip,
-               Py_ssize_t width, uint8_t* packed) noexcept nogil:
-    """packed[K4][width][4] = x[rows][K] ^ flip, zeros beyond both; `there` rows may be read."""
+cdef void pack(const uint8_t* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t there, Py_ssize_t K, Py_ssize_t K4,
+               uint32_t flip, Py_ssize_t width, uint8_t* packed) noexcept nogil:
+    """packed[k / 4][j][k % 4] = x[j][k] with the bits of `flip` inverted for j < rows and k < K, 0 for the other j < width
+    and k < 4 * K4. The rows of x are `step` bytes apart, and `there` of them may be read."""
     cdef float block[LANES * LANES]
     cdef Py_ssize_t done = 0, whole = 0, j, k, i
     cdef uint32_t word
     if rows < width or K < 4 * K4:
         memset(packed, 0, K4 * width * 4)
-    if step % 4 == 0:       # 4 codes are a word, and words are transposed as floats are
+    if step % 4 == 0:       # 4 codes are a word, and words are transposed as if they were floats
         whole = K // BYTES * BYTES
         while done < rows and done + LANES <= there:
             for k from 0 <= k < whole by BYTES:
                 if flip == 0 and done + LANES <= rows:
-                    vtranspose(<const float*>(x + done * step + k), step // 4, <float*>packed + k // 4 * width + done, width)
+                    vtranspose(<const float*>(x + done * step + k), step // 4, <float*>packed + k // 4 * width + done,
+                               width)
                     continue
                 vtranspose(<const float*>(x + done * step + k), step // 4, block, LANES)
                 for i in range(LANES):
@@ -73,7 +79,8 @@ cdef void pack(const uint8_t* x, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t th
 
 
 cdef void starts(const Many* q, const uint8_t* packed, Py_ssize_t width, int32_t* start) noexcept nogil:
-    """start[G][width]: of signed codes as `pack` lays them out, what the 128 of the unsigned ones adds, taken off."""
+    """start[G][width] = (OFFSET - 128) times the sum of the signed codes of each group, which `pack` has laid out: see
+    dynamic_linear_tile.h."""
     cdef vec ones = vsplat(0x01010101), even, odd
     cdef Py_ssize_t g, j, k, k4 = 0, end
     for g in range(q.p.G):
@@ -90,12 +97,13 @@ cdef void starts(const Many* q, const uint8_t* packed, Py_ssize_t width, int32_t
 
 
 cdef int pack_rows(const Many* q, const float* x, Py_ssize_t at, uint8_t* codes) noexcept nogil:
-    """The tile of the rows of x[M][K] from `at` on, quantized per row and group; codes: see room_of_codes."""
+    """Quantize the rows of x[M][K] from `at` on per row and group, and pack them as a tile. `codes` has room_of_codes
+    bytes."""
     cdef Py_ssize_t height = packed_height(q.M - at), rows = min(height, q.M - at), step = (q.p.K + 3) // 4 * 4, i
     cdef uint8_t* packed = q.rows + at * q.K4 * 4
     for i in range(rows):
         quantize_groups(x + (at + i) * q.p.K, &q.p, q.x_scale + (at + i) * q.p.G, codes + i * step)
-    # u = q + 128 to signed, or to unsigned less OFFSET
+    # codes q + 128 become q, which is also q + 128 less an OFFSET of 128
     pack(codes, step, rows, CODED, q.p.K, q.K4, FLIP if SIGNED_ROWS or OFFSET else 0, height, packed)
     if SIGNED_ROWS:
         starts(q, packed, height, q.starts + at * q.p.G)
@@ -103,9 +111,9 @@ cdef int pack_rows(const Many* q, const float* x, Py_ssize_t at, uint8_t* codes)
 
 
 cdef void pack_panel(const Many* q, Py_ssize_t n, uint8_t* packed, int32_t* start, float* scale) noexcept nogil:
-    """The panel of weights n .. n+PANEL, their scales [G][PANEL] and behind them their bias [PANEL]."""
+    """Pack the weights n .. n + PANEL, their scales [G][PANEL] and, behind these, their bias [PANEL]."""
     cdef Py_ssize_t rows = min(<Py_ssize_t>PANEL, q.p.N - n), g, j
-    # w to unsigned less OFFSET, or as it is
+    # weights become w + 128 where they are the unsigned operand
     pack(<const uint8_t*>q.p.w + n * q.p.K, q.p.K, rows, q.p.N - n, q.p.K, q.K4, FLIP if SIGNED_ROWS and OFFSET == 0 else 0,
          PANEL, packed)
     if not SIGNED_ROWS:

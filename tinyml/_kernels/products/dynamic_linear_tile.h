@@ -1,25 +1,27 @@
-/* One tile of an integer product whose operands are both packed: TALL rows, or two thirds or half of them, by PACKED vectors of
-   int32 sums that stay in registers over all of K.
+/* One tile of a dynamic int8 product whose operands are both packed: TALL rows, or two thirds or half of that, by PACKED
+   vectors of int32 sums, which stay in registers over all of K.
 
-   In C, because a compiler that is not told to unroll all these loops keeps the sums in memory. */
+   This is C, not Cython, because compilers keep the sums in memory unless they are told to unroll all these loops. */
 #pragma once
 #include "../words/simd.h"
 
-/* Instructions multiply unsigned by signed bytes. SIGNED_ROWS: codes q of the rows by weights w + 128, where an instruction can
-   broadcast the signed bytes from memory by itself; else codes q + 128 by weights w. Either way less OFFSET, and what it adds
-   is in the starts of the sums, one a row or one a column.
+/* The instructions multiply unsigned by signed bytes, so 128 is added to one of the two operands, and OFFSET subtracted
+   from it again where they multiply signed by signed bytes. Where SIGNED_ROWS is set, it is added to the weights: the rows
+   stay signed, because the instruction can broadcast the signed operand from memory by itself. Else it is added to the
+   rows. What it adds to a sum, 128 - OFFSET times the sum of the other operand, is the same for a whole row or for a whole
+   column; each sum starts with minus that.
 
-   STEP fours of codes are a round: of tiles that issue little else, counting and jumping took 5%. */
+   The loop over K takes STEP words of 4 codes at a time, because counting and jumping took 5% of the time of such tiles. */
 #if defined(__AVX512VNNI__)
 enum { TALL = 12, PACKED = 2, STEP = 4, SIGNED_ROWS = 1 };
 #else
 enum { TALL = ROWS, PACKED = WIDE, STEP = 1, SIGNED_ROWS = 0 };
 #endif
 
-/* acc + the 4 codes of a row at p, in each lane, times weights */
+/* acc + the dot product, in each lane, of the 4 codes of a row at p and 4 weights */
 static inline vec dot4_row(vec acc, const void *p, vec weights) {
 #if defined(__AVX512VNNI__)
-  /* by name: GCC would broadcast in an instruction of its own */
+  /* in assembly, because GCC would spend a separate instruction on the broadcast */
   __asm__("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(acc) : "v"(weights), "m"(*(const char (*)[4])p));
   return acc;
 #else
@@ -29,10 +31,10 @@ static inline vec dot4_row(vec acc, const void *p, vec weights) {
 #endif
 }
 
-/* sums[rows][PACKED] = start + sum over k of a[k][rows][4] . b[k][PACKED*LANES][4], K4 fours in whole steps; rows is a constant
-   at every call */
-static inline __attribute__((always_inline)) void packed_sums(int rows, const uint8_t *a, const int32_t *start, ptrdiff_t K4,
-                                                              const uint8_t *b, vec sums[TALL][PACKED]) {
+/* sums[rows][PACKED] = start + sum over k < K4 of a[k][rows][4] . b[k][PACKED*LANES][4]. K4 is a multiple of STEP, and
+   `rows` is a constant at every call */
+static inline __attribute__((always_inline)) void packed_sums(int rows, const uint8_t *a, const int32_t *start,
+                                                              ptrdiff_t K4, const uint8_t *b, vec sums[TALL][PACKED]) {
   vec y[PACKED];
   UNROLL for (int i = 0; i < rows; i++)
     UNROLL for (int j = 0; j < PACKED; j++) sums[i][j] = SIGNED_ROWS ? vsplat(start[i]) : vload(start + LANES * j);
@@ -47,14 +49,14 @@ static inline __attribute__((always_inline)) void packed_sums(int rows, const ui
   }
 }
 
-/* Rows of the next tile where `left` are left */
+/* How many rows the next tile has where `left` rows are left */
 static inline ptrdiff_t packed_height(ptrdiff_t left) {
   return left > TALL * 2 / 3 ? TALL : left > TALL / 2 ? TALL * 2 / 3 : TALL / 2;
 }
 
 /* out[rows][PACKED*LANES] = the sums */
-static inline __attribute__((always_inline)) void packed_tile(int rows, const uint8_t *a, const int32_t *start, ptrdiff_t K4,
-                                                              const uint8_t *b, int32_t *out) {
+static inline __attribute__((always_inline)) void packed_tile(int rows, const uint8_t *a, const int32_t *start,
+                                                              ptrdiff_t K4, const uint8_t *b, int32_t *out) {
   vec sums[TALL][PACKED];
   packed_sums(rows, a, start, K4, b, sums);
   UNROLL for (int i = 0; i < rows; i++)
@@ -67,7 +69,7 @@ static void packed_product(ptrdiff_t height, const uint8_t *a, const int32_t *st
   else packed_tile(TALL / 2, a, start, K4, b, out);
 }
 
-/* y[TALL][PACKED*LANES], rows ldy apart, = the sums times the scales of row and column, + bias */
+/* y[TALL][PACKED*LANES] = the sums times the scales of row and column, + bias. Rows of y are ldy floats apart */
 static void packed_outputs(const uint8_t *a, const int32_t *start, ptrdiff_t K4, const uint8_t *b, const float *row_scale,
                            const float *scale, const float *bias, float *y, ptrdiff_t ldy) {
   vec sums[TALL][PACKED];

@@ -1,28 +1,32 @@
-# Products of few rows by weights as they lie in memory. All that they cost is reading the weights: these are read once,
-# for all rows, and never packed.
+# Products of few rows by weights that are read as they lie in memory. Reading the weights is nearly all that these products
+# cost, so they are read once for all rows, and never packed.
 #
-# A sum is LANES partial sums, each over its k in order, then vfsum: it depends neither on threads nor on the other rows.
+# A sum has LANES partial sums, each over its k in order, which vfsum adds: it depends neither on threads nor on other rows.
+#
+# The file that includes this one has cimported words/simd, and uint16_t.
 
 ctypedef fused weight_t:
     float
     uint16_t        # the bits of a float16
 
 cdef enum:
-    # CPUs fetch what follows in memory by themselves, but along one stream not far enough ahead, nor into the next page
-    STREAMS = 4     # weight rows read side by side, far apart
+    # CPUs fetch what follows in memory by themselves, but along a single stream not far enough ahead, and not into the next
+    # page
+    STREAMS = 4     # rows of weights that are read at the same time; they lie far apart
     AHEAD = 2048    # bytes from what is read to what is fetched
-    GROUP = 4       # rows of x at a time: times STREAMS, accumulators that fit the registers of AVX-512
+    GROUP = 4       # rows of x at a time: GROUP * STREAMS accumulators fit into the registers of AVX-512
 
 
 cdef struct Product:
     Py_ssize_t M, K, N
     const float* x          # [M][K]
-    Py_ssize_t x_matrix, x_row, w_matrix, w_row     # elements from product to product and from row to row
+    Py_ssize_t x_matrix, x_row, w_matrix, w_row     # elements from one product to the next, and from one row to the next
     const float* bias       # [N] or NULL
     float* y                # [M][N]
 
 
 cdef inline vecf load(const weight_t* w, int n) noexcept nogil:
+    """The first n weights (LANES where n is larger) as floats, then zeros."""
     if weight_t is float:
         return vfload_n(w, n)
     else:
@@ -31,9 +35,9 @@ cdef inline vecf load(const weight_t* w, int n) noexcept nogil:
 
 cdef inline void tile(int MR, const Product* p, const weight_t* w, Py_ssize_t m, Py_ssize_t n, Py_ssize_t step,
                       Py_ssize_t last) noexcept nogil:
-    """Rows m .. m+MR of the outputs n, n + step, ..., but none past `last`, which comes again instead.
+    """Compute rows m .. m + MR of the STREAMS outputs n, n + step, ...; for those past `last` it computes `last` again.
 
-    MR is a constant at every call: the loops over it unroll and `acc` becomes registers.
+    MR is a constant at every call, so the loops over it unroll and `acc` becomes registers.
     """
     cdef vecf acc[GROUP][STREAMS]
     cdef vecf a[GROUP]
@@ -72,7 +76,7 @@ cdef inline void tile(int MR, const Product* p, const weight_t* w, Py_ssize_t m,
 
 
 cdef int outputs(const Product* whole, const weight_t* w, Py_ssize_t s, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
-    """Outputs first .. end of all rows of product s; later groups of rows find the weights in the cache."""
+    """Compute the outputs first .. end of all rows of product s. Later groups of rows find the weights in the cache."""
     cdef Product p = whole[0]
     cdef Py_ssize_t step = (end - first + STREAMS - 1) // STREAMS, n, m
     p.x += s * p.x_matrix

@@ -1,4 +1,7 @@
-# Products of few rows of floats, one or many of them.
+# Products of few rows of floats by weights that are read as they lie in memory:
+#
+#     for s, m, n:
+#         y[s][m][n] = sum over k of x[s][m][k] * w[s][n][k] + bias[n]
 from cython.parallel cimport prange
 from libc.stdint cimport uint16_t
 from tinyml._kernels.words.simd cimport *
@@ -8,7 +11,7 @@ include "few_rows.pxi"
 
 cdef int run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1] bias, float[:, :, ::1] y,
              int threads) except -1:
-    """All products; threads divide the outputs of each."""
+    """Compute all products. Threads divide the outputs of each."""
     cdef Py_ssize_t S = y.shape[0], unit, part
     cdef const weight_t* weights = NULL
     cdef Product p
@@ -36,10 +39,12 @@ cdef int run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1]
 
 
 def few_rows_f32(const float[:, :, :] x, const float[:, :, :] w, const float[::1] bias, float[:, :, ::1] y, int threads):
-    """y[S][M][N] = x[S][M][K] @ w[S][N][K]^T + bias[N] (or None); x and w contiguous along K, else of any strides."""
+    """y[S][M][N] = x[S][M][K] @ w[S][N][K]^T + bias[N]; bias may be None. x and w are contiguous along K; their other
+    strides may be any."""
     run(x, w, bias, y, threads)
 
 
 def few_rows_f16(const float[:, :, :] x, const uint16_t[:, :, :] w, const float[::1] bias, float[:, :, ::1] y, int threads):
-    """The same by weights that are the bits of float16 values: the sums are float32, and those of the values as float32."""
+    """few_rows_f32 by weights that are the bits of float16 values. Sums are float32: they are those of the weights as
+    float32."""
     run(x, w, bias, y, threads)

@@ -1,6 +1,6 @@
-"""The arithmetic of scales: ranges to parameters, real multipliers to integers. Equations (2) to (6) of the design.
+"""The arithmetic of scales: parameters from ranges, integers from real multipliers; equations (2) to (6).
 
-Codes here are the int8 of the API; kernels see u = q + 128 (integer_layer.py).
+Codes here are the int8 codes q of the API; kernels see u = q + 128 (integer_layer.py).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ def check_scale(scale, what: str) -> np.ndarray:
     """`scale` as float32, finite, positive and normal.
 
     Raises:
-        QuantizationError: naming `what`, with the first bad value.
+        QuantizationError: it is not; the message names `what` and the first bad value.
     """
     given = np.asarray(scale)
     with np.errstate(over="ignore"):
@@ -31,7 +31,7 @@ def check_scale(scale, what: str) -> np.ndarray:
 
 
 def affine_parameters(lo: float, hi: float, what: str = "range") -> tuple[np.float32, int]:
-    """Scale and zero point of a range, equation (6): it is widened to contain 0, which becomes exact.
+    """Scale and zero point of a range, which is widened to contain 0, so that 0 is exact; equation (6).
 
     Raises:
         QuantizationError: a bound is NaN or infinite, or the range is wider than float32.
@@ -41,7 +41,7 @@ def affine_parameters(lo: float, hi: float, what: str = "range") -> tuple[np.flo
     lo, hi = min(float(lo), 0.0), max(float(hi), 0.0)
     if lo == hi:
         return np.float32(1), 0
-    # a range too narrow for a normal scale is as good as zero
+    # a range that is too narrow for a normal scale gets the smallest one
     scale = check_scale(max((hi - lo) / 255, float(_NORMAL)), what)[()]
     return scale, int(np.clip(np.rint(QMIN - lo / float(scale)), QMIN, QMAX))
 
@@ -58,7 +58,7 @@ def weight_scales(weight: np.ndarray, axis: int | None = 0) -> np.ndarray:
 
 
 def multiplier(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Integers m, s with real = m * 2^-s, 0 <= m < 2^31, 1 <= s <= 55; equation (5).
+    """Integers m and s with real = m * 2^-s up to rounding, 0 <= m < 2^31, 1 <= s <= 55; equation (5).
 
     Raises:
         QuantizationError: a multiplier is not finite, is negative, or is 2^30 or more.
@@ -78,13 +78,14 @@ def multiplier(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def shared_multipliers(reals: list[float]) -> tuple[list[int], int]:
-    """Multipliers m_i of a sum with one shift s, chosen for the largest; equation (8)."""
+    """Multipliers m_i of the operands of a sum with one shift s, which is that of the largest; equation (8)."""
     _, s = multiplier(np.float64(max(reals)))
     return [int(np.rint(np.ldexp(np.float64(r), int(s)))) for r in reals], int(s)
 
 
 def accumulator_bound(codes: np.ndarray, bias: np.ndarray, zero_point: int) -> np.ndarray:
-    """Largest |acc| per output channel over all admissible inputs; equation (4). codes [N][...], int8; bias int64 [N]."""
+    """The largest |acc| of each output channel over all inputs; equation (4). codes [N][...] are int8, bias [N] is
+    int64."""
     reach = max(abs(QMIN - zero_point), abs(QMAX - zero_point))
     total = np.abs(codes.astype(np.int64)).sum(axis=tuple(range(1, codes.ndim)))
     return np.abs(bias.astype(np.int64)) + total * reach
@@ -98,9 +99,10 @@ def quantize_weight(weight: np.ndarray, scale: np.ndarray, axis: int | None) -> 
 
 
 def clipped_weight_scales(weight: np.ndarray, axis: int | None = 0) -> np.ndarray:
-    """Scales like weight_scales, of f max|w| / 127: for each channel the f of 1, 0.99, ... 0.3 with the least error.
+    """Scales f max|w| / 127, where f is for each channel that one of 1, 0.99, ... 0.3 which gives the least error.
 
-    The error is sum (scale q - w)^2, q = clip(rint(w / scale)) in [-127, 127]. Shapes, zero channels and errors as there.
+    The error is the sum of (scale q - w)^2, where q = clip(rint(w / scale)) in [-127, 127]. Shapes, channels of zeros and
+    errors are those of weight_scales.
     """
     others = tuple(i for i in range(weight.ndim) if i != axis)
     exact, largest = np.asarray(weight, np.float64), weight_scales(weight, axis)
@@ -134,9 +136,10 @@ def layer_scales(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, pe
 
 def quantize_layer(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, zero_point: int, per_channel: bool = True,
                    chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Codes, scales, int32 bias and accumulator bound of a layer [N][...], with its certificate; equations (2) to (4).
+    """Codes, scales, int32 bias and the bounds of the accumulators of a layer [N][...]; equations (2) to (4).
 
-    A scale is doubled until the channel's accumulator cannot leave int32, whatever the input. `chosen`: see layer_scales.
+    A scale is doubled until the accumulators of its channel cannot leave int32, whatever the input is. `chosen` is
+    explained at layer_scales.
     """
     b = np.zeros(len(weight)) if bias is None else np.asarray(bias, np.float64)
     scale = layer_scales(weight, bias, x_scale, per_channel, chosen)

@@ -1,9 +1,13 @@
-# Batched float product C[s] = A[s] @ B[s] + bias over matrices of any strides, so that no transposed copy is needed.
+# Batched product of float matrices of any strides, so that no transposed copy is needed:
 #
-# A group of rows of A passes by all panels of B, DEPTH of K at a time: what is read again and again, the group's part of A
-# and one panel's part of B, stays in the second-level cache. Panels of B are read where they are if their rows lie
-# on cache lines; if they are contiguous elsewhere, each group copies them part by part; else they are packed before, once for
-# all groups.
+#     for s, m, n:
+#         c[s][m][n] = sum over k of a[s][m][k] * b[s][k][n] + bias[n]
+#
+# B is cut into panels of columns, A into groups of rows, K into parts of at most DEPTH. A group is multiplied by one panel
+# after the other, for one part of K at a time: what is read again and again, the group's part of A and the panel's part of
+# B, stays in the second-level cache. Where the rows of B are contiguous and begin on cache lines, its panels are read where
+# they are. Where they are contiguous but begin elsewhere, each group copies the part that it is about to use. Else panels
+# are packed before, once for all groups.
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport uintptr_t
 from libc.stdlib cimport free, malloc
@@ -13,44 +17,46 @@ from tinyml._kernels.words.simd cimport *
 include "tile_f32.pxi"
 
 cdef enum:
-    # one pass over all of K, 48 rows of A at a time, read B again for every 48 rows: 94 GFLOPS where 2048 x 1536 transposed
-    # is multiplied by 2048 x 384, and 130 in parts
+    # Without parts of K, and with 48 rows of A at a time, B was read again for every 48 rows: the product of 2048 x 1536,
+    # transposed, by 2048 x 384 ran at 94 GFLOPS, and at 130 in parts
     DEPTH = 512
-    GROUP_BYTES = 1 << 19   # of A
-    # A part of B up to this many bytes stays in the second-level cache by itself, and groups are small, so that C is written
-    # nearly row by row: out of the caches, 768 x 128 by 512, whose rows are 2 KB apart, went from 93 to 102 GFLOPS
+    GROUP_BYTES = 1 << 19   # of A, the most that a group has
+    # A part of B of up to so many bytes stays in the second-level cache as a whole. Groups are then small, so that C is
+    # written nearly row by row: 768 x 128 by 512, whose rows are 2 KB apart, went from 93 to 102 GFLOPS where C was not in
+    # the caches
     KEPT_BYTES = 1 << 20
-    FEWER = 2               # blocks of such a group
-    # of B in one round, for each thread: packed, it stays in the second-level cache. All at once, 512 x 768 by 50257 rows ran at
-    # 72 GFLOPS, in rounds of 4 MB at 104; from 4 MB to 512 KB, 128 x 784 by 512 rows went from 94 to 97, 512 x 768 by 3072 from
-    # 113 to 120
+    FEWER = 2               # blocks of such a small group
+    # of B, packed in one round for each thread, so that it stays in the second-level cache. Packed all at once, 512 x 768
+    # by 50257 rows ran at 72 GFLOPS, in rounds of 4 MB at 104. With 512 KB instead of 4 MB, 128 x 784 by 512 rows went from
+    # 94 to 97, 512 x 768 by 3072 from 113 to 120
     PACKED_BYTES = 1 << 19
-    BLOCK = 24              # threads share rows in blocks of so many
-    MOST = 40               # blocks of a group
-    SHARES = 4              # runs of rows a thread: one that shares its core with another program takes fewer ...
-    LEAST = 4               # ... and blocks of a run, which reads all of B
-    FEW = 96                # rows of a group that read B where it is even across lines: a copy would cost a tenth of the product
+    BLOCK = 24              # rows of a block; threads share the rows in blocks
+    MOST = 40               # blocks of a group at most
+    SHARES = 4              # runs of rows per thread: a thread whose core another program uses too takes fewer of them
+    LEAST = 4               # blocks of a run at least, because each run reads all of B
+    # A group of up to so many rows reads B where it is, even across cache lines: a copy costs a tenth of its product
+    FEW = 96
     GAP = 16                # values between copied rows, which else might all begin in the same set of the cache
 
 
 cdef struct Matrices:
-    # A and B by strides, panels of B that are packed, C row by row, and how the rows are passed
+    # A and B with their strides, the packed panels of B, C row by row, and how the rows are divided
     const float* a
     const float* b
     Py_ssize_t a0, a1, a2, b0, b1, b2
     bint in_place               # rows of B are contiguous: nothing is packed before
-    float* packed               # panels of this round: first .. end
+    float* packed               # the panels first .. end of this round
     Py_ssize_t first, end
     const float* bias           # or NULL
     float* c
     Py_ssize_t M, K, N, nv, panel, panels
-    Py_ssize_t blocks           # of rows of one matrix
-    Py_ssize_t depth, group     # part of K, blocks of a group
+    Py_ssize_t blocks           # how many blocks of rows a matrix has
+    Py_ssize_t depth, group     # values of a part of K, blocks of a group
 
 
 cdef inline void copy_rows(const float* a, Py_ssize_t row_stride, Py_ssize_t k_stride, Py_ssize_t rows, Py_ssize_t K,
                            float* out, Py_ssize_t width) noexcept nogil:
-    """out[rows][width] = rows of A by strides, K of each."""
+    """out[i * width + k] = a[i * row_stride + k * k_stride] for i < rows, k < K."""
     cdef Py_ssize_t whole = rows - rows % LANES if row_stride == 1 else 0, i, j, k = 0
     while k < K:
         for i in range(whole / LANES if k + LANES <= K else 0):
@@ -62,12 +68,12 @@ cdef inline void copy_rows(const float* a, Py_ssize_t row_stride, Py_ssize_t k_s
 
 
 cdef inline float* panel_of(const Matrices* q, Py_ssize_t s, Py_ssize_t part) noexcept nogil:
-    """A packed panel of B, [K][panel]."""
+    """Where a packed panel of B begins, [K][panel]."""
     return q.packed + (s * (q.end - q.first) + part - q.first) * q.K * q.panel
 
 
 cdef inline Py_ssize_t row_of_copy(const Matrices* q) noexcept nogil:
-    """From row to row of copied rows of A, whole cache lines."""
+    """Values from one copied row of A to the next: whole cache lines."""
     return (q.depth + LANES - 1) // LANES * LANES + GAP
 
 
@@ -76,8 +82,8 @@ cdef inline bint is_on_line(const float* b, Py_ssize_t ldb) noexcept nogil:
 
 
 cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* strip) noexcept nogil:
-    """Rows first .. first+count of matrix s. `strip` has room for a part of a panel, and behind it for one of the rows where
-    they are not contiguous."""
+    """Compute rows first .. first + count of matrix s. `strip` has room for a part of a panel and, where rows of A are not
+    contiguous, for a part of these rows behind it."""
     cdef row_t table[MOST * BLOCK + MAX_ROWS]
     cdef Py_ssize_t k0 = 0, depth, part, n, columns, i, ldb, width = row_of_copy(q), none = 0
     cdef const float* a
@@ -89,7 +95,7 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
         depth = min(q.depth, q.K - k0)
         a = q.a + s * q.a0 + first * q.a1 + k0 * q.a2
         if q.a2 != 1:
-            # a tile would read each value from a page of its own: (2048 x 1536)^T by 2048 x 384 ran at a third of the speed
+            # else a tile reads each value from a page of its own: (2048 x 1536)^T by 2048 x 384 ran at a third of the speed
             copy_rows(a, q.a1, q.a2, count, depth, copy, width)
             for i in range(count):
                 table[i] = copy + i * width
@@ -119,7 +125,7 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
 
 
 cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* strip) noexcept nogil:
-    """Blocks of rows first .. last, counted through all matrices."""
+    """Compute the blocks of rows first .. last; the blocks of all matrices are counted one after the other."""
     cdef Py_ssize_t block, size, row
     while first < last:
         block = first % q.blocks
@@ -131,7 +137,7 @@ cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* st
 
 
 def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bias, float[:, :, ::1] c, int threads):
-    """c[S][M][N] = a[S][M][K] @ b[S][K][N] (+ bias[N], None for none); a and b of any strides."""
+    """c[S][M][N] = a[S][M][K] @ b[S][K][N] + bias[N]; bias may be None. a and b may have any strides."""
     cdef Matrices q
     cdef Py_ssize_t S = a.shape[0], unit, n, parts, workers, runs, run, total, room, packs, part
     cdef float* memory
@@ -162,7 +168,7 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     q.depth = (q.K + parts - 1) // parts
     q.group = max(<Py_ssize_t>1, min(<Py_ssize_t>MOST, GROUP_BYTES // (BLOCK * q.depth * <Py_ssize_t>sizeof(float))))
     kept = q.depth * q.N * <Py_ssize_t>sizeof(float) <= KEPT_BYTES and (not q.in_place or is_on_line(q.b, q.b1))
-    if kept and q.a2 == 1:      # else each group would copy
+    if kept and q.a2 == 1:      # else each group copies its rows
         q.group = min(q.group, <Py_ssize_t>FEWER)
     packs = 0 if q.in_place else min(q.panels, max(<Py_ssize_t>1, threads * PACKED_BYTES // (S * q.K * q.panel * 4)))
     total = S * q.blocks

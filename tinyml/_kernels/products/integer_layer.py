@@ -1,8 +1,10 @@
-"""Integer layers over ndarrays: folding, packing and calling the integer kernels.
+"""Linear layers and convolutions in integers: their bias is folded and their weights are packed once, then kernels are
+called.
 
-Kernels see unsigned codes u = q + 128: dot products of unsigned by signed bytes are what most CPUs have. Both offsets, 128
-and the zero point, fold into the bias when weights are packed: bias + sum (q - z) w = [bias - (128 + z) sum w] + sum u w.
-Where a CPU multiplies signed by signed bytes, the kernel takes 128 off u again (`kernels.offset`), and the bias knows.
+Kernels see unsigned codes u = q + 128, because most CPUs have a dot product of unsigned by signed bytes. Both offsets, 128
+and the zero point, are folded into the bias when weights are packed: bias + sum (q - z) w = [bias - (128 + z) sum w] + sum
+u w. Where a CPU multiplies signed by signed bytes, kernels subtract 128 from u again (`kernels.offset`), which the folded
+bias accounts for.
 """
 
 from __future__ import annotations
@@ -21,22 +23,26 @@ from .windows import Window, sweep
 
 
 def is_depthwise(shape: tuple[int, ...], groups: int) -> bool:
-    """Whether weights [N][K][kh][kw] are one filter a channel."""
+    """Whether weights [N][K][kh][kw] are one filter per channel."""
     return groups > 1 and shape[0] == groups and shape[1] == 1
 
 
 def lane_order(n: int, lanes: int) -> np.ndarray:
-    """Channel in each place of n (a multiple of 4 * lanes) accumulators of a depthwise layer: `interleave4` of simd.h."""
+    """Which channel each of n accumulators of a depthwise layer has: the order of `interleave4` in words/simd.h.
+
+    n is a multiple of 4 * lanes.
+    """
     place = np.arange(n)
     block, vector, lane = place // (4 * lanes), place // lanes % 4, place % lanes
     return 4 * lanes * block + 16 * (lane // 4) + 4 * vector + lane % 4
 
 
 def pack_weight(codes: np.ndarray, window: Window, kernels) -> np.ndarray:
-    """Codes [G*N][K][kh][kw] as [G][panels][taps][K4][panel][4], zeros beyond K and N: the order a tile reads them in.
+    """Codes [G*N][K][kh][kw] as [G][panels][taps][K4][panel][4], with zeros beyond K and N: the order in which a tile reads
+    them.
 
-    Taps side by side in memory count as one of kw * K channels (windows.sweep). One filter a channel: 4 taps are in the
-    place of 4 channels, channels in `lane_order`.
+    Taps that are neighbours in memory count as one tap of kw * K channels (windows.sweep). Where there is one filter per
+    channel, 4 taps take the place of 4 input channels, and the channels are in `lane_order`.
     """
     total, k, kh, kw = codes.shape
     groups, n = window.groups, total // window.groups
@@ -57,16 +63,16 @@ def pack_weight(codes: np.ndarray, window: Window, kernels) -> np.ndarray:
 
 
 def _per_channel(values: np.ndarray, groups: int, columns: int) -> np.ndarray:
-    """[G*N] as [G*columns], zeros beyond N in each group."""
+    """[G*N] as [G*columns], with zeros beyond N in each group."""
     out = np.zeros((groups, columns), values.dtype)
     out[:, : values.size // groups] = values.reshape(groups, -1)
     return out.reshape(-1)
 
 
 def requant_block(m: np.ndarray, s: np.ndarray, zero_point: int, lanes: int) -> np.ndarray:
-    """Parameters of the fused epilogue [channels/lanes][bytes]; equation (5), rounding and zero point in one addend.
+    """The parameters of requantization, [channels/lanes][bytes]; equation (5), with rounding and zero point in one addend.
 
-    A row is m (int32 a lane), then addend, s and 2^(63-s) (int64) of the even and of the odd lanes.
+    A row has m of all lanes (int32), then addend, s and 2^(63-s) (int64) of the even lanes, then those of the odd lanes.
     """
     s = np.maximum(s, 1)
     addend = (np.int64(1) << (s - 1)) + (np.int64(zero_point) << s)
@@ -79,7 +85,7 @@ def requant_block(m: np.ndarray, s: np.ndarray, zero_point: int, lanes: int) -> 
 
 @dataclass
 class Requant:
-    """How accumulators become codes: real multipliers per channel, output zero point, clamp in int8."""
+    """How accumulators become codes: one real multiplier per channel, the zero point of the output, the clamp in int8."""
 
     multiplier: np.ndarray
     zero_point: int
@@ -89,9 +95,9 @@ class Requant:
 
 
 class IntegerLayer:
-    """A linear layer or convolution in integers: codes [N][K/groups][kh][kw] packed once, then called many times.
+    """A linear layer or convolution in integers, whose codes [N][K/groups][kh][kw] are packed once, then used many times.
 
-    A linear layer is a 1x1 window; `x` is always (images, height, width, channels).
+    A linear layer is a 1x1 window. The input `x` is always (images, height, width, channels).
     """
 
     def __init__(self, codes: np.ndarray, bias: np.ndarray | None, zero_point: int, window: Window | None = None,
@@ -101,14 +107,14 @@ class IntegerLayer:
         groups, (total, k) = self.window.groups, codes.shape[:2]
         self.depthwise = is_depthwise(codes.shape, groups)
         self.k, self.n = k, total // groups
-        if self.depthwise:      # as one group, its channels side by side
+        if self.depthwise:      # it counts as one group, whose channels are neighbours
             groups, self.n = 1, total
         self.groups = groups
         self.weight = pack_weight(codes, self.window, kernels)
         folded = -(128 + zero_point - kernels.offset) * codes.sum(axis=(1, 2, 3), dtype=np.int64)
         if bias is not None:
             folded = folded + bias
-        # wraps where it leaves int32; the certificate (equation 4) makes the finished sums exact all the same
+        # it wraps where it leaves int32; the finished sums are exact all the same, because equation (4) bounds them
         self.bias = align(self._packed(folded.astype(np.int32)))
         if requant is not None:
             self.m, self.s = fixed_point.multiplier(np.broadcast_to(requant.multiplier, (total,)))
@@ -118,7 +124,7 @@ class IntegerLayer:
             self.block = requant_block(self._packed(self.m), self._packed(self.s), requant.zero_point, kernels.lanes)
 
     def _packed(self, values: np.ndarray) -> np.ndarray:
-        """One value a channel in the order of packed weights."""
+        """One value per channel, in the order of the packed weights."""
         padded = _per_channel(values, self.groups, self.weight.shape[1] * self.weight.shape[4])
         return padded[lane_order(padded.size, self.kernels.lanes)] if self.depthwise else padded
 
@@ -149,7 +155,7 @@ class IntegerLayer:
         return y, shape, y.size * self.k * self.window.taps // 4
 
     def codes(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-        """Unsigned codes to unsigned codes; equations (4) and (5)."""
+        """Unsigned codes of the output from those of the input; equations (4) and (5)."""
         if self.requant.rounding == "double":
             acc = self.accumulators(x)
             y = np.empty(acc.shape, np.uint8) if out is None else out
@@ -162,7 +168,7 @@ class IntegerLayer:
         return y
 
     def bind(self, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
-        """`codes` of these two arrays as a function that costs hardly more than the arithmetic."""
+        """A function that computes `codes` of these two arrays, and costs hardly more than the arithmetic."""
         if self.requant.rounding == "double":
             return partial(self.codes, x, out)
         _, shape, work = self._call(x, np.uint8, out)
@@ -175,14 +181,15 @@ class IntegerLayer:
                 r.hi + 128)
 
     def accumulators(self, x: np.ndarray) -> np.ndarray:
-        """Unsigned codes to int32 accumulators; equation (4)."""
+        """The int32 accumulators of unsigned codes; equation (4)."""
         y, shape, work = self._call(x, np.int32)
         self.kernels.product_int8_i32(x, self.weight, self.bias, y, shape, self.n, self.zero_point + 128, threads_for(work))
         return y
 
     def floats(self, x: np.ndarray, row_scale: np.ndarray, column_scale: np.ndarray,
                bias: np.ndarray | None) -> np.ndarray:
-        """Unsigned codes to float32: acc * (row_scale * column_scale) + bias, one row scale an image; equation (9)."""
+        """acc * (row_scale * column_scale) + bias of unsigned codes, as float32, with one row scale per image; equation
+        (9)."""
         y, shape, work = self._call(x, np.float32)
         rows = np.repeat(row_scale, y.shape[1] * y.shape[2])
         self.kernels.product_int8_f32(x, self.weight, self.bias, rows, column_scale, bias, y, shape, self.n,

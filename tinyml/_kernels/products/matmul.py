@@ -17,15 +17,15 @@ FEW = 16
 
 
 def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
-    """a (..., M, K) @ b (..., K, N) + bias (N): leading dimensions broadcast, any strides, no transposed copy.
+    """a (..., M, K) @ b (..., K, N) + bias (N). Leading dimensions broadcast; no operand is copied to transpose it.
 
-    b may be float16: its values count, and the result has the dtype of a.
+    b may be float16: its values are taken as floats, and the result has the dtype of a.
     """
     a, b = in_elements(a), in_elements(b)
     if a.ndim == b.ndim == 2:
         return _products(a[None], b[None], bias)[0]
     k, n = b.shape[-2:]
-    if b.ndim == 2:     # one matrix for all: rows of all batches are rows of one product
+    if b.ndim == 2:     # the rows of all batches are multiplied by the same matrix: they are rows of one product
         return _products(a.reshape(1, math.prod(a.shape[:-1]), k), b[None], bias).reshape(*a.shape[:-1], n)
     m = a.shape[-2]
     lead = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -37,7 +37,7 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
 def _products(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """a (S, M, K) @ b (S, K, N) + bias (N)."""
     (count, m, k), n = a.shape, b.shape[2]
-    if count * k * n > 2**40:       # what broadcasting only seems to hold, kernels copy in part
+    if count * k * n > 2**40:       # so much is there only by broadcasting, and kernels copy parts of it
         checks.room("matmul", "an operand", b.shape)
     c = memory.empty((count, m, n), a.dtype)
     if bias is not None:

@@ -1,8 +1,17 @@
-# Float products and convolutions by packed weights, as an implicit product over NHWC memory; linear is a 1x1 window over
-# images of one pixel.
+# Float products and convolutions by weights that were packed once. A convolution is an implicit matrix product over NHWC
+# memory; a linear layer is a 1x1 window over images of one pixel. For stride s, dilation d and padding p it computes:
 #
-# Weights are packed as [G][panels][taps*K][panel], zeros beyond N: the order a tile reads them in. Depthwise ones, one
-# filter a channel, as [1][C/LANES][taps][LANES]: their sums run across channels.
+#     for b, oy, ox, g, n:                              # image, output pixel, group, output channel of the group
+#         acc = bias[g * N + n]
+#         for ty, tx, k:                                # tap of the window, input channel of the group
+#             iy, ix = oy * s + ty * d - p, ox * s + tx * d - p
+#             if 0 <= iy < H and 0 <= ix < W:           # padding is 0
+#                 acc += x[b][iy][ix][g * K + k] * weight[g][ty][tx][k][n]
+#         y[b][oy][ox][g * N + n] = clamp(acc, lo, hi)
+#
+# Weights are packed as [G][panels][taps*K][panel], with zeros beyond N: in the order in which a tile reads them. A
+# depthwise layer has one filter per channel; its weights are packed as [1][C/LANES][taps][LANES], because its vectors are
+# of channels.
 from cython.parallel cimport prange, threadid
 from libc.math cimport INFINITY
 from libc.stdlib cimport free, malloc
@@ -33,9 +42,9 @@ def pack_f32(const float[:, :, :, :] weight, float[:, :, :, ::1] packed, int thr
 
 
 cdef struct Product:
-    # everything a tile needs beside its pixels
+    # everything that a tile needs besides its pixels
     Sweep g
-    Py_ssize_t G, K, N, panel, panels
+    Py_ssize_t G, K, N, panel, panels   # K: input values of all taps
     const float* x
     const float* w
     const float* bias               # [G*N] or NULL
@@ -45,7 +54,7 @@ cdef struct Product:
 
 cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
                  row_t* rows) noexcept nogil:
-    """Output rows first .. last, panels part0 .. part1 of all groups."""
+    """Compute the output rows first .. last for the panels part0 .. part1 of all groups."""
     cdef Py_ssize_t count = and_beyond(rows, place(&p.g, p.x, 0, first, last, scratch, rows))
     cdef Py_ssize_t ldy = p.G * p.N, group, part, n, i
     cdef float* y = p.y + first * p.g.ow * ldy
@@ -101,7 +110,8 @@ cdef Product product(const float[:, :, :, :] x, const float[:, :, :, ::1] packed
 
 
 cdef class BoundProduct:
-    """product_f32 with all arguments but the threads taken once: a call computes y from what x holds by then."""
+    """product_f32 whose arguments, except the number of threads, are taken once. A call computes y from what x holds
+    then."""
 
     cdef Product p
     cdef tuple kept         # the arrays, so that they outlive the pointers
@@ -117,10 +127,10 @@ cdef class BoundProduct:
 
 def product_f32(const float[:, :, :, :] x, const float[:, :, :, ::1] packed, const float[::1] bias, float lo, float hi,
                 float[:, :, :, ::1] y, const Py_ssize_t[::1] shape, int threads):
-    """y[B][OH][OW][G*N] = clamp(x[B][H][W][C] * packed + bias[G*N], lo, hi); bias may be None; a NaN stays one.
+    """y[B][OH][OW][G*N] = clamp(x[B][H][W][C] * packed + bias[G*N], lo, hi); bias may be None; a NaN stays a NaN.
 
-    `shape` is the geometry (windows.sweep); transposed, it makes this the gradient to the input. x may have any strides
-    where the geometry does not read it in place.
+    `shape` is the geometry that windows.sweep computes; that of a transposed window makes this the gradient to the input. x
+    may have any strides unless the geometry reads it in place.
     """
     cdef Product p = product(x, packed, bias, lo, hi, y, shape)
     if p.y != NULL:

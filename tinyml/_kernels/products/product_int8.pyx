@@ -1,10 +1,23 @@
-# Integer products and convolutions: acc = bias + sum (u - OFFSET) * w over unsigned codes u = q + 128 and signed weights w,
-# exact in int32, then requantized in the tile's epilogue. Memory is NHWC; linear is a 1x1 window over images of one pixel.
-# OFFSET belongs to the instruction set (simd.h); below, x stands for the codes less OFFSET.
+# Integer products and convolutions by weights that were packed once. Memory is NHWC; a linear layer is a 1x1 window over
+# images of one pixel. With unsigned codes u = q + 128, signed weights w, stride s, dilation d and padding p it computes,
+# exactly:
 #
-# Weights arrive packed as [G][panels][taps][K4][panel][4], zeros beyond K and N, see integer_layer.py. Reading 4 codes at a time
-# runs up to 3 bytes past a window: the packed zeros there make them harmless, and scratch has room behind it.
-# Depthwise ones, one filter a channel, have their taps in the place of K: 4 taps of a vector of channels are interleaved.
+#     for b, oy, ox, g, n:                              # image, output pixel, group, output channel of the group
+#         acc = bias[g * N + n]
+#         for ty, tx, k:                                # tap of the window, input channel of the group
+#             iy, ix = oy * s + ty * d - p, ox * s + tx * d - p
+#             inside = 0 <= iy < H and 0 <= ix < W
+#             acc += ((x[b][iy][ix][g * K + k] if inside else zero_point) - OFFSET) * w[g][ty][tx][k][n]
+#         y[b][oy][ox][g * N + n] = clamp(((acc * m[n] + addend[n]) >> shift[n]) + 128, lo, hi)        # equation (5)
+#
+# or, in place of the last line, the accumulator itself, or the accumulator times float scales. The bias has been folded
+# with the zero point and the 128 (integer_layer.py). OFFSET is a constant of the instruction set (words/simd.h); in what
+# follows, x stands for the codes less OFFSET.
+#
+# Weights are packed as [G][panels][taps][K4][panel][4], with zeros beyond K and N. Codes are read 4 at a time, which can
+# read 3 bytes past a window: these are multiplied by the zeros there, and scratch has room behind it. A depthwise layer has
+# one filter per channel; 4 of its taps take the place of 4 input channels, and those of a vector of channels are
+# interleaved.
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int8_t, int32_t, uint8_t
 from libc.stdlib cimport free, malloc
@@ -19,27 +32,27 @@ cdef enum:
 
 
 cdef struct Product:
-    # everything a tile needs beside its pixels
+    # everything that a tile needs besides its pixels
     Sweep g
-    Py_ssize_t G, K4, N, panel, panels, slices      # slices: taps, or for depthwise layers quadruples of taps
+    Py_ssize_t G, K4, N, panel, panels, slices      # slices: taps, or fours of taps where the layer is depthwise
     Py_ssize_t group_step           # input channels of a group
-    int fill                        # code of the zero point
+    int fill                        # the code of the zero point, which pads the border
     const uint8_t* x
     const int8_t* w
     const int32_t* bias             # [G][panels*panel]
-    const char* requant             # parameters of the epilogue, `requant_bytes` for LANES channels; or NULL
+    const char* requant             # the parameters of requantization, `requant_bytes` per LANES channels; or NULL
     Py_ssize_t requant_bytes
-    bint saturate                   # results may leave int32 before the clamp
-    int lo, hi                      # clamp in unsigned codes
-    const float* row_scale          # float epilogue: [pixels], [G*N], [G*N] or NULL
-    const float* column_scale
-    const float* float_bias
+    bint saturate                   # whether results may leave int32 before the clamp
+    int lo, hi                      # the clamp, in unsigned codes
+    const float* row_scale          # [pixels], where results are floats; or NULL
+    const float* column_scale       # [G*N]
+    const float* float_bias         # [G*N] or NULL
     void* y                         # uint8, float or int32 [pixels][G*N]
 
 
-cdef inline void requantized(const Product* p, int32_t* acc, Py_ssize_t rows, Py_ssize_t channel, Py_ssize_t columns,
-                             uint8_t* y, Py_ssize_t ldy) noexcept nogil:
-    """Codes of a tile, 4 vectors at a time, then its rows to their places."""
+cdef inline void requantize(const Product* p, int32_t* acc, Py_ssize_t rows, Py_ssize_t channel, Py_ssize_t columns,
+                            uint8_t* y, Py_ssize_t ldy) noexcept nogil:
+    """Requantize the accumulators of a tile, 4 vectors at a time, and copy the rows of codes to their places."""
     cdef uint8_t codes[ROWS * MAX_PANEL + QUAD]
     cdef const char* parameters = p.requant + channel // LANES * p.requant_bytes
     cdef Py_ssize_t nv = p.panel // LANES, quad, i
@@ -55,8 +68,8 @@ cdef inline void requantized(const Product* p, int32_t* acc, Py_ssize_t rows, Py
             memcpy(y + i * ldy, codes + i * p.panel, columns)
 
 
-cdef inline void scaled(const int32_t* acc, float row_scale, const float* column_scale, const float* bias,
-                        Py_ssize_t columns, float* y) noexcept nogil:
+cdef inline void scale(const int32_t* acc, float row_scale, const float* column_scale, const float* bias,
+                       Py_ssize_t columns, float* y) noexcept nogil:
     cdef Py_ssize_t j
     for j in range(columns):
         y[j] = <float>acc[j] * (row_scale * column_scale[j])
@@ -67,25 +80,26 @@ cdef inline void scaled(const int32_t* acc, float row_scale, const float* column
 
 cdef inline void finish(const Product* p, int32_t* acc, Py_ssize_t first, Py_ssize_t rows, Py_ssize_t group,
                         Py_ssize_t n) noexcept nogil:
-    """Epilogue of a tile: requantize to codes, scale to float, or store the accumulators."""
+    """The epilogue of a tile: requantize to codes, scale to floats, or store the accumulators."""
     cdef Py_ssize_t i, columns = min(p.panel, p.N - n), ldy = p.G * p.N, channel = group * p.N + n
     cdef Py_ssize_t at = first * ldy + channel
     if p.requant != NULL:
-        requantized(p, acc, rows, group * p.panels * p.panel + n, columns, <uint8_t*>p.y + at, ldy)
+        requantize(p, acc, rows, group * p.panels * p.panel + n, columns, <uint8_t*>p.y + at, ldy)
         return
     if p.g.depthwise:
         unlace(acc)
     for i in range(rows):
         if p.row_scale != NULL:
-            scaled(acc + i * p.panel, p.row_scale[first + i], p.column_scale + channel,
-                   NULL if p.float_bias == NULL else p.float_bias + channel, columns, <float*>p.y + at + i * ldy)
+            scale(acc + i * p.panel, p.row_scale[first + i], p.column_scale + channel,
+                  NULL if p.float_bias == NULL else p.float_bias + channel, columns, <float*>p.y + at + i * ldy)
         else:
             memcpy(<int32_t*>p.y + at + i * ldy, acc + i * p.panel, columns * sizeof(int32_t))
 
 
 cdef void depthwise(const Product* p, Py_ssize_t first, Py_ssize_t count, Py_ssize_t part0, Py_ssize_t part1,
                     const row_t* rows) noexcept nogil:
-    """`count` pixels from `first` on, QUAD channels at a time: sums across them, 4 taps a dot product."""
+    """Compute `count` pixels from `first` on, QUAD channels at a time. Each lane sums one channel, by dot products of 4
+    taps."""
     cdef int32_t acc[QUAD]
     cdef vec sums[4]
     cdef vec u[4]
@@ -101,7 +115,7 @@ cdef void depthwise(const Product* p, Py_ssize_t first, Py_ssize_t count, Py_ssi
             for j in range(4):
                 sums[j] = vload(p.bias + c + j * LANES)
             for t in range(0, p.g.taps, 4):
-                # taps beyond the last read it again: their weights are 0
+                # for taps beyond the last one, the last is read again: their weights are 0
                 interleave4(x + p.g.offsets[t], x + p.g.offsets[min(t + 1, last)], x + p.g.offsets[min(t + 2, last)],
                             x + p.g.offsets[min(t + 3, last)], u)
                 for j in range(4):
@@ -114,34 +128,36 @@ cdef void depthwise(const Product* p, Py_ssize_t first, Py_ssize_t count, Py_ssi
 
 cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1,
                  uint8_t* scratch, row_t* rows) noexcept nogil:
-    """Output rows first .. last, panels part0 .. part1 of all groups."""
-    cdef vec tiles[ROWS * WIDE + 4]     # of vectors, so that it begins on a cache line
+    """Compute the output rows first .. last for the panels part0 .. part1 of all groups."""
+    cdef vec tiles[ROWS * WIDE + 4]     # an array of vectors, because that begins on a cache line
     cdef int32_t* acc = <int32_t*>tiles
     cdef Py_ssize_t count = and_beyond(rows, place(&p.g, p.x, p.fill, first, last, scratch, rows))
     cdef Py_ssize_t nv = p.panel // LANES, group, part, at, mr, i, index
+    cdef Tile q
     if p.g.depthwise:
         depthwise(p, first * p.g.ow, count, part0, part1, rows)
         return 0
     if count == 1 and p.G == 1 and nv == WIDE:
-        # panels of the first and of the second half side by side
+        # a panel of the first half and one of the second half at the same time
         for part in range(part0, part0 + (part1 - part0) // 2):
             index = part + (part1 - part0) // 2
             two_panels(rows, p.g.offsets, p.g.taps, p.K4, p.w + part * p.slices * p.K4 * p.panel * 4,
                        p.w + index * p.slices * p.K4 * p.panel * 4, p.bias + part * p.panel, p.bias + index * p.panel, acc)
             finish(p, acc, first * p.g.ow, 1, 0, part * p.panel)
             finish(p, acc + p.panel, first * p.g.ow, 1, 0, index * p.panel)
-        part0 += (part1 - part0) // 2 * 2       # one is left of an odd number
+        part0 += (part1 - part0) // 2 * 2       # of an odd number one panel is left
+    q.offsets, q.taps, q.K4, q.out = p.g.offsets, p.g.taps, p.K4, acc
     for group in range(p.G):
         if group:
             for i in range(count + MAX_ROWS):
                 rows[i] += p.group_step
         for part in range(part0, part1):
             index = group * p.panels + part
+            q.b, q.bias = p.w + index * p.slices * p.K4 * p.panel * 4, p.bias + index * p.panel
             at = 0
             while at < count:
                 mr = rows_of_tile(nv, count - at)
-                tile_any(mr, nv, rows + at, p.g.offsets, p.g.taps, p.K4, p.w + index * p.slices * p.K4 * p.panel * 4,
-                         p.bias + index * p.panel, acc)
+                tile_any(mr, nv, rows + at, &q)
                 finish(p, acc, first * p.g.ow + at, min(mr, count - at), group, part * p.panel)
                 at += mr
     return 0
@@ -149,7 +165,7 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
 
 cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
                      const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point):
-    """The parts of a Product that do not depend on the epilogue."""
+    """A Product, without what depends on the epilogue."""
     cdef Product p
     memset(&p, 0, sizeof(Product))
     p.g = sweep_of(shape)
@@ -188,7 +204,8 @@ cdef Product codes_product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, 
 
 
 cdef class BoundProduct:
-    """product_int8 with all arguments but the threads taken once: a call computes y from what x holds by then."""
+    """product_int8 whose arguments, except the number of threads, are taken once. A call computes y from what x holds
+    then."""
 
     cdef Product p
     cdef tuple kept         # the arrays, so that they outlive the pointers
@@ -205,9 +222,10 @@ cdef class BoundProduct:
 def product_int8(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
                  const uint8_t[:, ::1] requant_parameters, uint8_t[:, :, :, ::1] y, const Py_ssize_t[::1] shape,
                  Py_ssize_t N, int zero_point, bint saturate, int lo, int hi, int threads):
-    """y[B][OH][OW][G*N] codes = clamp(requantized(bias + sum x * weight), lo, hi); (4) and (5), rounding once, halves up.
+    """y[B][OH][OW][G*N] = codes of bias + sum x * weight, requantized and clamped to lo .. hi; equations (4) and (5).
 
-    `requant_parameters` [G*panels*panel/LANES][bytes] as integer_layer.requant_block lays them out; zero_point pads the border.
+    `requant_parameters` [G*panels*panel/LANES][bytes] are laid out by integer_layer.requant_block. zero_point pads the
+    border.
     """
     cdef Product p = codes_product(x, weight, bias, requant_parameters, y, shape, N, zero_point, saturate, lo, hi)
     if p.y != NULL:
@@ -217,9 +235,9 @@ def product_int8(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1]
 def product_int8_f32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
                      const float[::1] row_scale, const float[::1] column_scale, const float[::1] float_bias,
                      float[:, :, :, ::1] y, const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point, int threads):
-    """y[B][OH][OW][G*N] = acc * (row_scale[pixel] * column_scale[channel]) + float_bias[channel]; design (9).
+    """y[B][OH][OW][G*N] = acc * (row_scale[pixel] * column_scale[channel]) + float_bias[channel]; equation (9).
 
-    row_scale has one entry an output pixel; float_bias may be None.
+    row_scale has one entry per output pixel; float_bias may be None.
     """
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return
@@ -234,7 +252,7 @@ def product_int8_f32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
 
 def product_int8_i32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
                      int32_t[:, :, :, ::1] y, const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point, int threads):
-    """y[B][OH][OW][G*N] = the int32 accumulators; design (4)."""
+    """y[B][OH][OW][G*N] = the int32 accumulators; equation (4)."""
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return
     cdef Product p = product(x, weight, bias, shape, N, zero_point)
@@ -243,15 +261,15 @@ def product_int8_i32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
 
 
 def panel_for(Py_ssize_t n) -> int:
-    """Output channels of one panel when there are `n`."""
+    """How many output channels a panel has where there are `n` of them."""
     return panel_vectors(n) * LANES
 
 
 def lanes() -> int:
-    """int32 lanes of a vector."""
+    """How many int32 lanes a vector has."""
     return LANES
 
 
 def offset() -> int:
-    """What products take off each code: 0, or 128 where the instructions multiply signed by signed bytes."""
+    """What products subtract from each code: 0, or 128 where the instructions multiply signed by signed bytes."""
     return OFFSET

@@ -1,7 +1,13 @@
-# Dividing a product among threads: included by product_f32 and product_int8, which have Product and compute.
+# Divides a product among threads.
+#
+# The file that includes this one has included window.pxi, and must define
+#     Product     a struct with at least the fields g, a Sweep, and `panels`
+#     compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, element* scratch,
+#             row_t* rows)
+#                 computes output rows first .. last for the panels part0 .. part1
 
 cdef inline int one_task(const Product* p, const Shares* s, Py_ssize_t task, element* scratch, row_t* rows) noexcept nogil:
-    """One unit, or one run of panels of all units."""
+    """Compute one unit, or one run of panels for all units."""
     cdef Py_ssize_t unit, total = p.g.images * p.g.oh
     if s.by_panels:
         for unit in range(s.units):
@@ -13,7 +19,7 @@ cdef inline int one_task(const Product* p, const Shares* s, Py_ssize_t task, ele
 
 
 cdef int run(const Product* p, Py_ssize_t threads) except -1:
-    """Compute all output pixels, each thread task by task with scratch of its own."""
+    """Compute all output pixels. Each thread takes task after task, and has scratch of its own."""
     cdef Shares s = share(&p.g, p.panels, threads)
     cdef Py_ssize_t entries = s.rows * p.g.ow + MAX_ROWS, room = scratch_of_unit(&p.g, s.rows), task
     cdef Py_ssize_t tasks = s.workers if s.by_panels else s.units
@@ -23,7 +29,7 @@ cdef int run(const Product* p, Py_ssize_t threads) except -1:
         free(scratch); free(rows)
         raise MemoryError(f"product: no memory for {s.workers} x {room} padded values")
     if s.workers == 1:
-        # not through OpenMP, which costs a small product that finds the caches cold some microseconds
+        # without OpenMP, which costs a small product some microseconds where its code is not in the caches
         with nogil:
             for task in range(tasks):
                 one_task(p, &s, task, scratch, rows)

@@ -1,46 +1,57 @@
-# One tile of a float product: MR rows by NV vectors of accumulators that stay in registers over all of K.
+# One tile of a float product: MR rows by NV vectors of accumulators, which stay in registers over all of K.
+#
+# The file that includes this one has cimported words/simd, and memcpy and memset.
 
 ctypedef float element
 ctypedef const float* row_t
 
 cdef enum:
-    # Weights stream from the second-level cache while a tile runs: asking for them 1 KB ahead made tiles of 6 x 4 vectors
-    # 5% faster (512 bytes and 2 KB: less)
+    # Weights stream from the second-level cache while a tile runs. Fetching them 1 KB ahead made tiles of 6 x 4 vectors 5%
+    # faster; 512 bytes and 2 KB gained less
     AHEAD = 1024 / sizeof(float)
-    NEXT = 8    # rows of a matrix that is copied by panels: each begins far from the last, where nothing else asks for it in time
+    # When a matrix is copied panel by panel, its rows lie far apart, so that the CPU does not fetch them by itself: the row
+    # that is fetched is so many rows ahead
+    NEXT = 8
 
 
 cdef struct Finish:
     # what happens to the sums of a panel before they are stored
-    bint onto                   # what is stored already is added
+    bint onto                   # whether what the output holds already is added
     const float* bias           # [columns of the panel], added; or NULL
-    bint clamped                # to lo .. hi; a NaN stays one
+    bint clamped                # whether results are clamped to lo .. hi; a NaN stays a NaN
     float lo, hi
 
 
-include "tile_rows.pxi"
+cdef struct Tile:
+    # what a tile takes besides its rows, and where its results go
+    const Py_ssize_t* offsets   # [taps]: where each tap begins, from where the row begins
+    Py_ssize_t taps, K          # K values per tap
+    const float* b              # a panel [taps][K], each row `ldb` floats from the one before
+    Py_ssize_t ldb
+    const Finish* finish
+    float* out                  # rows are `ldc` floats apart
+    Py_ssize_t ldc
 
 
-cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                      Py_ssize_t K, const float* b, Py_ssize_t ldb, const Finish* finish, float* out,
-                      Py_ssize_t ldc) noexcept nogil:
-    """out[MR][NV*LANES] = finished sum over taps t and k of rows[i][offsets[t] + k] * b[t][k][NV*LANES], in whose
-    memory k and k + 1 are `ldb` apart.
+cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Tile* q) noexcept nogil:
+    """For i < MR and j < NV * LANES:
 
-    MR, NV and PAIRED, whether in_pairs holds, are constants at every call: the loops over them unroll and `acc` becomes
-    registers.
+    out[i][j] = finish(sum over taps t and values k of rows[i][offsets[t] + k] * b[t][k][j])
     """
     cdef vecf acc[MAX_ROWS][WIDE]
     cdef vecf x
     cdef vecf y[WIDE]
-    cdef Py_ssize_t t, k, at, pair = rows[1] - rows[0] if PAIRED else 0
+    cdef Py_ssize_t t, k, at, K = q.K, ldb = q.ldb, ldc = q.ldc, pair = rows[1] - rows[0] if PAIRED else 0
+    cdef const float* b = q.b
     cdef const float* later = b + AHEAD / (NV * LANES) * ldb
+    cdef const Finish* finish = q.finish
+    cdef float* out = q.out
     cdef int i, j
     for i in range(MR):
         for j in range(NV):
             acc[i][j] = vfzero()
-    for t in range(taps):
-        at = offsets[t]
+    for t in range(q.taps):
+        at = q.offsets[t]
         for k in range(K):
             for j in range(NV):
                 y[j] = vfload(b + j * LANES)
@@ -70,43 +81,19 @@ cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_s
             vfstore(out + i * ldc + j * LANES, acc[i][j])
 
 
-cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                          Py_ssize_t K, const float* b, Py_ssize_t ldb, const Finish* finish,
-                          float* out, Py_ssize_t ldc) noexcept nogil:
-    """The tile for a panel of `nv` vectors: of `mr` rows, as rows_of_tile gives them."""
-    if nv == WIDE:
-        if mr == ROWS:
-            tile(ROWS, WIDE, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-        elif mr == 1:
-            tile(1, WIDE, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-        else:
-            tile(ROWS / 2, WIDE, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-    elif nv == NARROW:
-        if mr == NARROW_ROWS and in_pairs(rows, mr):
-            tile(NARROW_ROWS, NARROW, True, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-        elif mr == NARROW_ROWS:
-            tile(NARROW_ROWS, NARROW, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-        elif mr == 1:
-            tile(1, NARROW, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-        else:
-            tile(NARROW_ROWS / 2, NARROW, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-    elif mr == MAX_ROWS and in_pairs(rows, mr):
-        tile(MAX_ROWS, 1, True, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-    elif mr == MAX_ROWS:
-        tile(MAX_ROWS, 1, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-    elif mr == 1:
-        tile(1, 1, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
-    else:
-        tile(MAX_ROWS / 2, 1, False, rows, offsets, taps, K, b, ldb, finish, out, ldc)
+include "tile_rows.pxi"
 
 
 cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps,
                  Py_ssize_t K, const float* b, Py_ssize_t ldb, Py_ssize_t nv, Py_ssize_t columns, Finish finish,
                  float* out, Py_ssize_t ldc) noexcept nogil:
-    """All `count` rows by one panel, of which `columns` columns exist. `rows` may be read up to a tile past the last."""
-    cdef vecf spare[ROWS * WIDE]        # a tile whose edges fall outside of `out`
+    """All `count` rows by one panel, of which `columns` columns exist. `rows` has entries for one more tile behind the
+    last."""
+    cdef vecf spare[ROWS * WIDE]        # results of a tile of which a part lies outside of `out`
     cdef float bias[MAX_PANEL]
     cdef Py_ssize_t at = 0, mr, i, panel = nv * LANES
+    cdef Tile q
+    q.offsets, q.taps, q.K, q.b, q.ldb, q.finish = offsets, taps, K, b, ldb, &finish
     if finish.bias != NULL and columns < panel:
         memset(bias, 0, sizeof(bias))
         memcpy(bias, finish.bias, columns * sizeof(float))
@@ -114,12 +101,14 @@ cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets,
     while at < count:
         mr = rows_of_tile(nv, count - at)
         if columns == panel and mr <= count - at:
-            tile_any(mr, nv, rows + at, offsets, taps, K, b, ldb, &finish, out + at * ldc, ldc)
+            q.out, q.ldc = out + at * ldc, ldc
+            tile_any(mr, nv, rows + at, &q)
         else:
             if finish.onto:
                 for i in range(min(mr, count - at)):
                     memcpy(<float*>spare + i * panel, out + (at + i) * ldc, columns * sizeof(float))
-            tile_any(mr, nv, rows + at, offsets, taps, K, b, ldb, &finish, <float*>spare, panel)
+            q.out, q.ldc = <float*>spare, panel
+            tile_any(mr, nv, rows + at, &q)
             for i in range(min(mr, count - at)):
                 memcpy(out + (at + i) * ldc, <float*>spare + i * panel, columns * sizeof(float))
         at += mr
@@ -127,7 +116,7 @@ cdef void column(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets,
 
 cdef inline void pack_panel(const float* b, Py_ssize_t row_stride, Py_ssize_t col_stride, Py_ssize_t K,
                             Py_ssize_t columns, Py_ssize_t panel, float* out) noexcept nogil:
-    """out[K][panel] = b[k, 0:columns] by strides, zeros beyond `columns`."""
+    """out[k][j] = b[k * row_stride + j * col_stride] for k < K and j < columns, 0 for the other j < panel."""
     cdef Py_ssize_t k, j, k0, j0
     if columns < panel:
         memset(out, 0, K * panel * sizeof(float))
@@ -153,7 +142,7 @@ cdef inline void pack_panel(const float* b, Py_ssize_t row_stride, Py_ssize_t co
                 for j in range(j0, j0 + LANES):
                     out[k * panel + j] = b[k + j * col_stride]
             j0 += LANES
-    # by blocks of rows that stay in the first-level cache while the columns write into them
+    # in blocks of rows, which stay in the first-level cache while column after column is written into them
     for k0 in range(0, K, 16):
         for j in range(j0, columns):
             for k in range(k0, min(k0 + 16, K)):

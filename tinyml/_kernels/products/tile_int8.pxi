@@ -1,34 +1,41 @@
-# One tile of an integer product: MR rows by NV vectors of int32 accumulators that stay in registers over all of K.
+# One tile of an integer product: MR rows by NV vectors of int32 accumulators, which stay in registers over all of K.
+#
+# The file that includes this one has cimported words/simd.
 
 ctypedef uint8_t element
 ctypedef const uint8_t* row_t
 
 cdef enum:
-    # Weights stream from the second-level cache while a tile runs: asking for them 1 KB ahead made tiles of 6 x 4 vectors
-    # 5% faster (512 bytes and 2 KB: less)
+    # Weights stream from the second-level cache while a tile runs. Fetching them 1 KB ahead made tiles of 6 x 4 vectors 5%
+    # faster; 512 bytes and 2 KB gained less
     AHEAD = 1024
 
 
-include "tile_rows.pxi"
+cdef struct Tile:
+    # what a tile takes besides its rows, and where its results go
+    const Py_ssize_t* offsets   # [taps]: where each tap begins, from where the row begins
+    Py_ssize_t taps, K4         # K4 times four codes per tap
+    const int8_t* b             # a panel [taps][K4][panel][4]
+    const int32_t* bias         # [panel]
+    int32_t* out                # [rows][panel]
 
 
-cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                      Py_ssize_t K4, const int8_t* b, const int32_t* bias, int32_t* out) noexcept nogil:
-    """out[MR][NV*LANES] = bias + sum over taps t, k of rows[i][offsets[t] + k] * b[t][k/4][NV*LANES][k%4], in registers.
+cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Tile* q) noexcept nogil:
+    """For i < MR and j < NV * LANES:
 
-    MR, NV and PAIRED, whether in_pairs holds, are constants at every call: the loops over them unroll and `acc` becomes
-    registers.
+    out[i][j] = bias[j] + sum over taps t and codes k of rows[i][offsets[t] + k] * b[t][k / 4][j][k % 4]
     """
     cdef vec acc[MAX_ROWS][WIDE]
     cdef vec x
     cdef vec y[WIDE]
-    cdef Py_ssize_t t, k, at, pair = rows[1] - rows[0] if PAIRED else 0
+    cdef Py_ssize_t t, k, at, K4 = q.K4, pair = rows[1] - rows[0] if PAIRED else 0
+    cdef const int8_t* b = q.b
     cdef int i, j
     for i in range(MR):
         for j in range(NV):
-            acc[i][j] = vload(bias + j * LANES)
-    for t in range(taps):
-        at = offsets[t]
+            acc[i][j] = vload(q.bias + j * LANES)
+    for t in range(q.taps):
+        at = q.offsets[t]
         for k in range(K4):
             for j in range(NV):
                 y[j] = vload(b + 4 * j * LANES)
@@ -41,14 +48,15 @@ cdef inline void tile(int MR, int NV, bint PAIRED, const row_t* rows, const Py_s
             at += 4
     for i in range(MR):
         for j in range(NV):
-            vstore(out + (i * NV + j) * LANES, acc[i][j])
+            vstore(q.out + (i * NV + j) * LANES, acc[i][j])
 
 
 cdef inline void two_panels(const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps, Py_ssize_t K4, const int8_t* b,
                             const int8_t* b2, const int32_t* bias, const int32_t* bias2, int32_t* out) noexcept nogil:
-    """A tile of one row for each of two WIDE panels, out[2][WIDE*LANES].
+    """A tile of one row by two panels of WIDE vectors each, out[2][WIDE*LANES].
 
-    One row is bound by reading weights, and memory gives more along two streams: 15 GB/s where one gave 12.8.
+    A product of one row is bound by reading the weights, and memory gives more where it is read in two places at a time: 15
+    GB/s, where one stream gave 12.8.
     """
     cdef vec acc[2][WIDE]
     cdef vec x
@@ -75,30 +83,4 @@ cdef inline void two_panels(const row_t* rows, const Py_ssize_t* offsets, Py_ssi
         vstore(out + (WIDE + j) * LANES, acc[1][j])
 
 
-cdef inline void tile_any(Py_ssize_t mr, Py_ssize_t nv, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t taps,
-                          Py_ssize_t K4, const int8_t* b, const int32_t* bias, int32_t* out) noexcept nogil:
-    """The tile for a panel of `nv` vectors: of `mr` rows, as rows_of_tile gives them."""
-    if nv == WIDE:
-        if mr == ROWS:
-            tile(ROWS, WIDE, False, rows, offsets, taps, K4, b, bias, out)
-        elif mr == 1:
-            tile(1, WIDE, False, rows, offsets, taps, K4, b, bias, out)
-        else:
-            tile(ROWS / 2, WIDE, False, rows, offsets, taps, K4, b, bias, out)
-    elif nv == NARROW:
-        if mr == NARROW_ROWS and in_pairs(rows, mr):
-            tile(NARROW_ROWS, NARROW, True, rows, offsets, taps, K4, b, bias, out)
-        elif mr == NARROW_ROWS:
-            tile(NARROW_ROWS, NARROW, False, rows, offsets, taps, K4, b, bias, out)
-        elif mr == 1:
-            tile(1, NARROW, False, rows, offsets, taps, K4, b, bias, out)
-        else:
-            tile(NARROW_ROWS / 2, NARROW, False, rows, offsets, taps, K4, b, bias, out)
-    elif mr == MAX_ROWS and in_pairs(rows, mr):
-        tile(MAX_ROWS, 1, True, rows, offsets, taps, K4, b, bias, out)
-    elif mr == MAX_ROWS:
-        tile(MAX_ROWS, 1, False, rows, offsets, taps, K4, b, bias, out)
-    elif mr == 1:
-        tile(1, 1, False, rows, offsets, taps, K4, b, bias, out)
-    else:
-        tile(MAX_ROWS / 2, 1, False, rows, offsets, taps, K4, b, bias, out)
+include "tile_rows.pxi"

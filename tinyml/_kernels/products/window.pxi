@@ -1,30 +1,36 @@
-# Where the taps of a window read. A unit of output rows has the input that it needs copied into scratch memory, padding
-# included, so that each tap of any pixel is at a fixed distance from its first one: tiles need a pointer a pixel and an
-# offset a tap. Without padding nothing is copied. A matrix product is the convolution of one-pixel images by a 1x1 window.
+# Where the taps of a window read. The output rows are divided into units. The input that a unit needs is copied into
+# scratch memory, together with its padding, so that each tap of a pixel lies at a fixed distance from the pixel's first
+# tap: a tile then needs one pointer per pixel and one offset per tap. Without padding nothing is copied. A matrix product
+# is the convolution of images of one pixel by a 1x1 window.
 #
-# The file that includes this one has `element`, the type of an input value, and MAX_ROWS.
+# The file that includes this one must define
+#     element     the type of an input value
+#     row_t       const element*
+# and have cimported MAX_ROWS of words/simd.
 
 cdef enum:
-    UNIT_PIXELS = 1024          # output pixels of a unit at most (but a row at least) ...
-    UNIT_BYTES = 1 << 18        # ... and bytes of input: they stay in the second-level cache while panels pass
-    HEAD = 20                   # numbers of windows.sweep before the offsets
-    ROOM = 256                  # elements behind the scratch that vectors may read; what they read there counts for nothing
+    # A unit has at most so many output pixels (but at least one row of them) and bytes of input, which stay in the
+    # second-level cache while it is multiplied by one panel of weights after the other
+    UNIT_PIXELS = 1024
+    UNIT_BYTES = 1 << 18
+    HEAD = 20                   # how many numbers of windows.sweep stand before the offsets
+    ROOM = 256                  # elements behind the scratch that vectors may read; what they read there is multiplied by 0
 
 
 cdef struct Sweep:
     # the numbers that windows.sweep lays out
-    Py_ssize_t images, h, w, c      # input
-    Py_ssize_t image, row, pixel, channel       # elements from one of the input's to the next
-    Py_ssize_t oh, ow               # output
-    Py_ssize_t sy, sx               # places of scratch (of the input where that is read in place) from an output to the next
+    Py_ssize_t images, h, w, c      # shape of the input
+    Py_ssize_t image, row, pixel, channel       # strides of the input, in elements
+    Py_ssize_t oh, ow               # height and width of the output
+    Py_ssize_t sy, sx               # from one output to the next: rows and pixels of scratch (of the input, if `direct`)
     Py_ssize_t py, px               # padding; negative padding crops
-    Py_ssize_t fy, fx               # inputs are this far apart, zeros between (gradients to the input)
-    Py_ssize_t reach                # rows of scratch that a window spans
-    Py_ssize_t width                # pixels of a row of scratch
-    bint direct                     # read the input where it is
-    bint depthwise                  # one filter a channel
-    Py_ssize_t iy, ix               # padded input from an output to the next: the stride
-    Py_ssize_t gy, gx               # padded input from a place of scratch to the next: 1, or the dilation (windows._laid_out)
+    Py_ssize_t fy, fx               # the input is spread: from one row or pixel to the next, with zeros between (gradients)
+    Py_ssize_t reach                # how many rows of scratch a window spans
+    Py_ssize_t width                # how many pixels a row of scratch has
+    bint direct                     # whether the input is read where it is
+    bint depthwise                  # whether there is one filter per channel
+    Py_ssize_t iy, ix               # from one output to the next: rows and pixels of the padded input, which is the stride
+    Py_ssize_t gy, gx               # from one row or pixel of scratch to the next: those of the padded input
     Py_ssize_t taps
     const Py_ssize_t* offsets       # [taps]: elements from a pixel's first tap
 
@@ -45,7 +51,7 @@ cdef inline Sweep sweep_of(const Py_ssize_t[::1] shape) noexcept nogil:
 
 
 cdef inline Py_ssize_t rows_of_unit(const Sweep* g, Py_ssize_t threads) noexcept nogil:
-    """Output rows of a unit: as many units as threads share evenly, none too large."""
+    """How many output rows a unit has: there are then as many units as the threads share evenly, and none is too large."""
     cdef Py_ssize_t total = g.images * g.oh, bytes = g.sy * g.sx * g.ow * g.c * <Py_ssize_t>sizeof(element), most, units
     most = max(min(UNIT_PIXELS // max(g.ow, <Py_ssize_t>1), UNIT_BYTES // max(bytes, <Py_ssize_t>1)), <Py_ssize_t>1)
     units = threads * ((total + threads * most - 1) // (threads * most))
@@ -53,7 +59,7 @@ cdef inline Py_ssize_t rows_of_unit(const Sweep* g, Py_ssize_t threads) noexcept
 
 
 cdef inline Py_ssize_t scratch_of_unit(const Sweep* g, Py_ssize_t rows) noexcept nogil:
-    """Elements of scratch that a unit of so many output rows fills at most."""
+    """The most elements of scratch that a unit of so many output rows fills."""
     if g.direct:
         return 0
     return (rows * g.sy + (rows // g.oh + 2) * (g.reach + g.sy)) * g.width * g.c + ROOM
@@ -61,8 +67,8 @@ cdef inline Py_ssize_t scratch_of_unit(const Sweep* g, Py_ssize_t rows) noexcept
 
 cdef inline element* pad(const Sweep* g, const element* image, int fill, Py_ssize_t top, Py_ssize_t rows,
                          element* out) noexcept nogil:
-    """`rows` rows of scratch from the first of output row `top` on, `fill` in each byte outside the image; returns the end
-    of what was written."""
+    """Write `rows` rows of scratch, beginning with the first one of output row `top`; each byte outside of the image
+    becomes `fill`. Returns the end of what was written."""
     cdef Py_ssize_t left = min(max(g.px, <Py_ssize_t>0), g.width), skip = max(-g.px, <Py_ssize_t>0), row, i, at, k, r
     cdef Py_ssize_t middle = max(min(g.width - left, g.w - skip), <Py_ssize_t>0), c = g.c, size = sizeof(element)
     cdef bint all_columns = g.gx == 1 and (g.sx == g.ix or g.ow == 1)
@@ -104,7 +110,8 @@ cdef inline element* pad(const Sweep* g, const element* image, int fill, Py_ssiz
 
 cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t first, Py_ssize_t last, element* scratch,
                       row_t* rows) noexcept nogil:
-    """Where the pixels of output rows first .. last (of all images, one below the other) read their first tap; how many."""
+    """Fill `rows` with where each pixel of the output rows first .. last reads its first tap; the rows of all images are
+    counted one after the other. Returns the number of pixels."""
     cdef Py_ssize_t row = first, image, top, height, y, o, count = 0
     cdef const element* base
     while row < last:
@@ -125,7 +132,8 @@ cdef Py_ssize_t place(const Sweep* g, const element* x, int fill, Py_ssize_t fir
 
 
 cdef inline Py_ssize_t and_beyond(row_t* rows, Py_ssize_t count) noexcept nogil:
-    """The last of `count` pointers again behind it, MAX_ROWS times, so that a tile may compute rows that do not exist."""
+    """Repeat the last of `count` pointers MAX_ROWS times behind it, so that a tile may compute rows that do not exist.
+    Returns `count`."""
     cdef Py_ssize_t i
     for i in range(MAX_ROWS):
         rows[count + i] = rows[count - 1]
@@ -133,9 +141,10 @@ cdef inline Py_ssize_t and_beyond(row_t* rows, Py_ssize_t count) noexcept nogil:
 
 
 cdef struct Shares:
-    # how threads divide the work: they take unit after unit, or, where pixels are few, each a run of panels of all pixels.
-    # One works, or all: those that a parallel loop leaves out, OpenMP ends, and must start again for the next loop
-    Py_ssize_t workers, rows, units
+    # How threads divide the work: they take unit after unit or, where there are few pixels, each takes a run of panels for
+    # all pixels. Either one thread works or all of them do: OpenMP ends the threads that a parallel loop leaves out, and
+    # would have to start them again for the next loop
+    Py_ssize_t workers, rows, units     # rows: output rows of a unit
     bint by_panels
 
 

@@ -1,4 +1,5 @@
-"""Windows of convolution and pooling: their limits, output sizes, the geometry that kernels read, the spans of pooling."""
+"""Windows of convolution and pooling: their limits, the sizes of outputs, the geometry that kernels read, spans of
+pooling."""
 
 from __future__ import annotations
 
@@ -11,11 +12,11 @@ import numpy as np
 from ...errors import OutOfMemoryError, ShapeError
 
 Pair = tuple[int, int]
-MOST = 2**31 - 1        # of a size, a stride and so on: far beyond any image, and what follows from a few fits in 64 bits
+MOST = 2**31 - 1        # of sizes, strides and so on: far beyond any image, and products of a few of them fit in 64 bits
 LEAST = {"size": 1, "stride": 1, "padding": 0, "dilation": 1}
-DIRECT = 14     # where `sweep` says that the input is read in place ...
-HEAD = 20       # ... and where the offsets of the taps begin
-UNIT_PIXELS = 1024      # as in window.pxi
+DIRECT = 14     # the place of `direct` among the numbers of `sweep`: whether the input is read in place
+HEAD = 20       # the place where the offsets of the taps begin
+UNIT_PIXELS = 1024      # the same as in window.pxi
 
 
 def whole_numbers(op: str, name: str, values: Any, least: int, count: int = 2) -> tuple[int, ...]:
@@ -37,7 +38,7 @@ class Window:
     """Size, stride, zero padding and dilation of a window, rows first, and the number of channel groups.
 
     Raises:
-        ShapeError: naming `op`, one of them is not a pair of whole numbers within the limits. Kernels trust them.
+        ShapeError: one of them is not a pair of whole numbers within the limits, which kernels rely on. It names `op`.
     """
 
     size: Pair = (1, 1)
@@ -50,7 +51,8 @@ class Window:
     def __post_init__(self, op: str) -> None:
         for name, least in LEAST.items():
             given = getattr(self, name)
-            if type(given) is tuple and len(given) == 2:    # mostly they are right, and a small convolution takes 10 us
+            # the usual case comes first and is cheap, because a small convolution takes only 10 us
+            if type(given) is tuple and len(given) == 2:
                 a, b = given
                 if type(a) is type(b) is int and least <= a <= MOST and least <= b <= MOST:
                     continue
@@ -63,18 +65,23 @@ class Window:
         return self.size[0] * self.size[1]
 
     def output(self, h: int, w: int) -> Pair:
-        """Output height and width: floor((size + 2 padding - dilation (window - 1) - 1) / stride) + 1, 0 or less if it
-        does not fit."""
+        """Height and width of the output, each floor((size + 2 padding - dilation (window - 1) - 1) / stride) + 1; it is 0
+        or less where the window does not fit."""
         return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
                      for n, k, s, p, d in zip((h, w), self.size, self.stride, self.padding, self.dilation))
 
 
 def _laid_out(outputs: int, taps: int, stride: int, dilation: int) -> tuple[int, int, int, int]:
-    """How scratch holds one dimension of the padded input: from one output to the next `step` places; from one place to
-    the next, of one output, `gap` of the input; from one tap to the next `tap` places; `reach` places for an output.
+    """How scratch memory holds one dimension of the padded input, as four numbers.
 
-    Scratch has the padded input as it is, unless less than half of that would be read: then it has, output by output,
+    Scratch holds the padded input as it is, unless less than half of that would be read: then it holds, output by output,
     what the taps read. So it does not grow with padding, stride or dilation that only lead to zeros.
+
+    Returns:
+        step: from one output to the next, in places of scratch.
+        gap: from one place of scratch to the next within an output, in places of the padded input.
+        tap: from one tap to the next, in places of scratch.
+        reach: how many places of scratch an output reads across.
     """
     reach = (taps - 1) * dilation + 1
     if 2 * taps * outputs <= (outputs - 1) * stride + reach:
@@ -85,12 +92,17 @@ def _laid_out(outputs: int, taps: int, stride: int, dilation: int) -> tuple[int,
 @lru_cache(maxsize=1024)
 def sweep(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | None = None, depthwise: bool = False,
           multiple: int = 1):
-    """The numbers that window.pxi reads, and (images, height, width) of the output.
+    """The geometry of a convolution: the numbers that window.pxi reads, and (images, height, width) of the output.
 
-    `shape` is the NHWC shape that is read; with `transposed` (height, width of the layer's input) it is the shape of the
-    gradient of the layer's output, and the result is the gradient to its input. Taps side by side in memory count as one
-    with more channels. The input is read in place where there is no padding and tiles, which read `multiple` values at a
-    time, stay within a window.
+    Taps that are neighbours in memory count as one tap with more channels. The input is read in place where there is no
+    padding and tiles, which read `multiple` values at a time, stay within a window.
+
+    Args:
+        shape: the NHWC shape of what is read.
+        window: the window of the layer.
+        transposed: height and width of the layer's input, for its gradient. The gradient to the output is then read.
+        depthwise: whether there is one filter per channel.
+        multiple: how many values a tile reads at a time.
     """
     b, h, w, c = shape
     (kh, kw), (dh, dw) = window.size, window.dilation
@@ -125,7 +137,7 @@ def sweep(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | 
 
 
 def scratch(numbers: np.ndarray) -> int:
-    """The most elements of padded input that one thread keeps for what `sweep` laid out so: scratch_of_unit."""
+    """The most elements of scratch that one thread fills for this geometry: scratch_of_unit in window.pxi."""
     b, _, _, c, oh, ow, sy, _, _, _, _, _, reach, width, direct = (int(n) for n in numbers[: DIRECT + 1])
     rows = min(max(UNIT_PIXELS // max(ow, 1), 1), b * oh)
     return 0 if direct else (rows * sy + (rows // max(oh, 1) + 2) * (reach + sy)) * width * c
@@ -133,7 +145,7 @@ def scratch(numbers: np.ndarray) -> int:
 
 @lru_cache(maxsize=256)
 def spans(n: int, size: int, stride: int, padding: int) -> np.ndarray:
-    """First and past-last input index of each window along one dimension, clipped to the input; [outputs][2]."""
+    """The first and the past-last input index of each window along one dimension, clipped to the input; [outputs][2]."""
     first = np.arange((n + 2 * padding - size) // stride + 1, dtype=np.intp) * stride - padding
     found = np.ascontiguousarray(np.stack([np.maximum(first, 0), np.minimum(first + size, n)], axis=1))
     found.flags.writeable = False

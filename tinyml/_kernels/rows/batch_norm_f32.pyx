@@ -1,6 +1,8 @@
-# Batch norm, with or without a ReLU behind it: normalisation over the columns of x[P][C], one mean per channel.
-# Means, whose terms may cancel, are added in double from the start; of other sums four rows are added in float, the fours in
-# double.
+# Batch norm, with or without a ReLU after it: the columns of x[P][C] are normalized, each by a mean and a variance of its
+# own.
+#
+# The terms of means may cancel, so they are added in double from the start. Of other sums four rows are added in float, and
+# the sums of four rows in double.
 from cython.parallel cimport prange
 from tinyml._kernels.words.simd cimport *
 from tinyml._kernels.words.vmath cimport *
@@ -10,7 +12,8 @@ include "sums.pxi"
 
 cdef inline int block_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, int vectors, Py_ssize_t n, double* sums,
                               double* squares, float* near) noexcept nogil:
-    """The first n columns of x[rows][C], which fill `vectors`: sums of x, and of (x - near)^2, near the mean as a float."""
+    """Of the first n columns of x[rows][C], which take `vectors` vectors, add up x in `sums` and (x - near)^2 in `squares`,
+    where `near` is the mean of these rows as a float."""
     cdef vecdd total[4]
     cdef vecf part[4]
     cdef vecf d
@@ -42,7 +45,7 @@ cdef inline int block_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, int
 
 cdef int chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, double* squares,
                        float* near) noexcept nogil:
-    """block_moments of all columns, as many at a time as there are registers for."""
+    """block_moments of all columns, for as many vectors at a time as fit into registers."""
     cdef Py_ssize_t c = 0
     while c < C:
         if C - c >= 4 * LANES:
@@ -58,7 +61,7 @@ cdef int chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* su
 
 
 def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int threads):
-    """mean[C] and biased variance[C] over the rows of x[P][C]; zeros where P is 0."""
+    """mean[C] and biased variance[C] over the rows of x[P][C]; both are zeros where P is 0."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit, c
     cdef double* parts
     cdef double* sums
@@ -82,7 +85,8 @@ def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int
     for unit in range(chunks):
         for c in range(C):
             sums[c] += parts[unit * 3 * width + c]
-    # sum (x - m)^2 = sum (x - near)^2 + 2 (near - m) (sum x - n near) + n (near - m)^2 in each chunk, m the mean of all
+    # In each chunk of n rows: sum (x - m)^2 = sum (x - near)^2 + 2 (near - m) (sum x - n near) + n (near - m)^2, where m is
+    # the mean of all rows
     for unit in range(chunks):
         near = <float*>(parts + (unit * 3 + 2) * width)
         exact = <double>min(rows, P - unit * rows)
@@ -98,13 +102,14 @@ def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int
 
 cdef inline int affine_rows(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
                             float* y) noexcept nogil:
+    """y[rows][C] = x * a[C] + b[C], or its ReLU; `relu` is a constant at every call."""
     cdef Py_ssize_t p, c
     cdef vecf v
     for p in range(rows):
         for c from 0 <= c < C by LANES:
             v = vfma(vfload_n(b + c, C - c), vfload_n(x + p * C + c, C - c), vfload_n(a + c, C - c))
             if relu:
-                v = vfmax(vfzero(), v)      # of 0 and NaN it gives NaN
+                v = vrelu(v)
             vfstore_n(y + p * C + c, v, C - c)
     return 0
 
@@ -119,7 +124,7 @@ cdef int affine_chunk(const float* x, const float* a, const float* b, Py_ssize_t
 
 
 def batch_norm_f32(const float[:, ::1] x, const float[::1] a, const float[::1] b, bint relu, float[:, ::1] y, int threads):
-    """y[P][C] = x * a[C] + b[C], or 0 where that is below 0 and `relu` is set."""
+    """y[P][C] = x * a[C] + b[C], or its ReLU where `relu` is set."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, unit, at
     if P * C == 0:
         return
@@ -132,7 +137,8 @@ def batch_norm_f32(const float[:, ::1] x, const float[::1] a, const float[::1] b
 
 cdef inline int product_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
                              Py_ssize_t rows, Py_ssize_t C, bint relu, double* s, double* t) noexcept nogil:
-    """s[c] += sum of d, t[c] += sum of d (x - mean); d is dy, with `relu` only where x * a + b > 0."""
+    """s[c] += sum of d, t[c] += sum of d (x - mean), where d is dy or, where `relu` is set, dy if x * a + b > 0 and else
+    0."""
     cdef Py_ssize_t first, c, p
     cdef vecf part, product, m, d, v, scale, shift
     scale = shift = vfzero()
@@ -161,9 +167,10 @@ cdef int sum_products(const float* x, const float* dy, const float* mean, const 
     return 0
 
 
-cdef inline int grad_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b, const float* u,
-                          const float* v, Py_ssize_t rows, Py_ssize_t C, bint relu, float* dx) noexcept nogil:
-    """dx = a * (d - u - (x - mean) * v); a, u and v have room for whole vectors."""
+cdef inline int grad_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
+                          const float* u, const float* v, Py_ssize_t rows, Py_ssize_t C, bint relu,
+                          float* dx) noexcept nogil:
+    """dx = a * (d - u - (x - mean) * v), with d as in product_rows. a, u and v have room for whole vectors."""
     cdef Py_ssize_t c, p
     cdef vecf value, d
     for p in range(rows):
@@ -188,9 +195,9 @@ cdef int grad_chunk(const float* x, const float* dy, const float* mean, const fl
 def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const float[::1] mean, const float[::1] rstd,
                         const float[::1] gamma, const float[::1] shift, bint training, float[:, ::1] dx, float[::1] dgamma,
                         float[::1] dbeta, int threads):
-    """Gradients of y = (x - mean) * rstd * gamma + beta; `training`: mean and rstd are functions of x.
+    """Gradients of y = (x - mean) * rstd * gamma + beta. In training mean and rstd are functions of x, else constants.
 
-    shift[C], if not None: a ReLU followed, which let through where x * (gamma * rstd) + shift > 0.
+    Where shift[C] is given, a ReLU followed: the gradient passes where x * (gamma * rstd) + shift > 0.
     """
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit, c, at
     cdef double* parts
@@ -207,7 +214,7 @@ def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const flo
         b = &shift[0]
     rows, width = chunk_rows(C), padded(C)
     chunks = (P + rows - 1) // rows
-    parts = buffer((chunks * 2 + 2 + 3) * width)        # two sums a chunk, two of all, then a, u and v
+    parts = buffer((chunks * 2 + 2 + 3) * width)        # two sums of each chunk, two of all rows, then a, u and v
     sums = parts + chunks * 2 * width
     a, u, v = <float*>(sums + 2 * width), <float*>(sums + 3 * width), <float*>(sums + 4 * width)
     for c in range(C):
@@ -217,7 +224,7 @@ def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const flo
         sum_products(&x[at, 0], &dy[at, 0], &mean[0], a, b, min(rows, P - at), C, parts + unit * 2 * width,
                      parts + (unit * 2 + 1) * width)
     add_chunks(parts, chunks, 2 * width, sums)
-    # dx = a * (d - mean(d) - xhat * mean(d * xhat)), with the two means zero in evaluation
+    # dx = a * (d - mean(d) - xhat * mean(d * xhat)), where both means are 0 in evaluation
     for c in range(C):
         dbeta[c] = <float>sums[c]
         dgamma[c] = <float>(sums[width + c] * rstd[c])

@@ -1,5 +1,7 @@
 """Int8 codes: made of floats and turned back, looked up in tables, added, multiplied.
 
+u stands for an unsigned code, q + 128, which is what kernels see.
+
 Where a function takes `out`, the result is written there: contiguous, of the result's shape and dtype.
 """
 
@@ -21,10 +23,10 @@ def to_signed(u: np.ndarray) -> np.ndarray:
 
 
 def quantize(x: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int]:
-    """Float32 of any layout to unsigned codes of the same shape, and the number of NaNs; equation (7)."""
+    """The unsigned codes of float32 values of any layout, and the number of NaNs; equation (7)."""
     y = np.empty(x.shape, np.uint8) if out is None else out
     if x.ndim == 4 and x.strides[2] == 4 != x.strides[3] and not any(s % 4 for s in x.strides) and x.dtype == np.float32:
-        # images as users have them, channel by channel: codes come out channels-last without a copy of the floats
+        # images in the usual layout, channel by channel: codes come out channels-last without a copy of the floats
         return y, active.quantize_images(x, np.float32(scale), zero_point + 128, y, threads_for(16 * x.size))
     x = np.asarray(x, np.float32, order="C")
     nans = active.quantize(x.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * x.size))
@@ -32,7 +34,7 @@ def quantize(x: np.ndarray, scale: float, zero_point: int, out: np.ndarray | Non
 
 
 def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Float32 (R, ...) to unsigned codes of the same shape and one symmetric scale a row; equation (9)."""
+    """The unsigned codes of float32 (R, ...), and one symmetric scale per row; equation (9)."""
     x = np.asarray(x, np.float32, order="C")
     rows = x.reshape(x.shape[0], -1) if x.size else np.empty((x.shape[0], 0), np.float32)
     y, scale = np.empty(rows.shape, np.uint8), np.empty(x.shape[0], np.float32)
@@ -41,7 +43,7 @@ def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dequantize(u: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Unsigned codes to float32 of the same shape; equation (1)."""
+    """The float32 values that unsigned codes stand for; equation (1)."""
     u = np.asarray(u, order="C")
     y = np.empty(u.shape, np.float32) if out is None else out
     active.dequantize(u.reshape(-1), np.float32(scale), zero_point + 128, y.reshape(-1), threads_for(16 * u.size))
@@ -49,7 +51,7 @@ def dequantize(u: np.ndarray, scale: float, zero_point: int, out: np.ndarray | N
 
 
 def lookup(u: np.ndarray, table: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """table[u] for a table of 256 unsigned codes."""
+    """table[u], where `table` has 256 unsigned codes."""
     u = np.asarray(u, order="C")
     y = np.empty(u.shape, np.uint8) if out is None else out
     active.lookup(u.reshape(-1), table, y.reshape(-1), threads_for(16 * u.size))
@@ -57,7 +59,7 @@ def lookup(u: np.ndarray, table: np.ndarray, out: np.ndarray | None = None) -> n
 
 
 def _stretched(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both of the shape they broadcast to, contiguous; what has that shape already is not copied."""
+    """Both arrays broadcast to one shape, contiguous. An array that is so already is not copied."""
     if a.shape != b.shape:
         a, b = np.broadcast_arrays(a, b)
     return np.asarray(a, order="C"), np.asarray(b, order="C")
@@ -65,7 +67,8 @@ def _stretched(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def add_codes(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multipliers: tuple[int, int], shift: int,
               zero_point: int, lo: int, hi: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Sum of two code tensors that broadcast, requantized with one rounding; multipliers of either sign; equation (8)."""
+    """The sum of two arrays of codes that broadcast, requantized with one rounding; equation (8). Multipliers may be
+    negative."""
     a, b = _stretched(a, b)
     y = np.empty(a.shape, np.uint8) if out is None else out
     active.add_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, *multipliers, shift,
@@ -75,7 +78,7 @@ def add_codes(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multip
 
 def mul_codes(a: np.ndarray, b: np.ndarray, zero_points: tuple[int, int], multiplier: int, shift: int, zero_point: int,
               lo: int, hi: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Product of two code tensors that broadcast, requantized with one rounding; equation (8)."""
+    """The product of two arrays of codes that broadcast, requantized with one rounding; equation (8)."""
     a, b = _stretched(a, b)
     y = np.empty(a.shape, np.uint8) if out is None else out
     active.mul_codes(a.reshape(-1), b.reshape(-1), zero_points[0] + 128, zero_points[1] + 128, multiplier, shift,

@@ -1,4 +1,5 @@
-# Loops over codes u = q + 128 (unsigned bytes): to and from float, tables, sums, products, the two-step rounding.
+# Loops over codes u = q + 128, which are unsigned bytes: quantization and its inverse, tables, sums, products, and the
+# requantization that rounds twice.
 from cython.parallel cimport prange
 from libc.math cimport rintf
 from libc.stdint cimport int32_t, int64_t, uint8_t
@@ -7,7 +8,7 @@ from tinyml._kernels.words.simd cimport ON_LINE, vfetch
 
 cdef enum:
     BLOCK = 4096    # elements of one unit of work
-    PIXELS = 64     # of a row of an image, quantized before they are put between those of other channels
+    PIXELS = 64     # pixels of a row that are quantized for one channel before they are put between those of other channels
 
 
 include "quantize_row.pxi"
@@ -22,7 +23,7 @@ cdef Py_ssize_t quantize_block(const float* x, Py_ssize_t n, float scale, float 
 
 
 def quantize(const float[::1] x, float scale, int zero_point, uint8_t[::1] y, int threads):
-    """y = clamp(rint(x / scale) + zero_point, 0, 255), ties to even; design (7). Returns the number of NaNs in x."""
+    """y = clamp(rint(x / scale) + zero_point, 0, 255), ties to even; equation (7). Returns the number of NaNs in x."""
     cdef Py_ssize_t n = x.shape[0], unit, nans = 0
     if n == 0:
         return 0
@@ -34,7 +35,7 @@ def quantize(const float[::1] x, float scale, int zero_point, uint8_t[::1] y, in
 
 cdef Py_ssize_t quantize_image_row(const float* x, Py_ssize_t W, Py_ssize_t C, Py_ssize_t plane, float scale, float zero,
                                    uint8_t* y) noexcept nogil:
-    """y[W][C] of C rows that lie `plane` elements apart."""
+    """Quantize C rows, which lie `plane` elements apart, to y[W][C]."""
     cdef uint8_t codes[PIXELS]
     cdef Py_ssize_t first = 0, n, c, i, nans = 0
     while first < W:
@@ -48,7 +49,8 @@ cdef Py_ssize_t quantize_image_row(const float* x, Py_ssize_t W, Py_ssize_t C, P
 
 
 def quantize_images(const float[:, :, :, :] x, float scale, int zero_point, uint8_t[:, :, :, ::1] y, int threads):
-    """quantize of planes [B][C][H][W], given as a view x [B][H][W][C] contiguous along W, to y [B][H][W][C]."""
+    """What `quantize` computes, of planes [B][C][H][W] to y[B][H][W][C]. x is a view [B][H][W][C] of the planes, contiguous
+    along W."""
     cdef Py_ssize_t H = x.shape[1], W = x.shape[2], C = x.shape[3], unit, nans = 0
     cdef Py_ssize_t image = x.strides[0] // 4, row = x.strides[1] // 4, plane = x.strides[3] // 4
     if x.shape[0] * H * W * C == 0:
@@ -61,7 +63,10 @@ def quantize_images(const float[:, :, :, :] x, float scale, int zero_point, uint
 
 
 def quantize_rows(const float[:, ::1] x, float[::1] scale, uint8_t[:, ::1] y, int threads):
-    """Symmetric per row, design (9): scale = max|x| / 127 (1 for a row of zeros, NaN for a non-finite one), z = 128."""
+    """y = rint(x / scale) + 128, where scale = max|x| / 127 of each row; equation (9).
+
+    The scale of a row of zeros is 1; that of a row with a NaN or an infinity is NaN.
+    """
     cdef Py_ssize_t rows = x.shape[0], n = x.shape[1], r
     if rows == 0:
         return
@@ -73,14 +78,14 @@ def quantize_rows(const float[:, ::1] x, float[::1] scale, uint8_t[:, ::1] y, in
 
 
 def dequantize(const uint8_t[::1] x, float scale, int zero_point, float[::1] y, int threads):
-    """y = scale * (x - zero_point); design (1)."""
+    """y = scale * (x - zero_point); equation (1)."""
     cdef Py_ssize_t i
     for i in prange(x.shape[0], nogil=True, num_threads=threads, schedule="static"):
         y[i] = scale * <float>(<int32_t>x[i] - zero_point)
 
 
-# The loops below are over plain pointers: a byte stored through a memoryview might, for all the compiler knows, change
-# the memoryview itself, so nothing would be vectorized (sums took 6 times as long).
+# The loops below use plain pointers. A byte that is stored through a memoryview might, for all that the compiler knows,
+# change the memoryview itself, so nothing would be vectorized: sums took 6 times as long.
 cdef void lookup_block(const uint8_t* x, Py_ssize_t n, const uint8_t* table, uint8_t* y) noexcept nogil:
     cdef Py_ssize_t i
     for i in range(n):
@@ -88,7 +93,7 @@ cdef void lookup_block(const uint8_t* x, Py_ssize_t n, const uint8_t* table, uin
 
 
 def lookup(const uint8_t[::1] x, const uint8_t[::1] table, uint8_t[::1] y, int threads):
-    """y = table[x], a pointwise function of one code; design (8)."""
+    """y = table[x], a pointwise function of one code."""
     cdef Py_ssize_t n = x.shape[0], unit
     for unit in prange((n + BLOCK - 1) // BLOCK, nogil=True, num_threads=threads, schedule="static"):
         lookup_block(&x[unit * BLOCK], min(<Py_ssize_t>BLOCK, n - unit * BLOCK), &table[0], &y[unit * BLOCK])
@@ -106,9 +111,9 @@ cdef void add_block(const uint8_t* a, const uint8_t* b, Py_ssize_t n, int32_t ma
 
 def add_codes(const uint8_t[::1] a, const uint8_t[::1] b, int za, int zb, int32_t ma, int32_t mb, int shift,
               int zero_point, int lo, int hi, uint8_t[::1] y, int threads):
-    """y = clamp(zero_point + (((a - za) * ma + (b - zb) * mb + 2^(shift-1)) >> shift), lo, hi); design (8).
+    """y = clamp(zero_point + (((a - za) * ma + (b - zb) * mb + 2^(shift-1)) >> shift), lo, hi); equation (8).
 
-    Sums stay below 2^41, and 2^54 is the largest that rounding adds.
+    Nothing overflows: sums stay below 2^41, and rounding adds at most 2^54.
     """
     cdef Py_ssize_t n = a.shape[0], unit
     cdef int64_t addend = (<int64_t>1 << (shift - 1)) - <int64_t>za * ma - <int64_t>zb * mb
@@ -129,7 +134,7 @@ cdef void mul_block(const uint8_t* a, const uint8_t* b, Py_ssize_t n, int32_t za
 
 def mul_codes(const uint8_t[::1] a, const uint8_t[::1] b, int za, int zb, int32_t m, int shift, int zero_point, int lo,
               int hi, uint8_t[::1] y, int threads):
-    """y = clamp(zero_point + (((a - za) * (b - zb) * m + 2^(shift-1)) >> shift), lo, hi); design (8).
+    """y = clamp(zero_point + (((a - za) * (b - zb) * m + 2^(shift-1)) >> shift), lo, hi); equation (8).
 
     Products stay below 2^47.
     """
@@ -167,9 +172,11 @@ cdef int double_row(const int32_t* acc, Py_ssize_t N, const int64_t* m, const in
 
 def requantize_double(const int32_t[:, ::1] acc, const int64_t[::1] m, const int64_t[::1] shift, int zero_point, int lo,
                       int hi, uint8_t[:, ::1] y, int threads):
-    """gemmlowp's two roundings, design (5): SaturatingRoundingDoublingHighMul, then RoundingDivideByPOT.
+    """Requantization with gemmlowp's two roundings, SaturatingRoundingDoublingHighMul and then RoundingDivideByPOT;
+    equation (5).
 
-    acc[P][N], m and shift [N] with the real multiplier m * 2^-shift; the left shift of multipliers above 1 saturates.
+    acc is [P][N]; m and shift are [N], and the real multiplier is m * 2^-shift. The left shift of multipliers above 1
+    saturates.
     """
     cdef Py_ssize_t p, N = acc.shape[1]
     if N == 0:

@@ -1,6 +1,7 @@
-# Tables x[P][C] whose rows are added: sums of columns (gradients of biases), the gradient of an activation with the sums of
-# its columns, rows added by id (the gradient of an embedding).
-# Of eight rows the sum is made in float, of the eights in double.
+# Tables x[P][C] whose rows are added: sums of columns (the gradient of a bias), the gradient of an activation together with
+# the sums of its columns, and rows that are added by their ids (the gradient of an embedding).
+#
+# Eight rows are added in float, and the sums of eight rows in double.
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport int64_t
 from libc.stdlib cimport malloc
@@ -13,16 +14,18 @@ include "sums.pxi"
 
 cdef enum:
     EIGHT = 8           # rows that are added in float
-    STRIP = 512         # columns of eight rows whose gradient is still in the cache when it is added
-    COLUMNS = 128       # of rows that are added by id: what one unit of work writes ...
-    RUNS = 64           # ... of those whose ids begin in so many places
+    STRIP = 512         # columns of eight rows, whose gradient is still in the cache when it is added
+    # When rows are added by id, a unit of work writes so many columns of the rows whose ids begin among so many sorted
+    # places
+    COLUMNS = 128
+    RUNS = 64
     CLEARED = 16384     # elements that a thread sets to 0 at a time
     DIGIT_BITS = 11     # of a digit of the radix sort of ids
     DIGITS = 1 << 11
 
 
 cdef int sum_rows(const float* x, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t C, double* sums) noexcept nogil:
-    """sums[c] += sum of x[rows][C], whose rows are `step` apart."""
+    """sums[c] += the sum over rows of x[rows][C], which are `step` floats apart."""
     cdef Py_ssize_t first, c, p
     cdef const float* row
     cdef vecf a, b
@@ -44,7 +47,7 @@ cdef int sum_rows(const float* x, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t C
 
 
 cdef int finish(double* parts, Py_ssize_t chunks, Py_ssize_t width, float[::1] y) noexcept nogil:
-    """y[C] = the sums of all chunks, whose memory is given back."""
+    """y[C] = the sums of all chunks; frees their memory."""
     cdef Py_ssize_t c
     add_chunks(parts + width, chunks - 1, width, parts)
     for c in range(y.shape[0]):
@@ -54,7 +57,7 @@ cdef int finish(double* parts, Py_ssize_t chunks, Py_ssize_t width, float[::1] y
 
 
 cdef int sum_image(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, Py_ssize_t width, float* y) noexcept nogil:
-    """y[C] = sum over the rows of x[rows][C]; `sums` has room for `width`."""
+    """y[C] = the sum over the rows of x[rows][C]. `sums` has room for `width` sums."""
     cdef Py_ssize_t c
     memset(sums, 0, width * sizeof(double))
     sum_rows(x, rows, C, C, sums)
@@ -64,7 +67,7 @@ cdef int sum_image(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, 
 
 
 def sum_columns_f32(const float[:, :, ::1] x, float[:, ::1] y, int threads):
-    """y[B][C] = sum over the rows of x[B][P][C], off by 2^-21 of the sum of |x| at most."""
+    """y[B][C] = the sum over the rows of x[B][P][C], off by at most 2^-21 times the sum of |x|."""
     cdef Py_ssize_t B = x.shape[0], P = x.shape[1], C = x.shape[2], rows, chunks, width, unit, c
     cdef double* parts
     y[...] = 0
@@ -91,7 +94,7 @@ def sum_columns_f32(const float[:, :, ::1] x, float[:, ::1] y, int threads):
 
 cdef inline int grad_rows(gradient f, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, Py_ssize_t first,
                           Py_ssize_t rows, double* sums) noexcept nogil:
-    """dx = f(x, dy) in up to `rows` rows from `first` on, sums[c] += sum of dx, while it is in the cache."""
+    """dx = f(x, dy) for up to `rows` rows from `first` on; sums[c] += sum of dx, while that is in the cache."""
     cdef Py_ssize_t C = x.shape[1], end = min(first + rows, x.shape[0]), few = max(<Py_ssize_t>1, STRIP // C) * EIGHT
     cdef Py_ssize_t p, c, n, width, i
     for p from first <= p < end by few:
@@ -107,38 +110,24 @@ cdef inline int grad_rows(gradient f, const float[:, ::1] x, const float[:, ::1]
     return 0
 
 
-def relu_grad_sum_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
-    """dx[P][C] as relu_grad_f32, db[C] its sum over rows, off by 2^-21 of the sum of |dx| at most."""
-    cdef Py_ssize_t rows, chunks, width, unit
-    cdef double* parts
-    db[:] = 0
-    if y.shape[0] * y.shape[1] == 0:
-        return
-    rows, width = chunk_rows(y.shape[1]), padded(y.shape[1])
-    chunks = (y.shape[0] + rows - 1) // rows
-    parts = buffer(chunks * width)
-    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
-        grad_rows(vrelu_grad, y, dy, dx, unit * rows, rows, parts + unit * width)
-    finish(parts, chunks, width, db)
+cdef int activation_grad_rows(int activation, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx,
+                              Py_ssize_t first, Py_ssize_t rows, double* sums) noexcept nogil:
+    if activation == RELU:
+        return grad_rows(vrelu_grad, x, dy, dx, first, rows, sums)
+    if activation == GELU:
+        return grad_rows(vgelu_grad, x, dy, dx, first, rows, sums)
+    if activation == GELU_TANH:
+        return grad_rows(vgelu_tanh_grad, x, dy, dx, first, rows, sums)
+    return grad_rows(vsilu_grad, x, dy, dx, first, rows, sums)
 
 
-def gelu_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
-    """dx[P][C] as gelu_grad_f32, db[C] its sum over rows."""
-    cdef Py_ssize_t rows, chunks, width, unit
-    cdef double* parts
-    db[:] = 0
-    if x.shape[0] * x.shape[1] == 0:
-        return
-    rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
-    chunks = (x.shape[0] + rows - 1) // rows
-    parts = buffer(chunks * width)
-    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
-        grad_rows(vgelu_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
-    finish(parts, chunks, width, db)
+def activation_grad_sum_f32(int activation, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db,
+                            int threads):
+    """dx[P][C] = the gradient of an activation, as its kernel computes it of x (for ReLU, of the output) and dy; db[C] =
+    the sum of dx over rows, off by at most 2^-21 times the sum of |dx|.
 
-
-def gelu_tanh_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
-    """dx[P][C] as gelu_tanh_grad_f32, db[C] its sum over rows."""
+    `activation` is the number of one of table.ACTIVATIONS, but not that of the identity.
+    """
     cdef Py_ssize_t rows, chunks, width, unit
     cdef double* parts
     db[:] = 0
@@ -148,27 +137,13 @@ def gelu_tanh_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[
     chunks = (x.shape[0] + rows - 1) // rows
     parts = buffer(chunks * width)
     for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
-        grad_rows(vgelu_tanh_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
+        activation_grad_rows(activation, x, dy, dx, unit * rows, rows, parts + unit * width)
     finish(parts, chunks, width, db)
 
 
-def silu_grad_sum_f32(const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db, int threads):
-    """dx[P][C] as silu_grad_f32, db[C] its sum over rows."""
-    cdef Py_ssize_t rows, chunks, width, unit
-    cdef double* parts
-    db[:] = 0
-    if x.shape[0] * x.shape[1] == 0:
-        return
-    rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
-    chunks = (x.shape[0] + rows - 1) // rows
-    parts = buffer(chunks * width)
-    for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
-        grad_rows(vsilu_grad, x, dy, dx, unit * rows, rows, parts + unit * width)
-    finish(parts, chunks, width, db)
-
-
-cdef Py_ssize_t* sorted_by_id(const int64_t[::1] ids, Py_ssize_t V) except NULL:
-    """Positions in `ids` by rising id in [0, V), those of one id in their order: a radix sort. Behind them room for as many."""
+cdef Py_ssize_t* sort_by_id(const int64_t[::1] ids, Py_ssize_t V) except NULL:
+    """The positions in `ids`, sorted by their ids in [0, V); those of the same id keep their order. It is a radix sort,
+    which uses as much memory again behind the result."""
     cdef Py_ssize_t P = ids.shape[0], i, shift = 0, digit, before, count, bits = 1, digits
     cdef Py_ssize_t counts[DIGITS]
     cdef Py_ssize_t* order = <Py_ssize_t*>malloc((2 * P + 1) * sizeof(Py_ssize_t))
@@ -199,7 +174,7 @@ cdef Py_ssize_t* sorted_by_id(const int64_t[::1] ids, Py_ssize_t V) except NULL:
 
 cdef int sum_run(const float* x, const Py_ssize_t* order, Py_ssize_t rows, Py_ssize_t C, Py_ssize_t columns,
                  float* y) noexcept nogil:
-    """y[columns] = sum of the rows order[0..rows] of x[][C]."""
+    """y[columns] = the sum of the rows order[0], ..., order[rows - 1] of x[][C]."""
     cdef double sums[COLUMNS + LANES]
     cdef Py_ssize_t first, c, p
     cdef vecf a
@@ -222,7 +197,7 @@ cdef int sum_run(const float* x, const Py_ssize_t* order, Py_ssize_t rows, Py_ss
 
 cdef int scatter_runs(const float[:, ::1] x, const int64_t[::1] ids, const Py_ssize_t* order, Py_ssize_t first,
                       Py_ssize_t column, float[:, ::1] y) noexcept nogil:
-    """COLUMNS columns of the rows of y whose ids begin among the RUNS places of `order` from `first` on."""
+    """Compute COLUMNS columns of those rows of y whose ids begin among the RUNS places of `order` from `first` on."""
     cdef Py_ssize_t P = ids.shape[0], C = x.shape[1], i, end = 0
     for i in range(first, min(first + RUNS, P)):
         if i < end or (i and ids[order[i]] == ids[order[i - 1]]):
@@ -235,19 +210,21 @@ cdef int scatter_runs(const float[:, ::1] x, const int64_t[::1] ids, const Py_ss
 
 
 def scatter_rows_f32(const float[:, ::1] x, const int64_t[::1] ids, bint clear, float[:, ::1] y, int threads):
-    """y[V][C] = for each row v the sum of the rows of x[P][C] whose id is v; ids in [0, V). Off as sum_columns_f32.
+    """y[v][C] = the sum of the rows of x[P][C] whose id is v, for each v < V; ids are in [0, V). The error is that of
+    sum_columns_f32.
 
-    Without `clear` y must hold zeros: only rows whose id there is are written.
+    Where `clear` is not set, y must hold zeros: only rows whose id occurs are written.
     """
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], V = y.shape[0], strips = (C + COLUMNS - 1) // COLUMNS, unit
     cdef Py_ssize_t* order
     if V * C == 0:
         return
-    for unit in prange((V * C + CLEARED - 1) // CLEARED if clear else 0, nogil=True, num_threads=threads, schedule="static"):
+    for unit in prange((V * C + CLEARED - 1) // CLEARED if clear else 0, nogil=True, num_threads=threads,
+                       schedule="static"):
         memset(&y[0, 0] + unit * CLEARED, 0, min(<Py_ssize_t>CLEARED, V * C - unit * CLEARED) * sizeof(float))
     if P == 0:
         return
-    order = sorted_by_id(ids, V)
+    order = sort_by_id(ids, V)
     for unit in prange((P + RUNS - 1) // RUNS * strips, nogil=True, num_threads=threads, schedule="dynamic"):
         scatter_runs(x, ids, order, unit // strips * RUNS, unit % strips * COLUMNS, y)
     free(order)

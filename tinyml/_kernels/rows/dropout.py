@@ -9,9 +9,9 @@ from ..layout import as_run
 
 
 def dropout(x: np.ndarray, key: int, p: float) -> np.ndarray:
-    """x / (1 - p), or 0 with probability p: which, by the 64-bit key and the element's place in memory.
+    """Each element is x / (1 - p), or 0 with probability p. The 64-bit key and the element's place in memory decide.
 
-    The result keeps the memory order.
+    The result has the memory order of x.
     """
     if p >= 1:
         return np.zeros_like(x)

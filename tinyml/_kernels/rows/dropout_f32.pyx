@@ -1,5 +1,5 @@
-# Dropout, its mask from a counter-based generator (philox.h): each element's word follows from key and index alone, so any
-# thread computes any block, and the gradient computes the mask again.
+# Dropout, whose mask comes from a counter-based generator (words/philox.h): the random word of an element follows from the
+# key and the element's index alone. So any thread can compute any block, and the gradient computes the mask again.
 from cython.parallel cimport prange
 from libc.stdint cimport uint32_t, uint64_t
 from tinyml._kernels.words.simd cimport *
@@ -11,8 +11,10 @@ cdef extern from "words/philox.h" nogil:
     vecf keep_scaled(vecf, float, const random4*, int, uint32_t) noexcept
 
 cdef enum:
-    HALF = 32           # elements that take two of the words ...
-    BLOCK = 2 * HALF    # ... of 16 counters
+    # 16 counters of the generator give the words of a block: the first two words of each those of its first half, the other
+    # two those of its second half
+    HALF = 32
+    BLOCK = 2 * HALF
     UNIT = 4096         # elements of one unit of work
 
 
@@ -38,9 +40,11 @@ cdef int drop_unit(const float* x, Py_ssize_t first, Py_ssize_t n, uint64_t key,
 
 
 def dropout_f32(const float[::1] x, uint64_t key, uint32_t least, float scale, float[::1] y, int threads):
-    """y = x * scale where the element's word is at least `least`, else 0: kept with probability 1 - least / 2^32.
+    """y = x * scale where the random word of the element is at least `least`, else 0: an element is kept with probability
+    1 - least / 2^32.
 
-    Element 64 b + 32 h + i, i < 32, has word 2 h + i % 2 of the counter 16 b + i // 2 of Philox4x32-10.
+    The element 64 b + 32 h + i, with h < 2 and i < 32, has the word 2 h + i % 2 of the counter 16 b + i // 2 of
+    Philox4x32-10.
     """
     cdef Py_ssize_t n = x.shape[0], unit
     for unit in prange((n + UNIT - 1) // UNIT, nogil=True, num_threads=threads, schedule="static"):

@@ -1,4 +1,4 @@
-"""NumPy's elementwise functions with large results in the pool of memory.pyx."""
+"""NumPy's elementwise functions, whose large results are placed in the pool of memory.pyx."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _BOOL = np.dtype(bool)
 
 
 def elementwise(function: Callable, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
-    """function(a), or function(a, b) broadcast, of floats: what NumPy gives, in the memory order of the larger operand.
+    """function(a), or function(a, b) broadcast, for floats: what NumPy gives, in the memory order of the larger operand.
 
-    Operands have one dtype, or one is a mask.
+    Both operands have the same dtype, or one of them is a mask.
     """
     if b is None:
         return function(a) if a.nbytes < memory.SMALL else function(a, out=memory.empty_like(a))

@@ -1,5 +1,7 @@
-# The gradient of a pointwise function over a run of memory. The compiler puts f into the loop, because each caller names
-# one; of two vectors at a time the chains of instructions overlap.
+# The gradient of a pointwise function over a run of memory. f is a constant at every call, so the compiler inlines it into
+# the loop. Two vectors are computed at a time, because their chains of instructions then overlap.
+#
+# The file that includes this one has cimported words/simd.
 ctypedef vecf (*gradient)(vecf, vecf) noexcept nogil
 
 

@@ -1,5 +1,5 @@
-# Normalisation of the rows of x[P][C]: layer norm, and RMS norm, which takes no mean off.
-# Sums of gradients too are added four rows (or vectors) at a time in float, the fours in double.
+# Normalization of the rows of x[P][C]: layer norm, and RMS norm, which subtracts no mean. In the sums of gradients four
+# rows, or four vectors of a row, are added in float, and these sums in double.
 from cython.parallel cimport prange
 from tinyml._kernels.words.simd cimport *
 from tinyml._kernels.words.vmath cimport *
@@ -13,32 +13,35 @@ cdef inline Py_ssize_t block_rows(Py_ssize_t C) noexcept nogil:
     return max(<Py_ssize_t>1, 1024 // C)
 
 
+cdef int normalize(const float[:, ::1] x, const float* gamma, const float* beta, float eps, float[:, ::1] y, float* mean,
+                   float[::1] rstd, int threads) except -1:
+    """(x - mean) * rstd * gamma + beta; where mean and beta are NULL, x * rstd * gamma."""
+    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows = block_rows(C), unit, at
+    for unit in prange((P + rows - 1) // rows, nogil=True, num_threads=threads, schedule="static"):
+        at = unit * rows
+        if mean != NULL:
+            layer_rows(&x[at, 0], min(rows, P - at), C, eps, gamma, beta, &y[at, 0], mean + at, &rstd[at])
+        else:
+            rms_rows(&x[at, 0], min(rows, P - at), C, eps, gamma, &y[at, 0], &rstd[at])
+    return 0
+
+
 def layer_norm_f32(const float[:, ::1] x, const float[::1] gamma, const float[::1] beta, float eps, float[:, ::1] y,
                    float[::1] mean, float[::1] rstd, int threads):
     """y[P][C] = (x - mean) * rstd * gamma + beta, mean[P] and rstd[P] of each row (biased variance)."""
-    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, unit, at
-    if P * C == 0:
-        return
-    rows = block_rows(C)
-    for unit in prange((P + rows - 1) // rows, nogil=True, num_threads=threads, schedule="static"):
-        at = unit * rows
-        layer_rows(&x[at, 0], min(rows, P - at), C, eps, &gamma[0], &beta[0], &y[at, 0], &mean[at], &rstd[at])
+    if x.shape[0] * x.shape[1]:
+        normalize(x, &gamma[0], &beta[0], eps, y, &mean[0], rstd, threads)
 
 
 def rms_norm_f32(const float[:, ::1] x, const float[::1] gamma, float eps, float[:, ::1] y, float[::1] rstd, int threads):
     """y[P][C] = x * rstd * gamma, rstd[P] = 1 / sqrt(mean of x^2 + eps) of each row."""
-    cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, unit, at
-    if P * C == 0:
-        return
-    rows = block_rows(C)
-    for unit in prange((P + rows - 1) // rows, nogil=True, num_threads=threads, schedule="static"):
-        at = unit * rows
-        rms_rows(&x[at, 0], min(rows, P - at), C, eps, &gamma[0], &y[at, 0], &rstd[at])
+    if x.shape[0] * x.shape[1]:
+        normalize(x, &gamma[0], NULL, eps, y, NULL, rstd, threads)
 
 
 cdef inline int grad_means(const float* x, const float* dy, Py_ssize_t C, float mean, double scale, const float* gamma,
                            float* a, float* b) noexcept nogil:
-    """Sums of dy * gamma and of dy * gamma * (x - mean) over one row, times scale and times its square and C."""
+    """Over one row, a = scale * sum of dy * gamma, b = scale^2 * C * sum of dy * gamma * (x - mean)."""
     cdef vecdd s = vddzero(), t = vddzero()
     cdef vecf m = vfset(mean), part, product, d
     cdef Py_ssize_t c = 0, j
@@ -65,7 +68,8 @@ cdef inline int grad_means(const float* x, const float* dy, Py_ssize_t C, float 
 cdef inline int grad_columns(const float* x, const float* dy, int rows, Py_ssize_t C, Py_ssize_t n, const vecf* m,
                              const vecf* r, const vecf* a, const vecf* b, const float* gamma, float* dx, double* dgamma,
                              double* dbeta) noexcept nogil:
-    """One vector of columns of up to four rows: dx = r * dy * gamma + a + xhat * b, and += the sums of dy * xhat and dy."""
+    """For n columns (a vector) of up to four rows: dx = r * dy * gamma + a + xhat * b; dgamma += sum of dy * xhat, dbeta +=
+    sum of dy."""
     cdef vecf part = vfzero(), product = vfzero(), g = vfload_n(gamma, n), d, xhat
     cdef int p
     for p in range(rows):
@@ -81,7 +85,7 @@ cdef inline int grad_columns(const float* x, const float* dy, int rows, Py_ssize
 
 cdef int grad_four(const float* x, const float* dy, int rows, Py_ssize_t C, const float* mean, const float* rstd,
                    const float* gamma, float* dx, double* dgamma, double* dbeta) noexcept nogil:
-    """dx of up to four rows, and += their sums of dy * xhat and dy. mean is NULL where none was taken off."""
+    """dx of up to four rows; dgamma += sum of dy * xhat, dbeta += sum of dy. `mean` is NULL where none was subtracted."""
     cdef vecf m[4]
     cdef vecf r[4]
     cdef vecf a[4]
@@ -117,7 +121,7 @@ cdef int grad_chunk(const float* x, const float* dy, Py_ssize_t rows, Py_ssize_t
 
 cdef int norm_grad(const float[:, ::1] x, const float[:, ::1] dy, const float* mean, const float[::1] rstd,
                    const float[::1] gamma, float[:, ::1] dx, float* dgamma, float* dbeta, int threads) except -1:
-    """Gradients of (x - mean) * rstd * gamma + beta; where mean is NULL, of x * rstd * gamma."""
+    """Gradients of (x - mean) * rstd * gamma + beta or, where mean is NULL, of x * rstd * gamma."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows = chunk_rows(C), width = padded(C), unit, at, c
     cdef Py_ssize_t chunks = (P + rows - 1) // rows
     cdef double* parts = buffer((chunks + 1) * 2 * width)

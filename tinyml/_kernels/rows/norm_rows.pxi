@@ -1,6 +1,10 @@
-# Normalisation of rows, as norm_f32 and decode do it.
-# Means, whose terms may cancel, are added in double from the start; of other sums four vectors are added in float, the fours in
-# double. Each pass runs over several short rows, so that the ends of their sums overlap; the last fetches the rows that follow.
+# Normalization of rows, for norm_f32 and decode.
+#
+# The terms of means may cancel, so they are added in double from the start. Of other sums four vectors are added in float,
+# and the sums of four vectors in double. Each pass runs over several short rows, because the additions at the end of one
+# row's sum then overlap with those of the next. The last pass fetches the rows that follow.
+#
+# The file that includes this one has cimported words/simd and words/vmath.
 from libc.math cimport sqrt
 
 cdef enum:
@@ -36,8 +40,9 @@ cdef inline float row_rstd(const float* x, Py_ssize_t C, float mean, float eps) 
     return <float>(1 / sqrt(vddsum(total) / C + eps))
 
 
-cdef int layer_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, const float* beta, float* y,
-                    float* mean, float* rstd) noexcept nogil:
+cdef int layer_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, const float* beta,
+                    float* y, float* mean, float* rstd) noexcept nogil:
+    """Layer norm of some rows; their means and 1 / standard deviations are left in mean[rows] and rstd[rows]."""
     cdef vecf m, r, d
     cdef Py_ssize_t p, c
     for p in range(rows):
@@ -55,6 +60,7 @@ cdef int layer_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, co
 
 cdef int rms_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, float* y,
                   float* rstd) noexcept nogil:
+    """RMS norm of some rows; their 1 / sqrt(mean of squares + eps) is left in rstd[rows]."""
     cdef vecf r
     cdef Py_ssize_t p, c
     for p in range(rows):

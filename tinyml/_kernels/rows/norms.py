@@ -17,14 +17,15 @@ def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray, relu: bool) -> np.ndarray:
-    """x (B, ..., C) * a (C) + b (C), with `relu` not below 0."""
+    """x (B, ..., C) * a (C) + b (C), and its ReLU where `relu` is set."""
     y = memory.empty(x.shape, x.dtype)
     kernels_for(x.dtype).batch_norm_f32(as_rows(x), a, b, relu, as_rows(y), threads_for(16 * x.size))
     return y
 
 
 def batch_norm_grad(x, dy, mean, rstd, gamma, shift, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gradients to x (B, ..., C), gamma and beta; with a shift (C), of the ReLU of x * (gamma * rstd) + shift."""
+    """Gradients to x (B, ..., C), gamma and beta. Where a shift (C) is given, a ReLU of x * (gamma * rstd) + shift
+    followed."""
     dx, dgamma, dbeta = memory.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
     kernels_for(x.dtype).batch_norm_grad_f32(as_rows(x), as_rows(dy), mean, rstd, gamma, shift, training, as_rows(dx),
                                              dgamma, dbeta, threads_for(16 * x.size))
@@ -32,7 +33,7 @@ def batch_norm_grad(x, dy, mean, rstd, gamma, shift, training: bool) -> tuple[np
 
 
 def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
-    """Normalised rows of x (..., C), with the mean and 1/sqrt(variance + eps) of each."""
+    """The normalized rows of x (..., C), the mean of each row and its 1/sqrt(variance + eps)."""
     xs = as_rows(x)
     y, mean, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype), np.empty(len(xs), x.dtype)
     kernels_for(x.dtype).layer_norm_f32(xs, gamma, beta, eps, y, mean, rstd, threads_for(16 * x.size))
@@ -49,7 +50,7 @@ def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, n
 
 
 def rms_norm(x: np.ndarray, gamma: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of x (..., C) by 1/sqrt(mean of squares + eps) of each, which comes too, and gamma (C)."""
+    """Rows of x (..., C) times rstd = 1/sqrt(mean of squares + eps) of each and gamma (C); and rstd."""
     xs = as_rows(x)
     y, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype)
     kernels_for(x.dtype).rms_norm_f32(xs, gamma, eps, y, rstd, threads_for(16 * x.size))

@@ -1,9 +1,10 @@
-# One step of an optimizer over all its parameters, in one pass: everything is read once and written once, in one parallel
-# loop, because a loop a parameter waits for all threads each time. Every operation is rounded as NumPy rounds it (no fused
-# multiply-add), so each element has the reference's bytes on every instruction set and for any number of threads.
+# One step of an optimizer over all its parameters, in one pass. Everything is read once and written once, in one parallel
+# loop: with a loop for each parameter, all threads would wait for each other each time. Every operation is rounded as NumPy
+# rounds it, without fused multiply-adds, so each element has the bytes of the reference on every instruction set and for
+# any number of threads.
 #
-# p and g are lists of arrays, one a parameter; the slots of all parameters lie in one array each, in which `at` says where
-# a parameter's part begins. Scalars that differ between parameters are arrays [N].
+# p and g are lists of arrays, one for each parameter. A slot, such as the momentum, is one array for all parameters, in
+# which `at` says where the part of a parameter begins. Scalars that differ between parameters are arrays [N].
 from cython.parallel cimport prange
 from libc.stdlib cimport free, malloc, qsort
 from tinyml._kernels.words.simd cimport *
@@ -31,8 +32,8 @@ cdef int by_address(const void* a, const void* b) noexcept nogil:
 
 
 cdef class Work:
-    """Arrays g, or parameters p and their gradients g, in units of at most BLOCK elements, and the threads to do them.
-    `room` is the length of the slots; negative: none."""
+    """Arrays g, or parameters p and their gradients g, cut into units of at most BLOCK elements, and the number of threads
+    for them. `room` is the length of the slots; it is negative where there are none."""
     cdef Part* units
     cdef Py_ssize_t count
     cdef int threads
@@ -70,7 +71,7 @@ cdef class Work:
                 part.p += BLOCK
                 part.g += BLOCK
                 part.at += BLOCK
-        # parameters that share memory: one thread updates each after the one before it
+        # where parameters share memory, one thread updates them one after the other
         self.threads = threads
         if p is not None:
             qsort(whole, N, sizeof(Part), by_address)
@@ -82,7 +83,8 @@ cdef class Work:
         free(self.units)
 
 
-cdef int sgd_part(const Part* u, float* b, float lr, float momentum, float decay, bint nesterov, float scale) noexcept nogil:
+cdef int sgd_part(const Part* u, float* b, float lr, float momentum, float decay, bint nesterov,
+                  float scale) noexcept nogil:
     cdef vecf rate = vfset(lr), keep = vfset(momentum), pull = vfset(decay), s = vfset(scale), w, d, c
     cdef Py_ssize_t i, n = u.n
     for i from 0 <= i < n by LANES:
@@ -114,7 +116,7 @@ def sgd_f32(list p, list g, float[::1] b, const Py_ssize_t[::1] at, float lr, fl
 
 cdef int adam_part(const Part* u, float* m, float* v, float step, float rate1, float beta2, float rate2, float eps,
                    float decay, float keep, float scale) noexcept nogil:
-    """Adam has keep = 1, AdamW decay = 0."""
+    """Adam has keep = 1, AdamW has decay = 0."""
     cdef vecf r1 = vfset(rate1), b2 = vfset(beta2), r2 = vfset(rate2), e = vfset(eps), to = vfset(step), s = vfset(scale)
     cdef vecf pull = vfset(decay), stay = vfset(keep), w, d, a, b
     cdef Py_ssize_t i, n = u.n
@@ -131,34 +133,36 @@ cdef int adam_part(const Part* u, float* m, float* v, float step, float rate1, f
     return 0
 
 
-def adam_f32(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[::1] at, const float[::1] step, double beta1,
-             double beta2, const float[::1] eps, const float[::1] decay, float scale, int threads):
-    """d = scale g + decay p;  m += (1 - beta1) (d - m);  v = beta2 v + (1 - beta2) d^2;  p -= step m / (sqrt(v) + eps)."""
+cdef int adam_step(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[::1] at, const float[::1] step,
+                   double beta1, double beta2, const float[::1] eps, const float[::1] decay, const float[::1] keep,
+                   float scale, int threads) except -1:
+    """Adam where `keep` is None, AdamW where `decay` is None."""
     cdef Work work = Work(p, g, at, min(m.shape[0], v.shape[0]), threads)
     cdef Part* units = work.units
     cdef Py_ssize_t unit, i, count = work.count
+    cdef bint adamw = decay is None
     threads = work.threads
     for unit in prange(count, nogil=True, num_threads=threads, schedule="static"):
         i = units[unit].owner
         adam_part(&units[unit], &m[units[unit].at], &v[units[unit].at], step[i], <float>(1 - beta1), <float>beta2,
-                  <float>(1 - beta2), eps[i], decay[i], 1, scale)
+                  <float>(1 - beta2), eps[i], 0 if adamw else decay[i], keep[i] if adamw else 1, scale)
+    return 0
+
+
+def adam_f32(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[::1] at, const float[::1] step, double beta1,
+             double beta2, const float[::1] eps, const float[::1] decay, float scale, int threads):
+    """d = scale g + decay p;  m += (1 - beta1) (d - m);  v = beta2 v + (1 - beta2) d^2;  p -= step m / (sqrt(v) + eps)."""
+    adam_step(p, g, m, v, at, step, beta1, beta2, eps, decay, None, scale, threads)
 
 
 def adamw_f32(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[::1] at, const float[::1] step, double beta1,
               double beta2, const float[::1] eps, const float[::1] keep, float scale, int threads):
     """m and v as in adam_f32, of d = scale g;  p = keep p - step m / (sqrt(v) + eps)."""
-    cdef Work work = Work(p, g, at, min(m.shape[0], v.shape[0]), threads)
-    cdef Part* units = work.units
-    cdef Py_ssize_t unit, i, count = work.count
-    threads = work.threads
-    for unit in prange(count, nogil=True, num_threads=threads, schedule="static"):
-        i = units[unit].owner
-        adam_part(&units[unit], &m[units[unit].at], &v[units[unit].at], step[i], <float>(1 - beta1), <float>beta2,
-                  <float>(1 - beta2), eps[i], 0, keep[i], scale)
+    adam_step(p, g, m, v, at, step, beta1, beta2, eps, None, keep, scale, threads)
 
 
 cdef double square_sum(const float* x, Py_ssize_t n) noexcept nogil:
-    # from four places at a time: reading one alone, memory is idle between pages
+    # four places are read at a time: reading along a single stream, memory is idle between pages
     cdef vecdd a = vddzero(), b = vddzero(), c = vddzero(), d = vddzero()
     cdef Py_ssize_t i = 0, quarter = n // (4 * LANES) * LANES
     while i < quarter:
@@ -175,7 +179,7 @@ cdef double square_sum(const float* x, Py_ssize_t n) noexcept nogil:
 
 
 def square_sums_f32(list x, double[::1] sums, int threads):
-    """sums[N] = the sum of the squares, each exact, of each of N arrays."""
+    """sums[i] = the sum of the squares of array x[i]. Each square is exact."""
     cdef Work work = Work(None, x, None, 0, threads)
     cdef Part* units = work.units
     cdef Py_ssize_t unit, count = work.count

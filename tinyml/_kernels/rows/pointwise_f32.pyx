@@ -1,4 +1,4 @@
-# Pointwise float functions; vmath.h has them for one vector, with their formulas and errors.
+# Pointwise float functions. words/vmath.h has each of them for one vector, with its formula and its error.
 from cython.parallel cimport prange
 from libc.stdint cimport uint8_t
 from tinyml._kernels.words.simd cimport *
@@ -16,8 +16,8 @@ cdef inline Py_ssize_t blocks(Py_ssize_t n) noexcept nogil:
     return (n + BLOCK - 1) // BLOCK
 
 
-# `unit` counts blocks. The compiler puts f into these loops, because each caller names one; of several vectors at a time
-# the chains of instructions overlap.
+# `unit` counts blocks. f is a constant at every call, so the compiler inlines it into the loop. Several vectors are
+# computed at a time, because their chains of instructions then overlap.
 cdef inline int map_block(function f, const float[::1] x, float[::1] y, Py_ssize_t unit) noexcept nogil:
     cdef Py_ssize_t i = unit * BLOCK, end = min(i + BLOCK, x.shape[0])
     cdef vecf a, b, c, d
@@ -41,88 +41,107 @@ cdef inline int grad_block(gradient f, const float[::1] x, const float[::1] dy, 
     return grad_run(f, &x[first], &dy[first], &dx[first], min(<Py_ssize_t>BLOCK, x.shape[0] - first))
 
 
-def exp_f32(const float[::1] x, float[::1] y, int threads):
-    """y = e^x."""
+# Below, `function` is the number of one of table.POINTWISE.
+cdef int map_unit(int function, const float[::1] x, float[::1] y, Py_ssize_t unit) noexcept nogil:
+    if function == EXP:
+        return map_block(vexp, x, y, unit)
+    if function == TANH:
+        return map_block(vtanh, x, y, unit)
+    if function == SIGMOID:
+        return map_block(vsigmoid, x, y, unit)
+    if function == SILU:
+        return map_block(vsilu, x, y, unit)
+    if function == GELU:
+        return map_block(vgelu, x, y, unit)
+    return map_block(vgelu_tanh, x, y, unit)
+
+
+cdef int grad_unit(int function, const float[::1] x, const float[::1] dy, float[::1] dx, Py_ssize_t unit) noexcept nogil:
+    if function == TANH:
+        return grad_block(vtanh_grad, x, dy, dx, unit)
+    if function == SIGMOID:
+        return grad_block(vsigmoid_grad, x, dy, dx, unit)
+    if function == SILU:
+        return grad_block(vsilu_grad, x, dy, dx, unit)
+    if function == GELU:
+        return grad_block(vgelu_grad, x, dy, dx, unit)
+    if function == GELU_TANH:
+        return grad_block(vgelu_tanh_grad, x, dy, dx, unit)
+    return grad_block(vrelu_grad, x, dy, dx, unit)
+
+
+cdef int map_all(int function, const float[::1] x, float[::1] y, int threads) except -1:
     cdef Py_ssize_t unit
     for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        map_block(vexp, x, y, unit)
+        map_unit(function, x, y, unit)
+    return 0
+
+
+cdef int grad_all(int function, const float[::1] x, const float[::1] dy, float[::1] dx, int threads) except -1:
+    cdef Py_ssize_t unit
+    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
+        grad_unit(function, x, dy, dx, unit)
+    return 0
+
+
+def exp_f32(const float[::1] x, float[::1] y, int threads):
+    """y = e^x."""
+    map_all(EXP, x, y, threads)
 
 
 def tanh_f32(const float[::1] x, float[::1] y, int threads):
     """y = tanh x."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        map_block(vtanh, x, y, unit)
+    map_all(TANH, x, y, threads)
 
 
 def tanh_grad_f32(const float[::1] y, const float[::1] dy, float[::1] dx, int threads):
     """dx = dy * (1 - y^2), y = tanh x."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(y.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        grad_block(vtanh_grad, y, dy, dx, unit)
+    grad_all(TANH, y, dy, dx, threads)
 
 
 def sigmoid_f32(const float[::1] x, float[::1] y, int threads):
     """y = 1 / (1 + e^-x)."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        map_block(vsigmoid, x, y, unit)
+    map_all(SIGMOID, x, y, threads)
 
 
 def sigmoid_grad_f32(const float[::1] y, const float[::1] dy, float[::1] dx, int threads):
     """dx = dy * y * (1 - y), y = sigmoid(x)."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(y.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        grad_block(vsigmoid_grad, y, dy, dx, unit)
+    grad_all(SIGMOID, y, dy, dx, threads)
 
 
 def silu_f32(const float[::1] x, float[::1] y, int threads):
     """y = x * sigmoid(x); -0 at -inf."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        map_block(vsilu, x, y, unit)
+    map_all(SILU, x, y, threads)
 
 
 def silu_grad_f32(const float[::1] x, const float[::1] dy, float[::1] dx, int threads):
     """dx = dy * s * (1 + x * (1 - s)), s = sigmoid(x)."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        grad_block(vsilu_grad, x, dy, dx, unit)
+    grad_all(SILU, x, dy, dx, threads)
 
 
 def gelu_f32(const float[::1] x, float[::1] y, int threads):
     """y = x * Phi(x), Phi the normal distribution; 0 at -inf."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        map_block(vgelu, x, y, unit)
+    map_all(GELU, x, y, threads)
 
 
 def gelu_grad_f32(const float[::1] x, const float[::1] dy, float[::1] dx, int threads):
     """dx = dy * (Phi(x) + x * phi(x)), phi the normal density."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        grad_block(vgelu_grad, x, dy, dx, unit)
+    grad_all(GELU, x, dy, dx, threads)
 
 
 def gelu_tanh_f32(const float[::1] x, float[::1] y, int threads):
     """y = x / 2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))); -0 at -inf."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        map_block(vgelu_tanh, x, y, unit)
+    map_all(GELU_TANH, x, y, threads)
 
 
 def gelu_tanh_grad_f32(const float[::1] x, const float[::1] dy, float[::1] dx, int threads):
     """dx = dy * the derivative of gelu_tanh_f32."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        grad_block(vgelu_tanh_grad, x, dy, dx, unit)
+    grad_all(GELU_TANH, x, dy, dx, threads)
 
 
 def relu_grad_f32(const float[::1] y, const float[::1] dy, float[::1] dx, int threads):
     """dx = dy where y > 0, else 0."""
-    cdef Py_ssize_t unit
-    for unit in prange(blocks(y.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        grad_block(vrelu_grad, y, dy, dx, unit)
+    grad_all(RELU, y, dy, dx, threads)
 
 
 cdef int fake_quantize_piece(const float* x, Py_ssize_t n, float scale, float zero_point, float lo, float hi, float* y,
@@ -139,7 +158,7 @@ cdef int fake_quantize_piece(const float* x, Py_ssize_t n, float scale, float ze
 
 def fake_quantize_f32(const float[:, ::1] x, const float[::1] scale, float zero_point, float lo, float hi, float[:, ::1] y,
                       uint8_t[:, ::1] inside, int threads):
-    """y[R][L] = scale[R] * (q - zero_point), q = clamp(rint(x / scale) + zero_point, lo, hi); NaN stays NaN.
+    """y[R][L] = scale[R] * (q - zero_point), where q = clamp(rint(x / scale) + zero_point, lo, hi); a NaN stays a NaN.
 
     inside[R][L] is 1 where q is not clamped.
     """

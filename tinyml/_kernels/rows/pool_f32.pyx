@@ -1,18 +1,23 @@
-# Float pooling over NHWC memory, forward and backward; windows and vectors of channels as in pool_int8.pyx. Backward is
-# parallel over images, so that the order in which overlapping windows add their gradients does not depend on threads.
+# Float pooling over NHWC memory, forward and backward, with windows and vectors of channels as in pool_int8.pyx. The
+# backward pass is parallel over images, so that the order in which overlapping windows add their gradients does not depend
+# on threads.
 from cython.parallel cimport prange
 from libc.stdint cimport int32_t
 from libc.string cimport memset
 from tinyml._kernels.words.simd cimport *
 from tinyml._kernels.words.vmath cimport vddadd_to, vwiden
 
-include "span.pxi"
+ctypedef float element
+
+cdef enum:
+    VECTOR = LANES
+
+include "pool_rows.pxi"
 
 
 cdef inline void largest(int V, bint keep, const float* x, Py_ssize_t W, const Span* s, int n, float* y,
                          int32_t* at) noexcept nogil:
-    """V vectors of channels, of whose last (the only one, where n < LANES) n are there, and where `keep` the pixels they
-    came from; V and keep are constants at every call."""
+    """See pool_rows.pxi. Of equal values the first counts; a NaN is larger than any number."""
     cdef vecf best[4]
     cdef vec index[4]
     cdef vecf value
@@ -38,33 +43,11 @@ cdef inline void largest(int V, bint keep, const float* x, Py_ssize_t W, const S
             vstore_n(at + v * LANES, index[v], n)
 
 
-cdef inline int max_row(bint keep, const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows,
-                        const Py_ssize_t* columns, Py_ssize_t OW, float* y, int32_t* at) noexcept nogil:
-    """One row of outputs from the image x, and where `keep` the pixels they came from."""
-    cdef Span s
-    cdef Py_ssize_t o, c
-    for o in range(OW):
-        s = span(W, C, rows, columns + 2 * o)
-        c = 0
-        while c + 4 * LANES <= C:
-            largest(4, keep, x + c, W, &s, LANES, y + c, at + c)
-            c += 4 * LANES
-        if c + 2 * LANES <= C:
-            largest(2, keep, x + c, W, &s, LANES, y + c, at + c)
-            c += 2 * LANES
-        while c < C:
-            largest(1, keep, x + c, W, &s, <int>min(<Py_ssize_t>LANES, C - c), y + c, at + c)
-            c += LANES
-        y += C
-        at += C if keep else 0
-    return 0
-
-
 def max_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
                  float[:, :, :, ::1] y, int32_t[:, :, :, ::1] at, int threads):
-    """y[B][OH][OW][C] = largest of the window, at = its pixel h*W + w (the first of equals, the last NaN), or None.
+    """y[B][OH][OW][C] = the largest value of the window, at[B][OH][OW][C] = its pixel h*W + w, unless `at` is None.
 
-    With `at`, an image has at most 2^31 pixels.
+    Of equal values the first counts, of NaNs the last. Where `at` is given, an image has at most 2^31 pixels.
     """
     cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], C = y.shape[3], unit
     cdef int32_t* index = NULL
@@ -92,7 +75,7 @@ cdef int max_grad_image(const float* dy, const int32_t* at, Py_ssize_t outputs, 
 
 
 def max_pool_grad_f32(const float[:, :, :, ::1] dy, const int32_t[:, :, :, ::1] at, float[:, :, :, ::1] dx, int threads):
-    """dx[B][H][W][C]: each output's gradient goes to the pixel that was its maximum."""
+    """dx[B][H][W][C]: the gradient of each output is added to the pixel that was its maximum."""
     cdef Py_ssize_t b, outputs = dy.shape[1] * dy.shape[2], pixels = dx.shape[1] * dx.shape[2], C = dx.shape[3]
     if dx.shape[0] * pixels * C * outputs == 0:
         dx[...] = 0
@@ -102,12 +85,15 @@ def max_pool_grad_f32(const float[:, :, :, ::1] dy, const int32_t[:, :, :, ::1] 
 
 
 cdef enum:
-    IN_FLOAT = 64       # pixels of a window that are added in float; of larger ones ...
-    EIGHT = 8           # ... so many of a row, and the eights in double
+    # A window of at most IN_FLOAT pixels is added in float. Of larger ones EIGHT pixels of a row are added in float, and
+    # these sums in double
+    IN_FLOAT = 64
+    EIGHT = 8
 
 
 cdef inline void mean(int V, const float* x, const Span* s, int n, const float* divisor, float* y) noexcept nogil:
-    """As `largest`."""
+    """y = the sum of the window / divisor, for V vectors of channels, of whose last n exist; V is a constant at every
+    call."""
     cdef vecf sums[8]
     cdef double totals[8 * LANES]
     cdef float rounded[LANES]
@@ -141,7 +127,7 @@ cdef inline void mean(int V, const float* x, const Span* s, int n, const float* 
 
 cdef int mean_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
                   Py_ssize_t OW, const float* divisor, float* y) noexcept nogil:
-    """One row of outputs from the image x."""
+    """Compute one row of outputs from the image x."""
     cdef Span s
     cdef Py_ssize_t o, c
     for o in range(OW):
@@ -162,7 +148,7 @@ cdef int mean_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* 
 
 def avg_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
                  const float[:, ::1] divisor, float[:, :, :, ::1] y, int threads):
-    """y[B][OH][OW][C] = sum of the window / divisor[OH][OW]."""
+    """y[B][OH][OW][C] = the sum of the window / divisor[OH][OW]."""
     cdef Py_ssize_t B = y.shape[0], OH = y.shape[1], OW = y.shape[2], C = y.shape[3], unit
     if B * OH * OW * C == 0:
         return
@@ -191,7 +177,7 @@ cdef int avg_grad_image(const float[:, :, :, ::1] dy, Py_ssize_t b, const Py_ssi
 
 def avg_pool_grad_f32(const float[:, :, :, ::1] dy, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
                       const float[:, ::1] divisor, float[:, :, :, ::1] dx, int threads):
-    """dx[B][H][W][C]: each output's gradient / divisor goes to all pixels of its window."""
+    """dx[B][H][W][C]: the gradient of each output / divisor is added to all pixels of its window."""
     cdef Py_ssize_t b
     if dx.shape[1] * dx.shape[2] * dx.shape[3] == 0:
         return

@@ -1,4 +1,5 @@
-"""Pooling of floats and of codes; windows as spans of rows and of columns (windows.py)."""
+"""Pooling of floats and of codes. Windows are given as the spans of rows and of columns that products/windows.py
+computes."""
 
 from __future__ import annotations
 
@@ -10,24 +11,27 @@ from .. import memory
 from ..dispatch import active, kernels_for, threads_for
 from ..layout import nchw, nhwc
 
-MOST_PIXELS = 2**23 - 1      # of a window whose codes are summed in int32
+MOST_PIXELS = 2**23 - 1      # the most pixels of a window whose codes are summed in int32
 
 
 def max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Largest of each window (NCHW)."""
+    """The largest value of each window (NCHW)."""
     y = nchw(memory.empty((len(x), len(rows), len(columns), x.shape[1]), x.dtype))
     bind_max_pool(x, rows, columns, y)()
     return y
 
 
 def bind_max_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> Callable[[], object]:
-    """max_pool into `out`, both NCHW in channels-last memory, as a function that costs hardly more than the arithmetic."""
+    """A function that computes max_pool into `out`, and costs hardly more than the arithmetic.
+
+    Both arrays are NCHW, in channels-last memory.
+    """
     kernel, work, xs, y = kernels_for(x.dtype).max_pool_f32, 16 * x.size, nhwc(x), nhwc(out)
     return lambda: kernel(xs, rows, columns, y, None, threads_for(work))
 
 
 def max_pool_at(x: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Largest of each window (NCHW), and for the gradient the pixel h*W + w it came from (NHWC)."""
+    """The largest value of each window (NCHW) and, for the gradient, the pixel h*W + w that it came from (NHWC)."""
     xs = nhwc(x)
     shape = (xs.shape[0], len(rows), len(columns), xs.shape[3])
     y, at = memory.empty(shape, x.dtype), memory.empty(shape, np.int32)
@@ -44,7 +48,7 @@ def max_pool_grad(dy: np.ndarray, at: np.ndarray, hw: tuple[int, int]) -> np.nda
 
 
 def avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray) -> np.ndarray:
-    """Sum of each window / divisor [OH][OW] (NCHW)."""
+    """The sum of each window divided by divisor [OH][OW] (NCHW)."""
     y = nchw(memory.empty((len(x), len(rows), len(columns), x.shape[1]), x.dtype))
     bind_avg_pool(x, rows, columns, divisor, y)()
     return y
@@ -52,7 +56,7 @@ def avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.n
 
 def bind_avg_pool(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray,
                   out: np.ndarray) -> Callable[[], object]:
-    """avg_pool as bind_max_pool."""
+    """A function that computes avg_pool into `out`, as bind_max_pool."""
     kernel, work, xs, y = kernels_for(x.dtype).avg_pool_f32, 16 * x.size, nhwc(x), nhwc(out)
     by = divisor.astype(x.dtype)
     return lambda: kernel(xs, rows, columns, by, y, threads_for(work))
@@ -68,7 +72,7 @@ def avg_pool_grad(dy: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor
 
 
 def max_pool_codes(u: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-    """Largest code of each window, NHWC; windows from `windows.spans`."""
+    """The largest code of each window (NHWC)."""
     u = np.asarray(u, order="C")
     y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8)
     bind_max_pool_codes(u, rows, columns, y)()
@@ -76,14 +80,14 @@ def max_pool_codes(u: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.n
 
 
 def bind_max_pool_codes(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, out: np.ndarray) -> Callable[[], object]:
-    """max_pool of contiguous codes into `out` as a function that costs hardly more than the arithmetic."""
+    """A function that computes max_pool_codes of contiguous codes into `out`, and costs hardly more than the arithmetic."""
     kernel, work = active.max_pool_int8, 16 * u.size
     return lambda: kernel(u, rows, columns, out, threads_for(work))
 
 
 def avg_pool_codes(u: np.ndarray, rows: np.ndarray, columns: np.ndarray, m: np.ndarray, shift: np.ndarray, zero_in: int,
              zero_out: int, out: np.ndarray | None = None) -> np.ndarray:
-    """Mean of each window as codes, NHWC, multipliers m * 2^-shift [OH][OW]; equation (8)."""
+    """The mean of each window as codes (NHWC), by multipliers m * 2^-shift [OH][OW]; equation (8)."""
     u = np.asarray(u, order="C")
     y = np.empty((u.shape[0], len(rows), len(columns), u.shape[3]), np.uint8) if out is None else out
     active.avg_pool_int8(u, rows, columns, m, shift, zero_in + 128, zero_out + 128, y, threads_for(16 * u.size))

@@ -1,19 +1,21 @@
-# Rows of floats to codes with a scale each.
+# Quantizes rows of floats, each with a scale of its own.
+#
+# The file that includes this one has cimported words/simd, the integer types, memcpy and memset.
 from libc.math cimport INFINITY, fabsf, rintf
 
 cdef enum:
-    SPAN = 512              # elements divided again where one of them is close to a tie
-    RAISED = 12582912 + 128     # 1.5 * 2^23, and what codes are raised by
+    SPAN = 512              # where one of so many elements is close to a tie, all of them are divided
+    RAISED = 12582912 + 128     # 1.5 * 2^23, and the 128 that is added to codes
 
 cdef inline float bounded(float v, float lo, float hi) noexcept nogil:
-    # written so that a NaN comes out as lo: the conversion to an integer is then always defined
+    # it is written so that a NaN gives lo: the conversion to an integer is then always defined
     v = v if v > lo else lo
     return v if v < hi else hi
 
 
 cdef float largest_size(const float* x, Py_ssize_t n) noexcept nogil:
-    """max|x|, NaN where one is infinite or NaN."""
-    # sizes are ordered as the bits below their sign are, and integers have a maximum that compilers vectorize
+    """max|x|; NaN where one of the values is infinite or NaN."""
+    # absolute values are ordered as their bits without the sign are, and compilers vectorize a maximum of integers
     cdef const int32_t* bits = <const int32_t*>x
     cdef int32_t largest = 0, size
     cdef float found
@@ -28,9 +30,9 @@ cdef float largest_size(const float* x, Py_ssize_t n) noexcept nogil:
 cdef inline int nearest(const float* x, Py_ssize_t n, float s, uint8_t* y) noexcept nogil:
     """y = rint(x / s) + 128 for |x| <= 127 s.
 
-    x times 1/s is at most 3e-5 off what x / s is rounded to, so both round to the same whole number, unless x / s is that
-    close to a tie: then the division, which takes far longer, decides. Floats from 2^23 to 2^24 are whole numbers: adding
-    1.5 * 2^23 rounds to one, which then stands in the low bits.
+    x times 1/s differs by at most 3e-5 from x / s as it is rounded, so both round to the same whole number, unless x / s is
+    that close to a tie: then the division, which takes far longer, decides. Floats from 2^23 to 2^24 are whole numbers, so
+    adding 1.5 * 2^23 rounds to a whole number, which is then in the low bits.
     """
     cdef float inverse = 1 / s, v, raised
     cdef int32_t ties = 0, bits
@@ -48,15 +50,16 @@ cdef inline int nearest(const float* x, Py_ssize_t n, float s, uint8_t* y) noexc
 
 
 cdef int quantize_row(const float* x, Py_ssize_t n, float* scale, uint8_t* y) noexcept nogil:
+    """y[n] = rint(x / scale) + 128 with scale = max|x| / 127; equation (9)."""
     cdef float s = largest_size(x, n) / 127
     cdef Py_ssize_t i, k
-    if not s >= 1.17549435e-38:     # a scale below the smallest normal float counts as a row of zeros
+    if not s >= 1.17549435e-38:     # NaN, or below the smallest normal float: then the row counts as zeros
         scale[0] = s if s != s else 1
         memset(y, 128, n)
         return 0
     scale[0] = s
     for i from 0 <= i < n by SPAN:
         for k from i <= k < min(i + SPAN, n) by ON_LINE:
-            vfetch(x + n + k)       # most often the next row
+            vfetch(x + n + k)       # most often this is the next row
         nearest(x + i, min(<Py_ssize_t>SPAN, n - i), s, y + i)
     return 0

@@ -10,7 +10,7 @@ from ..layout import as_rows
 
 
 def _each_row(name: str, *arrays: np.ndarray) -> np.ndarray:
-    """A kernel over the last dimension of arrays of one shape."""
+    """The result of the kernel `name` for the last dimension of arrays of one shape."""
     x = arrays[0]
     y = memory.empty(x.shape, x.dtype)
     getattr(kernels_for(x.dtype), name)(*(as_rows(a) for a in arrays), as_rows(y), threads_for(16 * x.size))
@@ -38,9 +38,11 @@ def log_softmax_grad(y: np.ndarray, dy: np.ndarray) -> np.ndarray:
 
 
 def cross_entropy(x: np.ndarray, target: np.ndarray, smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-    """The loss (P), float64, of each row of x (P, C), 0 where the target is negative.
+    """The loss of each row of x (P, C), and what its gradient needs.
 
-    And for the gradient (2, P) the largest of each row and 1 / the sum of exp(x - it).
+    Returns:
+        loss (P), float64; it is 0 where the target is negative.
+        rows (2, P): the largest value of each row, and 1 / the sum of exp(x - that).
     """
     loss, rows = np.empty(len(x), np.float64), np.empty((2, len(x)), x.dtype)
     kernels_for(x.dtype).cross_entropy_f32(as_rows(x), target, smoothing, loss, rows, threads_for(16 * x.size))

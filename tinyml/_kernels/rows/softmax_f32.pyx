@@ -1,5 +1,5 @@
-# Softmax over rows, its logarithm, and the loss made of it. Every sum is over one row, in an order that its length fixes:
-# four vectors are added in float, the fours in double lanes, the lanes in a tree.
+# Softmax over rows, its logarithm, and the cross entropy made of it. Every sum is over one row, in an order that only its
+# length determines: four vectors are added in float, the sums of four vectors in lanes of double, and the lanes as a tree.
 from cython.parallel cimport prange
 from libc.math cimport INFINITY, log
 from libc.stdint cimport int64_t
@@ -9,11 +9,13 @@ from tinyml._kernels.words.vmath cimport *
 
 cdef enum:
     FOUR = 4 * LANES
-    BLOCK = 8       # rows of one unit of work; each pass runs over all of them, so that the ends of their sums overlap
+    # Rows of one unit of work. Each pass runs over all of them, because the additions at the end of one row's sum then
+    # overlap with those of the next
+    BLOCK = 8
 
 
 cdef inline float row_max(const float* x, Py_ssize_t C) noexcept nogil:
-    """The largest; among NaNs any number or NaN."""
+    """The largest value; where there is a NaN, any number or NaN."""
     cdef vecf low = vfset(-INFINITY), top = low
     cdef Py_ssize_t i
     for i from 0 <= i < C by LANES:
@@ -22,7 +24,7 @@ cdef inline float row_max(const float* x, Py_ssize_t C) noexcept nogil:
 
 
 cdef inline double row_exp(const float* x, Py_ssize_t C, float top, float* y) noexcept nogil:
-    """Sum of exp(x - top), its terms in y unless y is NULL."""
+    """The sum of exp(x - top). Its terms are stored in y, unless y is NULL."""
     cdef vecf low = vfset(-INFINITY), t = vfset(top), part, a, b, c, d
     cdef vecdd total = vddzero()
     cdef Py_ssize_t i = 0
@@ -48,7 +50,7 @@ cdef inline double row_exp(const float* x, Py_ssize_t C, float top, float* y) no
 
 
 cdef inline double row_sum(const float* x, Py_ssize_t C, float shift) noexcept nogil:
-    """Sum of x - shift."""
+    """The sum of x - shift."""
     cdef vecf t = vfset(shift)
     cdef vecdd total = vddzero()
     cdef Py_ssize_t i
@@ -81,8 +83,32 @@ cdef inline Py_ssize_t blocks(Py_ssize_t rows) noexcept nogil:
     return (rows + BLOCK - 1) // BLOCK
 
 
+ctypedef int (*block_loop)(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y) noexcept nogil
+ctypedef int (*row_gradient)(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil
+
+
+cdef int each_block(block_loop f, const float[:, ::1] x, float[:, ::1] y, int threads) except -1:
+    """y = f(x), block by block."""
+    cdef Py_ssize_t unit
+    if x.shape[0] * x.shape[1] == 0:
+        return 0
+    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
+        f(x, unit * BLOCK, y)
+    return 0
+
+
+cdef int each_row(row_gradient f, const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, int threads) except -1:
+    """dx = f(y, dy), row by row."""
+    cdef Py_ssize_t p
+    if y.shape[0] * y.shape[1] == 0:
+        return 0
+    for p in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
+        f(&y[p, 0], &dy[p, 0], y.shape[1], &dx[p, 0])
+    return 0
+
+
 cdef int softmax_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float* top, double* total, float* y) noexcept nogil:
-    """Softmax of up to BLOCK rows; the largest of each and the sum of exp(x - top) are left in top and total."""
+    """Softmax of up to BLOCK rows. `top` and `total` become the largest value of each row and the sum of exp(x - top)."""
     cdef Py_ssize_t p
     for p in range(rows):
         top[p] = row_max(x + p * C, C)
@@ -101,11 +127,7 @@ cdef int softmax_block(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y)
 
 def softmax_f32(const float[:, ::1] x, float[:, ::1] y, int threads):
     """y[P][C] = exp(x - max) / sum of the row; a row of -inf, or with a NaN or +inf, is NaN."""
-    cdef Py_ssize_t unit
-    if x.shape[0] * x.shape[1] == 0:
-        return
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        softmax_block(x, unit * BLOCK, y)
+    each_block(softmax_block, x, y, threads)
 
 
 cdef int softmax_grad_row(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil:
@@ -118,11 +140,7 @@ cdef int softmax_grad_row(const float* y, const float* dy, Py_ssize_t C, float* 
 
 def softmax_grad_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, int threads):
     """dx[P][C] = y * (dy - sum(y * dy) of the row)."""
-    cdef Py_ssize_t p
-    if y.shape[0] * y.shape[1] == 0:
-        return
-    for p in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        softmax_grad_row(&y[p, 0], &dy[p, 0], y.shape[1], &dx[p, 0])
+    each_row(softmax_grad_row, y, dy, dx, threads)
 
 
 cdef int log_softmax_block(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y) noexcept nogil:
@@ -143,11 +161,7 @@ cdef int log_softmax_block(const float[:, ::1] x, Py_ssize_t first, float[:, ::1
 
 def log_softmax_f32(const float[:, ::1] x, float[:, ::1] y, int threads):
     """y[P][C] = x - max - ln(sum of exp(x - max)) of the row; a row of -inf, or with a NaN or +inf, is NaN."""
-    cdef Py_ssize_t unit
-    if x.shape[0] * x.shape[1] == 0:
-        return
-    for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
-        log_softmax_block(x, unit * BLOCK, y)
+    each_block(log_softmax_block, x, y, threads)
 
 
 cdef int log_softmax_grad_row(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil:
@@ -160,11 +174,7 @@ cdef int log_softmax_grad_row(const float* y, const float* dy, Py_ssize_t C, flo
 
 def log_softmax_grad_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, int threads):
     """dx[P][C] = dy - exp(y) * sum(dy) of the row."""
-    cdef Py_ssize_t p
-    if y.shape[0] * y.shape[1] == 0:
-        return
-    for p in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
-        log_softmax_grad_row(&y[p, 0], &dy[p, 0], y.shape[1], &dx[p, 0])
+    each_row(log_softmax_grad_row, y, dy, dx, threads)
 
 
 cdef int cross_entropy_block(const float[:, ::1] x, const int64_t[::1] target, double smoothing, Py_ssize_t first,
@@ -189,8 +199,8 @@ def cross_entropy_f32(const float[:, ::1] x, const int64_t[::1] target, double s
                       float[:, ::1] rows, int threads):
     """loss[P] = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, p the softmax of a row of x[P][C].
 
-    A row whose target is negative does not count: its loss is 0. rows[2][P], for the gradient: the largest of each row and
-    1 / the sum of exp(x - it).
+    A row whose target is negative does not count: its loss is 0. rows[2][P], which the gradient needs, is the largest value
+    of each row and 1 / the sum of exp(x - that).
     """
     cdef Py_ssize_t unit
     if x.shape[1] == 0:
@@ -224,9 +234,9 @@ cdef int cross_entropy_grad_row(const float* x, Py_ssize_t C, int64_t target, do
 
 def cross_entropy_grad_f32(const float[:, ::1] x, const int64_t[::1] target, double smoothing, const float[:, ::1] rows,
                            float g, float[:, ::1] dx, int threads):
-    """Gradient of g * the sum of losses: dx[P][C] = g * (p - smoothing / C - (1 - smoothing) [c = target]), 0 in rows
-    that do not count. p is computed again from the `rows` of cross_entropy_f32 rather than kept, which takes no longer than
-    reading it back."""
+    """The gradient of g * the sum of losses: dx[P][C] = g * (p - smoothing / C - (1 - smoothing) [c = target]), 0 in rows
+    that do not count. p is not kept but computed again from the `rows` of cross_entropy_f32, which takes no longer than
+    reading it."""
     cdef Py_ssize_t row
     if x.shape[0] * x.shape[1] == 0:
         return

@@ -44,7 +44,7 @@ static inline vec vunlace(vec v) {
 }
 
 static inline vecf vfclamp(vecf v, float lo, float hi) {
-  /* of two values one of which is NaN, max and min give the second */
+  /* where one of the two values is NaN, max and min give the second one */
   return (vecf)_mm256_min_ps(_mm256_set1_ps(hi), _mm256_max_ps(_mm256_set1_ps(lo), (__m256)v));
 }
 
@@ -70,7 +70,9 @@ static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
 
 static inline vecf vfmin(vecf a, vecf b) { return (vecf)_mm256_min_ps((__m256)a, (__m256)b); }
 static inline vecf vfmax(vecf a, vecf b) { return (vecf)_mm256_max_ps((__m256)a, (__m256)b); }
-static inline vecf vfround(vecf x) { return (vecf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vecf vfround(vecf x) {
+  return (vecf)_mm256_round_ps((__m256)x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
 static inline vecf vfsqrt(vecf x) { return (vecf)_mm256_sqrt_ps((__m256)x); }
 static inline vecf vfinverse(vecf x) { return 1 / x; }
 static inline vecf vfscale(vecf x, vecf n) { return scale_twice(x, n); }

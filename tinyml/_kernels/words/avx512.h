@@ -50,7 +50,7 @@ static inline vec vunlace(vec v) {
 }
 
 static inline vecf vfclamp(vecf v, float lo, float hi) {
-  /* of two values one of which is NaN, max and min give the second */
+  /* where one of the two values is NaN, max and min give the second one */
   return (vecf)_mm512_min_ps(_mm512_set1_ps(hi), _mm512_max_ps(_mm512_set1_ps(lo), (__m512)v));
 }
 
@@ -69,7 +69,7 @@ static inline vecf vfround(vecf x) { return (vecf)_mm512_roundscale_ps((__m512)x
 static inline vecf vfsqrt(vecf x) { return (vecf)_mm512_sqrt_ps((__m512)x); }
 static inline vecf vfscale(vecf x, vecf n) { return (vecf)_mm512_scalef_ps((__m512)x, (__m512)n); }
 
-/* one step of Newton's method: half the time of the division */
+/* one step of Newton's method takes half the time of a division */
 static inline vecf vfinverse(vecf x) {
   vecf y = (vecf)_mm512_rcp14_ps((__m512)x), one = vfzero() + 1;
   return vfma(y, y, vfma(one, -x, y));

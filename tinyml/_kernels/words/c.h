@@ -4,7 +4,7 @@ static inline vecf vfma(vecf acc, vecf a, vecf b) { return acc + a * b; }
 static inline vec vless_offset(vec u) { return u; }
 
 static inline vec vdot4(vec acc, vec u, vec s) {
-  /* bytes picked by shifts, so that the order within a word is the same on any byte order of the vector unit */
+  /* shifts pick the bytes, so that their order within a word does not depend on the byte order of the CPU */
   typedef uint32_t vecu __attribute__((vector_size(4 * LANES)));
   vecu x = (vecu)u, w = (vecu)s;
   for (int shift = 0; shift < 32; shift += 8)
@@ -69,7 +69,8 @@ static inline vec vload_codes(const uint8_t *p) {
 }
 
 static inline vecf vfload_half(const uint16_t *p) {
-  /* exponent and fraction in their places are the value times 2^-112, subnormals too; the largest exponent is infinity or NaN */
+  /* With exponent and fraction in their places the float is the value times 2^-112, also where that is subnormal. The
+     largest exponent stands for infinity or NaN */
   vec h, bits;
   vecf value;
   for (int i = 0; i < LANES; i++) h[i] = p[i];
@@ -79,15 +80,8 @@ static inline vecf vfload_half(const uint16_t *p) {
   return (vecf)bits;
 }
 
-static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) {
-  if (n >= LANES) return vfload(p);
-  for (int i = 0; i < n; i++) fill[i] = p[i];
-  return fill;
-}
-
-static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
-  if (n >= LANES) vfstore(p, v); else for (int i = 0; i < n; i++) p[i] = v[i];
-}
+static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) { return load_each(p, n, fill); }
+static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) { store_each(p, v, n); }
 
 static inline vecf pick(vec mask, vecf a, vecf b) { return (vecf)((mask & (vec)a) | (~mask & (vec)b)); }
 static inline vecf vfmin(vecf a, vecf b) { return pick(a < b, a, b); }

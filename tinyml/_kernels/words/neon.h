@@ -1,13 +1,15 @@
 /* The words of NEON on aarch64: 4 lanes, with dotprod or without. simd.h says what each means. */
 #if !defined(__clang__)
-/* GCC's scheduler and its elimination of partial redundancies make values that live on through a tile, more than the 32
-   registers hold: two thirds of the accumulators of sdot were in memory */
+/* GCC's scheduler and its elimination of partial redundancies keep more values alive through a tile than the 32 registers
+   hold: with them, two thirds of the accumulators of sdot were in memory */
 #pragma GCC optimize("no-tree-pre", "no-schedule-insns")
 #endif
-static inline vecf vfma(vecf acc, vecf a, vecf b) { return (vecf)vfmaq_f32((float32x4_t)acc, (float32x4_t)a, (float32x4_t)b); }
+static inline vecf vfma(vecf acc, vecf a, vecf b) {
+  return (vecf)vfmaq_f32((float32x4_t)acc, (float32x4_t)a, (float32x4_t)b);
+}
 
 static inline vec vless_offset(vec u) {
-  /* hidden from compilers that would rather do this to 4 codes before they broadcast them from a general register */
+  /* hidden from the compiler, which would rather do this to 4 codes in a general register before it broadcasts them */
   uint8x16_t sign = vdupq_n_u8(OFFSET);
   __asm__("" : "+w"(sign));
   return (vec)veorq_u8((uint8x16_t)u, sign);
@@ -17,8 +19,9 @@ static inline vec vdot4(vec acc, vec u, vec s) {
 #if defined(__ARM_FEATURE_DOTPROD)
   return (vec)vdotq_s32((int32x4_t)acc, (int8x16_t)u, (int8x16_t)s);
 #else
-  /* two products of -128 by -128 leave 16 bits: they are widened before they are added */
-  int16x8_t low = vmull_s8(vget_low_s8((int8x16_t)u), vget_low_s8((int8x16_t)s)), high = vmull_high_s8((int8x16_t)u, (int8x16_t)s);
+  /* the sum of two products of -128 by -128 does not fit 16 bits: products are widened before they are added */
+  int16x8_t low = vmull_s8(vget_low_s8((int8x16_t)u), vget_low_s8((int8x16_t)s));
+  int16x8_t high = vmull_high_s8((int8x16_t)u, (int8x16_t)s);
   return acc + (vec)vpaddq_s32(vpaddlq_s16(low), vpaddlq_s16(high));
 #endif
 }
@@ -65,15 +68,8 @@ static inline vec vload_codes(const uint8_t *p) {
 
 static inline vecf vfload_half(const uint16_t *p) { return (vecf)vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p))); }
 
-static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) {
-  if (n >= LANES) return vfload(p);
-  for (int i = 0; i < n; i++) fill[i] = p[i];
-  return fill;
-}
-
-static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) {
-  if (n >= LANES) vfstore(p, v); else for (int i = 0; i < n; i++) p[i] = v[i];
-}
+static inline vecf vfload_or(const float *p, ptrdiff_t n, vecf fill) { return load_each(p, n, fill); }
+static inline void vfstore_n(float *p, vecf v, ptrdiff_t n) { store_each(p, v, n); }
 
 /* not vminq: that gives NaN where either is NaN */
 static inline vecf vfmin(vecf a, vecf b) {

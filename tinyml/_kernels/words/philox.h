@@ -1,13 +1,13 @@
-/* Philox4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011): four 32-bit words from a 128-bit counter
-   and a 64-bit key, any of them without those before. It passes all of TestU01's BigCrush.
+/* Philox4x32-10 (Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3, 2011): four 32-bit words from a 128-bit
+   counter and a 64-bit key, any of them without the ones before it. It passes all of TestU01's BigCrush.
 
-   Words stand in the low halves of 64-bit lanes; what is in the high halves does not count. Two vectors of counters at a
-   time: the rounds of one are a chain, in which each instruction waits for the one before. */
+   The words are in the low halves of 64-bit lanes; the high halves do not matter. Two vectors of counters are computed at a
+   time, because the rounds of one are a chain in which each instruction waits for the one before. */
 #pragma once
 #include "simd.h"
 
-enum { COUNTERS = LANES };     /* of one call */
-typedef struct { vecu64 words[4]; } random4;        /* of LANES/2 counters */
+enum { COUNTERS = LANES };     /* how many counters one call of philox takes */
+typedef struct { vecu64 words[4]; } random4;        /* the four words of LANES/2 counters */
 
 static inline vecu64 low32(uint32_t x) { return (vecu64){0} + x; }
 
@@ -16,7 +16,7 @@ static inline random4 philox_round(random4 x, uint32_t k, uint32_t l) {
   return (random4){{(q >> 32) ^ x.words[1] ^ low32(k), q, (p >> 32) ^ x.words[3] ^ low32(l), p}};
 }
 
-/* The words of the counters first, ..., first + COUNTERS - 1, which do not cross a multiple of 2^32 */
+/* The words of the counters first, ..., first + COUNTERS - 1, of which none but the first may be a multiple of 2^32 */
 static inline void philox(uint64_t first, uint64_t key, random4 *x, random4 *y) {
   vecu64 step;
   for (int i = 0; i < LANES / 2; i++) step[i] = i;
@@ -33,8 +33,10 @@ static inline void philox(uint64_t first, uint64_t key, random4 *x, random4 *y) 
   *y = b;
 }
 
-/* x * scale in the lanes whose word is at least `least`, else 0; h: words 0 and 1 of the counters in turn, or 2 and 3 */
+/* x * scale in the lanes whose random word is at least `least`, else 0. The lanes have words 2h and 2h + 1 of the counters
+   in turn */
 static inline vecf keep_scaled(vecf x, float scale, const random4 *r, int h, uint32_t least) {
-  vec words = vmerge((vec64)r->words[2 * h], (vec64)r->words[2 * h + 1]) ^ INT32_MIN;      /* unsigned order as signed */
+  /* the unsigned order, as a signed one */
+  vec words = vmerge((vec64)r->words[2 * h], (vec64)r->words[2 * h + 1]) ^ INT32_MIN;
   return (vecf)((words >= (int32_t)(least ^ 0x80000000)) & (vec)(x * scale));
 }

@@ -5,6 +5,13 @@ from tinyml._kernels.words.simd cimport vecf
 cdef extern from "words/vmath.h" nogil:
     ctypedef struct vecdd:
         pass
+    enum: RELU
+    enum: GELU
+    enum: GELU_TANH
+    enum: SILU
+    enum: SIGMOID
+    enum: TANH
+    enum: EXP
     vecf vfsub(vecf, vecf) noexcept
     vecf vfmul(vecf, vecf) noexcept
     float vfmax_lanes(vecf) noexcept
@@ -26,4 +33,5 @@ cdef extern from "words/vmath.h" nogil:
     vecf vgelu_grad(vecf, vecf) noexcept
     vecf vgelu_tanh(vecf) noexcept
     vecf vgelu_tanh_grad(vecf, vecf) noexcept
+    vecf vrelu(vecf) noexcept
     vecf vrelu_grad(vecf, vecf) noexcept

@@ -6,12 +6,11 @@ import numpy as np
 
 from ... import nn
 from ..._kernels.dispatch import active, get_num_threads, threads_for
+from ..._kernels.table import ACTIVATIONS
 from ...errors import NonFiniteError
 from ...nn.attention import angles
 from ...tensor import Tensor
 from .network import Transformer
-
-ACTIVATIONS = ("gelu", "gelu_tanh", "swiglu")       # as decode.pyx numbers them
 
 
 def _linear(weight: Tensor, bias: Tensor | None = None) -> tuple:
@@ -58,9 +57,11 @@ class Decoder:
                    "proj": _linear(b.attention.proj.weight, b.attention.proj.bias), "norm2": _norm(b.norm2),
                    "up": _linear(b.up.weight, b.up.bias), "down": _linear(b.down.weight, b.down.bias),
                    "gate": None if b.gate is None else _linear(b.gate.weight, b.gate.bias)} for b in model.blocks]
+        # the gate of SwiGLU passes SiLU
+        activation = ACTIVATIONS.index("silu" if c.activation == "swiglu" else c.activation)
         self._threads = get_num_threads()
         self._step = active.decode_step(
-            c.heads, c.kv_heads, c.norm == "rms", ACTIVATIONS.index(c.activation), c.positions == "rotary_interleaved",
+            c.heads, c.kv_heads, c.norm == "rms", activation, c.positions == "rotary_interleaved",
             _linear(model.tokens.weight), None if model.positions is None else _linear(model.positions.weight), cos, sin,
             blocks, _norm(model.norm), _linear(model.head.weight, model.head.bias),
             [(k.keys, k.values, k.key_scale, k.value_scale, k.lengths) for k in caches], self._threads)

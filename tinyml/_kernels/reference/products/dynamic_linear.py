@@ -5,9 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..rows.codes import quantize_rows
-from ..rows.pointwise import gelu_f32, gelu_tanh_f32, silu_f32
-
-_ACTIVATIONS = (lambda x, y, threads: np.maximum(x, 0, out=y)), gelu_f32, gelu_tanh_f32, silu_f32
+from ..rows.pointwise import FUNCTIONS
 
 
 def dynamic_linear_few_rows(x, w, w_scale, bias, group, activation, y, threads):
@@ -21,8 +19,7 @@ def dynamic_linear_few_rows(x, w, w_scale, bias, group, activation, y, threads):
         y += acc.astype(np.float32) * (s[:, None] * scale)
     if bias is not None:
         y += bias
-    if activation:
-        _ACTIVATIONS[activation - 1](y, y, threads)
+    FUNCTIONS[activation](y, y, threads)
 
 
 dynamic_linear_many_rows = dynamic_linear_few_rows

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .pointwise import gelu_grad_f32, gelu_tanh_grad_f32, relu_grad_f32, silu_grad_f32
+from .pointwise import GRADIENTS
 
 
 def sum_columns_f32(x, y, threads):
@@ -12,27 +12,9 @@ def sum_columns_f32(x, y, threads):
     y[...] = x.sum(axis=1)
 
 
-def relu_grad_sum_f32(y, dy, dx, db, threads):
-    """relu_grad_f32, and its sum over rows."""
-    relu_grad_f32(y, dy, dx, threads)
-    sum_columns_f32(dx[None], db[None], threads)
-
-
-def gelu_grad_sum_f32(x, dy, dx, db, threads):
-    """gelu_grad_f32, and its sum over rows."""
-    gelu_grad_f32(x, dy, dx, threads)
-    sum_columns_f32(dx[None], db[None], threads)
-
-
-def gelu_tanh_grad_sum_f32(x, dy, dx, db, threads):
-    """gelu_tanh_grad_f32, and its sum over rows."""
-    gelu_tanh_grad_f32(x, dy, dx, threads)
-    sum_columns_f32(dx[None], db[None], threads)
-
-
-def silu_grad_sum_f32(x, dy, dx, db, threads):
-    """silu_grad_f32, and its sum over rows."""
-    silu_grad_f32(x, dy, dx, threads)
+def activation_grad_sum_f32(activation, x, dy, dx, db, threads):
+    """The gradient of the activation of this number, and its sum over rows."""
+    GRADIENTS[activation](x, dy, dx, threads)
     sum_columns_f32(dx[None], db[None], threads)
 
 

@@ -6,7 +6,19 @@ import math
 
 import numpy as np
 
+from ...table import POINTWISE
+
 _erfc = np.vectorize(math.erfc, otypes=[np.float64])
+
+
+def identity_f32(x, y, threads):
+    """x."""
+    y[...] = x
+
+
+def relu_f32(x, y, threads):
+    """max(x, 0)."""
+    np.maximum(x, 0, out=y)
 
 
 def exp_f32(x, y, threads):
@@ -94,3 +106,8 @@ def fake_quantize_f32(x, scale, zero_point, lo, hi, y, inside, threads):
     clamped = np.clip(q, lo, hi)
     y[...] = s * (clamped - zero_point)
     inside[...] = clamped == q
+
+
+# By the numbers of table.POINTWISE, where there is one.
+FUNCTIONS = tuple(globals().get(f"{name}_f32") for name in POINTWISE)
+GRADIENTS = tuple(globals().get(f"{name}_grad_f32") for name in POINTWISE)
