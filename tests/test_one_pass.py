@@ -7,9 +7,9 @@ import pytest
 
 import tinyml
 from tinyml import nn, precision
+from tinyml.batches import keep_batches
 from tinyml.data import ArrayDataset, DataLoader, RandomBatches
 from tinyml.precision.analysis.score import Score
-from tinyml.precision.ranges.calibration import again
 from tinyml.tensor import Tensor
 
 RNG = np.random.default_rng(0)
@@ -103,9 +103,9 @@ def test_batches_are_kept_as_they_came(labels):
             walked.append(pair)
             yield pair
 
-    kept = again("score", once())
+    kept = keep_batches("score", once())
     assert len(walked) == 3 and len(kept) == len(list(kept)) == 3
     for (x, y), (a, b) in zip(walked, kept, strict=True):
         assert np.array_equal(x.data, a.data) and np.array_equal(y.data, b.data) and not np.shares_memory(x.data, a.data)
     given = [X, (Tensor(X), labels)]        # a list has all of them at once: nothing is copied
-    assert all(np.shares_memory(x.data, X) for x, _ in again("score", given))
+    assert all(np.shares_memory(x.data, X) for x, _ in keep_batches("score", given))

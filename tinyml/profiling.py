@@ -19,7 +19,9 @@ from ._kernels.dispatch import active, threads_for
 from .errors import TinymlError
 from .nn.module import Module
 from .ops.attention import parts
+from .tables import layout
 from .tape import Context, Node, state
+from .timing import least_time
 
 
 def _attention(arrays: list, result: np.ndarray, attrs: dict) -> float:
@@ -161,19 +163,15 @@ class profile:
         Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
 
     def __str__(self) -> str:
-        total, width = max(self.seconds, 1e-12), max([len("outside ops"), *(len(r.op) for r in self.rows)])
+        def row(name: str, seconds: float, phase: str = "", calls: str = "", *rest: str) -> list[str]:
+            cells = [name, phase, calls, f"{1e3 * seconds:.2f}", f"{seconds / max(self.seconds, 1e-12):.1%}", *rest]
+            return cells + [""] * (len(head) - len(cells))
 
-        def line(name: str, seconds: float, calls: str = "", phase: str = "", rest: str = "") -> str:
-            return f"{name:{width}}  {phase:8}  {calls:>6}  {1e3 * seconds:9.2f}  {seconds / total:5.1%}  {rest}".rstrip()
-
-        def rest(r: Row) -> str:
-            speed = "" if r.flops is None else f"{r.gflops:8.1f}  {r.share:5.0%}"
-            return f"{r.bytes / 1e6:9.1f}  {r.bytes / max(r.seconds, 1e-12) / 1e9:6.1f}  {speed}"
-
-        head = (f"{'op':{width}}  {'phase':8}  {'calls':>6}  {'ms':>9}  {'time':>5}  {'MB':>9}  {'GB/s':>6}  "
-                f"{'GFLOPS':>8}  {'peak':>5}")
-        lines = [line(r.op, r.seconds, str(r.calls), r.phase, rest(r)) for r in self.rows]
-        return "\n".join([head, *lines, line("outside ops", self.outside), line("total", self.seconds)])
+        head = ["op", "phase", "calls", "ms", "time", "MB", "GB/s", "GFLOPS", "peak"]
+        rows = [row(r.op, r.seconds, r.phase, str(r.calls), f"{r.bytes / 1e6:.1f}",
+                    f"{r.bytes / max(r.seconds, 1e-12) / 1e9:.1f}",
+                    *([] if r.flops is None else [f"{r.gflops:.1f}", f"{r.share:.0%}"])) for r in self.rows]
+        return layout([head, *rows, row("outside ops", self.outside), row("total", self.seconds)], (0, 1), rules=())
 
 
 class _Layers(list):
@@ -207,9 +205,6 @@ def _peak(threads: int) -> float:
     """float32 operations a second that the machine can do at most: the best of some runs of the probe kernel."""
     rows, columns, rounds = 96 * threads, 64, 2000      # whole tiles of every instruction set
     start, w = np.zeros((rows, columns), np.float32), np.full(columns, 0.5, np.float32)
-    y, times = np.empty_like(start), []
-    for _ in range(40):
-        begin = time.perf_counter()
-        active.probe_fma_f32(start, 0.5, w, y, rounds, threads)
-        times.append(time.perf_counter() - begin)
-    return 2 * rows * columns * rounds / min(times)
+    y = np.empty_like(start)
+    least = least_time(lambda: active.probe_fma_f32(start, 0.5, w, y, rounds, threads), calls=40)
+    return 2 * rows * columns * rounds / least

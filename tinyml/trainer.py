@@ -15,11 +15,13 @@ import numpy as np
 from tqdm import tqdm
 
 from . import checks, random
-from .batches import pair, samples
+from .batches import read_batch
 from .errors import DtypeError, FileError, ShapeError
-from .evaluation import Loss, Metric, evaluate, ignored, predict
+from .evaluation import Metric, evaluate, predict
 from .io.checkpoints import Epoch, Progress, batches_left, epoch_of, read_checkpoint, write_checkpoint
 from .io.run_folder import RunFolder
+from .metrics import Loss, ignore_index
+from .nests import count_samples
 from .nn import functional as F
 from .nn.mode import mode
 from .nn.module import Module, Parameter
@@ -154,7 +156,7 @@ class Trainer:
                   total=operator.length_hint(loader) or None) as bar:
             began = time.perf_counter()
             for batch in bar:
-                x, y = pair("fit", batch)
+                x, y = read_batch("fit", batch, paired=True)
                 if update is None:
                     update = Update(self.model, self.optimizer, self.loss, self.schedule, self.clip_norm, buffers)
                     epoch.lr = self.optimizer.lr
@@ -178,7 +180,7 @@ class Trainer:
                              "DataLoader or a list, which can be passed over once an epoch")
         if not epoch.count:
             raise ShapeError(f"fit: epoch {number}: expected a target that counts, got {epoch.batches} batches from the "
-                             f"{type(loader).__name__} whose targets are all {ignored(self.loss)}, which is ignored")
+                             f"{type(loader).__name__} whose targets are all {ignore_index(self.loss)}, which is ignored")
 
     def _after_update(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
                       start: float) -> None:
@@ -274,7 +276,7 @@ class Trainer:
 def _size(targets: Any) -> tuple[str, int]:
     """What speed is counted in, and how many a batch has."""
     tokens = isinstance(targets, Tensor) and targets.dtype.kind in "iu" and targets.ndim == 2
-    return ("tokens", targets.size) if tokens else ("samples", samples(targets))
+    return ("tokens", targets.size) if tokens else ("samples", count_samples(targets))
 
 
 def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:

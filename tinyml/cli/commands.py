@@ -11,9 +11,9 @@ from .._kernels.dispatch import config, show_config
 from ..errors import DtypeError
 from ..nn import Module
 from ..plan.plan import Plan
-from ..precision.analysis.comparison import alternate
 from ..precision.repairs import REPAIRS
 from ..precision.static import OBSERVER
+from ..timing import median_times
 from ..trainer import Trainer
 from . import gpt
 from .command import Command
@@ -172,7 +172,7 @@ def _bench(args: Args) -> list[dict[str, Any]]:
     print(f"{'batch':>6}  {'form':<22}{'ms':>10}{'a second':>14}{'bytes':>14}")
     for size in args.batch:
         x = batches(args.data, "test", net, size, size)[0][0]
-        times = alternate([lambda m=m, x=x: m(x) for m in forms.values()], args.seconds)
+        times = median_times([lambda m=m, x=x: m(x) for m in forms.values()], args.seconds)
         for (name, form), ms in zip(forms.items(), times):
             rows.append({"batch": len(x), "form": name, "ms": ms, "samples_per_second": 1e3 * len(x) / ms,
                          "bytes": form.nbytes})

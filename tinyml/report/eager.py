@@ -11,7 +11,7 @@ from ..nn.module import Module
 from ..tape import Record, no_grad, record
 from ..tensor import INT8, Tensor, apply
 from .planned import Functions, other_channels, parted
-from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, team_call
+from .timing import CROWD, FEW_ROWS, Calls, Took, least_times, team_call
 
 PRODUCTS = ("linear", "conv2d", "matmul")
 
@@ -33,7 +33,7 @@ def module_times(model: Module, ran: list[tuple[str, Record]], inputs: list[np.n
     for at, (_, r) in enumerate(ran):
         functions.update(((at, part), f) for part, f in _parts(r).items())
     with no_grad():
-        took = in_turn(functions, seconds)
+        took = least_times(functions, seconds)
     calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
     return [_took(r, {part: ms for (i, part), ms in took.items() if i == at}) for at, (_, r) in enumerate(ran)], calls
 

@@ -6,6 +6,8 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..tables import layout
+
 NO_LAYER, HEADER = "(no layer)", "(header and description)"
 # the columns of the table: what each is called, and the name of its figures in `cells`
 COLUMNS = {"layer": "layer", "ops": "computes", "precision": "precision", "memory": "memory", "disk": "disk",
@@ -155,12 +157,9 @@ class Figures:
     def __str__(self) -> str:
         rows = [COLUMNS, *self.rows()]
         used = [key for key in COLUMNS if any(row[key] for row in rows[1:])]
-        widths = {key: max(len(row[key]) for row in rows) for key in used}
-        lines = ["  ".join(row[key].ljust(widths[key]) if key in WORDS else row[key].rjust(widths[key])
-                           for key in used).rstrip() for row in rows]
-        lines.insert(1, "-" * max(map(len, lines)))
-        lines.insert(-1, lines[1])
-        return "\n".join([*self.summary(), "", *lines, *(["", *self.notes()] if self.notes() else [])])
+        table = layout([[row[key] for key in used] for row in rows], [i for i, key in enumerate(used) if key in WORDS],
+                       rules=(1, len(rows) - 1))
+        return "\n".join([*self.summary(), "", table, *(["", *self.notes()] if self.notes() else [])])
 
 
 def cells(layer: Layer, unit: str) -> dict[str, str]:

@@ -13,11 +13,11 @@ import numpy as np
 
 from .._kernels.dispatch import config, get_num_threads, set_num_threads
 from ..atomic import write_whole
+from ..batches import read_inputs
 from ..errors import DtypeError, ShapeError
 from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..plan.plan import Plan
-from ..precision.ranges.calibration import inputs_of
 from ..precision.training.qat import QATModel
 from . import histograms, page, plot
 from .eager import module_times, records
@@ -93,7 +93,7 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
     if not 0 <= seconds < math.inf:
         raise ShapeError(f"report: expected seconds of at least 0, got {seconds}")
     diagnosed = _diagnosis(diagnosis)
-    batches = iter(()) if data is None else inputs_of("report", data, model)
+    batches = iter(()) if data is None else read_inputs("report", data, model)
     if isinstance(model, Plan):
         batches = (checked(model, inputs) for inputs in batches)
     first = next(batches, None)

@@ -16,7 +16,7 @@ from ..plan.plan import Plan
 from ..plan.program import observe
 from ..plan.steps import Product, Step, bind_layer
 from ..tensor import FLOATS, INTEGERS
-from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, split, team_call
+from .timing import CROWD, FEW_ROWS, Calls, Took, least_times, split, team_call
 from .twins import codecs, twin
 
 Functions = dict[Hashable, Callable[[], object]]
@@ -78,7 +78,7 @@ def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float)
             operands = [values[i] for i in step.inputs]
             parts = _parts(step, operands, values[step.output], piece, known)
             functions.update(((at, part), f) for part, f in parts.items())
-    took = in_turn(functions, seconds)
+    took = least_times(functions, seconds)
     calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
     return [_took(step, {part: ms * times for (i, part), ms in took.items() if i == at}, values)
             for at, step in enumerate(plan.steps)], calls

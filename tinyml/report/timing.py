@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .._kernels.dispatch import active, threads_for
+from ..timing import time_by_turns
 
-LEAST_ROUNDS, IN_ROUND = 3, 3       # rounds, and measurements of a function in each
-MEASURED = 10e-6        # seconds that one measurement takes at least: the clock itself costs about a hundredth of it
+ROUNDS, REPEATS = 3, 3      # turns of each function at least, and measurements in a turn
+SAMPLE_SECONDS = 10e-6      # that a measurement lasts at least: reading the clock takes about a hundredth of it
 
 
 @dataclass
@@ -67,28 +66,10 @@ def team_call() -> Callable[[], object]:
     return lambda: active.lookup(u, table, y, threads)
 
 
-def in_turn(functions: dict[Hashable, Callable[[], object]], seconds: float) -> dict[Hashable, float]:
-    """Least milliseconds of each function over rounds in which all are called one after the other, so that a machine whose
-    speed changes changes it for all. A round has some measurements of each, a measurement several calls of short ones.
-    """
-    def measured(function: Callable[[], object], calls: int) -> float:
-        times = range(calls)
-        start = time.perf_counter()
-        for _ in times:
-            function()
-        return (time.perf_counter() - start) / calls
-
-    least, calls = {}, {}
-    for key, function in functions.items():
-        least[key] = min(measured(function, 1) for _ in range(3))       # the first of which warms up
-        calls[key] = min(max(math.ceil(MEASURED / max(least[key], 1e-9)), 1), 1000)
-    until, rounds = time.perf_counter() + seconds, 0
-    while rounds < LEAST_ROUNDS or time.perf_counter() < until:
-        for key, function in functions.items():
-            for _ in range(IN_ROUND):
-                least[key] = min(least[key], measured(function, calls[key]))
-        rounds += 1
-    return {key: 1e3 * value for key, value in least.items()}
+def least_times(functions: dict[Hashable, Callable[[], object]], seconds: float) -> dict[Hashable, float]:
+    """The least milliseconds of each function over turns that all of them take."""
+    found = time_by_turns(functions, seconds, ROUNDS, REPEATS, SAMPLE_SECONDS)
+    return {key: 1e3 * min(samples.seconds) for key, samples in found.items()}
 
 
 def split(full: float, other: float, slices: int, other_slices: int) -> tuple[float, float] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,7 @@ from tqdm import tqdm
 from ... import checks
 from ...data import TokenFile
 from ...errors import ShapeError
-from ...nn.mode import mode
-from ...tape import no_grad
+from ...evaluation import run_models
 from .model import TinyGPT
 from .next_token import next_token_loss
 
@@ -47,24 +47,35 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str 
     progress = checks.flag("perplexity", "progress", progress)
     cached = 0 if cache is None else 2 * c.layers * c.kv_heads * (c.dim // c.heads) * -(-model.context // longest)
     rows = max(1, LARGEST // (longest * max(c.vocab_size, c.hidden, 3 * c.dim, cached)))
-    total, count = 0.0, len(ids) - 1
-    with mode(model, training=False), no_grad(), tqdm(total=count, disable=not progress, unit=" ids", dynamic_ncols=True,
-                                                      unit_scale=True) as bar:
-        for start in range(0, count, rows * longest):
-            piece = np.asarray(ids[start : start + rows * longest + 1])
-            if piece.min() < 0 or piece.max() >= c.vocab_size:
-                raise ShapeError(f"perplexity: expected ids from 0 to {c.vocab_size - 1}, got {piece.min()} to "
-                                 f"{piece.max()}")
-            piece = checks.ids(piece)
-            inputs, targets = piece[:-1], piece[1:]
-            whole = len(inputs) // longest * longest
-            for begin, end in ((0, whole), (whole, len(inputs))):
-                if begin < end:
-                    x, y = (a[begin:end].reshape(-1, min(longest, end - begin)) for a in (inputs, targets))
-                    logits = model(x) if cache is None else model(x, model.caches(len(x), cache))
-                    total += next_token_loss(logits.dequantize(), y).item() * y.size
-            bar.update(len(inputs))
-            bar.set_postfix(loss=f"{total / (start + len(inputs)):.4f}", refresh=False)
+    count = len(ids) - 1
+    batches = ((x if cache is None else (x, model.caches(len(x), cache)), y)
+               for x, y in cut_windows(ids, c.vocab_size, longest, rows))
+    total, done = 0.0, 0
+    with run_models([model], batches) as run, tqdm(total=count, disable=not progress, unit=" ids", dynamic_ncols=True,
+                                                   unit_scale=True) as bar:
+        for _, (logits,), y in run:
+            total, done = total + next_token_loss(logits.dequantize(), y).item() * y.size, done + y.size
+            bar.update(y.size)
+            bar.set_postfix(loss=f"{total / done:.4f}", refresh=False)
     loss = total / count
     return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf, "bits": loss / math.log(2),
             "count": count}
+
+
+def cut_windows(ids: Any, vocab_size: int, longest: int, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches (inputs, targets) of at most `rows` windows of `longest` ids, then the window of those left; each is (B, T).
+
+    Raises:
+        ShapeError: An id is none of the vocabulary's.
+    """
+    for start in range(0, len(ids) - 1, rows * longest):
+        piece = np.asarray(ids[start : start + rows * longest + 1])
+        if piece.min() < 0 or piece.max() >= vocab_size:
+            raise ShapeError(f"perplexity: expected ids from 0 to {vocab_size - 1}, got {piece.min()} to {piece.max()}")
+        piece = checks.ids(piece)
+        inputs, targets = piece[:-1], piece[1:]
+        whole = len(inputs) // longest * longest
+        for begin, end in ((0, whole), (whole, len(inputs))):
+            if begin < end:
+                shape = -1, min(longest, end - begin)
+                yield inputs[begin:end].reshape(shape), targets[begin:end].reshape(shape)

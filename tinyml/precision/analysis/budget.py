@@ -11,10 +11,10 @@ from tqdm import tqdm
 from ...errors import QuantizationError
 from ...nn.module import conversions
 from ...plan.plan import Plan
+from ...timing import median_times
 from ..draft import Draft
 from ..ranges.calibration import Calibration
 from ..static import Options, planned
-from .comparison import alternate
 from .diagnosis import layer_causes, some
 from .score import Score
 
@@ -78,14 +78,14 @@ class _Search:
 
     def frontier(self, layers: list[str]) -> list[Point]:
         """The points than which none seen is both better and smaller, the smallest first."""
-        inputs = next(self.score.inputs)
+        inputs = self.score.inputs[0]
         sizes = {key: len(conversions["serialize"](plan)) for key, (plan, _) in self.seen.items()}
         best, least = [], np.inf
         for key in sorted(self.seen, key=lambda k: (sizes[k], self.drop(k))):
             if self.drop(key) < least:
                 best.append(key)
                 least = self.drop(key)
-        times = alternate([lambda p=self.seen[k][0]: p(*inputs) for k in best], LATENCY_SECONDS * len(best))
+        times = median_times([lambda p=self.seen[k][0]: p(*inputs) for k in best], LATENCY_SECONDS * len(best))
         return [Point([n for n in layers if n in key], self.seen[key][1], self.drop(key), sizes[key], t)
                 for key, t in zip(best, times)]
 

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from ... import checks
-from ...batches import batches_of, call, samples, unpack
-from ...errors import DtypeError, ShapeError
-from ...nn.mode import mode
+from ...batches import call, read_batches
+from ...errors import ShapeError
+from ...evaluation import run_models
+from ...metrics import IGNORED, output_array, score_targets
+from ...nests import count_samples
 from ...nn.module import Module, conversions
 from ...plan.plan import FLOAT_STEPS, Plan
-from ...tape import no_grad
-from ...tensor import FLOATS, INT8, INTEGERS, Tensor
-from .paired import IGNORED, Interval, Paired, classes_last, cross_entropies, squared_errors
+from ...tables import layout
+from ...tensor import INT8
+from ...timing import LONGEST, median_times
+from .paired import Interval, Paired
 
 NOISE = 1.05        # times as long: what is less is no difference on a machine that is shared
 
@@ -129,50 +130,8 @@ class Comparison:
             (f"ms a batch of {self.batch}", f"{a.latency_ms:.2f}", f"{b.latency_ms:.2f}",
              f"{a.latency_ms / b.latency_ms:.2f}x as fast"),
         ]
-        widths = [max(len(r[i]) for r in rows) for i in range(4)]
-        lines = ["  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
-        lines.insert(1, "-" * len(lines[0]))
-        lines.append(f"same prediction for {self.agreement:.2%} of {self.samples:,}")
-        return "\n".join([*lines, *self._certainty(), *([self.slower] if self.slower else [])])
-
-
-LONGEST = 3600      # seconds that may be asked for to time
-
-
-def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: int = 5) -> list[float]:
-    """Median milliseconds of each function, called in turn so that all see the same machine."""
-    for f in functions:
-        f()
-    times: list[list[float]] = [[] for _ in functions]
-    until = time.perf_counter() + seconds
-    while len(times[0]) < least or time.perf_counter() < until:
-        for f, mine in zip(functions, times):
-            start = time.perf_counter()
-            f()
-            mine.append((time.perf_counter() - start) * 1e3)
-    return [median(t) for t in times]
-
-
-def kind_of(y: Any) -> str:
-    if y is None:
-        return "no targets"
-    if not isinstance(y, Tensor):
-        raise ShapeError(f"compare: expected one array of targets, got a {type(y).__name__} of several")
-    if y.dtype not in (*INTEGERS, *FLOATS):
-        raise DtypeError(f"compare: expected integer or float targets, got {y.dtype}")
-    return "class targets" if y.dtype in INTEGERS else "float targets"
-
-
-def _outputs(models: tuple[Module, Module], inputs: Any) -> list[np.ndarray]:
-    """Each model's only output."""
-    outs = [call(m, inputs) for m in models]
-    for out in outs:
-        if not isinstance(out, Tensor) or not out.ndim:
-            got = f"shape {out.shape}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-            raise ShapeError(f"compare: expected a single output of shape (batch, ...) from each model, got {got}")
-    if outs[0].shape != outs[1].shape:
-        raise ShapeError(f"compare: the models give results of shapes {outs[0].shape} and {outs[1].shape}")
-    return [out.dequantize().data for out in outs]
+        lines = [layout(rows), f"same prediction for {self.agreement:.2%} of {self.samples:,}", *self._certainty()]
+        return "\n".join([*lines, *([self.slower] if self.slower else [])])
 
 
 def _precision(model: Module) -> str:
@@ -205,41 +164,36 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     models = (model, int8_model)
     loss, right, agreed, count = Paired(), Paired(), 0, 0
     first, kinds, known = None, set(), next((m.default_loss for m in models if m.default_loss is not None), None)
-    with mode(*models, training=False), no_grad():
-        for batch in batches_of("compare", data):
-            inputs, y = unpack("compare", batch)
-            outs = _outputs(models, inputs)
-            if not outs[0].size:
+    with run_models(models, read_batches("compare", data)) as run:
+        for inputs, results, targets in run:
+            outputs = [output_array("compare", result) for result in results]
+            if outputs[0].shape != outputs[1].shape:
+                raise ShapeError(f"compare: the models give results of shapes {outputs[0].shape} and {outputs[1].shape}")
+            if not outputs[0].size:
                 continue
             first = inputs if first is None else first
-            kinds.add(kind_of(y))
+            scores = score_targets("compare", known, outputs, targets)
+            kinds.add(scores.kind)
             if len(kinds) > 1:
                 raise ShapeError(f"compare: expected all batches to be alike, got {' and '.join(sorted(kinds))}")
-            if kinds != {"float targets"}:
-                outs = classes_last(known, outs, None if y is None else y.data)
-            classes = [out.argmax(axis=-1) for out in outs]
-            counted = np.ones(classes[0].shape, bool)
-            if kinds == {"class targets"}:
-                targets = y.data.astype(np.int64)
-                counted = targets != IGNORED
-                loss.add(*(cross_entropies(out, targets, counted) for out in outs), counted)
-                right.add(*(c == targets for c in classes), counted)
-            elif kinds == {"float targets"}:
-                loss.add(*(squared_errors(out, y.data) for out in outs), np.ones(y.shape, bool))
-            agreed += int((classes[0] == classes[1])[counted].sum())
-            count += int(counted.sum())
+            if scores.losses:
+                loss.add(*scores.losses, scores.counted)
+            if scores.right:
+                right.add(*scores.right, scores.counted)
+            same = scores.select(scores.classes[0] == scores.classes[1])
+            agreed, count = agreed + int(same.sum()), count + same.size
         if first is None:
             raise ShapeError("compare: expected at least one batch of data, got none")
         if not count:
             raise ShapeError(f"compare: expected at least one target that counts, all are {IGNORED}")
-        latency = alternate([lambda m=m: call(m, first) for m in models], seconds)
+        latency = median_times([lambda m=m: call(m, first) for m in models], seconds)
     losses = loss.means() if loss.items else (None, None)
     accuracies = right.means() if right.items else (None, None)
     one_each = right.items == right.sums[2]     # as many targets as items
     measured = [Measured(losses[i], accuracies[i], m.nbytes, len(conversions["serialize"](m)), latency[i])
                 for i, m in enumerate(models)]
     result = Comparison(
-        *measured, agreed / count, count, samples(first), tuple(_precision(m) for m in models),
+        *measured, agreed / count, count, count_samples(first), tuple(_precision(m) for m in models),
         items=loss.items, tolerance=tolerance,
         accuracy_interval=(right.matched_interval() if one_each else right.interval()) if right.items else None,
         loss_interval=loss.interval() if loss.items else None)

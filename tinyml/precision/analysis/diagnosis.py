@@ -10,11 +10,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ... import checks
+from ...batches import Arrays, keep_batches
 from ...graph.passes import fold_constants, fuse_batch_norm
 from ...nn.module import Module, is_inside
+from ...tables import layout
 from ...tape import no_grad
 from ..draft import Draft, batch_norm_folded
-from ..ranges.calibration import Arrays, again
 from ..static import OBSERVER, Options, drafted
 from .causes import Cause, cause_of, decibels
 from .evidence import Layer, by_channel, gather
@@ -70,10 +71,7 @@ class Diagnosis:
         digits = 4 if self.metric == "loss" else 2
         rows = [(r.layer, f"{r.weight_snr:.1f}", f"{r.activation_snr:.1f}", f"{r.only_drop:.{digits}f}",
                  f"{r.without_drop:.{digits}f}", r.cause or "-") for r in self.layers]
-        widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
-        table = ["  ".join(c.ljust(w) if i in (0, 5) else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))).rstrip()
-                 for r in [head, *rows]]
-        table.insert(1, "-" * max(map(len, table)))
+        table = layout([head, *rows], left=(0, 5)).splitlines()
         lines = [f"{self.metric}: float32 {shown.format(self.float_value)}, int8 {shown.format(self.int8_value)}, "
                  f"lost {self.drop:.{digits}f}{unit}", *table]
         causes = [f"{r.layer}: {r.cause}: {r.evidence}. Remedy: {r.remedy}" for r in self.layers if r.cause]
@@ -144,7 +142,7 @@ def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = 
     """
     options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("diagnose", model)
     progress = checks.flag("diagnose", "progress", progress)
-    data = again("diagnose", data)
+    data = keep_batches("diagnose", data)
     draft, _ = drafted(model, data if calibration is None else calibration, options, progress)
     score = Score(model.copy().eval(), data)
     batches, whole = some(score), draft.lowered()

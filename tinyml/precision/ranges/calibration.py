@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,15 +11,12 @@ import numpy as np
 from tqdm import tqdm
 
 from ... import checks
-from ...batches import arguments, batches_of, mapped, unpack
-from ...errors import DtypeError, QuantizationError, ShapeError
+from ...batches import read_inputs
+from ...errors import DtypeError, QuantizationError
 from ...graph import Graph, Ranges
-from ...nn.module import Module
 from ...tape import no_grad
-from ...tensor import FLOATS, Tensor
+from ...tensor import FLOATS
 from .observers import MinMax, Observer
-
-Arrays = tuple[np.ndarray, ...]
 
 
 @dataclass
@@ -32,55 +29,6 @@ class Calibration:
     ranges: Ranges
     samples: int
     digest: str
-
-
-def model_input(x: Any) -> np.ndarray:
-    """An array or Tensor as models take it."""
-    x = checks.array("calibration", "an input", x)
-    return x.astype(np.float32) if x.dtype == np.float64 else x      # NumPy's default; plans take float32
-
-
-def inputs_of(what: str, data: Any, model: Module | Graph) -> Iterator[Arrays]:
-    """The model inputs of each batch, in the order of the model's arguments; `data` in any form of `batches`.
-
-    Raises:
-        ShapeError: another form, or inputs that are no arrays; names `what`.
-    """
-    for batch in batches_of(what, data):
-        yield arrays_of(what, unpack(what, batch)[0], model)
-
-
-def arrays_of(what: str, inputs: Any, model: Module | Graph) -> Arrays:
-    """A batch's inputs as ndarrays in the order of the model's arguments.
-
-    Raises:
-        ShapeError: inputs that are no arrays, or of other names; names `what`.
-    """
-    found = arguments(what, model, inputs)
-    for x in found:
-        if not isinstance(x, Tensor):
-            raise ShapeError(f"{what}: expected an array for each input of the model, got a {type(x).__name__}")
-    return tuple(model_input(x) for x in found)
-
-
-def again(what: str, data: Any) -> list[tuple[Any, Any]]:
-    """All batches as (inputs, targets), to go over more than once.
-
-    One pass is all that is taken of a loader: the next may be shuffled or augmented in another way, or there may be none.
-    Its arrays are copied, as it may fill the same ones again.
-    """
-    batches = (unpack(what, batch) for batch in batches_of(what, data))
-    if isinstance(data, (list, tuple, np.ndarray, Tensor, Mapping)):
-        return list(batches)
-    return [mapped(_copied, batch) for batch in batches]
-
-
-def _copied(x: Tensor | None) -> Tensor | None:
-    if x is None:
-        return None
-    own = x.detach()
-    own.data = x.data.copy()
-    return own
 
 
 def new_observer(factory: Any) -> Observer:
@@ -130,7 +78,7 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
         observers[value].observe(x)
 
     with no_grad():
-        for inputs in tqdm(inputs_of("calibration", data, graph), desc="calibrating", unit="batch", disable=not progress):
+        for inputs in tqdm(read_inputs("calibration", data, graph), desc="calibrating", unit="batch", disable=not progress):
             graph(*inputs, observe=observe)
             for x in inputs:
                 digest.update(f"{x.dtype}{x.shape}".encode())
