@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import tinyml
+from tinyml.tables import layout
 
-from . import gpt, report
+from . import gpt
 from .memory import MB, apart, resident
 from .timing import Run
 
@@ -76,7 +77,7 @@ def table(rows: list[Held], markdown: bool = False) -> str:
     """One line a row, in MB, and how many times weights and cache are resident."""
     lines = [[row.work, *(f"{n / MB:.1f} MB" for n in (row.weights, row.cache, row.resident)), f"{row.ratio:.2f}x"]
              for row in rows]
-    return report.layout([["decoding", "weights", "cache", "resident", "of both"], *lines], [0], markdown)
+    return layout([["decoding", "weights", "cache", "resident", "of both"], *lines], markdown=markdown)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from statistics import median
 from typing import Any
 
 import tinyml
+from tinyml.tables import layout
 
-from . import peers, report, steps
+from . import peers, steps
 from .prepared import Prepared
 from .steps import Step
 from .timing import Run
@@ -127,7 +128,7 @@ def table(rows: list[Footprint], markdown: bool = False) -> str:
 
     head = ["work", *(cell for form in forms for cell in (form, "faults a step"))]
     lines = [[row.work, *(cell for form in forms for cell in cells(row, form))] for row in rows]
-    return report.layout([head, *lines], [0], markdown)
+    return layout([head, *lines], markdown=markdown)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ slows all of them alike. Absolute times move from day to day; ratios of medians 
 from __future__ import annotations
 
 import gc
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import tinyml
+from tinyml.timing import take_turns, time_by_turns
 
 from .peers.peer import Peer
 from .prepared import Prepared
@@ -39,37 +39,14 @@ class Timing:
     calls: int
 
 
-def _seconds(function: Callable[[], Any], calls: int) -> float:
-    """Mean time of a call."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        function()
-    return (time.perf_counter() - start) / calls
-
-
 def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle: float = 0) -> dict[str, Timing]:
     """Time all functions in turn, in the order given, until `seconds` have gone by and each has SAMPLES samples.
 
-    Args:
-        settle: pause this long before each sample, then call as long without timing. For several threads: those of a
-            library that has just run still spin on the cores that the next one needs, and threads that wake share one
-            core until the system spreads them.
+    `settle` is that of tinyml.timing.time_by_turns.
     """
-    calls, found = {}, {name: [] for name in functions}
-    for name, function in functions.items():
-        function()      # the first call allocates, and tunes in some libraries
-        calls[name] = max(1, math.ceil(SAMPLE / max(_seconds(function, 1), 1e-9)))
     with _no_collections():
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(next(iter(found.values()))) < SAMPLES:
-            for name, function in functions.items():
-                if settle:
-                    time.sleep(settle)
-                    warm = time.perf_counter() + settle
-                    while time.perf_counter() < warm:
-                        function()
-                found[name].append(_seconds(function, calls[name]))
-    return {name: _timing(samples, calls[name]) for name, samples in found.items()}
+        found = time_by_turns(functions, seconds, SAMPLES, sample_seconds=SAMPLE, settle=settle)
+    return {name: _timing(samples.seconds, samples.calls) for name, samples in found.items()}
 
 
 def paced(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, settle: float = 0) -> dict[str, Timing]:
@@ -84,8 +61,6 @@ def paced(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, 
     Raises:
         ValueError: an iterator of fewer than two items.
     """
-    found: dict[str, list[float]] = {name: [] for name in sequences}
-
     def turn(name: str) -> list[float]:
         time.sleep(settle)
         times = [time.perf_counter() for _ in sequences[name]()]
@@ -96,10 +71,7 @@ def paced(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, 
     with _no_collections():
         for name in sequences:
             turn(name)
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(next(iter(found.values()))) < SAMPLES:
-            for name, samples in found.items():
-                samples += turn(name)
+        found = take_turns({name: lambda name=name: turn(name) for name in sequences}, seconds, SAMPLES)
     return {name: _timing(samples, 1) for name, samples in found.items()}
 
 

@@ -13,6 +13,7 @@ from ..nn import Module
 from ..plan.plan import Plan
 from ..precision.repairs import REPAIRS
 from ..precision.static import OBSERVER
+from ..tables import layout
 from ..timing import median_times
 from ..trainer import Trainer
 from . import gpt
@@ -169,14 +170,15 @@ def _bench(args: Args) -> list[dict[str, Any]]:
         forms |= {"compile()": net.compile(some[0][0]), "to_int8()": net.to_int8(), "to_int8(calibration)":
                   net.to_int8(calibration=some)}
     rows = []
-    print(f"{'batch':>6}  {'form':<22}{'ms':>10}{'a second':>14}{'bytes':>14}")
     for size in args.batch:
         x = batches(args.data, "test", net, size, size)[0][0]
         times = median_times([lambda m=m, x=x: m(x) for m in forms.values()], args.seconds)
         for (name, form), ms in zip(forms.items(), times):
             rows.append({"batch": len(x), "form": name, "ms": ms, "samples_per_second": 1e3 * len(x) / ms,
                          "bytes": form.nbytes})
-            print(f"{len(x):>6}  {name:<22}{ms:>10.3f}{1e3 * len(x) / ms:>14,.0f}{form.nbytes:>14,}")
+    cells = [[str(r["batch"]), r["form"], f"{r['ms']:.3f}", f"{r['samples_per_second']:,.0f}", f"{r['bytes']:,}"]
+             for r in rows]
+    print(layout([["batch", "form", "ms", "samples a second", "bytes"], *cells], left=(1,)))
     return rows
 
 
