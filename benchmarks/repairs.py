@@ -1,7 +1,8 @@
 """What each repair brings back: python -m benchmarks.repairs [--json FILE] prints the tables of docs/repairs.md.
 
 Networks are trained on shipped data for a moment: CifarCNN; DepthwiseCNN with channels scaled apart (the hard net); TinyGPT
-as it is and with outlier channels. Each is converted without and with repairs, one weight scale a layer and one per channel.
+as it is and with outlier channels. Each is converted without and with repairs, with one weight scale per layer and per
+channel.
 """
 
 from __future__ import annotations

@@ -350,12 +350,12 @@ def test_a_picture_without_matplotlib_names_the_extra(tmp_path, monkeypatch, cap
     (tmp_path / "gemm.json").write_text("{}")
     with pytest.raises(SystemExit):
         plot.main([str(tmp_path / "gemm.json")])
-    assert "matplotlib is not installed; pip install 'tinyml[plot]'" in capsys.readouterr().err
+    assert "matplotlib is not installed; pip install 'tinyml[bench]'" in capsys.readouterr().err
 
 
 @pytest.mark.parity
 def test_the_roofline_is_drawn(small, tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[plot]")
+    pytest.importorskip("matplotlib", reason="draws with matplotlib: install tinyml[bench]")
     from benchmarks import plot
     path, pictures = tmp_path / "gemm.json", [tmp_path / "a.svg", tmp_path / "b.svg"]
     assert command.main(["gemm", "--seconds", "0", "--json", str(path)]) == 0

@@ -13,6 +13,7 @@ from ..nn import Module
 from ..plan.plan import Plan
 from ..precision.repairs import REPAIRS
 from ..precision.static import OBSERVER
+from ..report.pictures import check_picture
 from ..tables import layout
 from ..timing import median_times
 from ..trainer import Trainer
@@ -125,12 +126,14 @@ def _diagnose(args: Args) -> dict[str, Any]:
 def _report_arguments(p: Parser) -> None:
     add_model(p)
     p.add_argument("--html", metavar="OUT", help="write a page")
-    p.add_argument("--plot", metavar="OUT", help="draw a picture")
+    p.add_argument("--plot", metavar="OUT", help="draw its charts, as .svg")
     p.add_argument("--data", help=f"whose test part activations are looked at on: {DATA}")
     p.add_argument("--batch", type=int, default=1, help="samples at a time when layers are timed (default 1)")
 
 
 def _report(args: Args) -> dict[str, Any]:
+    if args.plot:
+        check_picture("--plot", args.plot)
     net = model(args.model, args)
     found = net.report(data=batches(args.data, "test", net, 64, 512) if args.data else None, batch=args.batch)
     print(found)

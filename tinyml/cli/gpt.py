@@ -15,6 +15,7 @@ from .. import data, optim, random, report
 from ..errors import DtypeError, FileError, ShapeError
 from ..models import TinyGPT, perplexity
 from ..models.gpt.config import PRESETS
+from ..report.pictures import check_picture
 from ..trainer import Trainer
 from .command import Command
 from .names import add_model
@@ -45,12 +46,12 @@ def _train_arguments(p: Parser) -> None:
     p.add_argument("--sample", type=int, default=200, metavar="N", help="characters to print then (default 200)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--checkpoints", metavar="DIR", help="write checkpoints there, resume from what is there")
-    p.add_argument("--plot", metavar="FILE", help="draw the losses: .png, .svg or .pdf")
+    p.add_argument("--plot", metavar="FILE", help="draw the losses, as .svg")
 
 
 def _train(args: Args) -> dict[str, Any]:
     if args.plot:
-        report.losses.kind_of(args.plot)        # what cannot be written in the end must not cost a run
+        check_picture("--plot", args.plot)      # what cannot be written in the end must not cost a run
     if not Path(args.out).absolute().parent.is_dir():
         raise FileError(f"{args.out}: expected a path in a folder that is there")
     random.manual_seed(args.seed)

@@ -13,6 +13,7 @@ NO_LAYER, HEADER = "(no layer)", "(header and description)"
 COLUMNS = {"layer": "layer", "ops": "computes", "precision": "precision", "memory": "memory", "disk": "disk",
            "observer": "observer", "range": "range", "margin": "margin", "quantize": "quantize", "multiply": "multiply",
            "requantize": "requantize", "other": "other", "total": "time", "float32": "float32", "faster": "as fast"}
+PARTS = ("quantize", "multiply", "requantize", "other")      # of the time of a layer
 WORDS = ("layer", "ops", "precision", "observer")       # those whose cells are words
 PASSING = ("quantize", "dequantize", "reshape", "permute", "getitem")     # ops that only pass numbers on
 
@@ -124,7 +125,7 @@ class Figures:
                  "total": in_unit(self.sum_ms, self.unit), "float32": in_unit(self.float32_ms, self.unit)}
         if self.float32_ms and self.sum_ms and "int8" in self.kind:
             total["faster"] = f"{self.float32_ms / self.sum_ms:.2f}x"
-        for part in ("quantize", "multiply", "requantize", "other"):
+        for part in PARTS:
             if self.latency_ms is not None:
                 total[part] = in_unit(sum(getattr(layer, f"{part}_ms") or 0.0 for layer in self.layers), self.unit)
         rows = [*(cells(layer, self.unit) for layer in self.layers), header, total]

@@ -19,10 +19,11 @@ from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..plan.plan import Plan
 from ..precision.training.qat import QATModel
-from . import histograms, page, plot
+from . import histograms, page
 from .eager import module_times, records
 from .figures import Figures, duration
 from .layers import module_layers, plan_layers
+from .pictures import check_picture, frontier_charts, layer_charts, sensitivity_charts, write_picture
 from .planned import checked, plan_times, sized
 from .sizes import in_memory, on_disk
 from .timing import BUSY, Calls
@@ -44,13 +45,18 @@ class Report(Figures):
         write_whole(Path(path), page.render(self).encode())
 
     def plot(self, path: Any) -> None:
-        """Draw bytes and times of the layers, sensitivity and frontier, into a file of the kind that its ending says: .png,
-        .svg or .pdf.
+        """Draw the charts of the page into one SVG file: bytes and times of the layers, sensitivity, frontier.
 
         Raises:
-            TinymlError: matplotlib is missing, which the extra "plot" installs; FileError: it cannot be written.
+            DtypeError: The path does not end in .svg.
+            FileError: The file cannot be written.
         """
-        write_whole(Path(path), plot.draw(self, Path(path).suffix.removeprefix(".") or "png"))
+        path, rows = check_picture("plot", path), [layer_charts(self)]
+        if self.diagnosis is not None and self.diagnosis["layers"]:
+            rows.append(sensitivity_charts(self.diagnosis))
+        if self.frontier:
+            rows.append(frontier_charts(self.frontier))
+        write_picture(path, f"{self.model}, {self.kind}", rows)
 
 
 def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0, diagnosis: Any = None) -> Report:
