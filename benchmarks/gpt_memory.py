@@ -16,7 +16,7 @@ import tinyml
 from tinyml.tables import layout
 
 from . import gpt
-from .memory import MB, apart, resident
+from .memory import MB, resident, run_apart
 from .timing import Run
 
 CACHES = ("float32", "int8")
@@ -67,7 +67,7 @@ def rows(run: Run) -> list[Held]:
         model.save(path)
         for cache in CACHES:
             held = Held(f"{gpt.GPT2}, int8, cache {cache}", weights, sum(c.nbytes for c in model.caches(1, cache)),
-                        apart("benchmarks.gpt_memory", str(path), str(run.threads), cache))
+                        run_apart("benchmarks.gpt_memory", str(path), str(run.threads), cache))
             print(f"{held.work}: {held.resident / MB:.1f} MB", file=sys.stderr, flush=True)
             found.append(held)
     return found

@@ -49,7 +49,7 @@ def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle
     return {name: _timing(samples.seconds, samples.calls) for name, samples in found.items()}
 
 
-def paced(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, settle: float = 0) -> dict[str, Timing]:
+def pace(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, settle: float = 0) -> dict[str, Timing]:
     """Time what each iterator takes from one item to the next; its first item, with what leads up to it, does not count.
 
     A turn goes through a whole iterator, as a user does, until `seconds` have gone by and each has SAMPLES samples. One
@@ -182,17 +182,17 @@ class Run:
         with nullcontext() if grad else tinyml.no_grad():
             times = alternate(functions, self.seconds, SETTLE if self.threads > 1 else 0)
         limit = nbytes / times.pop("read").median if bound == "read" else self.roofline.limit(bound) if bound else None
-        return _said(Row(work, precision, times, operations, nbytes, bound, limit))
+        return _tell(Row(work, precision, times, operations, nbytes, bound, limit))
 
     def pace(self, work: str, precision: str, sequences: dict[str, Callable[[], Iterator[Any]]], nbytes: int) -> Row:
         """Time by turns what each iterator takes an item, for which `nbytes` must be read."""
         read = reader(nbytes, self.threads)
-        times = paced({**sequences, "read": lambda: (read() for _ in range(READS))}, self.seconds,
+        times = pace({**sequences, "read": lambda: (read() for _ in range(READS))}, self.seconds,
                       SETTLE if self.threads > 1 else 0)
-        return _said(Row(work, precision, times, 0, nbytes, "read", nbytes / times.pop("read").median))
+        return _tell(Row(work, precision, times, 0, nbytes, "read", nbytes / times.pop("read").median))
 
 
-def _said(row: Row) -> Row:
+def _tell(row: Row) -> Row:
     """The row, told at once: tables come at the end."""
     print(f"{row.work}, {row.precision}: {1e3 * row.seconds:.4f} ms", file=sys.stderr, flush=True)
     return row

@@ -241,11 +241,11 @@ def test_items_are_timed_from_one_to_the_next(monkeypatch):
 
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0], sleep=slept.append))
     sequences = {"a": lambda: items("a", 100, 2), "b": lambda: items("b", 1, 3)}
-    found = timing.paced(sequences, 0, settle=0.5)
+    found = timing.pace(sequences, 0, settle=0.5)
     assert {name: (t.median, t.samples) for name, t in found.items()} == {"a": (2, 6), "b": (3, 6)}
     assert turns == ["a", "b"] * 4 and slept == [0.5] * 8
     with pytest.raises(ValueError, match="one: expected an iterator of at least two items, got 1"):
-        timing.paced({"one": lambda: iter([0])}, 0)
+        timing.pace({"one": lambda: iter([0])}, 0)
 
 
 def test_a_token_reads_each_weight_once():

@@ -98,9 +98,9 @@ HISTORY = [{"epoch": 1, "updates": 4, "train_loss": 2.5, "evaluations": [
 
 
 def test_a_picture_has_a_point_for_each_evaluation():
-    from tinyml.report.losses import points
-    assert points(HISTORY, "train_loss") == [(2, 3.0), (4, 2.0), (8, 1.5)]
-    assert points(HISTORY, "validation_loss") == [(2, 2.0), (8, 1.0)]
+    from tinyml.report.losses import collect_points
+    assert collect_points(HISTORY, "train_loss") == [(2, 3.0), (4, 2.0), (8, 1.5)]
+    assert collect_points(HISTORY, "validation_loss") == [(2, 2.0), (8, 1.0)]
 
 
 def test_losses_are_drawn(tmp_path):

@@ -21,7 +21,7 @@ from tinyml.errors import DtypeError, FileError, ShapeError
 from tinyml.io import serialize
 from tinyml.nn import functional as F
 from tinyml.report import Layer, figures, ledger, planned, reasons, timing, twins
-from tinyml.report.timing import Calls, Took
+from tinyml.report.timing import Calls, StepTimes
 
 SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac$\u202e\u2028&amp;" + "x" * 300
@@ -104,10 +104,10 @@ def test_activation_histograms_count_every_code_of_all_data():
 
 @given(st.lists(st.floats(width=32) | st.just(np.float32(3)), max_size=20))
 def test_histograms_of_any_floats_count_what_is_finite(values):
-    from tinyml.report.histograms import of_array
+    from tinyml.report.histograms import count_array
 
     x = np.array(values, np.float32)
-    h = of_array("weight", x)
+    h = count_array("weight", x)
     assert (h is None) == (not np.isfinite(x).any())
     if h is not None:
         assert sum(h.counts) == np.isfinite(x).sum() and h.lo < h.hi and len(h.counts) == 64
@@ -123,10 +123,12 @@ def test_a_product_is_split_by_the_line_over_its_channels():
 
 
 def test_functions_are_timed_in_turn_and_all_are_called():
-    calls = []
-    found = timing.least_times({name: lambda name=name: calls.append(name) for name in "ab"}, 0.0)
-    assert set(found) == {"a", "b"} and all(ms > 0 for ms in found.values())
-    assert calls.count("a") >= 2 + timing.ROUNDS and calls.count("b") >= 2 + timing.ROUNDS
+    ran = []
+    parts = [{name: lambda name=name: ran.append(name) for name in names} for names in ("ab", "", "c")]
+    found, calls = timing.time_parts(parts, lambda: ran.append("whole"), lambda: ran.append("least"), 0.0)
+    assert [set(times) for times in found] == [{"a", "b"}, set(), {"c"}]
+    assert all(ms > 0 for times in (*found, vars(calls)) for ms in times.values())
+    assert all(ran.count(name) >= 2 + timing.ROUNDS for name in ("a", "b", "c", "whole", "least"))
 
 
 @pytest.mark.parametrize("kind", ["static CifarCNN", "static ResNet8", "static integers", "static everything",
@@ -168,9 +170,9 @@ def test_channels_are_left_out_or_doubled_but_not_of_groups():
         plan = nn.Sequential(nn.Conv2d(k, 8 * groups, 3, padding=1, groups=groups)).to_int8(calibration=normal(2, k, 5, 5))
         return next(s.layer for s in plan.steps if s.kind == "product")
 
-    assert planned.other_channels(layer(32)).k == 16 and planned.other_channels(layer(3)).k == 6
-    assert planned.other_channels(layer(4, 2)) == "its channels are in groups"
-    assert "one input channel" in planned.other_channels(layer_of_depthwise())
+    assert planned.resize_channels(layer(32)).k == 16 and planned.resize_channels(layer(3)).k == 6
+    assert planned.why_together(layer(32)) == "" and planned.why_together(layer(4, 2)) == "its channels are in groups"
+    assert "one input channel" in planned.why_together(layer_of_depthwise())
 
 
 def layer_of_depthwise():
@@ -264,7 +266,7 @@ def test_dynamic_models_say_what_is_float_by_design_and_what_is_shared():
     assert layers["head"].disk_bytes == 0 and layers["tokens"].precision == layers["head"].precision == "int8"
 
 
-def layer_with(parts: list[Took]) -> Layer:
+def layer_with(parts: list[StepTimes]) -> Layer:
     from tinyml.report.layers import _fill_times
 
     layer = Layer("a", [], "int8", 0, 0, {})
@@ -273,22 +275,22 @@ def layer_with(parts: list[Took]) -> Layer:
 
 
 @pytest.mark.parametrize(("parts", "said"), [
-    ([Took(multiply=1, float32=2, terms=9, narrow=True)], None),
-    ([Took(multiply=1, float32=None, terms=9, narrow=True)], None),
-    ([Took(multiply=1, float32=1)], None),
-    ([Took(quantize=1.5), Took(multiply=0.5, float32=1, terms=9, narrow=True)],
+    ([StepTimes(multiply=1, float32=2, terms=9, narrow=True)], None),
+    ([StepTimes(multiply=1, float32=None, terms=9, narrow=True)], None),
+    ([StepTimes(multiply=1, float32=1)], None),
+    ([StepTimes(quantize=1.5), StepTimes(multiply=0.5, float32=1, terms=9, narrow=True)],
      r"quantizing and dequantizing at its edges take 1.50 ms of its 2.00 ms; what is between is 2.00x as fast as float32"),
-    ([Took(quantize=0.1, multiply=0.2, other=0.9, float32=0.2, terms=9, narrow=True)],
+    ([StepTimes(quantize=0.1, multiply=0.2, other=0.9, float32=0.2, terms=9, narrow=True)],
      "what Python does around the product takes 900 µs of its 1.20 ms"),
-    ([Took(multiply=0.0015, float32=0.0015, terms=9, narrow=True)],
+    ([StepTimes(multiply=0.0015, float32=0.0015, terms=9, narrow=True)],
      "it is too small: calling 1 kernel takes 1.00 µs of its 1.50 µs"),
-    ([Took(multiply=1, requantize=2, float32=3, terms=27, narrow=True)],
+    ([StepTimes(multiply=1, requantize=2, float32=3, terms=27, narrow=True)],
      "requantizing takes 2.00 ms, multiplying 1.00 ms: its sums have only 27 products"),
-    ([Took(multiply=1, requantize=0.5, float32=1, terms=27, rows=1, crowd=3.0, narrow=True)],
+    ([StepTimes(multiply=1, requantize=0.5, float32=1, terms=27, rows=1, crowd=3.0, narrow=True)],
      "only 1 row reads its weights: 8 times as many would take 2.0 times as long"),
-    ([Took(other=1, float32=1, copy=0.6, narrow=True)],
+    ([StepTimes(other=1, float32=1, copy=0.6, narrow=True)],
      "it is bound by memory: copying as many bytes takes 600 µs of its 1.00 ms"),
-    ([Took(multiply=2, requantize=1, float32=3, terms=27, narrow=True)],
+    ([StepTimes(multiply=2, requantize=1, float32=3, terms=27, narrow=True)],
      "float32 takes 3.00 ms, int8 3.00 ms: 2.00 ms multiplying, 1.00 ms requantizing"),
 ], ids=str)
 def test_reasons_follow_from_what_was_measured(parts, said):

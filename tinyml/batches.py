@@ -128,7 +128,7 @@ def call(model: Module, inputs: Any) -> Any:
         ShapeError: A dict fits neither way.
     """
     if isinstance(inputs, Mapping):
-        bound = _bound(model, inputs)
+        bound = _bind(model, inputs)
         if bound is not None:
             return model(*bound.args, **bound.kwargs)
         return _call_with_dict(model, inputs)
@@ -143,10 +143,10 @@ def arguments(what: str, model: Module, inputs: Any) -> tuple:
     """
     if not isinstance(inputs, Mapping):
         return tuple(inputs) if isinstance(inputs, (tuple, list)) else (inputs,)
-    bound = _bound(model, inputs)
+    bound = _bind(model, inputs)
     if bound is None or bound.kwargs:
-        raise ShapeError(f"{what}: expected inputs that {type(model).__name__} takes in order, {_named(model)}, none left "
-                         f"out before another; got a dict of {_keys(inputs)}")
+        raise ShapeError(f"{what}: expected inputs that {type(model).__name__} takes in order, {_show_arguments(model)}, "
+                         f"none left out before another; got a dict of {_show_keys(inputs)}")
     return bound.args
 
 
@@ -183,7 +183,7 @@ def _signature_of(names: list[str]) -> inspect.Signature:
     return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names])
 
 
-def _bound(model: Module, inputs: Mapping) -> inspect.BoundArguments | None:
+def _bind(model: Module, inputs: Mapping) -> inspect.BoundArguments | None:
     """The inputs bound to forward's arguments by name, or None if the names are not forward's."""
     try:
         return _signature(model).bind(**inputs)
@@ -192,8 +192,8 @@ def _bound(model: Module, inputs: Mapping) -> inspect.BoundArguments | None:
 
 
 def _call_with_dict(model: Module, inputs: Mapping) -> Any:
-    hint = (f"a dict of inputs goes to forward by name, but {type(model).__name__} takes {_named(model)}, got "
-            f"{_keys(inputs)}")
+    hint = (f"a dict of inputs goes to forward by name, but {type(model).__name__} takes {_show_arguments(model)}, got "
+            f"{_show_keys(inputs)}")
     try:
         _signature(model).bind(inputs)
     except TypeError:
@@ -204,10 +204,10 @@ def _call_with_dict(model: Module, inputs: Mapping) -> Any:
         raise ShapeError(f"{hint}; as a whole it was refused: {error}") from error
 
 
-def _named(model: Module) -> str:
+def _show_arguments(model: Module) -> str:
     parameters = [p.replace(annotation=p.empty) for p in _signature(model).parameters.values()]
     return ", ".join(map(str, parameters)) or "arguments of no known name"
 
 
-def _keys(inputs: Mapping) -> str:
+def _show_keys(inputs: Mapping) -> str:
     return ", ".join(map(str, inputs)) or "nothing"

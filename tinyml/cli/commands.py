@@ -61,7 +61,7 @@ def _conversion(p: Parser) -> None:
     p.add_argument("--skip", nargs="+", default=[], metavar="LAYER", help="layers that stay float")
 
 
-def _chosen(args: Args) -> dict[str, Any]:
+def _choose_options(args: Args) -> dict[str, Any]:
     return {"observer": args.observer, "per_channel": not args.per_tensor, "repairs": args.repairs, "skip": args.skip}
 
 
@@ -83,7 +83,7 @@ def _quantize(args: Args) -> dict[str, Any]:
         int8 = net.to_int8(per_channel=not args.per_tensor, skip=args.skip)
     else:
         tests = batches(args.validation, "test", net, 100) if args.validation else None
-        int8 = net.to_int8(calibration=batches(args.calibration, "train", net, 64, args.samples), **_chosen(args),
+        int8 = net.to_int8(calibration=batches(args.calibration, "train", net, 64, args.samples), **_choose_options(args),
                            max_drop=args.max_drop, validation=tests, progress=True)
     int8.save(args.out)
     size = Path(args.out).stat().st_size
@@ -117,7 +117,7 @@ def _diagnose_arguments(p: Parser) -> None:
 def _diagnose(args: Args) -> dict[str, Any]:
     net = model(args.model, args)
     found = precision.diagnose(net, batches(args.data, "test", net, 100),
-                               batches(args.data, "train", net, 64, args.samples), **_chosen(args), progress=True)
+                               batches(args.data, "train", net, 64, args.samples), **_choose_options(args), progress=True)
     print(found)
     return found.as_dict()
 

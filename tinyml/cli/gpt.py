@@ -19,7 +19,7 @@ from ..report.pictures import check_picture
 from ..trainer import Trainer
 from .command import Command
 from .names import add_model
-from .text import TEXT, Codec, Pieces, checked, codec, gpt, ids_of, read_ids, read_text, token_file
+from .text import TEXT, Codec, Pieces, check_prompt, codec, gpt, ids_of, read_ids, read_text, token_file
 
 Parser = argparse.ArgumentParser
 Args = argparse.Namespace
@@ -151,7 +151,7 @@ def _generate(args: Args) -> dict[str, Any]:
     if args.tokens < 0:
         raise ShapeError(f"--tokens: expected at least 0, got {args.tokens}")
     net, text = _read(args)
-    ids, stop = checked(args.ids if args.prompt is None else text.encode(args.prompt), net), _stop(args, text)
+    ids, stop = check_prompt(args.ids if args.prompt is None else text.encode(args.prompt), net), _stop(args, text)
     drawn = net.stream(ids, args.tokens, args.temperature, args.top_k, args.seed, args.top_p, args.repetition_penalty, stop,
                        cache=args.cache or "float32", full=args.full)
     pieces, parts, times = Pieces(text.decode, ids), [], [time.perf_counter()]
@@ -163,7 +163,7 @@ def _generate(args: Args) -> dict[str, Any]:
 
     say(text.decode(ids))
     try:
-        for new in _timed(drawn, times):
+        for new in _note_times(drawn, times):
             if new not in stop:
                 say(pieces.add(new))
     finally:        # an interrupted text ends, and is counted, like any other
@@ -183,7 +183,7 @@ def _speed(times: list[float]) -> dict[str, float]:
     return {"tokens": count, "seconds": seconds, "tokens_per_second": rate}
 
 
-def _timed(drawn: Iterator[np.ndarray], times: list[float]) -> Iterator[int]:
+def _note_times(drawn: Iterator[np.ndarray], times: list[float]) -> Iterator[int]:
     for ids in drawn:
         times.append(time.perf_counter())
         yield int(ids[0])

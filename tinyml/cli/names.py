@@ -44,18 +44,18 @@ def model(name: str, args: argparse.Namespace) -> Module:
         FileError: no such file, module or callable, or one that makes no model; what reading a file raises.
     """
     if ":" in name and not Path(name).exists():
-        return _made(name, dict(args.arg))
+        return _make(name, dict(args.arg))
     if (Path(name) / "config.json").exists():
         return TinyGPT.from_pretrained(name)
     if args.arch:
-        return io.load(name, _made(args.arch, dict(args.arg)))
+        return io.load(name, _make(args.arch, dict(args.arg)))
     loaded = io.load(name)
     if not isinstance(loaded, Module):
         raise FileError(f"{name}: holds a state dict, which needs a model: --arch module:callable")
     return loaded
 
 
-def _made(name: str, arguments: dict[str, Any]) -> Module:
+def _make(name: str, arguments: dict[str, Any]) -> Module:
     where, _, what = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")      # modules of the folder that the user is in, as under python -m

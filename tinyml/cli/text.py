@@ -126,7 +126,7 @@ class Pieces:
         return now[len(before) :]
 
 
-def checked(ids: np.ndarray, net: TinyGPT) -> np.ndarray:
+def check_prompt(ids: np.ndarray, net: TinyGPT) -> np.ndarray:
     """A prompt that the model can take; raises ShapeError for one that is empty, too long, or of other ids."""
     vocab = net.config.vocab_size
     if not 0 < len(ids) <= net.context:

@@ -46,8 +46,9 @@ def quantized_forward(input: Any, quantized_weights: Any, scales: Any, bias: Any
 
     Each row of the input is quantized by itself as it comes, equation (9).
 
-    >>> quantized_forward([[1.0, 1.0]], [[100, 27], [-50, 0]], 0.01).numpy().round(2).tolist()
-    [[1.27, -0.5]]
+    >>> y = quantized_forward([[1.0, 1.0]], [[100, 27], [-50, 0]], 0.01)
+    >>> [round(v, 2) for v in y.numpy()[0].tolist()]
+    [1.27, -0.5]
 
     Args:
         input: (..., K).
@@ -88,9 +89,11 @@ class Int8Quantizer:
     """Symmetric int8 for arrays, codes rint(x / scale) with scale max|x| / 127, equation (2); or for a model.
 
     >>> quantizer = Int8Quantizer()
-    >>> codes, scale = quantizer.quantize([1.0, -2.0])
-    >>> codes.tolist(), quantizer.dequantize(codes, scale).round(2).tolist()
-    ([64, -127], [1.01, -2.0])
+    >>> codes, scale = quantizer.quantize([0.5, -1.27])
+    >>> codes.tolist(), round(float(scale), 4)
+    ([50, -127], 0.01)
+    >>> [round(v, 2) for v in quantizer.dequantize(codes, scale).tolist()]
+    [0.5, -1.27]
 
     Args:
         model: The model that `quantize` converts; None for a quantizer of arrays.

@@ -10,13 +10,13 @@ from .._kernels import floats, integers, row_products
 from ..nn.module import Module
 from ..tape import Record, no_grad, record
 from ..tensor import INT8, Tensor, apply
-from .planned import Functions, other_channels, parted
-from .timing import CROWD, FEW_ROWS, Calls, Took, least_times, team_call
+from .planned import resize_channels, split_product, why_together
+from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, time_parts
 
 PRODUCTS = ("linear", "conv2d", "matmul")
 
 
-def records(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]:
+def record_ops(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]:
     """The ops of one forward, each with the name of its layer."""
     names: dict[int, str] = {}
     for name, m in model.named_modules():
@@ -26,16 +26,12 @@ def records(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]
     return [(names.get(id(r.module), ""), r) for r in ran]
 
 
-def module_times(model: Module, ran: list[tuple[str, Record]], inputs: list[np.ndarray],
-                 seconds: float) -> tuple[list[Took], Calls]:
+def time_module(model: Module, ran: list[tuple[str, Record]], inputs: list[np.ndarray],
+                 seconds: float) -> tuple[list[StepTimes], Calls]:
     """What each op takes, and a whole call."""
-    functions: Functions = {"whole": lambda: model(*inputs), "least": _least_call(), "team": team_call()}
-    for at, (_, r) in enumerate(ran):
-        functions.update(((at, part), f) for part, f in _parts(r).items())
     with no_grad():
-        took = least_times(functions, seconds)
-    calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
-    return [_took(r, {part: ms for (i, part), ms in took.items() if i == at}) for at, (_, r) in enumerate(ran)], calls
+        took, calls = time_parts([_parts(r) for _, r in ran], lambda: model(*inputs), _least_call(), seconds)
+    return [_collect_times(r, ms) for (_, r), ms in zip(ran, took)], calls
 
 
 def _least_call() -> Callable[[], object]:
@@ -75,8 +71,8 @@ def _parts(r: Record) -> Functions:
         u, rows = integers.quantize_rows(x)
         found["quantize"] = lambda: integers.quantize_rows(x)
         found["product"] = lambda: layer.floats(u, rows, scale, bias)
-        other = other_channels(layer)
-        if not isinstance(other, str):
+        if not why_together(layer):
+            other = resize_channels(layer)
             resized = np.take(u, np.arange(other.k) % layer.k, -1)
             found["otherwise"] = lambda: other.floats(resized, rows, scale, bias)
         if r.output.size // w.shape[0] <= FEW_ROWS:
@@ -100,20 +96,20 @@ def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
     return found
 
 
-def _took(r: Record, ms: dict[str, float]) -> Took:
+def _collect_times(r: Record, ms: dict[str, float]) -> StepTimes:
     """The figures of one op from what was timed of it."""
     full, float32 = ms["full"], ms.get("float32", ms["full"])
     if "product" not in ms:
         part = {"multiply": full} if r.op.name in PRODUCTS else {"other": full}
-        return Took(**part, float32=float32, narrow="float32" in ms)
+        return StepTimes(**part, float32=float32, narrow="float32" in ms)
     w = r.inputs[1]
     if r.op.name == "linear":       # the time to quantize is in that of the kernel
         ms |= {name: max(ms[name] - ms["quantize"], 0.0) for name in ("product", "crowd") if name in ms}
-    found = Took(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
+    found = StepTimes(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
                  crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
     if r.op.name == "linear":
         found.together = "sums are scaled to floats as they are made"
     else:
-        found = parted(found, w.quantized.packed[1], ms.get("otherwise"))
+        found = split_product(found, w.quantized.packed[1], ms.get("otherwise"))
     found.other = max(full - ms["quantize"] - ms["product"], 0.0)
     return found

@@ -11,23 +11,23 @@ from ..graph import Batch, check_inputs
 from ..nn.module import Module
 from ..plan.plan import Plan
 from ..plan.program import observe
-from .eager import is_dynamic, records, rows_of
+from .eager import is_dynamic, record_ops, rows_of
 from .figures import Histogram
-from .layers import called
+from .layers import name_step
 
 BINS = 64       # of codes four in each
 PIECE = 64      # samples that are observed at a time: all values of all steps are in memory then
 
 
-def of_codes(what: str, counts: np.ndarray) -> Histogram:
+def count_codes(what: str, counts: np.ndarray) -> Histogram:
     """Counts of the codes -128 to 127 in bins."""
     return Histogram(what, "codes", -128.0, 128.0, counts.reshape(BINS, -1).sum(axis=1).astype(int).tolist())
 
 
-def of_array(what: str, x: np.ndarray) -> Histogram | None:
+def count_array(what: str, x: np.ndarray) -> Histogram | None:
     """The histogram of an array of int8 codes or floats; None for anything else, and where nothing finite is in it."""
     if x.dtype == np.int8:
-        return of_codes(what, np.bincount(integers.to_unsigned(x).ravel(), minlength=256)) if x.size else None
+        return count_codes(what, np.bincount(integers.to_unsigned(x).ravel(), minlength=256)) if x.size else None
     finite = x[np.isfinite(x)].astype(np.float64) if x.dtype.kind == "f" else x[:0]
     if not finite.size:
         return None
@@ -51,7 +51,7 @@ def weights(model: Module) -> dict[str, list[Histogram]]:
                 seen.setdefault(id(getattr(m, key)), (name, key, getattr(m, key).data))
         arrays = list(seen.values())
     for layer, key, a in arrays:
-        h = of_array(key, a)
+        h = count_array(key, a)
         if h is not None:
             found.setdefault(layer, []).append(h)
     return found
@@ -71,12 +71,12 @@ def activations(model: Module, batches: Iterable[tuple[np.ndarray, ...]]) -> dic
             for piece in _pieces(model, inputs):
                 _count_steps(model, piece, count)
             continue
-        for at, (layer, r) in enumerate(records(model, list(inputs))):
+        for at, (layer, r) in enumerate(record_ops(model, list(inputs))):
             if is_dynamic(r):
                 count(at, layer, f"input of {r.op.name}", integers.quantize_rows(rows_of(r))[0])
     found: dict[str, list[Histogram]] = {}
     for (_, layer, what), n in counts.items():
-        found.setdefault(layer, []).append(of_codes(what, n))
+        found.setdefault(layer, []).append(count_codes(what, n))
     return found
 
 
@@ -94,4 +94,4 @@ def _count_steps(plan: Plan, inputs: tuple[np.ndarray, ...], count) -> None:
     made, _ = observe(plan.steps, values, outputs, batch)
     for at, (step, y) in enumerate(zip(plan.steps, made)):
         if y.dtype == np.uint8 and step.kind not in ("codes", "island"):
-            count(at, step.name, "input" if step.kind == "quantize" else called(step), y)
+            count(at, step.name, "input" if step.kind == "quantize" else name_step(step), y)

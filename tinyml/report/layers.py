@@ -15,7 +15,7 @@ from ..tape import Record
 from .eager import is_dynamic
 from .figures import NO_LAYER, Histogram, Layer
 from .reasons import hardly_smaller, no_gain
-from .timing import Calls, Took
+from .timing import Calls, StepTimes
 from .twins import codecs
 
 BY_DESIGN = "float by design: only the weights of linear, conv2d and embedding layers are stored as int8 or float16"
@@ -23,14 +23,14 @@ LEFT = "its weights stayed float32: left so on request (skip), or tied to one th
 Histograms = dict[str, list[Histogram]]
 
 
-def called(step: Step) -> str:
+def name_step(step: Step) -> str:
     """What to call a step: the op it computes."""
     if isinstance(step, Product):
         return "conv2d" if step.attrs["spatial"] else "linear"
     return step.attrs.get("op", step.kind)
 
 
-def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[Took] | None,
+def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[StepTimes] | None,
                 calls: Calls | None, weights: Histograms, activations: Histograms) -> list[Layer]:
     """A row for each layer of a plan in the order they run, what belongs to none last."""
     known, names = codecs(plan.steps), list(dict.fromkeys(s.name for s in plan.steps))
@@ -42,7 +42,7 @@ def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str
     layers = []
     for name in sorted(names, key=lambda name: not name):
         steps = [s for s in plan.steps if s.name == name]
-        layer = Layer(name or NO_LAYER, [called(s) for s in steps], _precision(steps), memory.get(name, 0),
+        layer = Layer(name or NO_LAYER, [name_step(s) for s in steps], _precision(steps), memory.get(name, 0),
                       sum(tensors.get(name, {}).values()), tensors.get(name, {}), margin=margins.get(name),
                       floats=floats.get(name, []), weights=weights.get(name, []), activations=activations.get(name, []))
         codec = next((known[s.output] for s in reversed(steps) if s.output in known), None)
@@ -88,14 +88,14 @@ def _why_floats(plan: Plan) -> dict[str, list[str]]:
     for step, label in zip([s for s in plan.steps if isinstance(s, FLOAT_STEPS)], plan.islands):
         keys = [label, *sorted((k for k in noted if step.name and k and is_inside(step.name, k)), key=len, reverse=True)]
         why = next((noted[k] for k in keys if k in noted), None)
-        text = f"{called(step)} stayed float32" + (f": {why}" if why else "")
+        text = f"{name_step(step)} stayed float32" + (f": {why}" if why else "")
         mine = found.setdefault(step.name, [])
         mine += [] if text in mine or (why is None and step.attrs.get("op") == "clip" and mine) else [text]
     return found
 
 
 def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dict[str, int],
-                  took: list[tuple[str, Record, Took]] | None, calls: Calls | None, weights: Histograms,
+                  took: list[tuple[str, Record, StepTimes]] | None, calls: Calls | None, weights: Histograms,
                   activations: Histograms) -> list[Layer]:
     """A row for each layer of a module that has tensors or runs ops, in the order of attributes, the model last."""
     stored = {getattr(m, key).dtype for m in model.modules() for key in m.stored_weights}
@@ -121,7 +121,7 @@ def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dic
                                                     if getattr(m, key).dtype == np.int8 and key in layer.tensors))
         layer.notes += [smaller] if smaller else []
         if took is not None and not ran:
-            _fill_times(layer, [Took()], calls)
+            _fill_times(layer, [StepTimes()], calls)
         layers.append(layer)
     return layers
 
@@ -138,7 +138,7 @@ def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _fill_times(layer: Layer, parts: list[Took], calls: Calls) -> None:
+def _fill_times(layer: Layer, parts: list[StepTimes], calls: Calls) -> None:
     """The sums of what was timed of a layer, and what follows from them."""
     if not parts:
         return

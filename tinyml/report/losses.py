@@ -31,16 +31,16 @@ def plot_losses(history: list[dict[str, Any]], path: Any) -> None:
         FileError: The file cannot be written.
     """
     path = check_picture("plot_losses", path)
-    losses = [(kind, f"{kind} loss", points(history, f"{kind}_loss")) for kind in ("train", "validation")]
+    losses = [(kind, f"{kind} loss", collect_points(history, f"{kind}_loss")) for kind in ("train", "validation")]
     charts = [lines("losses", "Loss", "updates", "loss", [row for row in losses if row[2]])]
-    accuracy = points(history, "validation_accuracy")
+    accuracy = collect_points(history, "validation_accuracy")
     if accuracy:
         series = [("validation", "validation accuracy", accuracy)]
         charts.append(lines("accuracy", "Accuracy", "updates", "accuracy", series))
     write_picture(path, "Training", [charts])
 
 
-def points(history: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+def collect_points(history: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
     """(updates, value) of a figure at each evaluation that has it; raises as `plot_losses` does."""
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise DtypeError(f"plot_losses: expected a history, a list of dicts, got {type(history).__name__}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,15 +16,14 @@ from ..plan.plan import Plan
 from ..plan.program import observe
 from ..plan.steps import Product, Step, bind_layer
 from ..tensor import FLOATS, INTEGERS
-from .timing import CROWD, FEW_ROWS, Calls, Took, least_times, split, team_call
+from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, split, time_parts
 from .twins import codecs, twin
 
-Functions = dict[Hashable, Callable[[], object]]
 FLOAT_KINDS = ("quantize", "dequantize", "island", "float_product")     # steps that are the same, or none, in float32
 LEAST_CHANNELS = 16     # of which half are left out; of fewer there are twice as many: codes are multiplied four at a time
 
 
-def sized(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list[np.ndarray]:
+def make_batch(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list[np.ndarray]:
     """Inputs of a batch of that size: samples of the ones given, again from the first where they are too few; without any,
     numbers of the range that the plan has codes for, and ids 0."""
     rng, made = np.random.default_rng(0), []
@@ -44,7 +43,7 @@ def sized(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list
     return made
 
 
-def checked(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+def check_batch(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
     """Inputs of a batch as the plan takes them.
 
     Raises:
@@ -59,7 +58,7 @@ def checked(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...
     return tuple(x.astype(np.float32, copy=False) if slot.floats else x for slot, x in zip(plan.inputs, inputs))
 
 
-def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[Took], Calls]:
+def time_plan(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[StepTimes], Calls]:
     """What each step takes, and a whole call.
 
     A plan runs a large batch in pieces that stay in the cache: steps are timed on one piece, and count as often as there
@@ -72,16 +71,11 @@ def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float)
     made, _ = observe(plan.steps, values, tuple(s.output for s in layout.steps), piece)
     values = {**{v: standard(x) for v, x in values.items()}, **dict(zip((s.output for s in layout.steps), made))}
     known = codecs(plan.steps)
-    functions: Functions = {"whole": lambda: plan(*inputs), "least": least_call(), "team": team_call()}
-    for at, step in enumerate(plan.steps):
-        if step.output in layout.memory.begins:
-            operands = [values[i] for i in step.inputs]
-            parts = _parts(step, operands, values[step.output], piece, known)
-            functions.update(((at, part), f) for part, f in parts.items())
-    took = least_times(functions, seconds)
-    calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
-    return [_took(step, {part: ms * times for (i, part), ms in took.items() if i == at}, values)
-            for at, step in enumerate(plan.steps)], calls
+    parts = [_parts(step, [values[i] for i in step.inputs], values[step.output], piece, known)
+             if step.output in layout.memory.begins else {} for step in plan.steps]
+    took, calls = time_parts(parts, lambda: plan(*inputs), least_call(), seconds)
+    return [_collect_times(step, {part: ms * times for part, ms in mine.items()}, values)
+            for step, mine in zip(plan.steps, took)], calls
 
 
 def least_call() -> Callable[[], object]:
@@ -105,8 +99,8 @@ def _parts(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int, kn
         found["copy"] = lambda: np.copyto(target, buffer)
         return found
     x, spatial, layer = values[0], step.attrs["spatial"], step.layer
-    other = other_channels(step.layer)
-    if not isinstance(other, str):
+    if not why_together(layer):
+        other = resize_channels(layer)
         resized = np.take(x, np.arange(other.k) % layer.k, 1 if spatial else -1)
         found["otherwise"] = bind_layer(other, spatial, standard(resized), y)
     if _rows(step, out) <= FEW_ROWS and len(x):
@@ -120,12 +114,14 @@ def _rows(step: Product, out: np.ndarray) -> int:
     return out.size // step.filters
 
 
-def other_channels(layer: integers.IntegerLayer) -> integers.IntegerLayer | str:
-    """The layer with half of its input channels, or twice as many where they are few, or why there is none."""
-    if layer.depthwise:
-        return "every output has one input channel"
-    if layer.groups > 1:
-        return "its channels are in groups"
+def why_together(layer: integers.IntegerLayer) -> str:
+    """Why the time to multiply cannot be told from that to requantize; "" if it can."""
+    return ("every output has one input channel" if layer.depthwise else
+            "its channels are in groups" if layer.groups > 1 else "")
+
+
+def resize_channels(layer: integers.IntegerLayer) -> integers.IntegerLayer:
+    """The layer with half of its input channels, or with twice as many if they are few."""
     k = layer.k // 2 // 4 * 4 if layer.k >= LEAST_CHANNELS else 2 * layer.k
     codes = np.take(layer.unpacked(), np.arange(k) % layer.k, 1)
     return integers.IntegerLayer(codes, None, layer.zero_point, layer.window, layer.requant)
@@ -136,33 +132,36 @@ def slices(layer: integers.IntegerLayer) -> int:
     return layer.weight.shape[2] * layer.weight.shape[3]
 
 
-def _took(step: Step, ms: dict[str, float], values: dict[int, np.ndarray]) -> Took:
+def _collect_times(step: Step, ms: dict[str, float], values: dict[int, np.ndarray]) -> StepTimes:
     """The figures of one step from what was timed of it."""
     if not ms:
-        return Took(narrow=step.kind not in FLOAT_KINDS)
+        return StepTimes(narrow=step.kind not in FLOAT_KINDS)
     full = ms["full"]
     if step.kind in ("quantize", "dequantize"):
-        return Took(quantize=full)
+        return StepTimes(quantize=full)
     if step.kind == "float_product":
-        return Took(multiply=full, float32=full)
+        return StepTimes(multiply=full, float32=full)
     if step.kind == "island":
-        return Took(other=full, float32=full)
+        return StepTimes(other=full, float32=full)
     float32 = ms.get("float32")
     if not isinstance(step, Product):
-        return Took(other=full, float32=float32, copy=ms.get("copy"), narrow=True)
+        return StepTimes(other=full, float32=float32, copy=ms.get("copy"), narrow=True)
     layer = step.layer
-    found = Took(multiply=full, float32=float32, rows=_rows(step, values[step.output]), crowd=ms.get("crowd"),
+    found = StepTimes(multiply=full, float32=float32, rows=_rows(step, values[step.output]), crowd=ms.get("crowd"),
                  terms=layer.k * layer.window.taps, narrow=True)
-    return parted(found, layer, ms.get("otherwise"))
+    return split_product(found, layer, ms.get("otherwise"))
 
 
-def parted(found: Took, layer: integers.IntegerLayer, otherwise: float | None) -> Took:
-    """`found` with its product's time in its two parts, or with the reason why it is in one; `otherwise` is the time with
-    `other_channels`."""
-    other = other_channels(layer)
-    if isinstance(other, str):
-        found.together = other
+def split_product(found: StepTimes, layer: integers.IntegerLayer, otherwise: float | None) -> StepTimes:
+    """`found` with the time of its product in two parts, or with the reason why it is in one.
+
+    Args:
+        otherwise: The milliseconds that the product takes with the channels of `resize_channels`.
+    """
+    found.together = why_together(layer)
+    if found.together:
         return found
+    other = resize_channels(layer)
     parts = split(found.multiply, otherwise, slices(layer), slices(other))
     if parts is None:
         found.together = f"with {other.k} input channels it took as long, or shorter by more than their share"

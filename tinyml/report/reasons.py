@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from .figures import Layer, duration
-from .timing import CROWD, Calls, Took
+from .timing import CROWD, Calls, StepTimes
 
 GAIN = 1.1              # times as fast as float32: less is called no gain, a shared machine shows no less
 SMALLER = 0.5           # of the bytes of float32: more is called hardly smaller
 
 
-def no_gain(layer: Layer, parts: list[Took], times: Calls) -> str | None:
+def no_gain(layer: Layer, parts: list[StepTimes], times: Calls) -> str | None:
     """Why the integer steps (or ops) of a layer take as long as in float32, None where they gain or cannot be compared.
 
     The first of these that holds: without its quantizing it would gain; what Python does around products takes half of its

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,14 @@ import numpy as np
 from .._kernels.dispatch import active, threads_for
 from ..timing import time_by_turns
 
+Function = Callable[[], object]
+Functions = dict[str, Function]
 ROUNDS, REPEATS = 3, 3      # turns of each function at least, and measurements in a turn
 SAMPLE_SECONDS = 10e-6      # that a measurement lasts at least: reading the clock takes about a hundredth of it
 
 
 @dataclass
-class Took:
+class StepTimes:
     """Milliseconds of one step, or of one op, for the batch.
 
     quantize: floats to codes and back. multiply, requantize: the two parts of an integer product, told apart only where
@@ -59,24 +61,39 @@ CROWD, FEW_ROWS = 8, 16
 BUSY = 0.05         # milliseconds for threads to begin and end together: some µs where each has a core
 
 
-def team_call() -> Callable[[], object]:
+def team_call() -> Function:
     """A lookup of a few codes by all threads."""
     u, table, threads = np.zeros(256, np.uint8), np.zeros(256, np.uint8), threads_for(10**9)
     y = np.empty_like(u)
     return lambda: active.lookup(u, table, y, threads)
 
 
-def least_times(functions: dict[Hashable, Callable[[], object]], seconds: float) -> dict[Hashable, float]:
-    """The least milliseconds of each function over turns that all of them take."""
-    found = time_by_turns(functions, seconds, ROUNDS, REPEATS, SAMPLE_SECONDS)
-    return {key: 1e3 * min(samples.seconds) for key, samples in found.items()}
+def time_parts(parts: list[Functions], whole: Function, least: Function,
+               seconds: float) -> tuple[list[dict[str, float]], Calls]:
+    """The least milliseconds of each function over turns that all of them take.
+
+    Args:
+        parts: What is timed of each step, or of each op.
+        whole: A call of the model.
+        least: The least product there is.
+        seconds: How long to time.
+
+    Returns:
+        The times of `parts`, and those of the calls.
+    """
+    functions = {(at, name): f for at, mine in enumerate(parts) for name, f in mine.items()}
+    of_calls = {(-1, "whole"): whole, (-1, "least"): least, (-1, "team"): team_call()}
+    found: list[dict[str, float]] = [{} for _ in range(len(parts) + 1)]     # the last one is that of -1
+    for (at, name), samples in time_by_turns(of_calls | functions, seconds, ROUNDS, REPEATS, SAMPLE_SECONDS).items():
+        found[at][name] = 1e3 * min(samples.seconds)
+    return found[:-1], Calls(**found[-1])
 
 
 def split(full: float, other: float, slices: int, other_slices: int) -> tuple[float, float] | None:
     """(multiply, requantize) of a product that takes `full`, from what it takes with another number of input channels.
 
-    The line t = a + b slices through both: b slices is what multiplying takes, a what is left without any input: adding
-    the bias, requantizing, writing codes, and the call. None where noise leaves no such line.
+    On the line t = a + b slices through both times, b slices is what multiplying takes. a is what is left without any
+    input: adding the bias, requantizing, writing codes, and the call. The result is None if noise leaves no such line.
     """
     slope = (full - other) / (slices - other_slices)
     multiply = slope * slices

@@ -15,7 +15,7 @@ from ...timing import median_times
 from ..draft import Draft
 from ..ranges.calibration import Calibration
 from ..static import Options, planned
-from .diagnosis import layer_causes, some
+from .diagnosis import find_causes, take_samples
 from .score import Score
 
 LATENCY_SECONDS = 0.1       # a point of the frontier, on the data's first batch
@@ -107,7 +107,7 @@ def within(draft: Draft, found: Calibration, options: Options, score: Score, mos
     plan, _ = search.seen[frozenset(floats)]
     plan.info["frontier"] = [asdict(point) for point in search.frontier(layers)]
     reasons = plan.info["floats"]
-    for name, (_, _, cause) in layer_causes(draft, some(score), floats).items():
+    for name, (_, _, cause) in find_causes(draft, take_samples(score), floats).items():
         why = f"{cause.name}: {cause.evidence}" if cause else "no known cause stands out"
         reasons.update((op, f"kept by max_drop={most:g}: {why}") for op in reasons if op.endswith(f" in {name}"))
     return plan

@@ -1,4 +1,4 @@
-"""compare(model, int8_model, data): what int8 cost and what it gained, measured, and how sure the test data make of it."""
+"""compare(model, int8_model, data): what int8 cost and gained, measured, and how certain the data make that."""
 
 from __future__ import annotations
 
@@ -22,12 +22,18 @@ from ...tensor import INT8
 from ...timing import LONGEST, median_times
 from .paired import Interval, Paired
 
-NOISE = 1.05        # times as long: what is less is no difference on a machine that is shared
+NOISE = 1.05        # times as long: on a machine that is shared, less is no difference
 
 
 @dataclass
 class Measured:
-    """One model over the data: loss, accuracy (None without integer targets), bytes, milliseconds a batch."""
+    """The figures of one model over the data.
+
+    loss: The mean loss; None without targets.
+    accuracy: The share of targets that the model predicts, 0 to 1; None without class targets.
+    memory_bytes, file_bytes: The bytes of the model in memory and in the file that `save` writes.
+    latency_ms: The median time of the first batch, in milliseconds.
+    """
 
     loss: float | None
     accuracy: float | None
@@ -40,10 +46,15 @@ class Measured:
 class Comparison:
     """Two models on the same data; prints as a table.
 
-    agreement: share of targets (or outputs) for which both models predict the same class; samples: how many there are.
-    accuracy_interval, loss_interval: 95% intervals of the change (b - a), paired by item; None where there is no figure.
-    items: what the intervals resample, one index of the first dimension: a sample, or a sequence with all its targets.
-    tolerance: the loss of accuracy, in points (hundredths), that `verdict` is about.
+    a, b: The figures of the two models; names: what their weights are stored as.
+    agreement: The share of targets (or outputs) for which both models predict the same class, 0 to 1.
+    samples: The number of those targets (or outputs).
+    batch: The number of samples in the batch that was timed.
+    accuracy_interval, loss_interval: 95% intervals of the change (b - a), paired by item; None where there is no such
+        figure.
+    items: The number of independent items behind the intervals. An item is one index of the first dimension: a sample, or
+        a sequence with all its targets.
+    tolerance: The loss of accuracy, in points (hundredths), that `verdict` is about.
     """
 
     a: Measured
@@ -59,9 +70,8 @@ class Comparison:
 
     @property
     def verdict(self) -> str | None:
-        """The interval of accuracy lies wholly above -tolerance: "no worse", wholly below: "worse", else: "inconclusive".
-
-        None without accuracy.
+        """"no worse" if the interval of the accuracy lies wholly above -tolerance, "worse" if wholly below, else
+        "inconclusive"; None without an accuracy.
         """
         if self.accuracy_interval is None:
             return None
@@ -71,7 +81,7 @@ class Comparison:
 
     @property
     def slower(self) -> str | None:
-        """That the second model takes longer than the first, and what to do; None where it does not."""
+        """A sentence that says that the second model is slower than the first, and what to do; None if it is not."""
         a, b = self.a.latency_ms, self.b.latency_ms
         if b <= NOISE * a:
             return None
@@ -81,7 +91,7 @@ class Comparison:
         return f"{self.names[1]} takes {b / a:.2f} times as long as {self.names[0]} here: {way}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures and the verdict, for JSON, which has no infinity: None for an interval without bounds."""
+        """The figures and the verdict for JSON. An interval without bounds is None, as JSON has no infinity."""
         figures = {**asdict(self), "verdict": self.verdict, "slower": self.slower}
         for name in ("accuracy_interval", "loss_interval"):
             if figures[name] is not None and not np.isfinite(figures[name]).all():
@@ -105,7 +115,7 @@ class Comparison:
         return lines
 
     def _shortage(self) -> str:
-        """How many samples would tell: an interval shrinks as 1 / sqrt(samples) around a change that stays as it is."""
+        """How many samples would tell. An interval shrinks as 1 / sqrt(samples) around a change that stays the same."""
         lo, hi = self.accuracy_interval
         half, distance = (hi - lo) / 2, abs((lo + hi) / 2 + self.tolerance / 100)
         if math.isinf(half):
@@ -135,7 +145,7 @@ class Comparison:
 
 
 def _precision(model: Module) -> str:
-    """The narrowest type that the model's weights are stored in; of a plan without codes, what it is."""
+    """The narrowest type that the model's weights are stored in; "compiled" for a plan without codes."""
     kinds = {t.dtype for _, t in model.named_tensors()}
     if isinstance(model, Plan):
         return "compiled" if all(isinstance(s, FLOAT_STEPS) for s in model.steps) else "int8"
@@ -144,18 +154,35 @@ def _precision(model: Module) -> str:
 
 def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True, seconds: float = 1.0,
             tolerance: float = 0.5) -> Comparison:
-    """Run two models over the same data and time them on its first batch; prints the table unless `show` is off.
+    """Run two models over the same data, in evaluation mode, and time them on its first batch.
+
+    >>> import numpy as np
+    >>> from tinyml import nn
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> model[0].weight.data[...], model[0].bias.data[...] = np.eye(2), 0
+    >>> data = [(np.float32([[1, 0], [0, 1]]), np.array([0, 0]))]
+    >>> result = compare(model, model.to_int8(), data, show=False, seconds=0)
+    >>> result.b.accuracy, result.agreement, result.verdict
+    (0.5, 1.0, 'inconclusive')
 
     Args:
-        data: batches of inputs, or of (inputs, targets); several inputs are a tuple, ((x1, x2), targets), or a dict from
-            the names of forward's arguments. Integer targets give accuracy and cross entropy, -100 does not count; the
-            classes are dimension 1 of the outputs, the last of language models. Float targets give the mean squared error.
-        seconds: how long to time.
-        tolerance: how many points of accuracy int8 may cost; `Comparison.verdict` says whether it is known not to.
+        model: The model to compare with, most often in float32.
+        int8_model: The model that is compared with it.
+        data: Batches of inputs, or of (inputs, targets). Several inputs are a tuple, ((x1, x2), targets), or a dict from
+            the names of forward's arguments. Integer targets give the accuracy and the cross entropy; -100 does not count.
+            The classes are dimension 1 of the outputs, or the last one for language models. Float targets give the mean
+            squared error.
+        show: Whether to print the table.
+        seconds: How long to time.
+        tolerance: How many points of accuracy int8 may cost. `Comparison.verdict` says whether it is known not to.
+
+    Returns:
+        A Comparison, which prints as a table.
 
     Raises:
-        ShapeError: no batch came or no target counts; the models give several outputs, or outputs of different shapes;
-            targets do not fit them; a tolerance below 0. DtypeError: targets that are neither integers nor floats.
+        ShapeError: No batch came or no target counts; the models give several outputs, or outputs of different shapes; the
+            targets do not fit them; a number is out of range.
+        DtypeError: Targets are neither integers nor floats, or a model is no tinyml model.
     """
     for name, value in (("model", model), ("int8_model", int8_model)):
         checks.instance("compare", name, value, Module)
