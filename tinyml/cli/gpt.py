@@ -19,7 +19,7 @@ from ..report.pictures import check_picture
 from ..trainer import Trainer
 from .command import Command
 from .names import add_model
-from .text import TEXT, Codec, Pieces, check_prompt, codec, gpt, ids_of, read_ids, read_text, token_file
+from .text import TEXT, Pieces, TextCodec, check_prompt, codec, gpt, ids_of, read_ids, read_text, token_file
 
 Parser = argparse.ArgumentParser
 Args = argparse.Namespace
@@ -86,7 +86,7 @@ def _train(args: Args) -> dict[str, Any]:
 
 
 def _model_and_ids(args: Args) -> tuple[TinyGPT, np.ndarray | data.TokenFile]:
-    """A model of the shape that was asked for, with the characters of a text where that is the data."""
+    """A model of the shape that was asked for, with the characters of the text if the data are one, and the ids."""
     preset = PRESETS[args.preset]
     changes: dict[str, Any] = {name: getattr(args, name) for name in ("context", "layers", "heads", "dim")
                                if getattr(args, name) is not None}
@@ -118,7 +118,7 @@ def _precision(p: Parser) -> None:
                    help="how keys and values of earlier positions are stored (default float32)")
 
 
-def _read(args: Args) -> tuple[TinyGPT, Codec]:
+def _read(args: Args) -> tuple[TinyGPT, TextCodec]:
     """The model in the form that was asked for, and its codec."""
     if args.group and not args.int8:
         raise DtypeError("--group needs --int8")
@@ -176,8 +176,10 @@ def _generate(args: Args) -> dict[str, Any]:
 
 
 def _speed(times: list[float]) -> dict[str, float]:
-    """Of tokens that came at `times` behind the first. The first of them takes the prompt's pass, and does not count as
-    speed where others follow."""
+    """The number of tokens, the seconds and the speed, of tokens that came at times[1:] after a start at times[0].
+
+    The first token also takes the pass over the prompt, and does not count for the speed if others follow.
+    """
     count, seconds, first = len(times) - 1, times[-1] - times[0], min(1, len(times) - 2)
     rate = (count - first) / (times[-1] - times[first]) if count else 0.0
     return {"tokens": count, "seconds": seconds, "tokens_per_second": rate}
@@ -189,8 +191,8 @@ def _note_times(drawn: Iterator[np.ndarray], times: list[float]) -> Iterator[int
         yield int(ids[0])
 
 
-def _stop(args: Args, text: Codec) -> list[int]:
-    """The ids of what ends a text."""
+def _stop(args: Args, text: TextCodec) -> list[int]:
+    """The ids that end a text."""
     found = []
     for given in args.stop:
         ids = text.encode(given) if args.ids is None else ids_of(given)

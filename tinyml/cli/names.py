@@ -41,7 +41,7 @@ def model(name: str, args: argparse.Namespace) -> Module:
     """The model that a user named.
 
     Raises:
-        FileError: no such file, module or callable, or one that makes no model; what reading a file raises.
+        FileError: There is no such file, module or callable, it makes no model, or a file cannot be read.
     """
     if ":" in name and not Path(name).exists():
         return _make(name, dict(args.arg))
@@ -74,12 +74,12 @@ def _make(name: str, arguments: dict[str, Any]) -> Module:
 
 
 def dataset(name: str, split: str, model: Module) -> data.Dataset:
-    """A part of the data that a user named; text in windows as long as the model's context."""
+    """The part `split` of the data that a user named; a text is cut into windows as long as the model's context."""
     return data.load_dataset(name, split, model.context if isinstance(model, TinyGPT) else 64)
 
 
 def batches(name: str, split: str, model: Module, size: int, most: int | None = None) -> data.DataLoader | list:
-    """Its batches, of the first `most` samples."""
+    """The batches of `dataset`, or of its first `most` samples."""
     whole = dataset(name, split, model)
     if most is None:
         return data.DataLoader(whole, size)

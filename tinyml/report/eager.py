@@ -1,4 +1,4 @@
-"""Times of a module's ops, each alone, on the operands that it had in one forward of the batch."""
+"""The times of a module's ops, each alone, on the operands that it had in one forward of the batch."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def record_ops(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Recor
 
 
 def time_module(model: Module, ran: list[tuple[str, Record]], inputs: list[np.ndarray],
-                 seconds: float) -> tuple[list[StepTimes], Calls]:
-    """What each op takes, and a whole call."""
+                seconds: float) -> tuple[list[StepTimes], Calls]:
+    """The times of each op, and of a whole call."""
     with no_grad():
         took, calls = time_parts([_parts(r) for _, r in ran], lambda: model(*inputs), _least_call(), seconds)
     return [_collect_times(r, ms) for (_, r), ms in zip(ran, took)], calls
 
 
 def _least_call() -> Callable[[], object]:
-    """A linear layer of one row of four numbers and one channel."""
+    """The smallest product there is: one row of four floats by one channel."""
     layer = integers.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0)
     x, scale = np.zeros((1, 1, 1, 4), np.float32), np.ones(1, np.float32)
     return lambda: layer.floats(*integers.quantize_rows(x), scale, None)
@@ -48,7 +48,7 @@ def is_dynamic(r: Record) -> bool:
 
 
 def rows_of(r: Record) -> np.ndarray:
-    """The floats that a dynamic product quantizes, one row an index of the first dimension."""
+    """The floats that a dynamic product quantizes, one row per index of the first dimension."""
     x = r.inputs[0].data.astype(np.float32, copy=False)
     return floats.nhwc(x) if r.op.name == "conv2d" else x.reshape(-1, 1, 1, x.shape[-1])
 
@@ -82,7 +82,7 @@ def _parts(r: Record) -> Functions:
 
 
 def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
-    """Those of a linear layer, whose weights are read as they lie and whose kernel quantizes x itself."""
+    """The parts of a linear layer. Its kernel reads the weights where they are and quantizes x itself."""
     w = r.inputs[1]
     x = rows_of(r).reshape(-1, w.shape[1])
     group = w.group or w.shape[1]
@@ -106,7 +106,7 @@ def _collect_times(r: Record, ms: dict[str, float]) -> StepTimes:
     if r.op.name == "linear":       # the time to quantize is in that of the kernel
         ms |= {name: max(ms[name] - ms["quantize"], 0.0) for name in ("product", "crowd") if name in ms}
     found = StepTimes(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
-                 crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
+                      crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
     if r.op.name == "linear":
         found.together = "sums are scaled to floats as they are made"
     else:

@@ -1,4 +1,4 @@
-"""The rows of a report: steps of a plan and ops of a module, put together by layer."""
+"""The layers of a report: the steps of a plan or the ops of a module, put together by layer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Histograms = dict[str, list[Histogram]]
 
 
 def name_step(step: Step) -> str:
-    """What to call a step: the op it computes."""
+    """The name of a step: that of the op that it computes."""
     if isinstance(step, Product):
         return "conv2d" if step.attrs["spatial"] else "linear"
     return step.attrs.get("op", step.kind)
@@ -32,7 +32,7 @@ def name_step(step: Step) -> str:
 
 def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[StepTimes] | None,
                 calls: Calls | None, weights: Histograms, activations: Histograms) -> list[Layer]:
-    """A row for each layer of a plan in the order they run, what belongs to none last."""
+    """The layers of a plan in the order they run; what belongs to none comes last."""
     known, names = codecs(plan.steps), list(dict.fromkeys(s.name for s in plan.steps))
     margins: dict[str, float] = {}
     for headroom in plan.certificate():
@@ -58,7 +58,7 @@ def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str
 
 
 def _precision(steps: list[Step]) -> str:
-    """Of what computes; nothing where there are only steps between floats and codes."""
+    """What the steps compute in; "" if they only turn floats into codes or back."""
     kinds = {"float32" if isinstance(s, FLOAT_STEPS) else "int8" for s in steps if s.kind not in ("quantize", "dequantize")}
     return " + ".join(sorted(kinds, reverse=True))
 
@@ -69,7 +69,7 @@ def _range(codec: Codec) -> tuple[float, float]:
 
 
 def _observer_of(observer: str | None, layer: str) -> str | None:
-    """The observer of a layer, from what a plan notes: one name, or JSON of names by layer, of which the longest counts."""
+    """The observer of a layer from what a plan notes: a name, or JSON of names by layer, of which the innermost counts."""
     if not observer or not observer.startswith("{"):
         return observer
     try:
@@ -81,7 +81,7 @@ def _observer_of(observer: str | None, layer: str) -> str | None:
 
 
 def _why_floats(plan: Plan) -> dict[str, list[str]]:
-    """Why each float step is one, by layer; nothing of a plan that is float altogether."""
+    """Why the float steps of a plan are float, by layer; empty if all steps are float."""
     if all(isinstance(s, FLOAT_STEPS) for s in plan.steps):
         return {}
     noted, found = plan.info["floats"], {}
@@ -97,7 +97,7 @@ def _why_floats(plan: Plan) -> dict[str, list[str]]:
 def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dict[str, int],
                   took: list[tuple[str, Record, StepTimes]] | None, calls: Calls | None, weights: Histograms,
                   activations: Histograms) -> list[Layer]:
-    """A row for each layer of a module that has tensors or runs ops, in the order of attributes, the model last."""
+    """The layers of a module that have tensors or run ops, in the order of attributes; the model itself comes last."""
     stored = {getattr(m, key).dtype for m in model.modules() for key in m.stored_weights}
     converted = bool(stored & {np.dtype(np.int8), np.dtype(np.float16)})
     ties, layers = _ties(model), []
@@ -127,7 +127,7 @@ def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dic
 
 
 def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
-    """The tensors of each layer that an earlier layer has too: name, and the layer of the first."""
+    """The tensors of each layer that an earlier layer has too: the name, and the earlier layer."""
     first: dict[int, str] = {}
     found: dict[str, list[tuple[str, str]]] = {}
     for prefix, m in model.named_modules():
@@ -139,7 +139,7 @@ def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
 
 
 def _fill_times(layer: Layer, parts: list[StepTimes], calls: Calls) -> None:
-    """The sums of what was timed of a layer, and what follows from them."""
+    """Fill in the sums of what was timed of a layer, and what follows from them."""
     if not parts:
         return
     sums: dict[str, Any] = {name: sum(getattr(p, name) for p in parts)

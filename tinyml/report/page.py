@@ -27,7 +27,7 @@ layer's result can represent, as the observer chose it.</p>"""
 
 
 def render(report: Figures) -> str:
-    """The page. What comes from the model, names of layers above all, is escaped."""
+    """The page as HTML. What comes from the model, above all the names of layers, is escaped."""
     sections = [("table", "Layers", _table(report)), ("charts", "Where bytes and time go", _grid(layer_charts(report)))]
     if report.diagnosis is not None and report.diagnosis["layers"]:
         sections.append(("sensitivity", "Sensitivity", _sensitivity(report.diagnosis)))
@@ -111,7 +111,7 @@ def _cell(key: str, text: str) -> str:
 
 
 def _key(names: Sequence[tuple[str, str]]) -> str:
-    """What colours mean."""
+    """What the colours of a chart mean."""
     items = "".join(f'<li><i style="background:var(--{kind})"></i>{escape(name)}</li>' for kind, name in names)
     return f'<ul class="key">{items}</ul>' if items else ""
 
@@ -141,7 +141,7 @@ def _sensitivity(diagnosis: dict[str, Any]) -> str:
 
 
 def _frontier(frontier: list[dict[str, Any]]) -> str:
-    """Drop against latency and against size, and all of it as a table."""
+    """The drop against latency and against size, and all points as a table."""
     rows = "".join(
         f'<tr role="row" class="layer"><th scope="row" role="rowheader">'
         f'{escape(", ".join(p["float_layers"]) or "all int8")}</th>'

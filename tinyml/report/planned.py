@@ -20,12 +20,15 @@ from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, split, time_pa
 from .twins import codecs, twin
 
 FLOAT_KINDS = ("quantize", "dequantize", "island", "float_product")     # steps that are the same, or none, in float32
-LEAST_CHANNELS = 16     # of which half are left out; of fewer there are twice as many: codes are multiplied four at a time
+LEAST_CHANNELS = 16     # of which half can be left out: codes are multiplied four at a time
 
 
 def make_batch(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list[np.ndarray]:
-    """Inputs of a batch of that size: samples of the ones given, again from the first where they are too few; without any,
-    numbers of the range that the plan has codes for, and ids 0."""
+    """Inputs of a batch of `batch` samples.
+
+    They are samples of `inputs`, again from the first one if there are too few. Without inputs they are numbers of the
+    range that the plan has codes for, and ids of 0.
+    """
     rng, made = np.random.default_rng(0), []
     for at, slot in enumerate(plan.inputs):
         if inputs is not None:
@@ -44,10 +47,11 @@ def make_batch(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) ->
 
 
 def check_batch(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """Inputs of a batch as the plan takes them.
+    """The inputs of a batch as the plan takes them.
 
     Raises:
-        ShapeError: another number of inputs, or other shapes; DtypeError: floats for ids, or integers for floats.
+        ShapeError: The number of inputs or a shape is another.
+        DtypeError: An input has floats for ids, or integers for floats.
     """
     if len(inputs) != len(plan.inputs):
         raise ShapeError(f"report: expected batches of {len(plan.inputs)} input(s), got {len(inputs)}")
@@ -59,10 +63,10 @@ def check_batch(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray,
 
 
 def time_plan(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[StepTimes], Calls]:
-    """What each step takes, and a whole call.
+    """The times of each step of a plan, and of a whole call.
 
-    A plan runs a large batch in pieces that stay in the cache: steps are timed on one piece, and count as often as there
-    are pieces. What a program does not run (views, what depends on no input) takes no time.
+    A plan runs a large batch in pieces that stay in the cache. Steps are timed on one piece, and count as many times as
+    there are pieces. What a program does not run (views, and what depends on no input) takes no time.
     """
     layout = plan.layout(inputs, batch)
     piece = layout.batch
@@ -79,13 +83,13 @@ def time_plan(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) 
 
 
 def least_call() -> Callable[[], object]:
-    """A product of next to nothing: one row of four codes by one channel."""
+    """The smallest product there is: one row of four codes by one channel."""
     layer = integers.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0, Window(), integers.Requant(np.array([0.5]), 0))
     return layer.bind(np.zeros((1, 1, 1, 4), np.uint8), np.zeros((1, 1, 1, 1), np.uint8))
 
 
 def _parts(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int, known: dict[int, Codec]) -> Functions:
-    """What is timed of a step: itself, its float32 twin, and for the split and the reasons more of it or less."""
+    """What is timed of a step: itself, its float32 twin, and for the split and the reasons larger or smaller ones."""
     y = empty(out.shape, out.dtype)
     found: Functions = {"full": step.bind(values, batch, y)}
     if step.kind in FLOAT_KINDS:
@@ -110,7 +114,7 @@ def _parts(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int, kn
 
 
 def _rows(step: Product, out: np.ndarray) -> int:
-    """Outputs a channel."""
+    """The number of outputs per channel."""
     return out.size // step.filters
 
 
@@ -128,7 +132,7 @@ def resize_channels(layer: integers.IntegerLayer) -> integers.IntegerLayer:
 
 
 def slices(layer: integers.IntegerLayer) -> int:
-    """Groups of four codes that a sum goes through."""
+    """The number of groups of four codes in a sum."""
     return layer.weight.shape[2] * layer.weight.shape[3]
 
 
@@ -148,7 +152,7 @@ def _collect_times(step: Step, ms: dict[str, float], values: dict[int, np.ndarra
         return StepTimes(other=full, float32=float32, copy=ms.get("copy"), narrow=True)
     layer = step.layer
     found = StepTimes(multiply=full, float32=float32, rows=_rows(step, values[step.output]), crowd=ms.get("crowd"),
-                 terms=layer.k * layer.window.taps, narrow=True)
+                      terms=layer.k * layer.window.taps, narrow=True)
     return split_product(found, layer, ms.get("otherwise"))
 
 

@@ -1,4 +1,4 @@
-"""Milliseconds of functions called in turn, and the figures of time that a report has of each step."""
+"""The times that a report has of each step, and how they are measured."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ SAMPLE_SECONDS = 10e-6      # that a measurement lasts at least: reading the clo
 
 @dataclass
 class StepTimes:
-    """Milliseconds of one step, or of one op, for the batch.
+    """Milliseconds of one step, or of one op, for the batch, and what a reason for no gain is derived from.
 
-    quantize: floats to codes and back. multiply, requantize: the two parts of an integer product, told apart only where
-    `together` is empty; else multiply has both, and `together` says why. other: what is neither. float32: the same in
-    float32, None where that cannot be run.
-    narrow: whether it computes with codes, or reads weights stored as float16.
-    What a reason for no gain is derived from: rows, terms: how many outputs a channel an integer product makes, of
-    sums of how many products; crowd: the product's time for CROWD times as many rows, measured where rows are few;
-    copy: the time to copy as many bytes as the step reads and writes, measured where it computes little.
+    quantize: Turning floats into codes and back.
+    multiply, requantize: The two parts of an integer product. They are only told apart if `together` is ""; else multiply
+        has both, and `together` says why.
+    other: What is neither.
+    float32: The same in float32; None if that cannot be run.
+    narrow: Whether it computes with codes, or reads weights stored as float16.
+    rows, terms: The number of outputs per channel of an integer product, and the number of products in each sum.
+    crowd: The product's time for CROWD times as many rows, measured if rows are few.
+    copy: The time to copy as many bytes as the step reads and writes, measured if it has no weights.
     """
 
     quantize: float = 0.0
@@ -43,26 +45,30 @@ class StepTimes:
 
     @property
     def total(self) -> float:
-        """All parts."""
+        """The sum of all parts."""
         return self.quantize + self.multiply + self.requantize + self.other
 
 
 @dataclass
 class Calls:
-    """Milliseconds of one call of the model, of the least product there is, and of a kernel that next to nothing is shared
-    out in among all threads: much only where something else keeps a core busy."""
+    """Milliseconds of calls.
+
+    whole: Of the model.
+    least: Of the smallest product there is.
+    team: Of a kernel with next to nothing to do for all threads, which is much only if something else keeps a core busy.
+    """
 
     whole: float
     least: float
     team: float
 
 
-CROWD, FEW_ROWS = 8, 16
-BUSY = 0.05         # milliseconds for threads to begin and end together: some µs where each has a core
+CROWD, FEW_ROWS = 8, 16     # how many times as many rows are timed, and how many rows are few
+BUSY = 0.05         # milliseconds for threads to begin and end together; some µs if each has a core
 
 
 def team_call() -> Function:
-    """A lookup of a few codes by all threads."""
+    """A function that looks up a few codes on all threads."""
     u, table, threads = np.zeros(256, np.uint8), np.zeros(256, np.uint8), threads_for(10**9)
     y = np.empty_like(u)
     return lambda: active.lookup(u, table, y, threads)
@@ -75,7 +81,7 @@ def time_parts(parts: list[Functions], whole: Function, least: Function,
     Args:
         parts: What is timed of each step, or of each op.
         whole: A call of the model.
-        least: The least product there is.
+        least: A call of the smallest product there is.
         seconds: How long to time.
 
     Returns:

@@ -21,9 +21,11 @@ from .observers import MinMax, Observer
 
 @dataclass
 class Calibration:
-    """What calibration found: (lo, hi) of every activation by its number in the graph, and from what data.
+    """What calibration found, and from which data.
 
-    digest: SHA-256 of the inputs' shapes and bytes, in their order.
+    ranges: (lo, hi) of every activation by its number in the graph.
+    samples: The number of samples.
+    digest: The SHA-256 of the inputs' shapes and bytes, in their order.
     """
 
     ranges: Ranges
@@ -32,7 +34,7 @@ class Calibration:
 
 
 def new_observer(factory: Any) -> Observer:
-    """An observer of a class, or of a function without arguments."""
+    """The observer that a class, or a function without arguments, makes; raises DtypeError if it makes none."""
     try:
         made = checks.function("calibration", "what makes an observer", factory)()
     except (TypeError, ValueError) as error:
@@ -46,14 +48,28 @@ def new_observer(factory: Any) -> Observer:
 
 def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Observer]] = lambda _: MinMax,
               progress: bool = False) -> Calibration:
-    """Range of every float activation of `graph` over the batches of `data`; memory does not grow with their number.
+    """The range of every float activation of a graph over data. Memory does not grow with the number of batches.
+
+    >>> import numpy as np
+    >>> from tinyml import nn, trace
+    >>> graph = trace(nn.Sequential(nn.ReLU()), np.ones((2, 3), np.float32))
+    >>> found = calibrate(graph, [np.float32([[-1, 0, 2]])])
+    >>> [found.ranges[value] for value in (*graph.inputs, *graph.outputs)], found.samples
+    ([(-1.0, 2.0), (0.0, 2.0)], 1)
 
     Args:
-        observer: what makes the observer of a layer's activations, by the layer's name ("" for the input).
+        graph: What `trace` gives.
+        data: Batches of inputs, or of (inputs, targets).
+        observer: observer(name) gives what makes the observers of the layer `name` ("" for the input): a class, or a
+            function without arguments.
+        progress: Whether to show a bar on stderr.
+
+    Returns:
+        A Calibration.
 
     Raises:
-        QuantizationError: no batch came, or a NaN or infinity, naming batch and op.
-        ShapeError: a batch that does not fit the graph.
+        QuantizationError: No batch came, or one has a NaN or an infinity; the message names the batch and the op.
+        ShapeError: A batch does not fit the graph.
     """
     checks.instance("calibrate", "graph", graph, Graph)
     checks.function("calibrate", "observer", observer)
