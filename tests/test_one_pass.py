@@ -7,8 +7,9 @@ import pytest
 
 import tinyml
 from tinyml import nn, precision
-from tinyml.batches import keep_batches
+from tinyml.batches import keep_batches, read_batches
 from tinyml.data import ArrayDataset, DataLoader, RandomBatches
+from tinyml.evaluation import run_models
 from tinyml.precision.analysis.score import Score
 from tinyml.tensor import Tensor
 
@@ -93,6 +94,19 @@ def test_comparisons_and_reports_take_one_pass(model, labels, kind):
     assert found.a.accuracy == 1.0 and found.agreement == found.b.accuracy > 0.9 and found.samples == 96
     counts = [sum(h.counts) for layer in plan.report(loaders(labels)[kind], seconds=0).layers for h in layer.activations]
     assert counts and all(n % 96 == 0 for n in counts)
+
+
+def test_all_models_see_the_same_batch_in_evaluation_mode():
+    passes = OwnEpoch(X, np.arange(96))
+    models = nn.Sequential(nn.Dropout(0.5)), nn.Sequential(nn.ReLU()), nn.Linear(8, 2)
+    with run_models(models, read_batches("test", passes)) as run:
+        for n, (inputs, (same, positive, linear), targets) in enumerate(run):
+            assert np.array_equal(inputs.data, X[targets.data]) and np.array_equal(same.data, inputs.data)
+            assert np.array_equal(positive.data, np.maximum(inputs.data, 0))
+            assert not any(m.training for model in models for m in model.modules()) and not linear.requires_grad
+            if n == 3:
+                break
+    assert passes.epoch == 1 and all(model.training for model in models)
 
 
 def test_batches_are_kept_as_they_came(labels):
