@@ -406,7 +406,7 @@ def test_errors_say_what_was_expected(tmp_path):
     with pytest.raises(FileError, match="cannot write"):
         r.to_html(tmp_path / "missing" / "file.html")
     for name, got in (("picture.png", r"\.png"), ("picture", "no ending")):
-        with pytest.raises(DtypeError, match=rf"plot: expected a file that ends in \.svg, .* got {got}"):
+        with pytest.raises(DtypeError, match=rf"plot: expected a file that ends in \.svg, .* got {got}; .* \.html"):
             r.plot(tmp_path / name)
     assert not list(tmp_path.iterdir())
 

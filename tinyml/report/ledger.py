@@ -51,7 +51,7 @@ class Report(Figures):
             DtypeError: The path does not end in .svg.
             FileError: The file cannot be written.
         """
-        path, rows = check_picture("plot", path), [layer_charts(self)]
+        path, rows = check_picture("plot", path, "; to_html() writes a page, .html"), [layer_charts(self)]
         if self.diagnosis is not None and self.diagnosis["layers"]:
             rows.append(sensitivity_charts(self.diagnosis))
         if self.frontier:

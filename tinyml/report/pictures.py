@@ -72,16 +72,16 @@ def frontier_charts(frontier: list[dict[str, Any]]) -> list[Chart]:
                                                 ("size", "file_bytes", "Drop against size", "bytes on disk"))]
 
 
-def check_picture(who: str, path: Any) -> Path:
-    """`path`, where a picture can be written.
+def check_picture(who: str, path: Any, hint: str = "") -> Path:
+    """`path`, where a picture can be written; `hint` says what else there is.
 
     Raises:
         DtypeError: The path does not end in .svg.
     """
     kind = Path(path).suffix
     if kind.lower() != ".svg":
-        raise DtypeError(f"{who}: expected a file that ends in .svg, which a browser shows and turns into others, got "
-                         f"{kind or 'no ending'}")
+        raise DtypeError(f"{who}: expected a file that ends in .svg, which browsers show and print, got "
+                         f"{kind or 'no ending'}{hint}")
     return Path(path)
 
 
