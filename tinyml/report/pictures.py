@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from .. import checks
 from ..atomic import write_whole
 from ..errors import DtypeError
 from .charts import WIDTH, Bars, Chart, bars, points
@@ -76,13 +77,14 @@ def check_picture(who: str, path: Any, hint: str = "") -> Path:
     """`path`, where a picture can be written; `hint` says what else there is.
 
     Raises:
-        DtypeError: The path does not end in .svg.
+        DtypeError: The path does not end in .svg, or is none.
     """
-    kind = Path(path).suffix
+    found = Path(checks.path(who, path))
+    kind = found.suffix
     if kind.lower() != ".svg":
         raise DtypeError(f"{who}: expected a file that ends in .svg, which browsers show and print, got "
                          f"{kind or 'no ending'}{hint}")
-    return Path(path)
+    return found
 
 
 def write_picture(path: Path, title: str, rows: Sequence[Sequence[Chart]]) -> None:
