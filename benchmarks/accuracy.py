@@ -22,8 +22,10 @@ import numpy as np
 
 import tinyml
 from tinyml import nn, precision
-from tinyml.precision.analysis.paired import Paired, cross_entropies
+from tinyml.metrics import cross_entropies
+from tinyml.precision.analysis.paired import Paired
 from tinyml.precision.static import OBSERVER
+from tinyml.tables import layout
 
 from .training import Task, cifar, fashion, shakespeare
 
@@ -151,15 +153,6 @@ def required(name: str, found: dict[str, Against]) -> list[tuple[str, float, str
             ("float16: change of the loss", mean(found["float16"].rise), "<=", 0.0005)]
 
 
-def table(rows: list[list[str]]) -> str:
-    """Markdown."""
-    widths = [max(len(r[i]) for r in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(c.ljust(w) if i < 2 else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) + " |"
-             for r in rows]
-    lines.insert(1, "| " + " | ".join("-" * w if i < 2 else "-" * (w - 1) + ":" for i, w in enumerate(widths)) + " |")
-    return "\n".join(lines)
-
-
 def main() -> int:
     """Measure the tasks named, print the tables and what they must reach."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -177,7 +170,8 @@ def main() -> int:
     results: dict[str, Any] = {name: measure(make[name](), args.seeds, args.models) for name in args.tasks}
     missed = 0
     for name, found in results.items():
-        print(f"\n{name}, means of {len(args.seeds)} seeds\n\n{table([HEAD, *(a.row() for a in found.values())])}\n")
+        table = layout([HEAD, *(a.row() for a in found.values())], (0, 1), markdown=True)
+        print(f"\n{name}, means of {len(args.seeds)} seeds\n\n{table}\n")
         for what, value, sign, bar in required(name, found):
             met = value >= bar if sign == ">=" else value <= bar
             missed += not met

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import tinyml
+from tinyml.tables import layout
 
-from . import gpt, report
-from .memory import MB, apart, resident
+from . import gpt
+from .memory import MB, resident, run_apart
 from .timing import Run
 
 CACHES = ("float32", "int8")
@@ -66,7 +67,7 @@ def rows(run: Run) -> list[Held]:
         model.save(path)
         for cache in CACHES:
             held = Held(f"{gpt.GPT2}, int8, cache {cache}", weights, sum(c.nbytes for c in model.caches(1, cache)),
-                        apart("benchmarks.gpt_memory", str(path), str(run.threads), cache))
+                        run_apart("benchmarks.gpt_memory", str(path), str(run.threads), cache))
             print(f"{held.work}: {held.resident / MB:.1f} MB", file=sys.stderr, flush=True)
             found.append(held)
     return found
@@ -76,7 +77,7 @@ def table(rows: list[Held], markdown: bool = False) -> str:
     """One line a row, in MB, and how many times weights and cache are resident."""
     lines = [[row.work, *(f"{n / MB:.1f} MB" for n in (row.weights, row.cache, row.resident)), f"{row.ratio:.2f}x"]
              for row in rows]
-    return report.layout([["decoding", "weights", "cache", "resident", "of both"], *lines], [0], markdown)
+    return layout([["decoding", "weights", "cache", "resident", "of both"], *lines], markdown=markdown)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ from statistics import median
 from typing import Any
 
 import tinyml
+from tinyml.tables import layout
 
-from . import peers, report, steps
+from . import peers, steps
 from .prepared import Prepared
 from .steps import Step
 from .timing import Run
@@ -89,7 +90,7 @@ def measure(form: str, threads: int, step: Step) -> Usage:
     return Usage(resident("VmHWM") - before, faults / AFTER)
 
 
-def apart(module: str, *arguments: str) -> Any:
+def run_apart(module: str, *arguments: str) -> Any:
     """What `python -m module` prints in a fresh process, which is JSON."""
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=True,
@@ -97,9 +98,9 @@ def apart(module: str, *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def used(form: str, threads: int, step: Step) -> Usage:
+def measure_apart(form: str, threads: int, step: Step) -> Usage:
     """`measure` in a fresh process."""
-    return Usage(**apart("benchmarks.memory", form, str(threads), json.dumps(asdict(step))))
+    return Usage(**run_apart("benchmarks.memory", form, str(threads), json.dumps(asdict(step))))
 
 
 def rows(run: Run) -> list[Footprint]:
@@ -109,7 +110,8 @@ def rows(run: Run) -> list[Footprint]:
         if step.model not in SMALL:
             continue
         forms = ["tinyml", *(form for peer in run.peers for form in peer.training(step))]
-        found.append(Footprint(name, {form: [used(form, run.threads, step) for _ in range(RUNS)] for form in forms}))
+        usage = {form: [measure_apart(form, run.threads, step) for _ in range(RUNS)] for form in forms}
+        found.append(Footprint(name, usage))
         print(f"{name}: {found[-1].usage['tinyml'].peak / MB:.1f} MB", file=sys.stderr, flush=True)
     return found
 
@@ -127,7 +129,7 @@ def table(rows: list[Footprint], markdown: bool = False) -> str:
 
     head = ["work", *(cell for form in forms for cell in (form, "faults a step"))]
     lines = [[row.work, *(cell for form in forms for cell in cells(row, form))] for row in rows]
-    return report.layout([head, *lines], [0], markdown)
+    return layout([head, *lines], markdown=markdown)
 
 
 if __name__ == "__main__":

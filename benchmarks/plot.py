@@ -2,7 +2,7 @@
 
 Across, the operations of each row for every byte it must move; up, the operations a second it reached. A point cannot lie
 above the roof of its precision, nor left of the slope, where memory gives bytes no faster, unless a cache holds all of it.
-Needs the extra [plot].
+Needs matplotlib, which the extra [bench] brings.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         import matplotlib as mpl
     except ImportError:
-        parser.error(f"matplotlib is not installed; {install_hint('plot')}")
+        parser.error(f"matplotlib is not installed; {install_hint('bench')}")
     runs = [json.loads(Path(f).read_text(encoding="utf-8")) for f in args.files]
     # the same bytes for the same figures
     with mpl.rc_context({"svg.hashsalt": "tinyml", "svg.fonttype": "none"}):

@@ -1,7 +1,8 @@
 """What each repair brings back: python -m benchmarks.repairs [--json FILE] prints the tables of docs/repairs.md.
 
 Networks are trained on shipped data for a moment: CifarCNN; DepthwiseCNN with channels scaled apart (the hard net); TinyGPT
-as it is and with outlier channels. Each is converted without and with repairs, one weight scale a layer and one a channel.
+as it is and with outlier channels. Each is converted without and with repairs, with one weight scale per layer and per
+channel.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import tinyml
 from tinyml import data, models, nn, precision
 from tinyml.precision.repairs import REPAIRS
+from tinyml.tables import layout
 
 from . import hard_nets
 
@@ -61,13 +63,13 @@ def table(rows: list[dict[str, Any]]) -> str:
     """Markdown: a line a network and kind of scales, a column a choice of repairs."""
     cells = {(r["network"], r["per_channel"], tuple(r["repairs"])): r for r in rows}
     names = ["none", *REPAIRS, "all four"]
-    lines = [["lost by", "weight scales", *names], ["---", "---"] + ["---:"] * len(names)]
+    lines = [["lost by", "weight scales", *names]]
     for network, per_channel in dict.fromkeys((r["network"], r["per_channel"]) for r in rows):
         found = [cells[network, per_channel, tuple(choice)] for choice in CHOICES]
         unit = "points" if found[0]["unit"] == "points" else "nats"
-        lines.append([f"{network}, {unit}", "one a channel" if per_channel else "one a layer",
+        lines.append([f"{network}, {unit}", "one per channel" if per_channel else "one per layer",
                       *(f"{r['lost']:.2f}" if unit == "points" else f"{r['lost']:.4f}" for r in found)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return layout(lines, (0, 1), markdown=True)
 
 
 def main() -> None:

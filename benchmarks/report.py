@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 from typing import Any, Protocol
+
+from tinyml.tables import layout
 
 from . import machine
 from .roofline import Peaks
@@ -48,17 +50,7 @@ def table(rows: list[Row], markdown: bool = False) -> str:
     lines = [head, *(_cells(row, forms, notes) for row in rows)]
     kept = [i for i in range(len(head)) if i < 4 or any(line[i] for line in lines[1:])]
     left = [i for i, k in enumerate(kept) if k < 2 or head[k] == "note"]
-    return layout([[line[i] for i in kept] for line in lines], left, markdown)
-
-
-def layout(lines: list[list[str]], left: Collection[int], markdown: bool = False) -> str:
-    """A table, its head the first line, columns as wide as they must be, those in `left` flush left."""
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    text = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths))] for line in lines]
-    if not markdown:
-        return "\n".join("  ".join(line).rstrip() for line in text)
-    rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-    return "\n".join("| " + " | ".join(line) + " |" for line in [text[0], rule, *text[1:]])
+    return layout([[line[i] for i in kept] for line in lines], left, markdown=markdown)
 
 
 def _peaks(p: Peaks) -> str:

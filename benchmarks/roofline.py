@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyml._kernels.dispatch import active
+from tinyml.timing import least_time
 
 from .machine import cache_bytes
 
@@ -29,23 +29,13 @@ class Peaks:
     clock: float
 
 
-def best(function: Callable[[], Any], seconds: float) -> float:
-    """Shortest time of a call within `seconds`, of three calls at least: a peak is what nothing has disturbed."""
-    times: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(times) < 3 or time.perf_counter() < end:
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
 def fma_peak(threads: int, seconds: float, kernels: Any = active) -> float:
     """float32 operations a second."""
     rows = ROWS * threads
     start, w, y = (np.zeros(s, np.float32) for s in ((rows, COLUMNS), COLUMNS, (rows, COLUMNS)))
     w += np.float32(0.5)
-    return 2 * rows * COLUMNS * ROUNDS / best(lambda: kernels.probe_fma_f32(start, 0.5, w, y, ROUNDS, threads), seconds)
+    least = least_time(lambda: kernels.probe_fma_f32(start, 0.5, w, y, ROUNDS, threads), seconds)
+    return 2 * rows * COLUMNS * ROUNDS / least
 
 
 def dot4_peak(threads: int, seconds: float, kernels: Any = active) -> float:
@@ -53,7 +43,8 @@ def dot4_peak(threads: int, seconds: float, kernels: Any = active) -> float:
     rows = ROWS * threads
     start, y = np.zeros((rows, COLUMNS), np.int32), np.empty((rows, COLUMNS), np.int32)
     x, w = np.array([1, 2, 3, 4], np.uint8), np.ones((COLUMNS, 4), np.int8)
-    return 8 * rows * COLUMNS * ROUNDS / best(lambda: kernels.probe_dot4_int8(start, x, w, y, ROUNDS, threads), seconds)
+    least = least_time(lambda: kernels.probe_dot4_int8(start, x, w, y, ROUNDS, threads), seconds)
+    return 8 * rows * COLUMNS * ROUNDS / least
 
 
 def reader(nbytes: int, threads: int, kernels: Any = active) -> Callable[[], Any]:
@@ -64,13 +55,13 @@ def reader(nbytes: int, threads: int, kernels: Any = active) -> Callable[[], Any
 
 def read_rate(nbytes: int, threads: int, seconds: float) -> float:
     """Bytes a second of reading a buffer of `nbytes` again and again: from the cache that holds it, or from memory."""
-    return nbytes / best(reader(nbytes, threads), seconds)
+    return nbytes / least_time(reader(nbytes, threads), seconds)
 
 
 def clock(threads: int, seconds: float, kernels: Any = active) -> float:
     """Cycles a second of each of `threads` cores: additions that wait for each other take one cycle each."""
     start, y = np.zeros(threads, np.int64), np.empty(threads, np.int64)
-    return 100 * ROUNDS / best(lambda: kernels.probe_cycles(start, 1, y, 100 * ROUNDS, threads), seconds)
+    return 100 * ROUNDS / least_time(lambda: kernels.probe_cycles(start, 1, y, 100 * ROUNDS, threads), seconds)
 
 
 def beyond_cache() -> int:

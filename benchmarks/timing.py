@@ -4,7 +4,6 @@ slows all of them alike. Absolute times move from day to day; ratios of medians 
 from __future__ import annotations
 
 import gc
-import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 import tinyml
+from tinyml.timing import take_turns, time_by_turns
 
 from .peers.peer import Peer
 from .prepared import Prepared
@@ -39,40 +39,17 @@ class Timing:
     calls: int
 
 
-def _seconds(function: Callable[[], Any], calls: int) -> float:
-    """Mean time of a call."""
-    start = time.perf_counter()
-    for _ in range(calls):
-        function()
-    return (time.perf_counter() - start) / calls
-
-
 def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle: float = 0) -> dict[str, Timing]:
     """Time all functions in turn, in the order given, until `seconds` have gone by and each has SAMPLES samples.
 
-    Args:
-        settle: pause this long before each sample, then call as long without timing. For several threads: those of a
-            library that has just run still spin on the cores that the next one needs, and threads that wake share one
-            core until the system spreads them.
+    `settle` is that of tinyml.timing.time_by_turns.
     """
-    calls, found = {}, {name: [] for name in functions}
-    for name, function in functions.items():
-        function()      # the first call allocates, and tunes in some libraries
-        calls[name] = max(1, math.ceil(SAMPLE / max(_seconds(function, 1), 1e-9)))
     with _no_collections():
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(next(iter(found.values()))) < SAMPLES:
-            for name, function in functions.items():
-                if settle:
-                    time.sleep(settle)
-                    warm = time.perf_counter() + settle
-                    while time.perf_counter() < warm:
-                        function()
-                found[name].append(_seconds(function, calls[name]))
-    return {name: _timing(samples, calls[name]) for name, samples in found.items()}
+        found = time_by_turns(functions, seconds, SAMPLES, sample_seconds=SAMPLE, settle=settle)
+    return {name: _timing(samples.seconds, samples.calls) for name, samples in found.items()}
 
 
-def paced(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, settle: float = 0) -> dict[str, Timing]:
+def pace(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, settle: float = 0) -> dict[str, Timing]:
     """Time what each iterator takes from one item to the next; its first item, with what leads up to it, does not count.
 
     A turn goes through a whole iterator, as a user does, until `seconds` have gone by and each has SAMPLES samples. One
@@ -84,8 +61,6 @@ def paced(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, 
     Raises:
         ValueError: an iterator of fewer than two items.
     """
-    found: dict[str, list[float]] = {name: [] for name in sequences}
-
     def turn(name: str) -> list[float]:
         time.sleep(settle)
         times = [time.perf_counter() for _ in sequences[name]()]
@@ -96,10 +71,7 @@ def paced(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, 
     with _no_collections():
         for name in sequences:
             turn(name)
-        end = time.perf_counter() + seconds
-        while time.perf_counter() < end or len(next(iter(found.values()))) < SAMPLES:
-            for name, samples in found.items():
-                samples += turn(name)
+        found = take_turns({name: lambda name=name: turn(name) for name in sequences}, seconds, SAMPLES)
     return {name: _timing(samples, 1) for name, samples in found.items()}
 
 
@@ -210,17 +182,17 @@ class Run:
         with nullcontext() if grad else tinyml.no_grad():
             times = alternate(functions, self.seconds, SETTLE if self.threads > 1 else 0)
         limit = nbytes / times.pop("read").median if bound == "read" else self.roofline.limit(bound) if bound else None
-        return _said(Row(work, precision, times, operations, nbytes, bound, limit))
+        return _tell(Row(work, precision, times, operations, nbytes, bound, limit))
 
     def pace(self, work: str, precision: str, sequences: dict[str, Callable[[], Iterator[Any]]], nbytes: int) -> Row:
         """Time by turns what each iterator takes an item, for which `nbytes` must be read."""
         read = reader(nbytes, self.threads)
-        times = paced({**sequences, "read": lambda: (read() for _ in range(READS))}, self.seconds,
+        times = pace({**sequences, "read": lambda: (read() for _ in range(READS))}, self.seconds,
                       SETTLE if self.threads > 1 else 0)
-        return _said(Row(work, precision, times, 0, nbytes, "read", nbytes / times.pop("read").median))
+        return _tell(Row(work, precision, times, 0, nbytes, "read", nbytes / times.pop("read").median))
 
 
-def _said(row: Row) -> Row:
+def _tell(row: Row) -> Row:
     """The row, told at once: tables come at the end."""
     print(f"{row.work}, {row.precision}: {1e3 * row.seconds:.4f} ms", file=sys.stderr, flush=True)
     return row

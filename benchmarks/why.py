@@ -6,6 +6,7 @@ docs/why-int8.md says in words what each means, under the same headings.
 from __future__ import annotations
 
 from functools import partial
+from textwrap import indent
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from tinyml import models
 from tinyml._kernels.dispatch import active
 from tinyml.plan.plan import Plan
 from tinyml.plan.steps import Product, Step
+from tinyml.tables import layout
 
 from . import ours
 from .layers import linear
@@ -33,44 +35,42 @@ WORDS = {
 }
 
 
-def line(what: str, value: str, more: str = "") -> str:
-    """One number with its name."""
-    return f"  {what:48}{value:>14}  {more}".rstrip()
+def lines(*rows: tuple[str, ...]) -> list[str]:
+    """One line per number: what it is, the number, more about it."""
+    return indent(layout([[*row, ""][:3] for row in rows], left=(0, 2), rules=()), "  ").splitlines()
 
 
 def lanes() -> list[str]:
     """How much one instruction does."""
     fma, dot4 = WORDS[active.isa]
-    return ["Lanes", line("bits of a vector", f"{32 * active.lanes}", active.isa),
-            line("float32 lanes", f"{active.lanes}", "one multiply-add each"),
-            line("bytes", f"{4 * active.lanes}", "four multiply-adds in each int32 lane"),
-            line("multiply-adds of fma", f"{active.lanes}", fma),
-            line("multiply-adds of dot4", f"{4 * active.lanes}", dot4)]
+    return ["Lanes", *lines(("bits of a vector", f"{32 * active.lanes}", active.isa),
+                            ("float32 lanes", f"{active.lanes}", "one multiply-add each"),
+                            ("bytes", f"{4 * active.lanes}", "four multiply-adds in each int32 lane"),
+                            ("multiply-adds of fma", f"{active.lanes}", fma),
+                            ("multiply-adds of dot4", f"{4 * active.lanes}", dot4))]
 
 
 def ports(run: Run) -> list[str]:
-    """How many of them a cycle: the peaks over the clock."""
+    """How many of them run per cycle: the peaks over the clock."""
     p = run.roofline.peaks[0]
-    found = ["Instructions a cycle, on one core", line("clock", f"{p.clock / 1e9:.2f} GHz", "from additions that wait for "
-                                                       "each other, one a cycle")]
+    found = [("clock", f"{p.clock / 1e9:.2f} GHz", "from additions that wait for each other, one per cycle")]
     for name, peak, width in (("fma", p.fma, active.lanes), ("dot4", p.dot4, 4 * active.lanes)):
-        found += [line(f"peak of {name}", f"{peak / 1e9:.0f} Gop/s", "two operations a multiply-add"),
-                  line(f"{name} a cycle", f"{peak / 2 / width / p.clock:.2f}")]
-    return [*found, line("dot4's peak / fma's", f"{p.dot4 / p.fma:.2f}")]
+        found += [(f"peak of {name}", f"{peak / 1e9:.0f} Gop/s", "two operations per multiply-add"),
+                  (f"{name} per cycle", f"{peak / 2 / width / p.clock:.2f}")]
+    return ["Instructions a cycle, on one core", *lines(*found, ("dot4's peak / fma's", f"{p.dot4 / p.fma:.2f}"))]
 
 
 def weight_bytes(run: Run) -> list[str]:
     """What a weight costs to read, and when reading is what takes the time."""
     p, layer = run.roofline.peaks[-1], linear(*ONE_ROW)
-    found = [f"Bytes, on {p.threads} thread{'s' if p.threads > 1 else ''}",
-             line("memory is read at", f"{p.read / 1e9:.1f} GB/s")]
+    found = [("memory is read at", f"{p.read / 1e9:.1f} GB/s")]
     for name, peak, size in (("float32", p.fma, 4), ("int8", p.dot4, 1)):
-        found += [line(f"{name}: bytes a weight", f"{size}"),
-                  line(f"{name}: weights a second from memory", f"{p.read / size / 1e9:.1f} G"),
-                  line(f"{name}: operations a byte that keep it busy", f"{peak / p.read:.0f}", "peak / memory"),
-                  line(f"{name}: operations a byte of {'x'.join(map(str, ONE_ROW))}",
-                       f"{layer.operations / layer.nbytes(size, size):.2f}")]
-    return found
+        found += [(f"{name}: bytes per weight", f"{size}"),
+                  (f"{name}: weights per second from memory", f"{p.read / size / 1e9:.1f} G"),
+                  (f"{name}: operations per byte that keep it busy", f"{peak / p.read:.0f}", "peak / memory"),
+                  (f"{name}: operations per byte of {'x'.join(map(str, ONE_ROW))}",
+                   f"{layer.operations / layer.nbytes(size, size):.2f}")]
+    return [f"Bytes, on {p.threads} thread{'s' if p.threads > 1 else ''}", *lines(*found)]
 
 
 def profile(plan: Plan, x: np.ndarray, seconds: float) -> list[tuple[Step, int, Timing]]:
@@ -95,21 +95,21 @@ def network(run: Run) -> list[str]:
         whole = alternate({"float32": ours.model(model.compile(x), x).call, "int8": ours.model(plan, x).call}, run.seconds)
         steps = profile(plan, x, run.seconds)
     peak, total = run.roofline.peaks[-1].dot4, sum(t.median for _, _, t in steps)
-    found = [f"What is left of it in CifarCNN, batch {BATCH}",
-             line("float32", f"{1e3 * whole['float32'].median:.2f} ms"),
-             line("int8", f"{1e3 * whole['int8'].median:.2f} ms",
-                  f"{whole['float32'].median / whole['int8'].median:.2f}x as fast"),
-             f"  {'step':26}{'layer':>8}{'ms':>9}{'share':>8}{'Gop/s':>8}{'of dot4':>9}"]
+    table = [["step", "layer", "ms", "share", "Gop/s", "of dot4"]]
     for step, n, t in steps:
-        name = step.attrs.get("op", step.kind)
-        found.append(f"  {name:26}{step.name:>8}{1e3 * t.median:9.3f}{t.median / total:8.1%}"
-                     + (f"{n / t.median / 1e9:8.0f}{n / t.median / peak:9.0%}" if n else ""))
+        speed = [f"{n / t.median / 1e9:.0f}", f"{n / t.median / peak:.0%}"] if n else ["", ""]
+        table.append([step.attrs.get("op", step.kind), step.name, f"{1e3 * t.median:.3f}", f"{t.median / total:.1%}",
+                      *speed])
     products = sum(t.median for _, n, t in steps if n)
     least = total - products + sum(n for _, n, _ in steps) / peak
-    return [*found, line("all steps", f"{1e3 * total:.2f} ms"),
-            line("all that is no product", f"{1 - products / total:.1%}"),
-            line("with every product at dot4's peak", f"{1e3 * least:.2f} ms",
-                 f"{whole['float32'].median / least:.2f}x as fast as float32 is now")]
+    whole_f32, whole_int8 = (whole[form].median for form in ("float32", "int8"))
+    return [f"What is left of it in CifarCNN, batch {BATCH}",
+            *lines(("float32", f"{1e3 * whole_f32:.2f} ms"),
+                   ("int8", f"{1e3 * whole_int8:.2f} ms", f"{whole_f32 / whole_int8:.2f}x as fast")), "",
+            *indent(layout(table), "  ").splitlines(), "",
+            *lines(("all steps", f"{1e3 * total:.2f} ms"), ("all that is no product", f"{1 - products / total:.1%}"),
+                   ("with every product at dot4's peak", f"{1e3 * least:.2f} ms",
+                    f"{whole_f32 / least:.2f}x as fast as float32 is now"))]
 
 
 def explain(run: Run) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import tinyml
 from tinyml import data, models, nn, optim, precision
+from tinyml.tables import layout
 
 STATIC: dict[str, dict[str, Any]] = {
     **{f"static, {name}": {"observer": name} for name in precision.OBSERVERS},
@@ -37,14 +38,14 @@ def last_layer(model: nn.Module) -> str:
 
 
 def table(rows: list[tuple[str, precision.Comparison]]) -> str:
-    """One line a form: accuracy, its change with the 95% interval, loss, agreement, bytes, speed."""
-    lines = [f"{'':28}  accuracy  change (95% interval)          loss  same     bytes on disk  as fast"]
+    """One line per form: accuracy, its change with the 95% interval, loss, agreement, bytes, speed."""
+    lines = [["", "accuracy", "change (95% interval)", "loss", "same", "bytes on disk", "as fast"]]
     for name, c in rows:
         lo, hi = (100 * v for v in c.accuracy_interval)
-        change = f"{100 * (c.b.accuracy - c.a.accuracy):+6.2f} ({lo:+.2f} to {hi:+.2f}) points"
-        lines.append(f"{name:28}  {c.b.accuracy:8.2%}  {change}  {c.b.loss:8.4f}  {c.agreement:.2%}  "
-                     f"{c.b.file_bytes:>12,}  {c.a.latency_ms / c.b.latency_ms:.2f}x")
-    return "\n".join(lines)
+        change = f"{100 * (c.b.accuracy - c.a.accuracy):+.2f} ({lo:+.2f} to {hi:+.2f}) points"
+        lines.append([name, f"{c.b.accuracy:.2%}", change, f"{c.b.loss:.4f}", f"{c.agreement:.2%}", f"{c.b.file_bytes:,}",
+                      f"{c.a.latency_ms / c.b.latency_ms:.2f}x"])
+    return layout(lines, rules=())
 
 
 def main() -> None:

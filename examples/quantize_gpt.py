@@ -24,6 +24,7 @@ import numpy as np
 
 import tinyml
 from tinyml import data, models, optim
+from tinyml.tables import layout
 
 LETTERS = 300       # of a sample
 
@@ -92,12 +93,10 @@ def size(model: Any) -> int:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """One line a form."""
-    lines = [f"{'':30}  bytes on disk  cache, bytes an id    loss   change  ids a second"]
-    for row in rows:
-        lines.append(f"{row['form']:30}  {row['file_bytes']:>13,}  {row['cache_bytes']:>18,.0f}  {row['loss']:.4f}  "
-                     f"{row['loss'] - rows[0]['loss']:+.4f}  {row['tokens_per_second']:>12,.0f}")
-    return "\n".join(lines)
+    """One line per form."""
+    return layout([["", "bytes on disk", "cache, bytes an id", "loss", "change", "ids a second"], *(
+        [row["form"], f"{row['file_bytes']:,}", f"{row['cache_bytes']:,.0f}", f"{row['loss']:.4f}",
+         f"{row['loss'] - rows[0]['loss']:+.4f}", f"{row['tokens_per_second']:,.0f}"] for row in rows)], rules=())
 
 
 def main() -> None:

@@ -17,7 +17,6 @@ from typing import Any
 
 import tinyml
 from tinyml import data, models, optim
-from tinyml.errors import install_hint
 
 
 def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
@@ -39,22 +38,9 @@ def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
     result = tinyml.precision.compare(model, int8, tests)
     if args.save:
         int8.save(f"{args.save}-seed{seed}.safetensors")
+    if args.plot:
+        tinyml.report.plot_losses(trainer.history, f"{args.plot}-seed{seed}.svg")
     return {"seed": seed, "history": trainer.history, **result.as_dict()}
-
-
-def plot(runs: list[dict[str, Any]], figure: Any) -> Any:
-    """Draw training loss and test accuracy by epoch into a matplotlib Figure, a line a seed; int8 is a point at the end."""
-    loss, accuracy = figure.subplots(1, 2)
-    for run in runs:
-        epochs = [row["epoch"] for row in run["history"]]
-        line, = loss.plot(epochs, [row["train_loss"] for row in run["history"]], label=f"seed {run['seed']}")
-        if "validation_accuracy" in run["history"][0]:
-            accuracy.plot(epochs, [row["validation_accuracy"] for row in run["history"]], color=line.get_color())
-        accuracy.plot(epochs[-1], run["b"]["accuracy"], "o", color=line.get_color())
-    loss.set(xlabel="epoch", ylabel="training loss")
-    accuracy.set(xlabel="epoch", ylabel="test accuracy (point: int8)")
-    loss.legend()
-    return figure
 
 
 def main() -> None:
@@ -74,18 +60,10 @@ def main() -> None:
     parser.add_argument("--validate", action="store_true", help="measure the test split after each epoch")
     parser.add_argument("--checkpoints", metavar="FOLDER", help="keep checkpoints there, and continue from them")
     parser.add_argument("--save", metavar="PREFIX", help="save each int8 model")
-    parser.add_argument("--plot", metavar="FILE", help="draw loss and accuracy there (needs the extra plot)")
+    parser.add_argument("--plot", metavar="PREFIX", help="draw the losses of each seed, as .svg")
     parser.add_argument("--json", metavar="FILE", help="write all figures there")
     args = parser.parse_args()
-    if args.plot:
-        # now, not to fail once everything is trained
-        try:
-            from matplotlib.figure import Figure
-        except ImportError:
-            parser.error(f"--plot: matplotlib is not installed; {install_hint('plot')}")
     runs = [run(args, seed) for seed in args.seeds]
-    if args.plot:
-        plot(runs, Figure(figsize=(9, 3.5), layout="constrained")).savefig(args.plot, dpi=120)
 
     def mean(figure) -> float:
         return statistics.mean(figure(r) for r in runs)

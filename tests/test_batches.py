@@ -12,10 +12,11 @@ from trainers import weights
 
 import tinyml
 from tinyml import nn, optim
-from tinyml.batches import call, leaves, mapped
+from tinyml.batches import call
 from tinyml.data import ArrayDataset, DataLoader, Dataset, RandomBatches
 from tinyml.data.dataset import collate
 from tinyml.errors import DtypeError, ShapeError
+from tinyml.nests import leaves, map_arrays
 from tinyml.nn import functional as F
 from tinyml.tensor import Tensor
 from tinyml.trainer import Trainer
@@ -208,4 +209,4 @@ def test_other_forms_are_errors_that_say_which_there_are():
         with pytest.raises(error, match=message):
             call_()
     assert np.array_equal(t.predict([{"x": x}]), t.predict([x]))
-    assert mapped(type, (x, {"a": 1})) == (np.ndarray, {"a": int}) and call(linear, [Tensor(x)]).shape == (2, 2)
+    assert map_arrays(type, (x, {"a": 1})) == (np.ndarray, {"a": int}) and call(linear, [Tensor(x)]).shape == (2, 2)

@@ -51,11 +51,12 @@ STEPS = {"CNN": Step("CifarCNN", (3, 10, 4), 2, (3, 8, 8), 10),
          "MLP": Step("MLP", (6, 5, 4), 3, (6,), 4)}
 ELEMENTWISE = {name: replace(work, shapes=((2, 3, 4, 4),) if len(work.shapes[0]) == 4 else ((4, 6),))
                for name, work in elementwise.WORK.items()}
+TINY = 1e-12    # seconds that a sample lasts at least: one call
 GPTS = {name: replace(shape, arguments=(12, 16, 1, 2, 8), prompt=4, tokens=3) for name, shape in gpt.SHAPES.items()}
 SMALL = [(gpt, "SHAPES", GPTS), (gpt, "PROMPT", 6),
          (gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), (conv, "SHAPES", CONVOLUTIONS),
          (cnn, "IMAGE", (3, 8, 8)), (overhead, "THREADED", [(4, 8, 8)]), (overhead, "CHAIN", 3), (steps, "STEPS", STEPS),
-         (elementwise, "WORK", ELEMENTWISE), (memory, "RUNS", 1), (roofline, "ROUNDS", 20), (timing, "SAMPLE", 0),
+         (elementwise, "WORK", ELEMENTWISE), (memory, "RUNS", 1), (roofline, "ROUNDS", 20), (timing, "SAMPLE", TINY),
          (roofline, "beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
          (why, "ONE_ROW", (1, 8, 16))]
 
@@ -215,7 +216,7 @@ def test_why_explains_in_numbers(small, capsys):
 def test_functions_take_turns(monkeypatch):
     called = []
     functions = {name: lambda name=name: called.append(name) for name in "abc"}
-    monkeypatch.setattr(timing, "SAMPLE", 0)
+    monkeypatch.setattr(timing, "SAMPLE", TINY)
     found = timing.alternate(functions, 0)
     assert called == ["a", "a", "b", "b", "c", "c"] + ["a", "b", "c"] * timing.SAMPLES     # warm-up, then turns
     assert list(found) == ["a", "b", "c"] and {t.samples for t in found.values()} == {timing.SAMPLES}
@@ -240,11 +241,11 @@ def test_items_are_timed_from_one_to_the_next(monkeypatch):
 
     monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=lambda: now[0], sleep=slept.append))
     sequences = {"a": lambda: items("a", 100, 2), "b": lambda: items("b", 1, 3)}
-    found = timing.paced(sequences, 0, settle=0.5)
+    found = timing.pace(sequences, 0, settle=0.5)
     assert {name: (t.median, t.samples) for name, t in found.items()} == {"a": (2, 6), "b": (3, 6)}
     assert turns == ["a", "b"] * 4 and slept == [0.5] * 8
     with pytest.raises(ValueError, match="one: expected an iterator of at least two items, got 1"):
-        timing.paced({"one": lambda: iter([0])}, 0)
+        timing.pace({"one": lambda: iter([0])}, 0)
 
 
 def test_a_token_reads_each_weight_once():
@@ -300,8 +301,8 @@ def test_peaks_are_measured_for_one_thread_and_for_all(small):
 
 def test_a_best_time_is_the_shortest(monkeypatch):
     ticks = iter([0, 10, 15, 20, 22, 30, 37, 50])       # the end, then start and end of each call
-    monkeypatch.setattr(roofline, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
-    assert roofline.best(lambda: None, 0) == 2
+    monkeypatch.setattr(tinyml.timing, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
+    assert tinyml.timing.least_time(lambda: None) == 2
 
 
 # ---- peers
@@ -349,12 +350,12 @@ def test_a_picture_without_matplotlib_names_the_extra(tmp_path, monkeypatch, cap
     (tmp_path / "gemm.json").write_text("{}")
     with pytest.raises(SystemExit):
         plot.main([str(tmp_path / "gemm.json")])
-    assert "matplotlib is not installed; pip install '.[plot]'" in capsys.readouterr().err
+    assert "matplotlib is not installed; pip install '.[bench]'" in capsys.readouterr().err
 
 
 @pytest.mark.parity
 def test_the_roofline_is_drawn(small, tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: pip install '.[plot]'")
+    pytest.importorskip("matplotlib", reason="draws with matplotlib: pip install '.[bench]'")
     from benchmarks import plot
     path, pictures = tmp_path / "gemm.json", [tmp_path / "a.svg", tmp_path / "b.svg"]
     assert command.main(["gemm", "--seconds", "0", "--json", str(path)]) == 0
@@ -376,5 +377,5 @@ def test_the_table_of_repairs_has_a_line_a_network(monkeypatch):
     assert [r["repairs"] for r in rows[:2]] == [[], ["equalize"]] and len(rows) == 12
     assert all(r["unit"] == "points" and -100 <= r["lost"] <= 100 for r in rows)
     lines = repairs.table(rows).splitlines()
-    assert len(lines) == 4 and lines[2].startswith("| some net, points | one a layer | ")
+    assert len(lines) == 4 and lines[2].startswith("| some net, points | one per layer   | ")
     assert {line.count("|") for line in lines} == {9}

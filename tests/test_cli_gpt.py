@@ -69,15 +69,12 @@ def test_training_prints_samples_and_keeps_the_characters(folder, capsys, tmp_pa
     assert f"wrote {tmp_path / 'gpt'}: " in out
 
 
-def test_training_asks_for_matplotlib_before_it_trains(folder, monkeypatch, capsys, tmp_path):
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    assert cli.main(["train", "gpt", "--data", "text.txt", *SIZES, "-o", str(tmp_path / "gpt"), "--plot", "a.svg"]) == 1
-    assert "matplotlib is missing" in capsys.readouterr().err and not list(tmp_path.iterdir())
+def test_training_refuses_a_picture_before_it_trains(folder, capsys, tmp_path):
+    assert cli.main(["train", "gpt", "--data", "text.txt", *SIZES, "-o", str(tmp_path / "gpt"), "--plot", "a.png"]) == 1
+    assert "--plot: expected a file that ends in .svg" in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parity
 def test_training_draws_losses(folder, tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: pip install '.[plot]'")
     run("train", "gpt", "--data", "text.txt", *SIZES, "--steps", "2", "-o", str(tmp_path / "gpt"), "--plot",
         str(tmp_path / "losses.svg"))
     assert (tmp_path / "losses.svg").read_text().startswith("<?xml")
@@ -318,7 +315,7 @@ def test_a_missing_library_or_tokenizer_is_an_error(smol, monkeypatch, capsys):
     (["train", "gpt", "--data", "ids.npy", "-o", "x"], "ids.npy: how many ids there are is not in the file"),
     (["train", "gpt", "--data", "text.txt", "-o", "x", "--vocab-size", "9"], "--vocab-size is for files of token ids"),
     (["train", "gpt", "--data", "text.txt", "-o", "no/x"], "no/x: expected a path in a folder that is there"),
-    (["train", "gpt", "--data", "text.txt", "-o", "x", "--plot", "x.gif"], "ends in .png, .svg, .pdf, got .gif"),
+    (["train", "gpt", "--data", "text.txt", "-o", "x", "--plot", "x.gif"], "ends in .svg, "),
     (["train", "gpt", "--data", "text.txt", "-o", "x", "--context", "5000"], "L > 5000, the context"),
     (["train", "gpt", "--data", "text.txt", "-o", "x", "--heads", "3"], "heads must divide dim"),
     (["train", "gpt", "--data", "text.txt", "-o", "x", "--steps", "0"], "total_steps"),

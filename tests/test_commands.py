@@ -58,9 +58,11 @@ def test_repairs_and_the_search_for_float_layers(folder, capsys):
 
 def test_report_on_paper_and_as_a_page(folder, capsys):
     run(folder, "quantize", "cnn.safetensors", "--calibration", "images.npz", "-o", "int8.safetensors")
-    figures = run(folder, "report", "int8.safetensors", "--data", "images.npz", "--html", "page.html", "--batch", "2")
+    figures = run(folder, "report", "int8.safetensors", "--data", "images.npz", "--html", "page.html", "--batch", "2",
+                  "--plot", "charts.svg")
     assert figures["file_bytes"] == (folder / "int8.safetensors").stat().st_size and figures["batch"] == 2
     assert "<!doctype html>" in (folder / "page.html").read_text().lower()
+    assert "Bytes on disk" in (folder / "charts.svg").read_text()
     assert f"wrote {folder / 'page.html'}" in capsys.readouterr().out
 
 

@@ -12,7 +12,7 @@ from values import close, normal, softmax
 
 from tinyml import nn
 from tinyml.errors import DtypeError, ShapeError
-from tinyml.evaluation import class_axis
+from tinyml.metrics import class_axis
 from tinyml.models import next_token_loss
 from tinyml.nn import functional as F
 from tinyml.tensor import Tensor

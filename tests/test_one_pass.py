@@ -7,9 +7,10 @@ import pytest
 
 import tinyml
 from tinyml import nn, precision
+from tinyml.batches import keep_batches, read_batches
 from tinyml.data import ArrayDataset, DataLoader, RandomBatches
+from tinyml.evaluation import run_models
 from tinyml.precision.analysis.score import Score
-from tinyml.precision.ranges.calibration import again
 from tinyml.tensor import Tensor
 
 RNG = np.random.default_rng(0)
@@ -95,6 +96,19 @@ def test_comparisons_and_reports_take_one_pass(model, labels, kind):
     assert counts and all(n % 96 == 0 for n in counts)
 
 
+def test_all_models_see_the_same_batch_in_evaluation_mode():
+    passes = OwnEpoch(X, np.arange(96))
+    models = nn.Sequential(nn.Dropout(0.5)), nn.Sequential(nn.ReLU()), nn.Linear(8, 2)
+    with run_models(models, read_batches("test", passes)) as run:
+        for n, (inputs, (same, positive, linear), targets) in enumerate(run):
+            assert np.array_equal(inputs.data, X[targets.data]) and np.array_equal(same.data, inputs.data)
+            assert np.array_equal(positive.data, np.maximum(inputs.data, 0))
+            assert not any(m.training for model in models for m in model.modules()) and not linear.requires_grad
+            if n == 3:
+                break
+    assert passes.epoch == 1 and all(model.training for model in models)
+
+
 def test_batches_are_kept_as_they_came(labels):
     walked = []
 
@@ -103,9 +117,9 @@ def test_batches_are_kept_as_they_came(labels):
             walked.append(pair)
             yield pair
 
-    kept = again("score", once())
+    kept = keep_batches("score", once())
     assert len(walked) == 3 and len(kept) == len(list(kept)) == 3
     for (x, y), (a, b) in zip(walked, kept, strict=True):
         assert np.array_equal(x.data, a.data) and np.array_equal(y.data, b.data) and not np.shares_memory(x.data, a.data)
     given = [X, (Tensor(X), labels)]        # a list has all of them at once: nothing is copied
-    assert all(np.shares_memory(x.data, X) for x, _ in again("score", given))
+    assert all(np.shares_memory(x.data, X) for x, _ in keep_batches("score", given))

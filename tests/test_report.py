@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import sys
+from pathlib import Path
 from types import SimpleNamespace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -16,12 +17,13 @@ from values import normal
 
 import tinyml
 from tinyml import Tensor, get_num_threads, models, nn, precision
-from tinyml.errors import DtypeError, FileError, ShapeError, TinymlError
+from tinyml.errors import DtypeError, FileError, ShapeError
 from tinyml.io import serialize
 from tinyml.nn import functional as F
 from tinyml.report import Layer, figures, ledger, planned, reasons, timing, twins
-from tinyml.report.timing import Calls, Took
+from tinyml.report.timing import Calls, StepTimes
 
+SVG = "{http://www.w3.org/2000/svg}"
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>$\\frac$\u202e\u2028&amp;" + "x" * 300
 FRONTIER = [{"float_layers": [], "metric": 0.71, "drop": 2.1, "file_bytes": 80_000, "latency_ms": 0.11},
             {"float_layers": ["14", HOSTILE], "metric": 0.73, "drop": 0, "file_bytes": 130_000, "latency_ms": 0.16}]
@@ -102,10 +104,10 @@ def test_activation_histograms_count_every_code_of_all_data():
 
 @given(st.lists(st.floats(width=32) | st.just(np.float32(3)), max_size=20))
 def test_histograms_of_any_floats_count_what_is_finite(values):
-    from tinyml.report.histograms import of_array
+    from tinyml.report.histograms import count_array
 
     x = np.array(values, np.float32)
-    h = of_array("weight", x)
+    h = count_array("weight", x)
     assert (h is None) == (not np.isfinite(x).any())
     if h is not None:
         assert sum(h.counts) == np.isfinite(x).sum() and h.lo < h.hi and len(h.counts) == 64
@@ -121,10 +123,12 @@ def test_a_product_is_split_by_the_line_over_its_channels():
 
 
 def test_functions_are_timed_in_turn_and_all_are_called():
-    calls = []
-    found = timing.in_turn({name: lambda name=name: calls.append(name) for name in "ab"}, 0.0)
-    assert set(found) == {"a", "b"} and all(ms > 0 for ms in found.values())
-    assert calls.count("a") >= 2 + timing.LEAST_ROUNDS and calls.count("b") >= 2 + timing.LEAST_ROUNDS
+    ran = []
+    parts = [{name: lambda name=name: ran.append(name) for name in names} for names in ("ab", "", "c")]
+    found, calls = timing.time_parts(parts, lambda: ran.append("whole"), lambda: ran.append("least"), 0.0)
+    assert [set(times) for times in found] == [{"a", "b"}, set(), {"c"}]
+    assert all(ms > 0 for times in (*found, vars(calls)) for ms in times.values())
+    assert all(ran.count(name) >= 2 + timing.ROUNDS for name in ("a", "b", "c", "whole", "least"))
 
 
 @pytest.mark.parametrize("kind", ["static CifarCNN", "static ResNet8", "static integers", "static everything",
@@ -166,9 +170,9 @@ def test_channels_are_left_out_or_doubled_but_not_of_groups():
         plan = nn.Sequential(nn.Conv2d(k, 8 * groups, 3, padding=1, groups=groups)).to_int8(calibration=normal(2, k, 5, 5))
         return next(s.layer for s in plan.steps if s.kind == "product")
 
-    assert planned.other_channels(layer(32)).k == 16 and planned.other_channels(layer(3)).k == 6
-    assert planned.other_channels(layer(4, 2)) == "its channels are in groups"
-    assert "one input channel" in planned.other_channels(layer_of_depthwise())
+    assert planned.resize_channels(layer(32)).k == 16 and planned.resize_channels(layer(3)).k == 6
+    assert planned.why_together(layer(32)) == "" and planned.why_together(layer(4, 2)) == "its channels are in groups"
+    assert "one input channel" in planned.why_together(layer_of_depthwise())
 
 
 def layer_of_depthwise():
@@ -262,7 +266,7 @@ def test_dynamic_models_say_what_is_float_by_design_and_what_is_shared():
     assert layers["head"].disk_bytes == 0 and layers["tokens"].precision == layers["head"].precision == "int8"
 
 
-def layer_with(parts: list[Took]) -> Layer:
+def layer_with(parts: list[StepTimes]) -> Layer:
     from tinyml.report.layers import _fill_times
 
     layer = Layer("a", [], "int8", 0, 0, {})
@@ -271,22 +275,22 @@ def layer_with(parts: list[Took]) -> Layer:
 
 
 @pytest.mark.parametrize(("parts", "said"), [
-    ([Took(multiply=1, float32=2, terms=9, narrow=True)], None),
-    ([Took(multiply=1, float32=None, terms=9, narrow=True)], None),
-    ([Took(multiply=1, float32=1)], None),
-    ([Took(quantize=1.5), Took(multiply=0.5, float32=1, terms=9, narrow=True)],
+    ([StepTimes(multiply=1, float32=2, terms=9, narrow=True)], None),
+    ([StepTimes(multiply=1, float32=None, terms=9, narrow=True)], None),
+    ([StepTimes(multiply=1, float32=1)], None),
+    ([StepTimes(quantize=1.5), StepTimes(multiply=0.5, float32=1, terms=9, narrow=True)],
      r"quantizing and dequantizing at its edges take 1.50 ms of its 2.00 ms; what is between is 2.00x as fast as float32"),
-    ([Took(quantize=0.1, multiply=0.2, other=0.9, float32=0.2, terms=9, narrow=True)],
+    ([StepTimes(quantize=0.1, multiply=0.2, other=0.9, float32=0.2, terms=9, narrow=True)],
      "what Python does around the product takes 900 µs of its 1.20 ms"),
-    ([Took(multiply=0.0015, float32=0.0015, terms=9, narrow=True)],
+    ([StepTimes(multiply=0.0015, float32=0.0015, terms=9, narrow=True)],
      "it is too small: calling 1 kernel takes 1.00 µs of its 1.50 µs"),
-    ([Took(multiply=1, requantize=2, float32=3, terms=27, narrow=True)],
+    ([StepTimes(multiply=1, requantize=2, float32=3, terms=27, narrow=True)],
      "requantizing takes 2.00 ms, multiplying 1.00 ms: its sums have only 27 products"),
-    ([Took(multiply=1, requantize=0.5, float32=1, terms=27, rows=1, crowd=3.0, narrow=True)],
+    ([StepTimes(multiply=1, requantize=0.5, float32=1, terms=27, rows=1, crowd=3.0, narrow=True)],
      "only 1 row reads its weights: 8 times as many would take 2.0 times as long"),
-    ([Took(other=1, float32=1, copy=0.6, narrow=True)],
+    ([StepTimes(other=1, float32=1, copy=0.6, narrow=True)],
      "it is bound by memory: copying as many bytes takes 600 µs of its 1.00 ms"),
-    ([Took(multiply=2, requantize=1, float32=3, terms=27, narrow=True)],
+    ([StepTimes(multiply=2, requantize=1, float32=3, terms=27, narrow=True)],
      "float32 takes 3.00 ms, int8 3.00 ms: 2.00 ms multiplying, 1.00 ms requantizing"),
 ], ids=str)
 def test_reasons_follow_from_what_was_measured(parts, said):
@@ -346,18 +350,36 @@ def test_hostile_names_stay_text(tmp_path):
     assert page.count("<script") == 1 and page.count("</script>") == 1 and "<img" not in page and "<b>" not in page
 
 
-@pytest.mark.parity
+def elements(path: Path, kind: str) -> list[ElementTree.Element]:
+    """Those of a picture, which must be well-formed and need nothing else."""
+    root = ElementTree.fromstring(path.read_bytes())
+    for e in root.iter():
+        assert e.tag.removeprefix(SVG) in ("svg", "title", "desc", "style", "g", "text", "rect", "path", "circle")
+        assert set(e.attrib) <= {"class", "width", "height", "viewBox", "x", "y", "d", "cx", "cy", "r", "rx", "fill",
+                                 "role", "aria-labelledby", "id"}
+    assert "var(" not in path.read_text() and "url(" not in path.read_text()
+    return list(root.iter(SVG + kind))
+
+
 def test_pictures_are_drawn_of_any_names(tmp_path):
-    pytest.importorskip("matplotlib", reason="draws with matplotlib: pip install '.[plot]'")
     r = hostile().report(diagnosis=diagnosis(HOSTILE, "0"), seconds=1e-9)
-    for kind, magic in (("png", b"\x89PNG"), ("svg", b"<?xml"), ("pdf", b"%PDF")):
-        r.plot(tmp_path / f"picture.{kind}")
-        assert (tmp_path / f"picture.{kind}").read_bytes().startswith(magic)
+    r.layers[0].name = "null \0, and half a character \ud800"
+    r.plot(tmp_path / "picture.svg")
+    headings = [e.text for e in elements(tmp_path / "picture.svg", "text") if e.get("class") == "heading"]
+    assert headings == ["Bytes on disk", "Bytes in memory", "Time", "Lost with only this layer in int8",
+                        "Lost with all but this layer in int8", "Drop against latency", "Drop against size"]
+    titles = {e.text for e in elements(tmp_path / "picture.svg", "title")}
+    for layer in r.layers:
+        shown = layer.name.replace("\0", "\ufffd").replace("\ud800", "\ufffd")
+        assert not layer.disk_bytes or f"{shown}: {layer.disk_bytes:,}" in titles
+    assert any(f"float: 14, {HOSTILE}; metric 0.73" in title for title in titles)
     with pytest.raises(FileError, match="cannot write"):
-        r.plot(tmp_path / "missing" / "file.png")
+        r.plot(tmp_path / "missing" / "file.svg")
+    models.MLP(3, 2).report().plot(tmp_path / "few.svg")
+    assert elements(tmp_path / "few.svg", "text")[0].text == "MLP, float32"
 
 
-def test_errors_say_what_was_expected(tmp_path, monkeypatch):
+def test_errors_say_what_was_expected(tmp_path):
     plan, _ = made("static CifarCNN")
     for options, error, message in (
         ({"batch": 0}, ShapeError, "report: expected a batch of at least 1, got 0"),
@@ -383,11 +405,10 @@ def test_errors_say_what_was_expected(tmp_path, monkeypatch):
     r = plan.report(seconds=0)
     with pytest.raises(FileError, match="cannot write"):
         r.to_html(tmp_path / "missing" / "file.html")
-    with pytest.raises(DtypeError, match=r"expected a file that ends in \.png, \.svg, \.pdf, got \.gif"):
-        r.plot(tmp_path / "picture.gif")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(TinymlError, match=r"matplotlib is missing; pip install '\.\[plot\]'"):
-        r.plot(tmp_path / "picture.png")
+    for name, got in (("picture.png", r"\.png"), ("picture", "no ending")):
+        with pytest.raises(DtypeError, match=rf"plot: expected a file that ends in \.svg, .* got {got}; .* \.html"):
+            r.plot(tmp_path / name)
+    assert not list(tmp_path.iterdir())
 
 
 class Root(nn.Module):

@@ -1,4 +1,4 @@
-"""The demo: train on data that ships with tinyml, quantize, show what it cost and what it gained."""
+"""The demo: train on data that ships with tinyml, quantize, and show what that costs and gains."""
 
 from __future__ import annotations
 
@@ -17,14 +17,21 @@ GPT = {"seed": 0, "batch": 12, "steps": 1000, "layers": 4, "heads": 4, "dim": 12
 
 
 def say_setup(what: str, settings: dict[str, Any]) -> None:
-    """One line on the settings, one on the machine."""
+    """Print a line on the settings and a line on the machine."""
     c = config()
     print(f"{what}: " + ", ".join(f"{k} {v}" for k, v in settings.items()))
     print(f"kernels: {c['isa']} on {c['threads']} threads\n")
 
 
 def cnn(settings: dict[str, Any] = CNN) -> dict[str, Any]:
-    """Fashion-MNIST (12,000 + 2,000 images): train CifarCNN, quantize it statically, compare on the test images."""
+    """Train CifarCNN on Fashion-MNIST (12,000 images), quantize it statically, and compare on 2,000 test images.
+
+    Args:
+        settings: All keys of CNN.
+
+    Returns:
+        The settings, the seconds of training and the figures of the comparison, for JSON.
+    """
     s = settings
     say_setup("CNN on the shipped Fashion-MNIST images", s)
     manual_seed(s["seed"])
@@ -44,7 +51,15 @@ def cnn(settings: dict[str, Any] = CNN) -> dict[str, Any]:
 
 
 def gpt(settings: dict[str, Any] = GPT) -> dict[str, Any]:
-    """King James Bible (Genesis to Ruth): train a character TinyGPT, store its weights as int8, compare, sample."""
+    """Train a TinyGPT on the characters of the King James Bible (Genesis to Ruth), store its weights as int8, compare on
+    the last tenth, and write a sample.
+
+    Args:
+        settings: All keys of GPT.
+
+    Returns:
+        The settings, the seconds of training, the sample and the figures of the comparison, for JSON.
+    """
     s = settings
     say_setup("TinyGPT on the shipped text", s)
     manual_seed(s["seed"])

@@ -1,84 +1,116 @@
-"""What a model does on data: its loss and accuracy, its outputs."""
+"""Models over data in evaluation mode: the one loop that does so, and what it gives: loss, accuracy, outputs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
-from .batches import call, joined, mapped, pair, samples, unpack
+from .batches import call, read_batches
 from .errors import DtypeError, ShapeError
+from .metrics import Loss, count_mask, mark_right
+from .nests import join, map_arrays
 from .nn.mode import mode
 from .nn.module import Module
 from .tape import no_grad
 from .tensor import Tensor
 
-Loss = Callable[[Any, Any], Tensor]
 Metric = Callable[[Any, Any], float]
 
 
-def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None = None) -> dict[str, float]:
-    """{"loss", "accuracy", "count"} over `loader`, in evaluation mode, without gradients.
+@contextmanager
+def run_models(models: Sequence[Module], batches: Iterable[tuple[Any, Any]]) -> Iterator[Iterator[tuple[Any, list, Any]]]:
+    """Within it, iterate over (inputs, outputs, targets) of each batch, with one item of `outputs` per model.
 
-    Means over all samples, or over all target elements for class targets; only those have an accuracy. The classes are
-    dimension 1 of the outputs, (B, C, ...), or what the loss says: the last of a language model's (B, T, V). With `metric`,
-    "metric" is its mean. Outputs and targets that are tuples or dicts go to the loss as they are, and to `metric` with
-    ndarrays in the place of Tensors.
+    All models see the same pass over `batches`, which `read_batches` gives. Within it the models are in evaluation mode and
+    no gradients are noted.
+    """
+    with mode(*models, training=False), no_grad():
+        yield ((inputs, [call(model, inputs) for model in models], targets) for inputs, targets in batches)
+
+
+def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None = None) -> dict[str, float]:
+    """The mean loss, the accuracy and the number of targets over `loader`, in evaluation mode and without gradients.
+
+    Means are over all samples, or for class targets over all elements that count; only class targets have an accuracy. The
+    classes are dimension 1 of the outputs (B, C, ...), or what the loss says: the last dimension of a language model's
+    (B, T, V).
+
+    >>> import numpy as np
+    >>> from tinyml import nn
+    >>> logits, classes = np.float32([[0, 0], [0, 9]]), np.array([0, 1])
+    >>> found = evaluate(nn.Sequential(), [(logits, classes)], nn.CrossEntropyLoss())
+    >>> round(found["loss"], 4), found["accuracy"], found["count"]
+    (0.3466, 1.0, 2)
+
+    Args:
+        loader: Batches (inputs, targets).
+        loss: loss(outputs, targets) gives the mean over a batch. Outputs and targets that are tuples or dicts are passed as
+            they are.
+        metric: metric(outputs, targets) gives a number per batch, from ndarrays in the place of Tensors.
+
+    Returns:
+        {"loss", "count"}, with class targets "accuracy" (0 to 1), and with `metric` "metric", its mean.
 
     Raises:
-        ShapeError: no batch, or batches that are no pairs.
+        ShapeError: No batch came, no target counts, or a batch is no pair.
     """
     total, correct, score, count, scored = 0.0, 0, 0.0, 0, 0
-    with mode(model, training=False), no_grad():
-        for batch in loader:
-            x, y = pair("evaluate", batch)
-            counts = counted(loss, y)
-            n = int(counts.sum())
-            if not n:
-                continue        # the mean over none is NaN
-            outputs = mapped(_floats, call(model, x))
-            values, expected = mapped(_array, outputs), mapped(_array, y)
-            total, count = total + loss_of(loss, outputs, y).item() * n, count + n
-            single = isinstance(outputs, Tensor) and isinstance(y, Tensor)
-            axis = class_axis(loss, values.shape, y.shape) if single and y.dtype.kind in "iu" else None
-            if axis is not None:
-                correct, scored = correct + int((values.argmax(axis) == y.data)[counts].sum()), scored + n
+    # a batch in which no target counts is passed over: the mean over none is NaN
+    batches = ((x, y) for x, y in read_batches("evaluate", loader, paired=True) if count_mask(loss, y).any())
+    with run_models([model], batches) as run:
+        for _, (result,), y in run:
+            counted = count_mask(loss, y)
+            n, outputs = int(counted.sum()), map_arrays(_dequantize, result)
+            values, expected = map_arrays(_to_array, outputs), map_arrays(_to_array, y)
+            total, count = total + call_loss(loss, outputs, y).item() * n, count + n
+            right = mark_right(loss, values, y.data) if isinstance(outputs, Tensor) and isinstance(y, Tensor) else None
+            if right is not None:
+                correct, scored = correct + int(right[counted].sum()), scored + n
             if metric is not None:
                 score += float(metric(values, expected)) * n
     if not count:
         raise ShapeError(f"evaluate: no batch with a target that counts came from the {type(loader).__name__}; a generator "
                          "gives its batches only once")
     accuracy = {"accuracy": correct / count} if scored == count else {}
-    return {"loss": total / count, **accuracy, "count": count,
-            **({} if metric is None else {"metric": score / count})}
+    return {"loss": total / count, **accuracy, "count": count, **({} if metric is None else {"metric": score / count})}
 
 
 def predict(model: Module, loader: Iterable) -> Any:
-    """The outputs for all batches (inputs, targets) or inputs, one after the other, in evaluation mode.
+    """The outputs for all batches in one array, in evaluation mode and without gradients.
 
-    Of a model with several outputs each is an ndarray, in a tuple or dict as the model gives them.
+    >>> import numpy as np
+    >>> from tinyml import nn
+    >>> predict(nn.ReLU(), [np.float32([[-1, 2]]), np.float32([[3, -4]])]).tolist()
+    [[0.0, 2.0], [3.0, 0.0]]
+
+    Args:
+        loader: Batches (inputs, targets), or of inputs alone.
+
+    Returns:
+        An ndarray (N, ...) of N samples; of a model with several outputs a tuple or dict of them, as the model gives it.
 
     Raises:
-        ShapeError: no batch, one array where batches are expected, or outputs of other forms in different batches.
-        DtypeError: an output that is no Tensor.
+        ShapeError: No batch came, `loader` is one array, or outputs have other forms in different batches.
+        DtypeError: An output is no Tensor.
     """
-    if isinstance(loader, (Tensor, np.ndarray)):
-        raise ShapeError(f"predict: expected batches, got one array of shape {loader.shape}; pass [inputs]")
-    if isinstance(loader, Mapping):
-        raise ShapeError("predict: expected batches, got one dict; pass [inputs]")
-    with mode(model, training=False), no_grad():
-        outputs = [mapped(_output, call(model, unpack("predict", batch)[0])) for batch in loader]
+    if isinstance(loader, (Tensor, np.ndarray, Mapping)):
+        got = "dict" if isinstance(loader, Mapping) else f"array of shape {loader.shape}"
+        raise ShapeError(f"predict: expected batches, got one {got}; pass [inputs]")
+    with run_models([model], read_batches("predict", loader)) as run:
+        outputs = [map_arrays(_output, result) for _, (result,), _ in run]
     if not outputs:
         raise ShapeError(f"predict: no batch came from the {type(loader).__name__}")
-    return joined("predict", outputs)
+    return join("predict", outputs)
 
 
-def _floats(output: Any) -> Any:
+def _dequantize(output: Any) -> Any:
     return output.dequantize() if isinstance(output, Tensor) else output
 
 
-def _array(output: Any) -> Any:
+def _to_array(output: Any) -> Any:
     return output.numpy() if isinstance(output, Tensor) else output
 
 
@@ -89,34 +121,14 @@ def _output(output: Any) -> np.ndarray:
     return output.dequantize().numpy()
 
 
-def loss_of(loss: Loss, outputs: Tensor, targets: Tensor) -> Tensor:
-    """loss(outputs, targets); raises ShapeError unless that is a Tensor of one element."""
+def call_loss(loss: Loss, outputs: Any, targets: Any) -> Tensor:
+    """loss(outputs, targets).
+
+    Raises:
+        ShapeError: The loss gives anything but a Tensor of one element.
+    """
     value = loss(outputs, targets)
     if not isinstance(value, Tensor) or value.size != 1:
         raise ShapeError("Trainer: expected the loss function to return a Tensor of one element, got "
                          + (f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__))
     return value
-
-
-def counted(loss: Loss, targets: Any) -> np.ndarray:
-    """Which targets the mean loss is over: class ids other than ignore_index, or samples."""
-    if not isinstance(targets, Tensor) or targets.dtype.kind not in "iu":
-        return np.ones(samples(targets), bool)
-    return np.asarray(targets.data != ignored(loss))
-
-
-def class_axis(loss: Loss | None, outputs: tuple[int, ...], targets: tuple[int, ...]) -> int | None:
-    """The dimension of outputs of this shape that has the classes of the targets; None where there is none.
-
-    It is 1, as in PyTorch, unless the loss says another. Where no loss is known it may be the last, if only that fits.
-    """
-    for axis in (1, -1) if loss is None else (getattr(loss, "class_axis", 1),):
-        at = axis % max(len(outputs), 1)
-        if len(outputs) > 1 and outputs[:at] + outputs[at + 1 :] == targets and outputs[at]:
-            return at
-    return None
-
-
-def ignored(loss: Loss) -> int:
-    """The class id that does not count."""
-    return getattr(loss, "ignore_index", -100)      # cross_entropy's default

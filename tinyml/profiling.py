@@ -19,7 +19,9 @@ from ._kernels.dispatch import active, threads_for
 from .errors import TinymlError
 from .nn.module import Module
 from .ops.attention import parts
+from .tables import layout
 from .tape import Context, Node, state
+from .timing import least_time
 
 
 def _attention(arrays: list, result: np.ndarray, attrs: dict) -> float:
@@ -48,9 +50,12 @@ BACKWARDS["linear_activation"] = BACKWARDS["linear"]
 
 @dataclass
 class Row:
-    """What all calls of one op took in one phase, "forward" or "backward"; `peak` in operations a second.
+    """What all calls of one op took in one phase.
 
-    bytes: of operands and results, in backward of what was saved, too. flops: operations, None where none are counted.
+    phase: "forward", "backward", or "int8" for an op's integer rule.
+    peak: Operations per second that the machine can do at most.
+    bytes: Of operands and results, and in backward of what was saved.
+    flops: Operations, two per multiply-add; None if none are counted for this op.
     """
 
     op: str
@@ -63,26 +68,33 @@ class Row:
 
     @property
     def gflops(self) -> float | None:
-        """10^9 operations a second."""
+        """10^9 operations per second."""
         return None if self.flops is None else self.flops / max(self.seconds, 1e-12) / 1e9
 
     @property
     def share(self) -> float | None:
-        """Of the peak."""
+        """The share of the peak that was reached, 0 to 1."""
         return None if self.gflops is None else 1e9 * self.gflops / self.peak
 
 
 class profile:
-    """Measure the ops that this Python thread runs within, and print them at the end, the longest first.
+    """Measure the ops that this Python thread runs within a `with` block, and print them at its end, the longest first.
 
-        with tinyml.profile() as p:
-            model(x).sum().backward()
+    >>> import tinyml
+    >>> with tinyml.profile() as p:     # doctest: +ELLIPSIS
+    ...     y = tinyml.Tensor([1.0, 2.0]).exp()
+    op           phase    calls ...
+    >>> [(row.op, row.phase, row.calls) for row in p.rows]
+    [('exp', 'forward', 1)]
 
-    Afterwards `rows` has the figures (`Row`), `seconds` the time in all, `outside` what was spent outside ops. With `trace`
-    the events go to that file as Chrome reads them (chrome://tracing).
+    rows: The figures of each op, a list of `Row`.
+    seconds, outside: The time in all, and the time outside ops.
+
+    Args:
+        trace: A file to write the events to, which chrome://tracing shows; None for none.
 
     Raises:
-        TinymlError: entered within another profile of this thread, or a second time.
+        TinymlError: It is entered within another profile of this thread, or a second time.
     """
 
     def __init__(self, trace: Any = None):
@@ -118,7 +130,7 @@ class profile:
     # -- called by apply and backward ---------------------------------------------------------------------------------
     def forward(self, op: type, context: Context, arrays: list, attrs: dict) -> np.ndarray:
         """op.forward, measured."""
-        result, row = self._timed(op.name, "forward", lambda: op.forward(context, *arrays, **attrs))
+        result, row = self._time(op.name, "forward", lambda: op.forward(context, *arrays, **attrs))
         row.bytes += _nbytes([*arrays, result])
         if op.name in FLOPS:
             context.flops = FLOPS[op.name](arrays, result, attrs)
@@ -127,21 +139,21 @@ class profile:
 
     def quantized(self, op: type, inputs: tuple, attrs: dict) -> Any:
         """The op's integer rule, measured."""
-        result, row = self._timed(op.name, "int8", lambda: op.quantized(*inputs, **attrs))
+        result, row = self._time(op.name, "int8", lambda: op.quantized(*inputs, **attrs))
         row.bytes += sum(t.nbytes for t in (*inputs, result) if t is not None)
         return result
 
     def backward(self, node: Node, grad: np.ndarray) -> Any:
         """The backward of a node, measured."""
         saved = [v for v in vars(node.context).values() if isinstance(v, np.ndarray)]
-        result, row = self._timed(node.op.name, "backward", lambda: node.op.backward(node.context, grad))
+        result, row = self._time(node.op.name, "backward", lambda: node.op.backward(node.context, grad))
         row.bytes += _nbytes([grad, *saved, *(result if isinstance(result, tuple) else ())])
         flops = getattr(node.context, "flops", None)
         if flops is not None:
             row.flops = (row.flops or 0) + BACKWARDS[node.op.name](node.context) * flops
         return result
 
-    def _timed(self, name: str, phase: str, call: Callable[[], Any]) -> tuple[Any, Row]:
+    def _time(self, name: str, phase: str, call: Callable[[], Any]) -> tuple[Any, Row]:
         outer, self._inner = self._inner, 0.0
         start = time.perf_counter()
         result = call()
@@ -155,25 +167,21 @@ class profile:
 
     # -- what it found ------------------------------------------------------------------------------------------------
     def chrome_trace(self, path: Any) -> None:
-        """Write the events to a JSON file for chrome://tracing: ops within layers within the profile."""
+        """Write the events to a JSON file that chrome://tracing shows: ops within layers within the profile."""
         events = [{"name": name, "cat": category, "ph": "X", "ts": 1e6 * (start - self._start), "dur": 1e6 * seconds,
                    "pid": 0, "tid": threading.get_ident()} for name, category, start, seconds in self._events]
         Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")
 
     def __str__(self) -> str:
-        total, width = max(self.seconds, 1e-12), max([len("outside ops"), *(len(r.op) for r in self.rows)])
+        def row(name: str, seconds: float, phase: str = "", calls: str = "", *rest: str) -> list[str]:
+            cells = [name, phase, calls, f"{1e3 * seconds:.2f}", f"{seconds / max(self.seconds, 1e-12):.1%}", *rest]
+            return cells + [""] * (len(head) - len(cells))
 
-        def line(name: str, seconds: float, calls: str = "", phase: str = "", rest: str = "") -> str:
-            return f"{name:{width}}  {phase:8}  {calls:>6}  {1e3 * seconds:9.2f}  {seconds / total:5.1%}  {rest}".rstrip()
-
-        def rest(r: Row) -> str:
-            speed = "" if r.flops is None else f"{r.gflops:8.1f}  {r.share:5.0%}"
-            return f"{r.bytes / 1e6:9.1f}  {r.bytes / max(r.seconds, 1e-12) / 1e9:6.1f}  {speed}"
-
-        head = (f"{'op':{width}}  {'phase':8}  {'calls':>6}  {'ms':>9}  {'time':>5}  {'MB':>9}  {'GB/s':>6}  "
-                f"{'GFLOPS':>8}  {'peak':>5}")
-        lines = [line(r.op, r.seconds, str(r.calls), r.phase, rest(r)) for r in self.rows]
-        return "\n".join([head, *lines, line("outside ops", self.outside), line("total", self.seconds)])
+        head = ["op", "phase", "calls", "ms", "time", "MB", "GB/s", "GFLOPS", "peak"]
+        rows = [row(r.op, r.seconds, r.phase, str(r.calls), f"{r.bytes / 1e6:.1f}",
+                    f"{r.bytes / max(r.seconds, 1e-12) / 1e9:.1f}",
+                    *([] if r.flops is None else [f"{r.gflops:.1f}", f"{r.share:.0%}"])) for r in self.rows]
+        return layout([head, *rows, row("outside ops", self.outside), row("total", self.seconds)], (0, 1), rules=())
 
 
 class _Layers(list):
@@ -204,12 +212,9 @@ def _nbytes(arrays: list) -> int:
 
 @functools.cache
 def _peak(threads: int) -> float:
-    """float32 operations a second that the machine can do at most: the best of some runs of the probe kernel."""
+    """float32 operations per second that the machine can do at most: the best of some runs of the probe kernel."""
     rows, columns, rounds = 96 * threads, 64, 2000      # whole tiles of every instruction set
     start, w = np.zeros((rows, columns), np.float32), np.full(columns, 0.5, np.float32)
-    y, times = np.empty_like(start), []
-    for _ in range(40):
-        begin = time.perf_counter()
-        active.probe_fma_f32(start, 0.5, w, y, rounds, threads)
-        times.append(time.perf_counter() - begin)
-    return 2 * rows * columns * rounds / min(times)
+    y = np.empty_like(start)
+    least = least_time(lambda: active.probe_fma_f32(start, 0.5, w, y, rounds, threads), calls=40)
+    return 2 * rows * columns * rounds / least

@@ -1,4 +1,4 @@
-"""Trainer: the loop over epochs, with progress, validation, checkpoints, and a diagnosis of values gone bad."""
+"""Trainer: the loop over epochs, with progress, validation, checkpoints, and errors that name values gone bad."""
 
 from __future__ import annotations
 
@@ -15,11 +15,13 @@ import numpy as np
 from tqdm import tqdm
 
 from . import checks, random
-from .batches import pair, samples
+from .batches import read_batch
 from .errors import DtypeError, FileError, ShapeError
-from .evaluation import Loss, Metric, evaluate, ignored, predict
+from .evaluation import Metric, evaluate, predict
 from .io.checkpoints import Epoch, Progress, batches_left, epoch_of, read_checkpoint, write_checkpoint
 from .io.run_folder import RunFolder
+from .metrics import Loss, ignore_index
+from .nests import count_samples
 from .nn import functional as F
 from .nn.mode import mode
 from .nn.module import Module, Parameter
@@ -31,27 +33,47 @@ from .updates import Update
 
 
 class Trainer:
-    """Trains `model` with `optimizer` on batches (inputs, targets), minimising loss(model(inputs), targets).
+    """Trains a model on batches (inputs, targets): minimises loss(model(inputs), targets).
 
-    inputs: an array; a tuple or list of them, model(x1, x2); or a dict, model(ids=x1, mask=x2). Targets and the model's
-    outputs may be nested likewise, and go to the loss as they are.
-    loss: a mean over the targets; None: the model's default_loss, or cross_entropy. Integer targets equal to its
-    ignore_index (-100 if it has none) do not count, and batches of only such are passed over. Nested targets count by
-    samples.
-    accumulate: batches an update, whose gradient is that of the mean over all their targets that count; what is left at the
-    end of an epoch makes one too.
-    schedule: steps after every update. clip_norm: the largest norm of the gradient.
-    progress: bars on stderr, with the loss since the last evaluation, and targets (B, T) or samples a second of training.
-    evaluate_every: updates within an epoch after which to evaluate, as at its end.
-    sample: returns a text, which is printed on stderr at each evaluation; called in evaluation mode, without gradients.
-    checkpoint_dir: a folder, made if need be, which one Trainer uses at a time. Every epoch writes checkpoint.safetensors,
-    from which `fit(resume=True)` continues, history.json and, if it is the best so far, best.safetensors, a state dict.
-    checkpoint_every: updates within an epoch after which the checkpoint is written too. Evaluations within an epoch write
-    the other two.
-    `history` has one dict an epoch, and grows over calls of `fit`.
-    Raises DtypeError for arguments of other kinds, ShapeError where they do not belong together, such as an optimizer made
-    before a layer was replaced, FileError for a checkpoint_dir that cannot be a folder. Warns of parameters that require a
-    gradient but that the optimizer does not hold.
+    Inputs are an array; a tuple or list of arrays for model(x1, x2); or a dict for model(ids=x1, mask=x2). Targets and the
+    outputs of the model may be nested in the same way, and go to the loss as they are.
+
+    >>> import numpy as np
+    >>> from tinyml import models, optim
+    >>> model = models.MLP(2, 8, 2)
+    >>> x = np.random.default_rng(0).standard_normal((64, 2), np.float32)
+    >>> trainer = Trainer(model, optim.SGD(model.parameters(), 0.1), progress=False)
+    >>> history = trainer.fit([(x, (x[:, 0] > 0).astype(int))], epochs=5)
+    >>> len(history), history[-1]["updates"], history[-1]["train_loss"] < history[0]["train_loss"]
+    (5, 5, True)
+
+    history: One dict per epoch, see `fit`; it grows over calls of `fit`.
+
+    Args:
+        model: The model, which is changed in place.
+        optimizer: Holds the parameters of the model; a parameter that requires a gradient and is not held gives a warning.
+        loss: loss(outputs, targets) gives the mean over the targets; None for the model's default_loss, or cross_entropy.
+            Integer targets equal to its ignore_index (-100 if it has none) do not count, and a batch in which none counts
+            is passed over. Nested targets count by samples.
+        schedule: Takes a step after every update; it is one of this optimizer.
+        clip_norm: The largest norm of the gradient; None for no limit.
+        checkpoint_dir: A folder, made if need be, which one Trainer uses at a time. Every epoch writes
+            checkpoint.safetensors, from which `fit(resume=True)` continues, history.json and, if it is the best so far,
+            best.safetensors, a state dict.
+        progress: Whether to show bars on stderr, with the loss since the last evaluation, and with the speed of training in
+            targets (B, T) or samples per second.
+        accumulate: The number of batches per update. Its gradient is that of the mean over all their targets that count.
+            The batches that are left at the end of an epoch make an update too.
+        checkpoint_every: The number of updates within an epoch after which the checkpoint is written too. Evaluations
+            within an epoch write the other two files.
+        evaluate_every: The number of updates within an epoch after which to evaluate, as at its end.
+        sample: Gives a text, which is printed on stderr at each evaluation; it is called in evaluation mode and without
+            gradients.
+
+    Raises:
+        DtypeError: An argument is of another kind.
+        ShapeError: Arguments do not belong together, such as an optimizer made before a layer was replaced.
+        FileError: checkpoint_dir cannot be a folder.
     """
 
     def __init__(self, model: Module, optimizer: Optimizer, loss: Loss | None = None,
@@ -92,33 +114,36 @@ class Trainer:
     # -- training -----------------------------------------------------------------------------------------------------
     def fit(self, loader: Iterable, epochs: int, validation: Iterable | None = None, metric: str | Metric = "accuracy",
             resume: bool = False, overwrite: bool = False) -> list[dict[str, Any]]:
-        """Train for `epochs` passes over `loader`; `history`, whose dicts have epoch, updates (since the first epoch
-        began), train_loss, lr, seconds and, with `validation`, validation_loss and (class targets) validation_accuracy.
-        With evaluate_every they have evaluations, too: a list of dicts with the same but epoch and seconds, train_loss
-        being the mean since the one before.
+        """Train for `epochs` passes over `loader`.
 
-        validation: is what every evaluation runs on, the same batches each time even if they are drawn at random, as
-        tinyml.random then begins from the same seed and the loader's `epoch` stays. Training does not depend on it.
+        Args:
+            loader: Batches (inputs, targets), which can be iterated over once per epoch.
+            epochs: The number of passes.
+            validation: Batches for every evaluation. They are the same each time, even if they are drawn at random, because
+                tinyml.random then begins from the same seed and the loader's `epoch` stays. Training does not depend on
+                them.
+            metric: What chooses the best evaluation: "accuracy" (the loss if there is none); "loss" of the validation (of
+                the training if there is none); or a function metric(outputs, targets) of a validation batch's ndarrays,
+                whose mean is taken and of which more is better.
+            resume: Continue from the checkpoint in checkpoint_dir, or begin if there is none, so that the same program
+                starts a run and continues it. `epochs` includes those of the checkpoint. The results are those of a run
+                that was never interrupted, bit for bit, if the program is the same. A loader other than tinyml's must give
+                the same batches in the same epoch again, and draw only from tinyml.random.
+            overwrite: Begin anew although checkpoint_dir has the files of another run, which are lost. Without it and
+                `resume` that is an error.
 
-        metric chooses the best evaluation: "accuracy" (else loss where there is none), "loss", of the validation (else
-        of the training), or metric(outputs, targets) of a validation batch's ndarrays, averaged, larger is better.
-
-        resume: continue from checkpoint_dir's checkpoint, or begin where there is none, so that the same program starts
-        a run and continues it. `epochs` counts those of the checkpoint. The results are those of a run that was never
-        interrupted, bit for bit, if the program is the same; a loader other than tinyml's must give the same batches in
-        the same epoch again, drawing only from tinyml.random.
-
-        overwrite: begin anew where checkpoint_dir has the files of another run, which are lost. Without it and `resume`
-        that is an error.
+        Returns:
+            `history`. Its dicts have epoch, updates (since the first epoch began), train_loss, lr, seconds and, with
+            `validation`, validation_loss and (class targets) validation_accuracy. With evaluate_every they also have
+            evaluations, a list of dicts with the same keys but epoch and seconds, in which train_loss is the mean since the
+            evaluation before.
 
         Raises:
-            NonFiniteError: a loss, or with clip_norm a gradient, is not finite; names the first value that went bad.
-                Weights are as after the last update, buffers as before that batch.
-            ShapeError: epochs below 1, no batch with a target that counts in an epoch, batches that are no pairs, an
-                unknown metric.
-            FileError: a checkpoint_dir that another Trainer is using, that has the files of another run, or that cannot be
-                written to; a checkpoint to resume from that is damaged, or of another model, optimizer, schedule or
-                loader.
+            NonFiniteError: A loss, or with clip_norm a gradient, is not finite; the message names the first value that went
+                bad. Weights are as after the last update, buffers as before that batch.
+            ShapeError: epochs is below 1, no target counts in an epoch, a batch is no pair, or the metric is unknown.
+            FileError: checkpoint_dir is in use by another Trainer, has the files of another run, or cannot be written to;
+                or the checkpoint is damaged, or of another model, optimizer, schedule or loader.
         """
         if not isinstance(epochs, (int, np.integer)) or epochs < 1:
             raise ShapeError(f"fit: expected epochs to be a whole number of at least 1, got {epochs!r}")
@@ -146,7 +171,7 @@ class Trainer:
 
     def _train_epoch(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
                      start: float) -> None:
-        """One pass, from where `epoch` is to its end; keeps `epoch` up to date."""
+        """Train from where `epoch` is to its end, and keep `epoch` up to date."""
         number, items, busy, update = len(self.history) + 1, 0, 0.0, None
         batches = batches_left(loader, epoch)
         buffers = [t for _, t in self.model.named_tensors() if not isinstance(t, Parameter)]
@@ -154,7 +179,7 @@ class Trainer:
                   total=operator.length_hint(loader) or None) as bar:
             began = time.perf_counter()
             for batch in bar:
-                x, y = pair("fit", batch)
+                x, y = read_batch("fit", batch, paired=True)
                 if update is None:
                     update = Update(self.model, self.optimizer, self.loss, self.schedule, self.clip_norm, buffers)
                     epoch.lr = self.optimizer.lr
@@ -178,11 +203,11 @@ class Trainer:
                              "DataLoader or a list, which can be passed over once an epoch")
         if not epoch.count:
             raise ShapeError(f"fit: epoch {number}: expected a target that counts, got {epoch.batches} batches from the "
-                             f"{type(loader).__name__} whose targets are all {ignored(self.loss)}, which is ignored")
+                             f"{type(loader).__name__} whose targets are all {ignore_index(self.loss)}, which is ignored")
 
     def _after_update(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
                       start: float) -> None:
-        """Evaluate and write the checkpoint where it is time for it within an epoch."""
+        """Evaluate and write the checkpoint if it is time for them within an epoch."""
         if self.evaluate_every and epoch.updates % self.evaluate_every == 0:
             row = self._evaluate(validation, metric, epoch)
             if self._folder is not None:
@@ -195,7 +220,7 @@ class Trainer:
             self._write_checkpoint(loader, epoch)
 
     def _evaluate(self, validation: Iterable | None, metric: str | Metric, epoch: Epoch) -> dict[str, float]:
-        """Note in `epoch` how training does since the last time, and how the model does on `validation`; print a sample."""
+        """Note in `epoch` how training went since the last time and how the model does on `validation`; print a sample."""
         row: dict[str, float] = {"updates": self._updates(epoch), "train_loss": epoch.recent_loss, "lr": epoch.lr}
         if validation is not None:
             passes = epoch_of(validation)
@@ -219,27 +244,47 @@ class Trainer:
         return row
 
     def _updates(self, epoch: Epoch) -> int:
-        """Updates since the first epoch began."""
+        """The number of updates since the first epoch began."""
         return (self.history[-1]["updates"] if self.history else 0) + epoch.updates
 
     # -- using the model ----------------------------------------------------------------------------------------------
     def evaluate(self, loader: Iterable, metric: Metric | None = None) -> dict[str, float]:
-        """{"loss", "accuracy", "count"} over `loader`, and with `metric` "metric"; see evaluation.evaluate."""
+        """The mean loss, the accuracy and the number of targets over batches (inputs, targets).
+
+        Args:
+            loader: Batches (inputs, targets).
+            metric: metric(outputs, targets) gives a number per batch, from ndarrays.
+
+        Returns:
+            {"loss", "count"}, with class targets "accuracy" (0 to 1), and with `metric` "metric", its mean.
+
+        Raises:
+            ShapeError: No target counts, or a batch is no pair.
+        """
         return evaluate(self.model, loader, self.loss, metric)
 
     def predict(self, loader: Iterable) -> Any:
-        """The outputs for all batches (inputs, targets) or inputs, one after the other; see evaluation.predict."""
+        """The outputs for all batches, (inputs, targets) or inputs, in one ndarray; a tuple or dict of several outputs.
+
+        Raises:
+            ShapeError: No batch came, `loader` is one array, or outputs have other forms in different batches.
+            DtypeError: An output is no Tensor.
+        """
         return predict(self.model, loader)
 
     # -- checkpoints --------------------------------------------------------------------------------------------------
     def load_best(self) -> None:
-        """Load the weights of best.safetensors into the model. Raises FileError where it is missing or damaged."""
+        """Load the weights of best.safetensors into the model.
+
+        Raises:
+            FileError: The file is missing or damaged, or there is no checkpoint_dir.
+        """
         if self._folder is None:
             raise FileError("load_best: expected a Trainer with a checkpoint_dir, got none")
         self.model.load_state_dict(self._folder.read_best())
 
     def _use_folder(self, resume: bool, overwrite: bool) -> AbstractContextManager:
-        """checkpoint_dir, for this Trainer alone."""
+        """checkpoint_dir for this Trainer alone."""
         if resume and overwrite:
             raise ShapeError("fit: expected resume or overwrite, got both")
         if self._folder is None:
@@ -261,7 +306,7 @@ class Trainer:
                          Progress(self.history, self._best, random.get_state(), epoch_of(loader), epoch))
 
     def _resume(self, loader: Iterable) -> Epoch | None:
-        """Continue from the checkpoint, if there is one; the epoch it was in the middle of."""
+        """Continue from the checkpoint, if there is one; returns the epoch that it was in the middle of."""
         if not self._folder.checkpoint.exists():
             return None
         progress = read_checkpoint(self._folder.checkpoint, self.model, self.optimizer, self.schedule)
@@ -272,13 +317,13 @@ class Trainer:
 
 
 def _size(targets: Any) -> tuple[str, int]:
-    """What speed is counted in, and how many a batch has."""
+    """The unit that speed is counted in, and how many of it a batch has."""
     tokens = isinstance(targets, Tensor) and targets.dtype.kind in "iu" and targets.ndim == 2
-    return ("tokens", targets.size) if tokens else ("samples", samples(targets))
+    return ("tokens", targets.size) if tokens else ("samples", count_samples(targets))
 
 
 def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:
-    """What the best epoch is chosen by, and its value here, larger is better; a NaN is worse than all."""
+    """What the best epoch is chosen by, and its value here, of which more is better; a NaN is worse than all."""
     wanted = "validation_metric" if callable(metric) else f"validation_{metric}"
     kind = next(key for key in (wanted, "validation_loss", "train_loss") if key in row)
     value = -row[kind] if kind.endswith("_loss") else row[kind]

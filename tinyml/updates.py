@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from . import random
-from .batches import call, leaves
+from .batches import call
 from .errors import NonFiniteError
-from .evaluation import Loss, counted, loss_of
+from .evaluation import call_loss
+from .metrics import Loss, count_mask
+from .nests import leaves
 from .nn.finite import bad_element, first_non_finite
 from .nn.module import Module
 from .optim import Optimizer, Schedule, grad_norm
@@ -40,19 +42,19 @@ class Update:
         Raises:
             NonFiniteError: the loss is not finite; buffers and tinyml.random are then as before the batch.
         """
-        n = int(counted(self.loss, y).sum())
+        n = int(count_mask(self.loss, y).sum())
         self.batches, self.targets, self.first = self.batches + 1, self.targets + n, self.first or n
         if not n:
             return 0.0, 0
         self.where, self.undo = where, _undo(self.buffers)
         try:
-            loss = loss_of(self.loss, call(self.model, x), y)
+            loss = call_loss(self.loss, call(self.model, x), y)
             value = loss.item()
             if not math.isfinite(value):
                 self.undo()
                 given = [(f"the batch's {what}{path}", t) for what, nest in (("inputs", x), ("targets", y))
                          for path, t in leaves(nest) if t is not None]
-                culprit = first_non_finite(self.model, lambda: loss_of(self.loss, call(self.model, x), y), given)
+                culprit = first_non_finite(self.model, lambda: call_loss(self.loss, call(self.model, x), y), given)
                 raise NonFiniteError(f"{where}: expected a finite loss, got {value}; the first to go bad: {culprit}")
             loss.backward(None if n == self.first else np.full(loss.shape, n / self.first))
         except NonFiniteError:

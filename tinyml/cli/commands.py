@@ -11,9 +11,11 @@ from .._kernels.dispatch import config, show_config
 from ..errors import DtypeError
 from ..nn import Module
 from ..plan.plan import Plan
-from ..precision.analysis.comparison import alternate
 from ..precision.repairs import REPAIRS
 from ..precision.static import OBSERVER
+from ..report.pictures import check_picture
+from ..tables import layout
+from ..timing import median_times
 from ..trainer import Trainer
 from . import gpt
 from .command import Command
@@ -59,7 +61,7 @@ def _conversion(p: Parser) -> None:
     p.add_argument("--skip", nargs="+", default=[], metavar="LAYER", help="layers that stay float")
 
 
-def _chosen(args: Args) -> dict[str, Any]:
+def _choose_options(args: Args) -> dict[str, Any]:
     return {"observer": args.observer, "per_channel": not args.per_tensor, "repairs": args.repairs, "skip": args.skip}
 
 
@@ -81,7 +83,7 @@ def _quantize(args: Args) -> dict[str, Any]:
         int8 = net.to_int8(per_channel=not args.per_tensor, skip=args.skip)
     else:
         tests = batches(args.validation, "test", net, 100) if args.validation else None
-        int8 = net.to_int8(calibration=batches(args.calibration, "train", net, 64, args.samples), **_chosen(args),
+        int8 = net.to_int8(calibration=batches(args.calibration, "train", net, 64, args.samples), **_choose_options(args),
                            max_drop=args.max_drop, validation=tests, progress=True)
     int8.save(args.out)
     size = Path(args.out).stat().st_size
@@ -115,7 +117,7 @@ def _diagnose_arguments(p: Parser) -> None:
 def _diagnose(args: Args) -> dict[str, Any]:
     net = model(args.model, args)
     found = precision.diagnose(net, batches(args.data, "test", net, 100),
-                               batches(args.data, "train", net, 64, args.samples), **_chosen(args), progress=True)
+                               batches(args.data, "train", net, 64, args.samples), **_choose_options(args), progress=True)
     print(found)
     return found.as_dict()
 
@@ -124,12 +126,14 @@ def _diagnose(args: Args) -> dict[str, Any]:
 def _report_arguments(p: Parser) -> None:
     add_model(p)
     p.add_argument("--html", metavar="OUT", help="write a page")
-    p.add_argument("--plot", metavar="OUT", help="draw a picture")
+    p.add_argument("--plot", metavar="OUT", help="draw its charts, as .svg")
     p.add_argument("--data", help=f"whose test part activations are looked at on: {DATA}")
     p.add_argument("--batch", type=int, default=1, help="samples at a time when layers are timed (default 1)")
 
 
 def _report(args: Args) -> dict[str, Any]:
+    if args.plot:
+        check_picture("--plot", args.plot)
     net = model(args.model, args)
     found = net.report(data=batches(args.data, "test", net, 64, 512) if args.data else None, batch=args.batch)
     print(found)
@@ -169,14 +173,15 @@ def _bench(args: Args) -> list[dict[str, Any]]:
         forms |= {"compile()": net.compile(some[0][0]), "to_int8()": net.to_int8(), "to_int8(calibration)":
                   net.to_int8(calibration=some)}
     rows = []
-    print(f"{'batch':>6}  {'form':<22}{'ms':>10}{'a second':>14}{'bytes':>14}")
     for size in args.batch:
         x = batches(args.data, "test", net, size, size)[0][0]
-        times = alternate([lambda m=m, x=x: m(x) for m in forms.values()], args.seconds)
+        times = median_times([lambda m=m, x=x: m(x) for m in forms.values()], args.seconds)
         for (name, form), ms in zip(forms.items(), times):
             rows.append({"batch": len(x), "form": name, "ms": ms, "samples_per_second": 1e3 * len(x) / ms,
                          "bytes": form.nbytes})
-            print(f"{len(x):>6}  {name:<22}{ms:>10.3f}{1e3 * len(x) / ms:>14,.0f}{form.nbytes:>14,}")
+    cells = [[str(r["batch"]), r["form"], f"{r['ms']:.3f}", f"{r['samples_per_second']:,.0f}", f"{r['bytes']:,}"]
+             for r in rows]
+    print(layout([["batch", "form", "ms", "samples a second", "bytes"], *cells], left=(1,)))
     return rows
 
 

@@ -15,10 +15,11 @@ from .. import data, optim, random, report
 from ..errors import DtypeError, FileError, ShapeError
 from ..models import TinyGPT, perplexity
 from ..models.gpt.config import PRESETS
+from ..report.pictures import check_picture
 from ..trainer import Trainer
 from .command import Command
 from .names import add_model
-from .text import TEXT, Codec, Pieces, checked, codec, gpt, ids_of, read_ids, read_text, token_file
+from .text import TEXT, Pieces, TextCodec, check_prompt, codec, gpt, ids_of, read_ids, read_text, token_file
 
 Parser = argparse.ArgumentParser
 Args = argparse.Namespace
@@ -45,12 +46,12 @@ def _train_arguments(p: Parser) -> None:
     p.add_argument("--sample", type=int, default=200, metavar="N", help="characters to print then (default 200)")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--checkpoints", metavar="DIR", help="write checkpoints there, resume from what is there")
-    p.add_argument("--plot", metavar="FILE", help="draw the losses: .png, .svg or .pdf")
+    p.add_argument("--plot", metavar="FILE", help="draw the losses, as .svg")
 
 
 def _train(args: Args) -> dict[str, Any]:
     if args.plot:
-        report.losses.kind_of(args.plot)        # what cannot be written in the end must not cost a run
+        check_picture("--plot", args.plot)      # what cannot be written in the end must not cost a run
     if not Path(args.out).absolute().parent.is_dir():
         raise FileError(f"{args.out}: expected a path in a folder that is there")
     random.manual_seed(args.seed)
@@ -85,7 +86,7 @@ def _train(args: Args) -> dict[str, Any]:
 
 
 def _model_and_ids(args: Args) -> tuple[TinyGPT, np.ndarray | data.TokenFile]:
-    """A model of the shape that was asked for, with the characters of a text where that is the data."""
+    """A model of the shape that was asked for, with the characters of the text if the data are one, and the ids."""
     preset = PRESETS[args.preset]
     changes: dict[str, Any] = {name: getattr(args, name) for name in ("context", "layers", "heads", "dim")
                                if getattr(args, name) is not None}
@@ -117,7 +118,7 @@ def _precision(p: Parser) -> None:
                    help="how keys and values of earlier positions are stored (default float32)")
 
 
-def _read(args: Args) -> tuple[TinyGPT, Codec]:
+def _read(args: Args) -> tuple[TinyGPT, TextCodec]:
     """The model in the form that was asked for, and its codec."""
     if args.group and not args.int8:
         raise DtypeError("--group needs --int8")
@@ -150,7 +151,7 @@ def _generate(args: Args) -> dict[str, Any]:
     if args.tokens < 0:
         raise ShapeError(f"--tokens: expected at least 0, got {args.tokens}")
     net, text = _read(args)
-    ids, stop = checked(args.ids if args.prompt is None else text.encode(args.prompt), net), _stop(args, text)
+    ids, stop = check_prompt(args.ids if args.prompt is None else text.encode(args.prompt), net), _stop(args, text)
     drawn = net.stream(ids, args.tokens, args.temperature, args.top_k, args.seed, args.top_p, args.repetition_penalty, stop,
                        cache=args.cache or "float32", full=args.full)
     pieces, parts, times = Pieces(text.decode, ids), [], [time.perf_counter()]
@@ -162,7 +163,7 @@ def _generate(args: Args) -> dict[str, Any]:
 
     say(text.decode(ids))
     try:
-        for new in _timed(drawn, times):
+        for new in _note_times(drawn, times):
             if new not in stop:
                 say(pieces.add(new))
     finally:        # an interrupted text ends, and is counted, like any other
@@ -175,21 +176,23 @@ def _generate(args: Args) -> dict[str, Any]:
 
 
 def _speed(times: list[float]) -> dict[str, float]:
-    """Of tokens that came at `times` behind the first. The first of them takes the prompt's pass, and does not count as
-    speed where others follow."""
+    """The number of tokens, the seconds and the speed, of tokens that came at times[1:] after a start at times[0].
+
+    The first token also takes the pass over the prompt, and does not count for the speed if others follow.
+    """
     count, seconds, first = len(times) - 1, times[-1] - times[0], min(1, len(times) - 2)
     rate = (count - first) / (times[-1] - times[first]) if count else 0.0
     return {"tokens": count, "seconds": seconds, "tokens_per_second": rate}
 
 
-def _timed(drawn: Iterator[np.ndarray], times: list[float]) -> Iterator[int]:
+def _note_times(drawn: Iterator[np.ndarray], times: list[float]) -> Iterator[int]:
     for ids in drawn:
         times.append(time.perf_counter())
         yield int(ids[0])
 
 
-def _stop(args: Args, text: Codec) -> list[int]:
-    """The ids of what ends a text."""
+def _stop(args: Args, text: TextCodec) -> list[int]:
+    """The ids that end a text."""
     found = []
     for given in args.stop:
         ids = text.encode(given) if args.ids is None else ids_of(given)

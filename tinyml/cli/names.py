@@ -41,21 +41,21 @@ def model(name: str, args: argparse.Namespace) -> Module:
     """The model that a user named.
 
     Raises:
-        FileError: no such file, module or callable, or one that makes no model; what reading a file raises.
+        FileError: There is no such file, module or callable, it makes no model, or a file cannot be read.
     """
     if ":" in name and not Path(name).exists():
-        return _made(name, dict(args.arg))
+        return _make(name, dict(args.arg))
     if (Path(name) / "config.json").exists():
         return TinyGPT.from_pretrained(name)
     if args.arch:
-        return io.load(name, _made(args.arch, dict(args.arg)))
+        return io.load(name, _make(args.arch, dict(args.arg)))
     loaded = io.load(name)
     if not isinstance(loaded, Module):
         raise FileError(f"{name}: holds a state dict, which needs a model: --arch module:callable")
     return loaded
 
 
-def _made(name: str, arguments: dict[str, Any]) -> Module:
+def _make(name: str, arguments: dict[str, Any]) -> Module:
     where, _, what = name.partition(":")
     if "" not in sys.path:
         sys.path.insert(0, "")      # modules of the folder that the user is in, as under python -m
@@ -74,12 +74,12 @@ def _made(name: str, arguments: dict[str, Any]) -> Module:
 
 
 def dataset(name: str, split: str, model: Module) -> data.Dataset:
-    """A part of the data that a user named; text in windows as long as the model's context."""
+    """The part `split` of the data that a user named; a text is cut into windows as long as the model's context."""
     return data.load_dataset(name, split, model.context if isinstance(model, TinyGPT) else 64)
 
 
 def batches(name: str, split: str, model: Module, size: int, most: int | None = None) -> data.DataLoader | list:
-    """Its batches, of the first `most` samples."""
+    """The batches of `dataset`, or of its first `most` samples."""
     whole = dataset(name, split, model)
     if most is None:
         return data.DataLoader(whole, size)

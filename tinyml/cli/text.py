@@ -1,4 +1,4 @@
-"""Text to ids and back, as the model that a user named has it."""
+"""From text to ids and back, for the model that a user named."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ TEXT = "a text, or token ids: .npy of tinyml.data.write_tokens, .bin of raw litt
 
 
 @dataclass(frozen=True)
-class Codec:
-    """encode(text) gives ids (L,), decode(ids) text again; `unit` is what an id stands for."""
+class TextCodec:
+    """From text to ids and back: encode(text) gives ids (L,), decode(ids) gives text; `unit` is what an id stands for."""
 
     encode: Callable[[str], np.ndarray]
     decode: Callable[[np.ndarray], str]
     unit: str
 
 
-def gpt(args: argparse.Namespace) -> tuple[TinyGPT, Codec]:
+def gpt(args: argparse.Namespace) -> tuple[TinyGPT, TextCodec]:
     """The TinyGPT that a user named, and its codec.
 
     Raises:
-        FileError: it is no TinyGPT; what reading it raises.
+        FileError: It is no TinyGPT, or cannot be read.
     """
     net = model(args.model, args)
     if not isinstance(net, TinyGPT):
@@ -38,27 +38,28 @@ def gpt(args: argparse.Namespace) -> tuple[TinyGPT, Codec]:
     return net, codec(args.model, net)
 
 
-def codec(name: str, net: TinyGPT) -> Codec:
-    """By the tokenizer.json of a folder, the characters in a model's file, or of ids only, written as numbers."""
+def codec(name: str, net: TinyGPT) -> TextCodec:
+    """The codec of a folder's tokenizer.json or of the characters in a model's file; else one of ids, as numbers."""
     path = Path(name) / "tokenizer.json"
     if path.exists():
         return tokenizer(path)
     if net.config.characters is not None:
         characters = data.CharTokenizer(net.config.characters)
-        return Codec(characters.encode, characters.decode, "character")
+        return TextCodec(characters.encode, characters.decode, "character")
 
     def encode(text: str) -> np.ndarray:
         raise FileError(f"{name}: has neither tokenizer.json nor characters, so text cannot become ids; give ids "
                         "(--ids 1,2,3), or data that has them")
 
-    return Codec(encode, lambda ids: " ".join(str(int(i)) for i in ids), "id")
+    return TextCodec(encode, lambda ids: " ".join(str(int(i)) for i in ids), "id")
 
 
-def tokenizer(path: Path) -> Codec:
+def tokenizer(path: Path) -> TextCodec:
     """The codec of a tokenizer.json.
 
     Raises:
-        TinymlError: the tokenizers library is missing; FileError: the file is damaged.
+        TinymlError: The tokenizers library is missing.
+        FileError: The file is damaged.
     """
     try:
         from tokenizers import Tokenizer
@@ -68,7 +69,7 @@ def tokenizer(path: Path) -> Codec:
         read = Tokenizer.from_file(str(path))
     except Exception as error:      # the library raises nothing more precise
         raise FileError(f"{path}: is no tokenizer: {error}") from error
-    return Codec(lambda text: np.array(read.encode(text, add_special_tokens=False).ids, np.int64),
+    return TextCodec(lambda text: np.array(read.encode(text, add_special_tokens=False).ids, np.int64),
                  lambda ids: read.decode([int(i) for i in ids], skip_special_tokens=False), "token")
 
 
@@ -98,10 +99,10 @@ def read_text(path: str) -> str:
 
 
 class Pieces:
-    """The text of ids as they come, one after the other, behind those of a prompt.
+    """The text of ids as they come, one after the other, after those of a prompt.
 
-    A token need not end where a character does, and what it stands for may depend on the one before it: the text of an
-    id is what it adds to that of the last few, and waits while its last character has only part of its bytes.
+    A token may end within a character, and what it stands for may depend on the token before it. So the text of an id is
+    what it adds to the text of the last few ids, and waits while its last character has only part of its bytes.
     """
 
     def __init__(self, decode: Callable[[np.ndarray], str], prompt: np.ndarray):
@@ -109,12 +110,12 @@ class Pieces:
         self.begin, self.end = max(0, len(self.ids) - 8), len(self.ids)     # what of the ids was given out last
 
     def add(self, new: int) -> str:
-        """What text this id adds, with those that waited."""
+        """The text that this id adds, with that which waited."""
         self.ids.append(new)
         return self._take(lambda text: not text.endswith("\ufffd"))
 
     def rest(self) -> str:
-        """What still waits."""
+        """The text that still waits."""
         return self._take(lambda text: True)
 
     def _take(self, complete: Callable[[str], bool]) -> str:
@@ -125,8 +126,8 @@ class Pieces:
         return now[len(before) :]
 
 
-def checked(ids: np.ndarray, net: TinyGPT) -> np.ndarray:
-    """A prompt that the model can take; raises ShapeError for one that is empty, too long, or of other ids."""
+def check_prompt(ids: np.ndarray, net: TinyGPT) -> np.ndarray:
+    """The ids of a prompt; raises ShapeError if it is empty, too long for the model, or has ids that the model has not."""
     vocab = net.config.vocab_size
     if not 0 < len(ids) <= net.context:
         raise ShapeError(f"expected a prompt of 1 to {net.context} ids, the model's context, got {len(ids)}")

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from tinyml import checks
-from tinyml.batches import leaves, mapped
 from tinyml.data.tokens import TokenFile
 from tinyml.errors import DtypeError, OutOfRangeError, ShapeError
+from tinyml.nests import leaves, map_arrays
 from tinyml.tensor import Tensor
 
 Pair = tuple[Any, Any]
@@ -27,7 +27,7 @@ def collate(items: Sequence, what: str) -> Any:
             raise ShapeError(f"{what} of one batch: expected items of one form, got arrays at {', '.join(forms[0])} and at "
                              f"{', '.join(form)}")
     stacked = iter([_stacked([form[path] for form in forms], what + path) for path in forms[0]])
-    return mapped(lambda _: next(stacked), items[0])
+    return map_arrays(lambda _: next(stacked), items[0])
 
 
 def _stacked(parts: Sequence, what: str) -> np.ndarray:
@@ -109,7 +109,7 @@ class ArrayDataset(Dataset):
 
     def __getitem__(self, index: int | np.ndarray) -> Pair:
         indices = checked_indices(index, len(self))
-        inputs, targets = (mapped(lambda a: np.asarray(a[indices]), nest) for nest in (self.inputs, self.targets))
+        inputs, targets = (map_arrays(lambda a: np.asarray(a[indices]), nest) for nest in (self.inputs, self.targets))
         return inputs, targets
 
     def batch(self, indices: np.ndarray) -> Pair:
@@ -121,7 +121,7 @@ def _as_arrays(name: str, nest: Any) -> Any:
     def one(value: Any) -> np.ndarray:
         return checks.array("ArrayDataset", name, value)
 
-    return one(nest) if isinstance(nest, list) else mapped(one, nest)
+    return one(nest) if isinstance(nest, list) else map_arrays(one, nest)
 
 
 class TextDataset(Dataset):

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from tinyml import checks, random
-from tinyml.batches import leaves, mapped
 from tinyml.data._order import Shuffled, shuffled
 from tinyml.data.dataset import Dataset
 from tinyml.errors import DtypeError, ShapeError
+from tinyml.nests import leaves, map_arrays
 from tinyml.tensor import Tensor
 
 Transform = Callable[[Any, np.random.Generator], Any]
@@ -82,7 +82,7 @@ class DataLoader(_Batches):
             inputs, targets = self.dataset.batch(np.arange(begin, end) if order is None else order[begin:end])
             if self.transform is not None:
                 inputs = _checked_transform(self.transform(inputs, rng), end - begin)
-            yield mapped(Tensor, inputs), mapped(Tensor, targets)
+            yield map_arrays(Tensor, inputs), map_arrays(Tensor, targets)
 
 
 def _checked_transform(inputs: Any, samples: int) -> Any:
@@ -117,4 +117,4 @@ class RandomBatches(_Batches):
     def _batches(self, rng: np.random.Generator) -> Iterator[tuple[Tensor, Tensor]]:
         for _ in range(self.steps):
             inputs, targets = self.dataset.batch(rng.integers(len(self.dataset), size=self.batch_size))
-            yield mapped(Tensor, inputs), mapped(Tensor, targets)
+            yield map_arrays(Tensor, inputs), map_arrays(Tensor, targets)

@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import checks
 from .._kernels.products import fixed_point
+from ..batches import keep_batches
 from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module, Parameter, as_parameter, conversions, is_inside
@@ -20,7 +21,6 @@ from ..quantized import GROUPS, group_scales, is_group
 from ..tensor import FLOATS, Tensor
 from .analysis.budget import within
 from .analysis.score import Score
-from .ranges.calibration import again
 from .static import OBSERVER, Options, checked_layers, drafted, planned
 
 
@@ -73,7 +73,7 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
             raise DtypeError("to_int8: validation data are for max_drop, which is not given")
         return planned(*drafted(model, calibration, options, progress), options)
     max_drop = checks.number("to_int8", "max_drop", max_drop, 0)
-    calibration = again("calibration", calibration)
+    calibration = keep_batches("calibration", calibration)
     draft, found = drafted(model, calibration, options, progress)
     score = Score(model.copy().eval(), calibration if validation is None else validation)
     return within(draft, found, options, score, max_drop, progress)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels.rows.codes import dequantize
+from ..batches import Arrays
 from ..graph import Constant, Graph, Node, Ranges
 from ..graph.passes import fold_batch_norm, fold_constants, fuse_batch_norm
 from ..ops.conv import Conv2d
@@ -17,7 +18,6 @@ from ..plan.lowering import Lowering, lowering
 from ..plan.plan import Plan
 from ..plan.program import observe
 from ..tensor import Tensor
-from .ranges.calibration import Arrays
 
 PRODUCTS = (Conv2d, Linear)
 

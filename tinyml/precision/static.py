@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .. import checks
+from ..batches import Arrays, keep_batches, read_inputs
 from ..errors import DtypeError, QuantizationError
 from ..graph import Graph, trace
 from ..graph.passes import fold_constants
@@ -21,7 +22,7 @@ from ..plan.plan import Plan
 from ..plan.steps import ROUNDINGS
 from ..tensor import INT8
 from .draft import Draft, batch_norm_folded, same_numbers
-from .ranges.calibration import Arrays, Calibration, again, calibrate, inputs_of
+from .ranges.calibration import Calibration, calibrate
 from .ranges.observers import observer_for, observer_name, unmatched
 from .repairs import REPAIRS, correct_bias, equalize, learn_rounding, migrate_scales
 
@@ -87,7 +88,7 @@ def started(data: Any, model: Module) -> tuple[Arrays, Iterator[Arrays]]:
     Raises:
         QuantizationError: there is none, or it is not finite.
     """
-    batches = inputs_of("calibration", data, model)
+    batches = read_inputs("calibration", data, model)
     first = next(batches, None)
     if first is None:
         raise QuantizationError("calibration: expected at least one batch of data, got none")
@@ -106,7 +107,7 @@ def drafted(model: Module, calibration: Any, options: Options, progress: bool = 
     Raises:
         As `to_int8`.
     """
-    first, batches = started(again("calibration", calibration) if options.repairs else calibration, model)
+    first, batches = started(keep_batches("calibration", calibration) if options.repairs else calibration, model)
     choose = observer_for(options.observer)
     graph = trace(model, *first)
     fold_constants(graph)

@@ -1,4 +1,4 @@
-"""Reports: what each layer of a model costs and gains, as a table, JSON, a page, a picture; losses of training."""
+"""Reports: what each layer of a model costs and gains, as a table, JSON, a page or a picture; the losses of a training."""
 
 from .figures import Histogram, Layer
 from .ledger import Report, report

@@ -1,24 +1,49 @@
-"""Charts as inline SVG: bars, a histogram, points. Colours are classes, which the style sheet has for light and dark.
+"""Charts as SVG: bars, a histogram, points, lines. Colours are classes, which the style sheet gives a meaning.
 
-All are WIDTH units wide, about as many as a phone has pixels, so that their text stays readable there.
+All charts are WIDTH units wide, about as many as a phone has pixels, so that their text stays readable there.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from .figures import Histogram
 
 WIDTH = 360
-LABEL, BAR, GAP = 13, 9, 12        # heights in a bar chart: the row's label, a bar, what is between rows
+LABEL, BAR, GAP = 13, 9, 12         # heights in a bar chart: the label of a row, a bar, the space between rows
+LEFT, TOP, BOTTOM = 48, 26, 190     # of the plane of points and lines
+
+
+@dataclass
+class Chart:
+    """A drawing of `height` units.
+
+    name: What its elements are called on a page, where no two charts have the same name.
+    title, description: What it shows, and the same in words for those who do not see it.
+    body: SVG elements.
+    key: (class, meaning) of the colours that need to be explained.
+    """
+
+    name: str
+    title: str
+    description: str
+    height: float
+    body: list[str]
+    key: Sequence[tuple[str, str]] = ()
+
+    def svg(self, place: str = "") -> str:
+        """The chart as an SVG element; `place` has more attributes."""
+        return (f'<svg {place}role="img" viewBox="0 0 {WIDTH} {self.height:g}" aria-labelledby="{self.name}-t '
+                f'{self.name}-d"><title id="{self.name}-t">{escape(self.title)}</title><desc id="{self.name}-d">'
+                f'{escape(self.description)}</desc>{"".join(self.body)}</svg>')
 
 
 @dataclass
 class Bars:
-    """A row of a bar chart: its label, the text at its end, and bars one below the other, each of parts (class, value)."""
+    """A row of a bar chart: its label, the text at its end, and bars below each other, each of parts (class, value)."""
 
     label: str
     text: str
@@ -26,17 +51,11 @@ class Bars:
 
 
 def short(text: str, most: int = 34) -> str:
-    """`text`, its middle left out where it is long: names of layers differ at their ends."""
+    """`text` without its middle where it is long: names of layers differ at their ends."""
     return text if len(text) <= most else f"{text[: most // 3]}…{text[-(most - most // 3 - 1) :]}"
 
 
-def _svg(name: str, title: str, description: str, height: float, body: list[str]) -> str:
-    return (f'<svg role="img" viewBox="0 0 {WIDTH} {height:g}" aria-labelledby="{name}-t {name}-d">'
-            f'<title id="{name}-t">{escape(title)}</title><desc id="{name}-d">{escape(description)}</desc>'
-            f'{"".join(body)}</svg>')
-
-
-def bars(name: str, title: str, rows: Sequence[Bars]) -> str:
+def bars(name: str, title: str, rows: Sequence[Bars], key: Sequence[tuple[str, str]] = ()) -> Chart:
     """Horizontal bars from a common zero; values below it go to the left."""
     ends = [(sum(min(v, 0.0) for _, v in bar), sum(max(v, 0.0) for _, v in bar)) for row in rows for bar in row.bars]
     lo, hi = min([0.0, *(e[0] for e in ends)]), max([0.0, *(e[1] for e in ends)])
@@ -62,11 +81,11 @@ def bars(name: str, title: str, rows: Sequence[Bars]) -> str:
         y += GAP - 2
     if lo < 0:
         body.append(f'<path class="axis" d="M{-lo * unit:.2f} 0V{y:g}"/>')
-    return _svg(name, title, "; ".join(f"{row.label}: {row.text}" for row in rows), max(y, 1), body)
+    return Chart(name, title, "; ".join(f"{row.label}: {row.text}" for row in rows), max(y, 1), body, key)
 
 
-def histogram(name: str, title: str, h: Histogram) -> str:
-    """Counts as columns, with the ends of the range and where 0 is below them."""
+def histogram(name: str, title: str, h: Histogram) -> Chart:
+    """Counts as columns, with the ends of the range and the place of 0 below them."""
     height, top = 84, max(h.counts, default=0) or 1
     step = WIDTH / len(h.counts)
     path = "".join(f"M{i * step:.2f} {height}V{height * (1 - n / top):.2f}h{step:.2f}V{height}z"
@@ -81,38 +100,66 @@ def histogram(name: str, title: str, h: Histogram) -> str:
                     f'<text class="middle" x="{zero:.2f}" y="{height + 15}">0</text>')
     total = sum(h.counts)
     edges = (h.counts[0] + h.counts[-1]) / max(total, 1)
-    return _svg(name, title, f"{total:,} values ({h.what}) from {h.lo:.4g} to {last:.4g}; {edges:.1%} of them in the first "
-                             "and last of "
-                             f"{len(h.counts)} columns", height + 20, body)
+    description = (f"{total:,} values ({h.what}) from {h.lo:.4g} to {last:.4g}; {edges:.1%} of them in the first and last "
+                   f"of {len(h.counts)} columns")
+    return Chart(name, title, description, height + 20, body)
 
 
-def points(name: str, title: str, x_label: str, y_label: str, values: Sequence[tuple[float, float, str, str]]) -> str:
+def points(name: str, title: str, x_label: str, y_label: str, values: Sequence[tuple[float, float, str, str]]) -> Chart:
     """Points (x, y, label, what it says when pointed at)."""
-    left, right, top, bottom = 8, WIDTH - 8, 26, 190
-    (x0, x1), (y0, y1) = (_span([v[i] for v in values]) for i in (0, 1))
-
-    def at(x: float, y: float) -> tuple[float, float]:
-        return left + (x - x0) / (x1 - x0) * (right - left), bottom - (y - y0) / (y1 - y0) * (bottom - top)
-
     ordered = sorted(values)
-    body = [f'<path class="axis" d="M{left} {top - 8}V{bottom + 8}H{right}"/>',
-            f'<text x="{left}" y="11">{escape(y_label)}</text>',
-            f'<text class="end" x="{right}" y="{bottom + 36}">{escape(x_label)}</text>']
-    if y0 <= 0 <= y1:
-        body.append(f'<path class="axis dashed" d="M{left} {at(x0, 0)[1]:.1f}H{right}"/>')
+    at, body = _plane(x_label, y_label, [v[0] for v in values], [v[1] for v in values])
     for i, (x, y, label, full) in enumerate(ordered):
         px, py = at(x, y)
         anchor = "end" if px > WIDTH / 2 else "start"
-        body.append(f'<g><title>{escape(full)}</title><circle cx="{px:.1f}" cy="{py:.1f}" r="4.5"/>'
+        body.append(f'<g><title>{escape(full)}</title><circle class="multiply" cx="{px:.1f}" cy="{py:.1f}" r="4.5"/>'
                     f'<text class="{anchor}" x="{px + (-8 if anchor == "end" else 8):.1f}" '
                     f'y="{py + (-7 if i % 2 else 14):.1f}">{escape(short(label, 24))}</text></g>')
-    for value, anchor, x in ((min(v[0] for v in values), "start", left), (max(v[0] for v in values), "end", right)):
-        body.append(f'<text class="{anchor}" x="{x}" y="{bottom + 22}">{_number(value)}</text>')
-    return _svg(name, title, "; ".join(full for *_, full in ordered), bottom + 42, body)
+    return Chart(name, title, "; ".join(full for *_, full in ordered), BOTTOM + 42, body)
+
+
+def lines(name: str, title: str, x_label: str, y_label: str,
+          series: Sequence[tuple[str, str, list[tuple[float, float]]]]) -> Chart:
+    """Lines (class, meaning, points (x, y)) with a dot for each point; what is not finite is left out."""
+    finite = [(kind, what, [p for p in at if math.isfinite(p[1])]) for kind, what, at in series]
+    all_points = [p for _, _, at in finite for p in at] or [(0.0, 0.0)]
+    at, body = _plane(x_label, y_label, [x for x, _ in all_points], [y for _, y in all_points])
+    said = []
+    for kind, what, values in finite:
+        places = [at(x, y) for x, y in values]
+        if places:
+            body.append(f'<path class="line {kind}" d="M{"L".join(f"{px:.1f} {py:.1f}" for px, py in places)}"/>')
+            said.append(f"{what}: {', '.join(f'{y:.4g} at {x:g}' for x, y in (values[0], values[-1]))}")
+        body += [f'<circle class="{kind}" cx="{px:.1f}" cy="{py:.1f}" r="2"><title>{y:.4g} at {x:g}</title></circle>'
+                 for (px, py), (x, y) in zip(places, values)]
+    return Chart(name, title, "; ".join(said), BOTTOM + 42, body, [(kind, what) for kind, what, _ in series])
+
+
+def _plane(x_label: str, y_label: str, xs: list[float],
+           ys: list[float]) -> tuple[Callable[[float, float], tuple[float, float]], list[str]]:
+    """Where a point is drawn on a plane with axes, and the elements of these: lines, numbers, labels."""
+    right, (x0, x1), (y0, y1) = WIDTH - 8, _span(xs), _span(ys)
+
+    def at(x: float, y: float) -> tuple[float, float]:
+        return LEFT + (x - x0) / (x1 - x0) * (right - LEFT), BOTTOM - (y - y0) / (y1 - y0) * (BOTTOM - TOP)
+
+    body = [f'<path class="axis" d="M{LEFT} {TOP - 8}V{BOTTOM + 8}H{right}"/>',
+            f'<text x="0" y="11">{escape(y_label)}</text>',
+            f'<text class="end" x="{right}" y="{BOTTOM + 36}">{escape(x_label)}</text>']
+    for x in _ticks(x0, x1):
+        place = at(x, y0)[0]
+        end = place > right - 16        # a number in the corner goes to the left of its place
+        body.append(f'<text class="{"end" if end else "middle"}" x="{right if end else place:.1f}" y="{BOTTOM + 22}">'
+                    f'{_number(x)}</text>')
+    for y in _ticks(y0, y1):
+        height = at(x0, y)[1]
+        body.append(f'<path class="{"rule" if y else "axis dashed"}" d="M{LEFT} {height:.1f}H{right}"/>'
+                    f'<text class="end" x="{LEFT - 6}" y="{height + 4:.1f}">{_number(y)}</text>')
+    return at, body
 
 
 def _number(value: float) -> str:
-    """An end of an axis."""
+    """A number beside an axis."""
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
@@ -121,3 +168,12 @@ def _span(values: list[float]) -> tuple[float, float]:
     lo, hi = min(values), max(values)
     room = 0.12 * (hi - lo) or abs(hi) * 0.1 or 1.0
     return (lo - room, hi + room) if math.isfinite(room) else (lo, hi)
+
+
+def _ticks(lo: float, hi: float) -> list[float]:
+    """Up to five round numbers between the ends of an axis."""
+    if not math.isfinite(hi - lo) or hi <= lo:
+        return []
+    unit = 10 ** math.floor(math.log10((hi - lo) / 5))
+    step = next(unit * m for m in (1, 2, 5, 10) if (hi - lo) / (unit * m) <= 5)
+    return [step * i for i in range(math.ceil(lo / step), math.floor(hi / step) + 1)]

@@ -1,4 +1,4 @@
-"""Times of a module's ops, each alone, on the operands that it had in one forward of the batch."""
+"""The times of a module's ops, each alone, on the operands that it had in one forward of the batch."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from .._kernels.rows.codes import quantize_rows
 from ..nn.module import Module
 from ..tape import Record, no_grad, record
 from ..tensor import INT8, Tensor, apply
-from .planned import Functions, other_channels, parted
-from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, team_call
+from .planned import resize_channels, split_product, why_together
+from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, time_parts
 
 PRODUCTS = ("linear", "conv2d", "matmul")
 
 
-def records(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]:
+def record_ops(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]:
     """The ops of one forward, each with the name of its layer."""
     names: dict[int, str] = {}
     for name, m in model.named_modules():
@@ -29,20 +29,16 @@ def records(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]
     return [(names.get(id(r.module), ""), r) for r in ran]
 
 
-def module_times(model: Module, ran: list[tuple[str, Record]], inputs: list[np.ndarray],
-                 seconds: float) -> tuple[list[Took], Calls]:
-    """What each op takes, and a whole call."""
-    functions: Functions = {"whole": lambda: model(*inputs), "least": _least_call(), "team": team_call()}
-    for at, (_, r) in enumerate(ran):
-        functions.update(((at, part), f) for part, f in _parts(r).items())
+def time_module(model: Module, ran: list[tuple[str, Record]], inputs: list[np.ndarray],
+                seconds: float) -> tuple[list[StepTimes], Calls]:
+    """The times of each op, and of a whole call."""
     with no_grad():
-        took = in_turn(functions, seconds)
-    calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
-    return [_took(r, {part: ms for (i, part), ms in took.items() if i == at}) for at, (_, r) in enumerate(ran)], calls
+        took, calls = time_parts([_parts(r) for _, r in ran], lambda: model(*inputs), _least_call(), seconds)
+    return [_collect_times(r, ms) for (_, r), ms in zip(ran, took)], calls
 
 
 def _least_call() -> Callable[[], object]:
-    """A linear layer of one row of four numbers and one channel."""
+    """The smallest product there is: one row of four floats by one channel."""
     layer = integer_layer.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0)
     x, scale = np.zeros((1, 1, 1, 4), np.float32), np.ones(1, np.float32)
     return lambda: layer.floats(*quantize_rows(x), scale, None)
@@ -55,7 +51,7 @@ def is_dynamic(r: Record) -> bool:
 
 
 def rows_of(r: Record) -> np.ndarray:
-    """The floats that a dynamic product quantizes, one row an index of the first dimension."""
+    """The floats that a dynamic product quantizes, one row per index of the first dimension."""
     x = r.inputs[0].data.astype(np.float32, copy=False)
     return nhwc(x) if r.op.name == "conv2d" else x.reshape(-1, 1, 1, x.shape[-1])
 
@@ -78,8 +74,8 @@ def _parts(r: Record) -> Functions:
         u, rows = quantize_rows(x)
         found["quantize"] = lambda: quantize_rows(x)
         found["product"] = lambda: layer.floats(u, rows, scale, bias)
-        other = other_channels(layer)
-        if not isinstance(other, str):
+        if not why_together(layer):
+            other = resize_channels(layer)
             resized = np.take(u, np.arange(other.k) % layer.k, -1)
             found["otherwise"] = lambda: other.floats(resized, rows, scale, bias)
         if r.output.size // w.shape[0] <= FEW_ROWS:
@@ -89,7 +85,7 @@ def _parts(r: Record) -> Functions:
 
 
 def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
-    """Those of a linear layer, whose weights are read as they lie and whose kernel quantizes x itself."""
+    """The parts of a linear layer. Its kernel reads the weights where they are and quantizes x itself."""
     w = r.inputs[1]
     x = rows_of(r).reshape(-1, w.shape[1])
     group = w.group or w.shape[1]
@@ -103,20 +99,20 @@ def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
     return found
 
 
-def _took(r: Record, ms: dict[str, float]) -> Took:
+def _collect_times(r: Record, ms: dict[str, float]) -> StepTimes:
     """The figures of one op from what was timed of it."""
     full, float32 = ms["full"], ms.get("float32", ms["full"])
     if "product" not in ms:
         part = {"multiply": full} if r.op.name in PRODUCTS else {"other": full}
-        return Took(**part, float32=float32, narrow="float32" in ms)
+        return StepTimes(**part, float32=float32, narrow="float32" in ms)
     w = r.inputs[1]
     if r.op.name == "linear":       # the time to quantize is in that of the kernel
         ms |= {name: max(ms[name] - ms["quantize"], 0.0) for name in ("product", "crowd") if name in ms}
-    found = Took(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
-                 crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
+    found = StepTimes(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
+                      crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
     if r.op.name == "linear":
         found.together = "sums are scaled to floats as they are made"
     else:
-        found = parted(found, w.quantized.packed[1], ms.get("otherwise"))
+        found = split_product(found, w.quantized.packed[1], ms.get("otherwise"))
     found.other = max(full - ms["quantize"] - ms["product"], 0.0)
     return found

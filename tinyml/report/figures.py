@@ -6,18 +6,25 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from ..tables import layout
+
 NO_LAYER, HEADER = "(no layer)", "(header and description)"
 # the columns of the table: what each is called, and the name of its figures in `cells`
 COLUMNS = {"layer": "layer", "ops": "computes", "precision": "precision", "memory": "memory", "disk": "disk",
            "observer": "observer", "range": "range", "margin": "margin", "quantize": "quantize", "multiply": "multiply",
            "requantize": "requantize", "other": "other", "total": "time", "float32": "float32", "faster": "as fast"}
+PARTS = ("quantize", "multiply", "requantize", "other")      # of the time of a layer
 WORDS = ("layer", "ops", "precision", "observer")       # those whose cells are words
 PASSING = ("quantize", "dequantize", "reshape", "permute", "getitem")     # ops that only pass numbers on
 
 
 @dataclass
 class Histogram:
-    """Counts of `bins` of one width from lo to hi; `what` is "codes" or the dtype of floats, `of` what was counted."""
+    """Counts of values in bins of equal width from lo to hi.
+
+    of: What was counted, such as "weight".
+    what: "codes", or the dtype of floats.
+    """
 
     of: str
     what: str
@@ -30,15 +37,20 @@ class Histogram:
 class Layer:
     """One layer, or what belongs to none.
 
-    ops: what it computes. precision: "int8", "float16", "float32", or "int8 + float32" for what has both. tensors: bytes
-    on disk of each array in the file; disk_bytes their sum, memory_bytes what it keeps in memory.
-    observer, lo, hi: how the range of its result was found, and the range; of the last result where it has several.
-    margin: the share of int32 that its accumulators leave free whatever the input, 0 to 1, of the channel that leaves
-    least.
-    quantize_ms, multiply_ms, requantize_ms, other_ms, total_ms: see `report`; requantize_ms is None where it is in
-    multiply_ms, for the reason `together`. float32_ms: what the same takes in float32, None where it cannot be said;
-    speedup the ratio, of layers that have int8. All are None if nothing was timed.
-    floats: why what it computes in float stayed float. notes: why there is no gain, and what else to know.
+    ops: What it computes.
+    precision: "int8", "float16", "float32", or "int8 + float32" if it has both.
+    memory_bytes: What it keeps in memory.
+    disk_bytes, tensors: The bytes of each of its arrays in the file, and their sum.
+    observer, lo, hi: How the range of its result was found, and the range; of the last result if it has several.
+    margin: The share of int32 that its accumulators leave free whatever the input, 0 to 1, for the channel that leaves
+        least.
+    quantize_ms, multiply_ms, requantize_ms, other_ms, total_ms: Times, see `report`. All are None if nothing was timed.
+        requantize_ms is None if it is in multiply_ms, for the reason `together`.
+    float32_ms: What the same takes in float32; None if that is not known.
+    speedup: float32_ms / total_ms of a layer that has int8.
+    floats: Why what it computes in float stayed float.
+    notes: Why there is no gain, and what else there is to know.
+    weights, activations: Histograms.
     """
 
     name: str
@@ -65,18 +77,26 @@ class Layer:
     activations: list[Histogram] = field(default_factory=list)
 
 
-SLOWER = 1.05       # times as long: what is less is no difference on a machine that is shared
+SLOWER = 1.05       # times as long: on a machine that is shared, less is no difference
 
 
 @dataclass
 class Figures:
     """All that a report says; prints as a table.
 
-    layers: all of them in the order they run, what belongs to none last. header_bytes: what of the file is no tensor.
-    file_bytes: the file's, the sum of header_bytes and the layers' disk_bytes. memory_bytes: the sum of theirs.
-    arena_bytes: the memory that the values of a batch share, of a plan. latency_ms: one call with `batch` samples, None if
-    nothing was timed; timed says how many or why not. frontier: points of accuracy, size and latency that
-    `to_int8(max_drop=...)` saw. diagnosis: what `report` was given, as a dict.
+    model, kind: The class of the model, and what it is: "static int8", "float16" and so on.
+    batch: The number of samples that were timed at a time.
+    isa, threads: The instruction set and the number of threads that were used.
+    layers: All layers in the order they run; what belongs to none comes last.
+    header_bytes: The bytes of the file that are no tensor.
+    file_bytes: The bytes of the file: header_bytes and the disk_bytes of all layers.
+    memory_bytes: The sum of the layers' memory_bytes.
+    arena_bytes: The memory that the values of a batch share; None for a model that is no plan.
+    latency_ms: The time of one call; None if nothing was timed.
+    timed: Why nothing was timed, or what else there is to know about the times.
+    calibration: How a plan was calibrated.
+    frontier: The points of accuracy, size and latency that `to_int8(max_drop=...)` saw.
+    diagnosis: The diagnosis that `report` was given, as a dict.
     """
 
     model: str
@@ -97,12 +117,12 @@ class Figures:
 
     @property
     def sum_ms(self) -> float | None:
-        """The layers' times."""
+        """The sum of the layers' times."""
         return None if self.latency_ms is None else sum(layer.total_ms for layer in self.layers)
 
     @property
     def float32_ms(self) -> float | None:
-        """The same layers in float32, None unless it is known of each."""
+        """The time of the same layers in float32; None unless it is known for each of them."""
         times = [layer.float32_ms for layer in self.layers]
         return None if self.latency_ms is None or None in times else sum(times)
 
@@ -112,24 +132,24 @@ class Figures:
 
     @property
     def unit(self) -> str:
-        """What the table's times are in: "µs", or "ms" of a batch that takes more than 100 of these."""
+        """The unit of the table's times: "µs", or "ms" if the batch takes more than 100 of these."""
         return "ms" if (self.latency_ms or 0) > 100 else "µs"
 
     def rows(self) -> list[dict[str, str]]:
-        """The table's cells by the keys of COLUMNS: a row a layer, then the header of the file, then the total."""
+        """The table's cells by the keys of COLUMNS: one row per layer, then the header of the file, then the total."""
         header = {"layer": HEADER, "disk": f"{self.header_bytes:,}"}
         total = {"layer": "total", "memory": f"{self.memory_bytes:,}", "disk": f"{self.file_bytes:,}",
                  "total": in_unit(self.sum_ms, self.unit), "float32": in_unit(self.float32_ms, self.unit)}
         if self.float32_ms and self.sum_ms and "int8" in self.kind:
             total["faster"] = f"{self.float32_ms / self.sum_ms:.2f}x"
-        for part in ("quantize", "multiply", "requantize", "other"):
+        for part in PARTS:
             if self.latency_ms is not None:
                 total[part] = in_unit(sum(getattr(layer, f"{part}_ms") or 0.0 for layer in self.layers), self.unit)
         rows = [*(cells(layer, self.unit) for layer in self.layers), header, total]
         return [{**dict.fromkeys(COLUMNS, ""), **row} for row in rows]
 
     def notes(self) -> list[str]:
-        """What there is to say of layers in words; what is said of several, once."""
+        """What there is to say about layers in words; a note on several layers stands once."""
         said: dict[str, list[str]] = {}
         for layer in self.layers:
             for note in [*layer.floats, *layer.notes]:
@@ -137,7 +157,7 @@ class Figures:
         return [f"{', '.join(names)}: {note}" for note, names in said.items()]
 
     def summary(self) -> list[str]:
-        """What the table is about, in a few lines."""
+        """A few lines that say what the table is about."""
         lines = [f"{self.model}, {self.kind}: {self.file_bytes:,} bytes on disk, {self.memory_bytes:,} in memory"]
         if self.arena_bytes is not None:
             lines[0] += f", and {self.arena_bytes:,} that the values of a batch of {self.batch} share"
@@ -155,16 +175,13 @@ class Figures:
     def __str__(self) -> str:
         rows = [COLUMNS, *self.rows()]
         used = [key for key in COLUMNS if any(row[key] for row in rows[1:])]
-        widths = {key: max(len(row[key]) for row in rows) for key in used}
-        lines = ["  ".join(row[key].ljust(widths[key]) if key in WORDS else row[key].rjust(widths[key])
-                           for key in used).rstrip() for row in rows]
-        lines.insert(1, "-" * max(map(len, lines)))
-        lines.insert(-1, lines[1])
-        return "\n".join([*self.summary(), "", *lines, *(["", *self.notes()] if self.notes() else [])])
+        table = layout([[row[key] for key in used] for row in rows], [i for i, key in enumerate(used) if key in WORDS],
+                       rules=(1, len(rows) - 1))
+        return "\n".join([*self.summary(), "", table, *(["", *self.notes()] if self.notes() else [])])
 
 
 def cells(layer: Layer, unit: str) -> dict[str, str]:
-    """A layer's row: what is unknown or does not apply is empty."""
+    """A layer's row of the table; a cell is empty if it is unknown or does not apply."""
     together = layer.requantize_ms is None and bool(layer.multiply_ms) and "int8" in layer.precision
     return {
         "layer": layer.name, "ops": computes(layer), "precision": layer.precision, "memory": f"{layer.memory_bytes:,}",
@@ -178,13 +195,13 @@ def cells(layer: Layer, unit: str) -> dict[str, str]:
 
 
 def computes(layer: Layer) -> str:
-    """What a layer computes, in a few words: its op, how many more, nothing where it only passes numbers on."""
+    """What a layer computes, in a few words: its first op, and how many more it has."""
     ops = [op for op in dict.fromkeys(layer.ops) if op not in PASSING] or list(dict.fromkeys(layer.ops))
     return "" if not ops else ops[0] if len(ops) == 1 else f"{ops[0]} + {len(ops) - 1}"
 
 
 def in_unit(ms: float | None, unit: str) -> str:
-    """Milliseconds as a figure of the table, in "ms" or "µs": three digits, two decimals at most; nothing for None."""
+    """Milliseconds as a cell of the table, in "ms" or "µs", with three digits and at most two decimals; "" for None."""
     if ms is None:
         return ""
     value = ms if unit == "ms" else 1e3 * ms

@@ -1,4 +1,4 @@
-"""How codes and weights are distributed: counts in bins."""
+"""How weights and codes are distributed: counts in bins."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from ..graph import Batch, check_inputs
 from ..nn.module import Module
 from ..plan.plan import Plan
 from ..plan.program import observe
-from .eager import is_dynamic, records, rows_of
+from .eager import is_dynamic, record_ops, rows_of
 from .figures import Histogram
-from .layers import called
+from .layers import name_step
 
-BINS = 64       # of codes four in each
+BINS = 64       # of four codes each
 PIECE = 64      # samples that are observed at a time: all values of all steps are in memory then
 
 
-def of_codes(what: str, counts: np.ndarray) -> Histogram:
+def count_codes(what: str, counts: np.ndarray) -> Histogram:
     """Counts of the codes -128 to 127 in bins."""
     return Histogram(what, "codes", -128.0, 128.0, counts.reshape(BINS, -1).sum(axis=1).astype(int).tolist())
 
 
-def of_array(what: str, x: np.ndarray) -> Histogram | None:
-    """The histogram of an array of int8 codes or floats; None for anything else, and where nothing finite is in it."""
+def count_array(what: str, x: np.ndarray) -> Histogram | None:
+    """The histogram of an array of int8 codes or floats; None if it has other values, or none that is finite."""
     if x.dtype == np.int8:
-        return of_codes(what, np.bincount(to_unsigned(x).ravel(), minlength=256)) if x.size else None
+        return count_codes(what, np.bincount(to_unsigned(x).ravel(), minlength=256)) if x.size else None
     finite = x[np.isfinite(x)].astype(np.float64) if x.dtype.kind == "f" else x[:0]
     if not finite.size:
         return None
@@ -40,7 +40,7 @@ def of_array(what: str, x: np.ndarray) -> Histogram | None:
 
 
 def weights(model: Module) -> dict[str, list[Histogram]]:
-    """Of each layer the weights of its products and tables, tied ones once."""
+    """Histograms, by layer, of the weights of products and of tables; tied weights count once."""
     found: dict[str, list[Histogram]] = {}
     if isinstance(model, Plan):
         arrays = [(s.name, key, a) for s in model.steps if s.kind != "table" for key, a in s.arrays.items() if a.ndim >= 2]
@@ -51,15 +51,15 @@ def weights(model: Module) -> dict[str, list[Histogram]]:
                 seen.setdefault(id(getattr(m, key)), (name, key, getattr(m, key).data))
         arrays = list(seen.values())
     for layer, key, a in arrays:
-        h = of_array(key, a)
+        h = count_array(key, a)
         if h is not None:
             found.setdefault(layer, []).append(h)
     return found
 
 
 def activations(model: Module, batches: Iterable[tuple[np.ndarray, ...]]) -> dict[str, list[Histogram]]:
-    """Of each layer of a plan the codes that its steps make of the data, of other modules those of dynamic products'
-    inputs. What passes codes through makes none."""
+    """Histograms, by layer, of codes: those that the steps of a plan make of the data, or those of the inputs of a module's
+    dynamic products. A step that passes codes through makes none."""
     counts: dict[tuple[int, str, str], np.ndarray] = {}
 
     def count(at: int, layer: str, what: str, u: np.ndarray) -> None:
@@ -71,17 +71,17 @@ def activations(model: Module, batches: Iterable[tuple[np.ndarray, ...]]) -> dic
             for piece in _pieces(model, inputs):
                 _count_steps(model, piece, count)
             continue
-        for at, (layer, r) in enumerate(records(model, list(inputs))):
+        for at, (layer, r) in enumerate(record_ops(model, list(inputs))):
             if is_dynamic(r):
                 count(at, layer, f"input of {r.op.name}", quantize_rows(rows_of(r))[0])
     found: dict[str, list[Histogram]] = {}
     for (_, layer, what), n in counts.items():
-        found.setdefault(layer, []).append(of_codes(what, n))
+        found.setdefault(layer, []).append(count_codes(what, n))
     return found
 
 
 def _pieces(plan: Plan, inputs: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray, ...]]:
-    """The samples of a batch, some at a time where all inputs have one dimension of them, the first."""
+    """A batch in pieces of PIECE samples, if samples are the first dimension of all inputs and no other."""
     if any(s.shape[:1] != (Batch(),) or any(isinstance(n, Batch) for n in s.shape[1:]) for s in plan.inputs):
         return [inputs]
     return [tuple(x[at : at + PIECE] for x in inputs) for at in range(0, len(inputs[0]), PIECE)]
@@ -94,4 +94,4 @@ def _count_steps(plan: Plan, inputs: tuple[np.ndarray, ...], count) -> None:
     made, _ = observe(plan.steps, values, outputs, batch)
     for at, (step, y) in enumerate(zip(plan.steps, made)):
         if y.dtype == np.uint8 and step.kind not in ("codes", "island"):
-            count(at, step.name, "input" if step.kind == "quantize" else called(step), y)
+            count(at, step.name, "input" if step.kind == "quantize" else name_step(step), y)

@@ -1,4 +1,4 @@
-"""The rows of a report: steps of a plan and ops of a module, put together by layer."""
+"""The layers of a report: the steps of a plan or the ops of a module, put together by layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..tape import Record
 from .eager import is_dynamic
 from .figures import NO_LAYER, Histogram, Layer
 from .reasons import hardly_smaller, no_gain
-from .timing import Calls, Took
+from .timing import Calls, StepTimes
 from .twins import codecs
 
 BY_DESIGN = "float by design: only the weights of linear, conv2d and embedding layers are stored as int8 or float16"
@@ -23,16 +23,16 @@ LEFT = "its weights stayed float32: left so on request (skip), or tied to one th
 Histograms = dict[str, list[Histogram]]
 
 
-def called(step: Step) -> str:
-    """What to call a step: the op it computes."""
+def name_step(step: Step) -> str:
+    """The name of a step: that of the op that it computes."""
     if isinstance(step, Product):
         return "conv2d" if step.attrs["spatial"] else "linear"
     return step.attrs.get("op", step.kind)
 
 
-def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[Took] | None,
+def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[StepTimes] | None,
                 calls: Calls | None, weights: Histograms, activations: Histograms) -> list[Layer]:
-    """A row for each layer of a plan in the order they run, what belongs to none last."""
+    """The layers of a plan in the order they run; what belongs to none comes last."""
     known, names = codecs(plan.steps), list(dict.fromkeys(s.name for s in plan.steps))
     margins: dict[str, float] = {}
     for headroom in plan.certificate():
@@ -42,7 +42,7 @@ def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str
     layers = []
     for name in sorted(names, key=lambda name: not name):
         steps = [s for s in plan.steps if s.name == name]
-        layer = Layer(name or NO_LAYER, [called(s) for s in steps], _precision(steps), memory.get(name, 0),
+        layer = Layer(name or NO_LAYER, [name_step(s) for s in steps], _precision(steps), memory.get(name, 0),
                       sum(tensors.get(name, {}).values()), tensors.get(name, {}), margin=margins.get(name),
                       floats=floats.get(name, []), weights=weights.get(name, []), activations=activations.get(name, []))
         codec = next((known[s.output] for s in reversed(steps) if s.output in known), None)
@@ -58,7 +58,7 @@ def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str
 
 
 def _precision(steps: list[Step]) -> str:
-    """Of what computes; nothing where there are only steps between floats and codes."""
+    """What the steps compute in; "" if they only turn floats into codes or back."""
     kinds = {"float32" if isinstance(s, FLOAT_STEPS) else "int8" for s in steps if s.kind not in ("quantize", "dequantize")}
     return " + ".join(sorted(kinds, reverse=True))
 
@@ -69,7 +69,7 @@ def _range(codec: Codec) -> tuple[float, float]:
 
 
 def _observer_of(observer: str | None, layer: str) -> str | None:
-    """The observer of a layer, from what a plan notes: one name, or JSON of names by layer, of which the longest counts."""
+    """The observer of a layer from what a plan notes: a name, or JSON of names by layer, of which the innermost counts."""
     if not observer or not observer.startswith("{"):
         return observer
     try:
@@ -81,23 +81,23 @@ def _observer_of(observer: str | None, layer: str) -> str | None:
 
 
 def _why_floats(plan: Plan) -> dict[str, list[str]]:
-    """Why each float step is one, by layer; nothing of a plan that is float altogether."""
+    """Why the float steps of a plan are float, by layer; empty if all steps are float."""
     if all(isinstance(s, FLOAT_STEPS) for s in plan.steps):
         return {}
     noted, found = plan.info["floats"], {}
     for step, label in zip([s for s in plan.steps if isinstance(s, FLOAT_STEPS)], plan.islands):
         keys = [label, *sorted((k for k in noted if step.name and k and is_inside(step.name, k)), key=len, reverse=True)]
         why = next((noted[k] for k in keys if k in noted), None)
-        text = f"{called(step)} stayed float32" + (f": {why}" if why else "")
+        text = f"{name_step(step)} stayed float32" + (f": {why}" if why else "")
         mine = found.setdefault(step.name, [])
         mine += [] if text in mine or (why is None and step.attrs.get("op") == "clip" and mine) else [text]
     return found
 
 
 def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dict[str, int],
-                  took: list[tuple[str, Record, Took]] | None, calls: Calls | None, weights: Histograms,
+                  took: list[tuple[str, Record, StepTimes]] | None, calls: Calls | None, weights: Histograms,
                   activations: Histograms) -> list[Layer]:
-    """A row for each layer of a module that has tensors or runs ops, in the order of attributes, the model last."""
+    """The layers of a module that have tensors or run ops, in the order of attributes; the model itself comes last."""
     stored = {getattr(m, key).dtype for m in model.modules() for key in m.stored_weights}
     converted = bool(stored & {np.dtype(np.int8), np.dtype(np.float16)})
     ties, layers = _ties(model), []
@@ -121,13 +121,13 @@ def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dic
                                                     if getattr(m, key).dtype == np.int8 and key in layer.tensors))
         layer.notes += [smaller] if smaller else []
         if took is not None and not ran:
-            _fill_times(layer, [Took()], calls)
+            _fill_times(layer, [StepTimes()], calls)
         layers.append(layer)
     return layers
 
 
 def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
-    """The tensors of each layer that an earlier layer has too: name, and the layer of the first."""
+    """The tensors of each layer that an earlier layer has too: the name, and the earlier layer."""
     first: dict[int, str] = {}
     found: dict[str, list[tuple[str, str]]] = {}
     for prefix, m in model.named_modules():
@@ -138,8 +138,8 @@ def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _fill_times(layer: Layer, parts: list[Took], calls: Calls) -> None:
-    """The sums of what was timed of a layer, and what follows from them."""
+def _fill_times(layer: Layer, parts: list[StepTimes], calls: Calls) -> None:
+    """Fill in the sums of what was timed of a layer, and what follows from them."""
     if not parts:
         return
     sums: dict[str, Any] = {name: sum(getattr(p, name) for p in parts)

@@ -1,4 +1,4 @@
-"""report(model): what each layer of a model costs, in bytes and in time, what it gains, and why not where it does not."""
+"""report(model): what each layer of a model costs in bytes and in time, what it gains, and why if it gains nothing."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ import numpy as np
 
 from .._kernels.dispatch import config, get_num_threads, set_num_threads
 from ..atomic import write_whole
+from ..batches import read_inputs
 from ..errors import DtypeError, ShapeError
 from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..plan.plan import Plan
-from ..precision.ranges.calibration import inputs_of
 from ..precision.training.qat import QATModel
-from . import histograms, page, plot
-from .eager import module_times, records
+from . import histograms, page
+from .eager import record_ops, time_module
 from .figures import Figures, duration
 from .layers import module_layers, plan_layers
-from .planned import checked, plan_times, sized
+from .pictures import check_picture, frontier_charts, layer_charts, sensitivity_charts, write_picture
+from .planned import check_batch, make_batch, time_plan
 from .sizes import in_memory, on_disk
 from .timing import BUSY, Calls
 
@@ -33,57 +34,76 @@ DIAGNOSED = ("layer", "weight_snr", "activation_snr", "only_drop", "without_drop
 
 
 class Report(Figures):
-    """What `report` found: prints as a table; as_dict() for JSON; as a page; as a picture."""
+    """What `report` found. It prints as a table; as_dict() is for JSON, to_html() writes a page, plot() a picture."""
 
     def to_html(self, path: Any) -> None:
-        """Write all of it as one page that needs nothing else; the file is complete or not there.
+        """Write all of it as one page that needs nothing else.
 
         Raises:
-            FileError: it cannot be written.
+            FileError: The file cannot be written; there is no part of it then.
         """
         write_whole(Path(path), page.render(self).encode())
 
     def plot(self, path: Any) -> None:
-        """Draw bytes and times of the layers, sensitivity and frontier, into a file of the kind that its ending says: .png,
-        .svg or .pdf.
+        """Draw the charts of the page into one SVG file: bytes and times of the layers, sensitivity, frontier.
 
         Raises:
-            TinymlError: matplotlib is missing, which the extra "plot" installs; FileError: it cannot be written.
+            DtypeError: The path does not end in .svg.
+            FileError: The file cannot be written.
         """
-        write_whole(Path(path), plot.draw(self, Path(path).suffix.removeprefix(".") or "png"))
+        path, rows = check_picture("plot", path, "; to_html() writes a page, .html"), [layer_charts(self)]
+        if self.diagnosis is not None and self.diagnosis["layers"]:
+            rows.append(sensitivity_charts(self.diagnosis))
+        if self.frontier:
+            rows.append(frontier_charts(self.frontier))
+        write_picture(path, f"{self.model}, {self.kind}", rows)
 
 
 def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0, diagnosis: Any = None) -> Report:
-    """A ledger of `model`: a plan in int8 or float32, a module with weights in int8 or float16, or a float model.
+    """What each layer of a model costs and gains.
 
     Bytes on disk are read from the header of the file that `save` would write; layers and header add up to it. Bytes in
     memory are those that the model keeps at the end of the report, without activations.
 
-    Times are the least of many calls, in milliseconds for the batch, all calls in turn: each step (of modules: each op)
-    alone, with the operands that it has in the model, which lie in the cache if they fit. Measured are:
-    - quantize: floats to codes and codes to floats, as steps of their own (dynamic int8: `quantize_rows`).
-    - multiply, requantize: these are fused, so the product is measured a second time with half of its input channels (or
-      twice, where there are few). The line through both times against the length of the sums gives what is left for none:
-      bias, requantizing (dynamic int8: scaling to float32), writing, and the call. That is requantize, the rest multiply.
-      Where channels are in groups, or noise leaves no such line, they are together, and the layer says why.
-    - other: all steps without weights, in codes or float, and in modules what Python does around a product.
-    - float32: the same step on floats of the same shapes, as a compiled float32 plan runs it, with the weights that the
-      codes stand for; of a module the same op with float32 weights. Float steps count as they are, steps between floats and
-      codes as nothing. None where a step does not tell its float op.
-    The layers' sum differs from latency_ms, which is measured of a whole call, by what is around the steps and the cache.
+    A time is the least of many calls, in milliseconds for the batch; all calls take turns. Each step of a plan, or op of a
+    module, is timed alone, with the operands that it has in the model, which are in the cache if they fit. Measured are:
+    - quantize: Turning floats into codes and codes into floats, as steps of their own (`quantize_rows` in dynamic int8).
+    - multiply, requantize: These are fused, so the product is measured a second time with half of its input channels (with
+      twice as many if they are few). The line through both times, over the length of the sums, gives what is left for sums
+      of no length: adding the bias, requantizing (scaling to float32 in dynamic int8), writing, and the call. That is
+      requantize, the rest is multiply. If channels are in groups, or noise leaves no such line, they are together, and the
+      layer says why.
+    - other: All steps without weights, in codes or float; in modules what Python does around a product.
+    - float32: The same step on floats of the same shapes, as a compiled float32 plan runs it, with the weights that the
+      codes stand for; for a module the same op with float32 weights. Float steps count as they are, steps between floats
+      and codes as nothing. It is None if a step does not tell its float op.
+    The sum over the layers differs from latency_ms, the time of a whole call, by what is around the steps and the cache.
+
+    >>> import numpy as np
+    >>> from tinyml import models
+    >>> found = report(models.MLP(4, 3, 2).to_int8(calibration=np.ones((8, 4), np.float32)), seconds=0)
+    >>> [(layer.name, layer.precision) for layer in found.layers if layer.weights]
+    [('1', 'int8'), ('3', 'int8')]
+    >>> found.file_bytes == found.header_bytes + sum(layer.disk_bytes for layer in found.layers)
+    True
 
     Args:
-        data: batches of inputs, as `to_int8(calibration=...)` takes them. The first is what is timed, repeated or cut to
-            `batch` samples; all give the histograms of activations. A plan is timed without data too, on numbers of the
-            range it was calibrated for; other modules do not know the shape of their inputs and are not.
-        batch: samples in the batch that is timed.
-        seconds: how long to time, at least three rounds; 0 for no times. On a machine whose cores are busy once more, on
-            one thread: threads that wait would be in the times of some layers.
-        diagnosis: what `precision.diagnose` returned, for the page.
+        model: A plan in int8 or float32, a module with weights in int8 or float16, or a float model.
+        data: Batches of inputs, as `to_int8(calibration=...)` takes them. The first batch is what is timed, repeated or cut
+            to `batch` samples; all batches give the histograms of activations. A plan is timed without data too, on numbers
+            of the range it was calibrated for. Other modules do not know the shape of their inputs and are not timed then.
+        batch: The number of samples in the batch that is timed.
+        seconds: How long to time, at least three rounds; 0 for no times. If something else keeps a core busy, all is timed
+            once more on one thread, because threads that wait for each other would be in the times of some layers.
+        diagnosis: What `precision.diagnose` returned, for the page and the picture.
+
+    Returns:
+        A Report, which prints as a table.
 
     Raises:
-        ShapeError: a batch below 1, seconds below 0, data that do not fit the model; DtypeError: a model prepared for
-        training; FileError: a model that cannot be saved has no bytes on disk.
+        ShapeError: A number is out of range, or data do not fit the model.
+        DtypeError: The model is prepared for training, or `diagnosis` is no diagnosis.
+        FileError: The model cannot be saved, so that it has no bytes on disk.
     """
     if isinstance(model, QATModel):
         raise DtypeError("report: a model prepared for quantization-aware training is no int8 model yet; report its "
@@ -93,15 +113,15 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
     if not 0 <= seconds < math.inf:
         raise ShapeError(f"report: expected seconds of at least 0, got {seconds}")
     diagnosed = _diagnosis(diagnosis)
-    batches = iter(()) if data is None else inputs_of("report", data, model)
+    batches = iter(()) if data is None else read_inputs("report", data, model)
     if isinstance(model, Plan):
-        batches = (checked(model, inputs) for inputs in batches)
+        batches = (check_batch(model, inputs) for inputs in batches)
     first = next(batches, None)
     if data is not None and (first is None or any(not x.ndim or not len(x) for x in first)):
         raise ShapeError("report: expected data of at least one sample, got none")
     with mode(model, training=False):
         activations = {} if first is None else histograms.activations(model, chain([first], batches))
-        with _made_up(first):
+        with _explain_made_up(first):
             inputs = _inputs(model, int(batch), first)
             about = _overall(model, int(batch), seconds, inputs)
             took, calls = _times(model, seconds, inputs, about)
@@ -114,15 +134,15 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
 
 
 def _inputs(model: Module, batch: int, first: tuple | None) -> list[np.ndarray] | None:
-    """What is timed, None where nothing can be."""
+    """The inputs of the batch that is timed, or None if nothing can be timed."""
     if isinstance(model, Plan):
-        return sized(model, first, batch)
+        return make_batch(model, first, batch)
     return None if first is None else [np.take(x, np.arange(batch) % len(x), 0) for x in first]
 
 
 @contextmanager
-def _made_up(first: tuple | None) -> Iterator[None]:
-    """Where no data were given, and the numbers made up instead break the plan, say that."""
+def _explain_made_up(first: tuple | None) -> Iterator[None]:
+    """If the plan fails on numbers that were made up in the place of data, raise an error that says so."""
     try:
         with np.errstate(all="ignore"):
             yield
@@ -133,7 +153,7 @@ def _made_up(first: tuple | None) -> Iterator[None]:
 
 
 def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray] | None) -> dict[str, Any]:
-    """What a report says of a model as a whole, bytes and times apart."""
+    """What a report says about the whole model, without bytes and times."""
     settings = config()
     about = {"model": type(model).__name__, "kind": kind_of(model), "batch": batch, "isa": settings["isa"],
              "threads": settings["threads"]}
@@ -160,18 +180,18 @@ def kind_of(model: Module) -> str:
 
 def _times(model: Module, seconds: float, inputs: list[np.ndarray] | None,
            about: dict[str, Any]) -> tuple[list, Calls] | tuple[None, None]:
-    """What each step or op took (modules: with its layer), and what calls took; None where nothing is timed.
+    """The times of each step or op (of a module's op with its layer), and of calls; None if nothing is timed.
 
-    Where threads wait for cores that something else keeps busy, all is timed once more on one thread, which `about` notes.
+    If threads wait for cores that something else keeps busy, all is timed once more on one thread, which `about` notes.
     """
     if not seconds or inputs is None:
         return None, None
 
     def measure() -> tuple[list, Calls]:
         if isinstance(model, Plan):
-            return plan_times(model, inputs, about["batch"], seconds)
-        ran = records(model, inputs)
-        took, calls = module_times(model, ran, inputs, seconds)
+            return time_plan(model, inputs, about["batch"], seconds)
+        ran = record_ops(model, inputs)
+        took, calls = time_module(model, ran, inputs, seconds)
         return [(layer, r, t) for (layer, r), t in zip(ran, took)], calls
 
     took, calls = measure()
@@ -189,7 +209,7 @@ def _times(model: Module, seconds: float, inputs: list[np.ndarray] | None,
 
 
 def _diagnosis(diagnosis: Any) -> dict[str, Any] | None:
-    """The fields of a diagnosis that a report shows; what is not finite is None, which JSON has no number for."""
+    """The fields of a diagnosis that a report shows. Numbers that are not finite are None, as JSON has no such numbers."""
     if diagnosis is None:
         return None
 

@@ -1,48 +1,47 @@
-"""A run of training as a picture: the loss over updates."""
+"""A run of training as a picture: the losses, and the accuracy if there is one, over updates."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-from ..atomic import write_whole
 from ..errors import DtypeError, ShapeError
-from .plot import COLORS, figures, written
+from .charts import lines
+from .pictures import check_picture, write_picture
 
 
 def plot_losses(history: list[dict[str, Any]], path: Any) -> None:
-    """Draw the training and validation loss of `Trainer.history`, or of a history.json, over updates; .png, .svg or .pdf.
+    """Draw the training and validation loss over updates, and the validation accuracy if there is one, into an SVG file.
 
-    Each evaluation is a point, or each epoch where there are none within; training losses are means since the point before.
+    Each evaluation is a point, or each epoch if there are none within epochs. Training losses are means since the point
+    before.
+
+    >>> import tempfile, pathlib
+    >>> path = pathlib.Path(tempfile.mkdtemp()) / "losses.svg"
+    >>> plot_losses([{"updates": 10, "train_loss": 2.0}, {"updates": 20, "train_loss": 1.5}], path)
+    >>> "train loss" in path.read_text()
+    True
+
+    Args:
+        history: `Trainer.history`, or what was read from a history.json.
+        path: The file, which ends in .svg.
 
     Raises:
-        DtypeError, ShapeError: a path that ends otherwise, no history or an empty one; TinymlError: matplotlib is missing,
-        which the extra "plot" installs; FileError: the picture cannot be written.
+        DtypeError: The path ends otherwise, or `history` is no list of dicts.
+        ShapeError: The history is empty, or a row has no updates or no training loss.
+        FileError: The file cannot be written.
     """
-    lines = {name: points(history, name) for name in ("train_loss", "validation_loss")}
-    kind = kind_of(path)
-    figure = figures(kind)(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for (name, at), color in zip(lines.items(), (COLORS["other"], COLORS["multiply"])):
-        if at:
-            axes.plot(*zip(*at), ".-", color=color, label=name.replace("_", " "))
-    axes.set_xlabel("updates", fontsize=9)
-    axes.set_ylabel("loss", fontsize=9)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", color="#dfddd6", linewidth=0.6)
-    axes.legend(fontsize=9, frameon=False)
-    write_whole(Path(path), written(figure, kind))
+    path = check_picture("plot_losses", path)
+    losses = [(kind, f"{kind} loss", collect_points(history, f"{kind}_loss")) for kind in ("train", "validation")]
+    charts = [lines("losses", "Loss", "updates", "loss", [row for row in losses if row[2]])]
+    accuracy = collect_points(history, "validation_accuracy")
+    if accuracy:
+        series = [("validation", "validation accuracy", accuracy)]
+        charts.append(lines("accuracy", "Accuracy", "updates", "accuracy", series))
+    write_picture(path, "Training", [charts])
 
 
-def kind_of(path: Any) -> str:
-    """The kind of picture that a path asks for; raises where it cannot be drawn."""
-    kind = Path(path).suffix.removeprefix(".") or "png"
-    figures(kind)
-    return kind
-
-
-def points(history: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
-    """(updates, value) of a figure at each evaluation that has it."""
+def collect_points(history: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+    """(updates, value) of a figure at each evaluation that has it; raises as `plot_losses` does."""
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise DtypeError(f"plot_losses: expected a history, a list of dicts, got {type(history).__name__}")
     rows = [e for row in history for e in row.get("evaluations") or [row]]

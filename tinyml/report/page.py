@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Any
 
-from . import charts
-from .figures import COLUMNS, WORDS, Figures, Histogram, Layer, duration, in_unit
+from .charts import Chart, histogram, short
+from .figures import COLUMNS, PARTS, WORDS, Figures, Layer, duration
+from .pictures import frontier_charts, layer_charts, sensitivity_charts, sort_layers
 from .style import CSS
 
-PARTS = ("quantize", "multiply", "requantize", "other")
 HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
@@ -27,8 +27,8 @@ layer's result can represent, as the observer chose it.</p>"""
 
 
 def render(report: Figures) -> str:
-    """The page. What comes from the model, names of layers above all, is escaped."""
-    sections = [("table", "Layers", _table(report)), ("charts", "Where bytes and time go", _charts(report))]
+    """The page as HTML. What comes from the model, above all the names of layers, is escaped."""
+    sections = [("table", "Layers", _table(report)), ("charts", "Where bytes and time go", _grid(layer_charts(report)))]
     if report.diagnosis is not None and report.diagnosis["layers"]:
         sections.append(("sensitivity", "Sensitivity", _sensitivity(report.diagnosis)))
     if report.frontier:
@@ -69,7 +69,7 @@ def _tiles(report: Figures) -> str:
     margins = [layer.margin for layer in report.layers if layer.margin is not None]
     if margins:
         least = min((layer for layer in report.layers if layer.margin is not None), key=lambda layer: layer.margin)
-        tiles.append(("least margin", charts.short(f"{100 * min(margins):.2f}%"), f"of int32, in {least.name}"))
+        tiles.append(("least margin", short(f"{100 * min(margins):.2f}%"), f"of int32, in {least.name}"))
     return '<dl class="tiles">' + "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)} <small>{escape(about)}</small></dd></div>"
         for name, value, about in tiles) + "</dl>"
@@ -110,50 +110,23 @@ def _cell(key: str, text: str) -> str:
     return f'<span class="{"gain" if float(text[:-1]) >= 1.1 else "loss"}">{escape(text)}</span>'
 
 
-def _key(names: Iterable[tuple[str, str]]) -> str:
-    """What colours mean."""
-    return '<ul class="key">' + "".join(f'<li><i style="background:var(--{kind})"></i>{escape(name)}</li>'
-                                        for kind, name in names) + "</ul>"
+def _key(names: Sequence[tuple[str, str]]) -> str:
+    """What the colours of a chart mean."""
+    items = "".join(f'<li><i style="background:var(--{kind})"></i>{escape(name)}</li>' for kind, name in names)
+    return f'<ul class="key">{items}</ul>' if items else ""
 
 
-def _chart(title: str, content: str, caption: str = "") -> str:
+def _chart(chart: Chart, caption: str = "") -> str:
     about = f'<p class="caption">{escape(caption)}</p>' if caption else ""
-    return f'<div class="chart"><h3>{escape(title)}</h3>{about}{content}</div>'
+    return f'<div class="chart"><h3>{escape(chart.title)}</h3>{about}{_key(chart.key)}{chart.svg()}</div>'
 
 
-def _charts(report: Figures) -> str:
-    layers = [layer for layer in report.layers if layer.disk_bytes]
-    rows = [charts.Bars(layer.name, f"{layer.disk_bytes:,}", [[("bytes", layer.disk_bytes)]]) for layer in layers]
-    rows.append(charts.Bars("header and description", f"{report.header_bytes:,}", [[("float", report.header_bytes)]]))
-    found = [_chart("Bytes on disk", charts.bars("bytes", "Bytes on disk by layer", rows))]
-    rows = [charts.Bars(layer.name, f"{layer.memory_bytes:,}", [[("bytes", layer.memory_bytes)]])
-            for layer in report.layers if layer.memory_bytes]
-    if rows:
-        found.append(_chart("Bytes in memory", charts.bars("memory", "Bytes in memory by layer", rows)))
-    if report.latency_ms is not None:
-        rows = []
-        for layer in (layer for layer in report.layers if layer.total_ms):
-            bars = [[(part, getattr(layer, f"{part}_ms") or 0.0) for part in PARTS]]
-            text = in_unit(layer.total_ms, report.unit)
-            if layer.speedup is not None:
-                bars.append([("float", layer.float32_ms)])
-                text += f" against {in_unit(layer.float32_ms, report.unit)}"
-            rows.append(charts.Bars(layer.name, f"{text} {report.unit}", bars))
-        key = _key([*((part, part) for part in PARTS), ("float", "the same in float32")])
-        found.append(_chart("Time", key + charts.bars("times", "Time by layer, and of float32", rows)))
-    return f'<div class="grid">{"".join(found)}</div>'
+def _grid(found: Iterable[Chart]) -> str:
+    return f'<div class="grid">{"".join(map(_chart, found))}</div>'
 
 
 def _sensitivity(diagnosis: dict[str, Any]) -> str:
     """What the metric loses with only one layer in int8, and with all but one; the layer that costs most first."""
-    unit = "loss" if diagnosis["metric"] == "loss" else "points"
-    layers = sorted(diagnosis["layers"], key=lambda layer: -(layer["only_drop"] or 0.0))
-
-    def chart(name: str, field: str, title: str) -> str:
-        rows = [charts.Bars(layer["layer"], "" if layer[field] is None else f"{layer[field]:+.3g} {unit}",
-                            [[("drop", layer[field] or 0.0)]]) for layer in layers]
-        return _chart(title, charts.bars(name, f"{title}, {unit} of {diagnosis['metric']} lost", rows))
-
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
 
@@ -161,28 +134,14 @@ def _sensitivity(diagnosis: dict[str, Any]) -> str:
         f'<details><summary>{escape(layer["layer"])} <span>{escape(layer["cause"])}</span></summary><div>'
         f'<p>{escape(layer["evidence"])}</p><p>{escape(layer["remedy"])}</p><p class="caption">signal to noise of weights '
         f'{number(layer["weight_snr"], ".1f")} dB, of activations {number(layer["activation_snr"], ".1f")} dB</p></div>'
-        "</details>" for layer in layers if layer["cause"])
+        "</details>" for layer in sort_layers(diagnosis) if layer["cause"])
     whole = (f'<p class="soft">{escape(diagnosis["metric"])}: {number(diagnosis["float_value"], ".4f")} in float32, '
              f'{number(diagnosis["int8_value"], ".4f")} in int8</p>')
-    return (f'{whole}<div class="grid">{chart("only", "only_drop", "Lost with only this layer in int8")}'
-            f'{chart("without", "without_drop", "Lost with all but this layer in int8")}</div>'
-            f'<div class="after">{items}</div>')
+    return f'{whole}{_grid(sensitivity_charts(diagnosis))}<div class="after">{items}</div>'
 
 
 def _frontier(frontier: list[dict[str, Any]]) -> str:
-    """Drop against latency and against size, and all of it as a table."""
-    def label(point: dict[str, Any]) -> str:
-        names = point["float_layers"]
-        return "all int8" if not names else f"{names[0]} float" if len(names) == 1 else f"{len(names)} layers float"
-
-    def full(point: dict[str, Any]) -> str:
-        return (f"float: {', '.join(point['float_layers']) or 'none'}; metric {point['metric']:.4g}, "
-                f"drop {point['drop']:.3g}, {point['file_bytes']:,} bytes, {duration(point['latency_ms'])}")
-
-    found = [_chart(title, charts.points(name, title, x_label, "drop",
-                                         [(p[field], p["drop"], label(p), full(p)) for p in frontier]))
-             for name, field, title, x_label in (("latency", "latency_ms", "Drop against latency", "ms"),
-                                                 ("size", "file_bytes", "Drop against size", "bytes on disk"))]
+    """The drop against latency and against size, and all points as a table."""
     rows = "".join(
         f'<tr role="row" class="layer"><th scope="row" role="rowheader">'
         f'{escape(", ".join(p["float_layers"]) or "all int8")}</th>'
@@ -191,23 +150,21 @@ def _frontier(frontier: list[dict[str, Any]]) -> str:
             ("latency", duration(p["latency_ms"])))) + "</tr>" for p in frontier)
     head = "".join(f'<th scope="col" role="columnheader">{name}</th>' for name in
                    ("layers in float", "metric", "drop", "bytes", "latency"))
-    return (f'<div class="grid">{"".join(found)}</div><div class="scroll" tabindex="0" role="region" '
+    return (f'{_grid(frontier_charts(frontier))}<div class="scroll" tabindex="0" role="region" '
             'aria-label="Frontier"><table role="table" class="points"><thead role="rowgroup"><tr role="row">'
             f'{head}</tr></thead><tbody role="rowgroup">{rows}</tbody></table></div>')
 
 
 def _histograms(layers: list[Layer]) -> str:
-    """One part to open a layer."""
+    """The histograms of each layer, in a part of the page that can be opened and closed."""
     found = []
     for at, layer in enumerate(layers):
         groups = {what: group for what, group in (("weights", layer.weights), ("activations", layer.activations)) if group}
-        drawn = [_histogram(f"h{at}-{what[0]}{i}", f"{what}: {h.of}", h) for what, group in groups.items()
-                 for i, h in enumerate(group)]
+        drawn = [_chart(histogram(f"h{at}-{what[0]}{i}", f"{what}: {h.of}", h), f"{sum(h.counts):,} values, {h.what}")
+                 for what, group in groups.items() for i, h in enumerate(group)]
         if drawn:
             found.append(f'<details{"" if found else " open"}><summary>{escape(layer.name)} '
                          f'<span>{" and ".join(groups)}</span></summary><div class="grid">{"".join(drawn)}</div></details>')
     return "".join(found)
 
 
-def _histogram(name: str, title: str, h: Histogram) -> str:
-    return _chart(title, charts.histogram(name, title, h), f"{sum(h.counts):,} values, {h.what}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 
 import numpy as np
 
@@ -16,17 +16,19 @@ from ..plan.plan import Plan
 from ..plan.program import observe
 from ..plan.steps import Product, Step, bind_layer
 from ..tensor import FLOATS, INTEGERS
-from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, split, team_call
+from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, split, time_parts
 from .twins import codecs, twin
 
-Functions = dict[Hashable, Callable[[], object]]
 FLOAT_KINDS = ("quantize", "dequantize", "island", "float_product")     # steps that are the same, or none, in float32
-LEAST_CHANNELS = 16     # of which half are left out; of fewer there are twice as many: codes are multiplied four at a time
+LEAST_CHANNELS = 16     # of which half can be left out: codes are multiplied four at a time
 
 
-def sized(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list[np.ndarray]:
-    """Inputs of a batch of that size: samples of the ones given, again from the first where they are too few; without any,
-    numbers of the range that the plan has codes for, and ids 0."""
+def make_batch(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list[np.ndarray]:
+    """Inputs of a batch of `batch` samples.
+
+    They are samples of `inputs`, again from the first one if there are too few. Without inputs they are numbers of the
+    range that the plan has codes for, and ids of 0.
+    """
     rng, made = np.random.default_rng(0), []
     for at, slot in enumerate(plan.inputs):
         if inputs is not None:
@@ -44,11 +46,12 @@ def sized(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list
     return made
 
 
-def checked(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-    """Inputs of a batch as the plan takes them.
+def check_batch(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+    """The inputs of a batch as the plan takes them.
 
     Raises:
-        ShapeError: another number of inputs, or other shapes; DtypeError: floats for ids, or integers for floats.
+        ShapeError: The number of inputs or a shape is another.
+        DtypeError: An input has floats for ids, or integers for floats.
     """
     if len(inputs) != len(plan.inputs):
         raise ShapeError(f"report: expected batches of {len(plan.inputs)} input(s), got {len(inputs)}")
@@ -59,11 +62,11 @@ def checked(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...
     return tuple(x.astype(np.float32, copy=False) if slot.floats else x for slot, x in zip(plan.inputs, inputs))
 
 
-def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[Took], Calls]:
-    """What each step takes, and a whole call.
+def time_plan(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[StepTimes], Calls]:
+    """The times of each step of a plan, and of a whole call.
 
-    A plan runs a large batch in pieces that stay in the cache: steps are timed on one piece, and count as often as there
-    are pieces. What a program does not run (views, what depends on no input) takes no time.
+    A plan runs a large batch in pieces that stay in the cache. Steps are timed on one piece, and count as many times as
+    there are pieces. What a program does not run (views, and what depends on no input) takes no time.
     """
     layout = plan.layout(inputs, batch)
     piece = layout.batch
@@ -72,27 +75,22 @@ def plan_times(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float)
     made, _ = observe(plan.steps, values, tuple(s.output for s in layout.steps), piece)
     values = {**{v: standard(x) for v, x in values.items()}, **dict(zip((s.output for s in layout.steps), made))}
     known = codecs(plan.steps)
-    functions: Functions = {"whole": lambda: plan(*inputs), "least": least_call(), "team": team_call()}
-    for at, step in enumerate(plan.steps):
-        if step.output in layout.memory.begins:
-            operands = [values[i] for i in step.inputs]
-            parts = _parts(step, operands, values[step.output], piece, known)
-            functions.update(((at, part), f) for part, f in parts.items())
-    took = in_turn(functions, seconds)
-    calls = Calls(took.pop("whole"), took.pop("least"), took.pop("team"))
-    return [_took(step, {part: ms * times for (i, part), ms in took.items() if i == at}, values)
-            for at, step in enumerate(plan.steps)], calls
+    parts = [_parts(step, [values[i] for i in step.inputs], values[step.output], piece, known)
+             if step.output in layout.memory.begins else {} for step in plan.steps]
+    took, calls = time_parts(parts, lambda: plan(*inputs), least_call(), seconds)
+    return [_collect_times(step, {part: ms * times for part, ms in mine.items()}, values)
+            for step, mine in zip(plan.steps, took)], calls
 
 
 def least_call() -> Callable[[], object]:
-    """A product of next to nothing: one row of four codes by one channel."""
+    """The smallest product there is: one row of four codes by one channel."""
     requant = integer_layer.Requant(np.array([0.5]), 0)
     layer = integer_layer.IntegerLayer(np.ones((1, 4, 1, 1), np.int8), None, 0, Window(), requant)
     return layer.bind(np.zeros((1, 1, 1, 4), np.uint8), np.zeros((1, 1, 1, 1), np.uint8))
 
 
 def _parts(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int, known: dict[int, Codec]) -> Functions:
-    """What is timed of a step: itself, its float32 twin, and for the split and the reasons more of it or less."""
+    """What is timed of a step: itself, its float32 twin, and for the split and the reasons larger or smaller ones."""
     y = empty(out.shape, out.dtype)
     found: Functions = {"full": step.bind(values, batch, y)}
     if step.kind in FLOAT_KINDS:
@@ -106,8 +104,8 @@ def _parts(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int, kn
         found["copy"] = lambda: np.copyto(target, buffer)
         return found
     x, spatial, layer = values[0], step.attrs["spatial"], step.layer
-    other = other_channels(step.layer)
-    if not isinstance(other, str):
+    if not why_together(layer):
+        other = resize_channels(layer)
         resized = np.take(x, np.arange(other.k) % layer.k, 1 if spatial else -1)
         found["otherwise"] = bind_layer(other, spatial, standard(resized), y)
     if _rows(step, out) <= FEW_ROWS and len(x):
@@ -117,53 +115,58 @@ def _parts(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int, kn
 
 
 def _rows(step: Product, out: np.ndarray) -> int:
-    """Outputs a channel."""
+    """The number of outputs per channel."""
     return out.size // step.filters
 
 
-def other_channels(layer: integer_layer.IntegerLayer) -> integer_layer.IntegerLayer | str:
-    """The layer with half of its input channels, or twice as many where they are few, or why there is none."""
-    if layer.depthwise:
-        return "every output has one input channel"
-    if layer.groups > 1:
-        return "its channels are in groups"
+def why_together(layer: integer_layer.IntegerLayer) -> str:
+    """Why the time to multiply cannot be told from that to requantize; "" if it can."""
+    return ("every output has one input channel" if layer.depthwise else
+            "its channels are in groups" if layer.groups > 1 else "")
+
+
+def resize_channels(layer: integer_layer.IntegerLayer) -> integer_layer.IntegerLayer:
+    """The layer with half of its input channels, or with twice as many if they are few."""
     k = layer.k // 2 // 4 * 4 if layer.k >= LEAST_CHANNELS else 2 * layer.k
     codes = np.take(layer.unpacked(), np.arange(k) % layer.k, 1)
     return integer_layer.IntegerLayer(codes, None, layer.zero_point, layer.window, layer.requant)
 
 
 def slices(layer: integer_layer.IntegerLayer) -> int:
-    """Groups of four codes that a sum goes through."""
+    """The number of groups of four codes in a sum."""
     return layer.weight.shape[2] * layer.weight.shape[3]
 
 
-def _took(step: Step, ms: dict[str, float], values: dict[int, np.ndarray]) -> Took:
+def _collect_times(step: Step, ms: dict[str, float], values: dict[int, np.ndarray]) -> StepTimes:
     """The figures of one step from what was timed of it."""
     if not ms:
-        return Took(narrow=step.kind not in FLOAT_KINDS)
+        return StepTimes(narrow=step.kind not in FLOAT_KINDS)
     full = ms["full"]
     if step.kind in ("quantize", "dequantize"):
-        return Took(quantize=full)
+        return StepTimes(quantize=full)
     if step.kind == "float_product":
-        return Took(multiply=full, float32=full)
+        return StepTimes(multiply=full, float32=full)
     if step.kind == "island":
-        return Took(other=full, float32=full)
+        return StepTimes(other=full, float32=full)
     float32 = ms.get("float32")
     if not isinstance(step, Product):
-        return Took(other=full, float32=float32, copy=ms.get("copy"), narrow=True)
+        return StepTimes(other=full, float32=float32, copy=ms.get("copy"), narrow=True)
     layer = step.layer
-    found = Took(multiply=full, float32=float32, rows=_rows(step, values[step.output]), crowd=ms.get("crowd"),
-                 terms=layer.k * layer.window.taps, narrow=True)
-    return parted(found, layer, ms.get("otherwise"))
+    found = StepTimes(multiply=full, float32=float32, rows=_rows(step, values[step.output]), crowd=ms.get("crowd"),
+                      terms=layer.k * layer.window.taps, narrow=True)
+    return split_product(found, layer, ms.get("otherwise"))
 
 
-def parted(found: Took, layer: integer_layer.IntegerLayer, otherwise: float | None) -> Took:
-    """`found` with its product's time in its two parts, or with the reason why it is in one; `otherwise` is the time with
-    `other_channels`."""
-    other = other_channels(layer)
-    if isinstance(other, str):
-        found.together = other
+def split_product(found: StepTimes, layer: integer_layer.IntegerLayer, otherwise: float | None) -> StepTimes:
+    """`found` with the time of its product in two parts, or with the reason why it is in one.
+
+    Args:
+        otherwise: The milliseconds that the product takes with the channels of `resize_channels`.
+    """
+    found.together = why_together(layer)
+    if found.together:
         return found
+    other = resize_channels(layer)
     parts = split(found.multiply, otherwise, slices(layer), slices(other))
     if parts is None:
         found.together = f"with {other.k} input channels it took as long, or shorter by more than their share"

@@ -1,20 +1,20 @@
-"""Why a layer gains nothing from int8, from what was measured of it."""
+"""Why a layer gains nothing from int8, as its times and bytes show."""
 
 from __future__ import annotations
 
 from .figures import Layer, duration
-from .timing import CROWD, Calls, Took
+from .timing import CROWD, Calls, StepTimes
 
-GAIN = 1.1              # times as fast as float32: less is called no gain, a shared machine shows no less
-SMALLER = 0.5           # of the bytes of float32: more is called hardly smaller
+GAIN = 1.1              # times as fast as float32: less is called no gain, as a shared machine does not show less
+SMALLER = 0.5           # share of the bytes of float32: more is called hardly smaller
 
 
-def no_gain(layer: Layer, parts: list[Took], times: Calls) -> str | None:
-    """Why the integer steps (or ops) of a layer take as long as in float32, None where they gain or cannot be compared.
+def no_gain(layer: Layer, parts: list[StepTimes], times: Calls) -> str | None:
+    """Why the integer steps (or ops) of a layer take as long as in float32; None if they gain, or cannot be compared.
 
-    The first of these that holds: without its quantizing it would gain; what Python does around products takes half of its
-    time, or calling kernels does; it requantizes longer than it multiplies; many more rows take hardly longer; copying its
-    bytes takes half of its time.
+    It is the first of these that holds: the layer would gain without quantizing; half of its time is what Python does
+    around products; half of its time is calling kernels; it requantizes longer than it multiplies; many more rows would
+    hardly take longer; half of its time is what copying its bytes takes.
     """
     if layer.speedup is None or layer.speedup >= GAIN:
         return None
@@ -48,7 +48,7 @@ def no_gain(layer: Layer, parts: list[Took], times: Calls) -> str | None:
 
 
 def hardly_smaller(disk: dict[str, int], weights: int) -> str | None:
-    """Why the tensors of a layer whose int8 weights have `weights` elements hardly take less than they would as float32."""
+    """Why a layer with `weights` elements of int8 weights is hardly smaller in the file than in float32; None if it is."""
     total = sum(disk.values())
     if not weights or total <= SMALLER * 4 * weights:
         return None

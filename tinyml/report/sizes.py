@@ -11,12 +11,12 @@ from ..plan.plan import Plan
 
 
 def on_disk(model: Module) -> tuple[dict[str, dict[str, int]], int, int]:
-    """Bytes of each tensor of the file that `save` writes, by layer, "" for none; those of the header; all of them.
+    """The bytes of each tensor in the file that `save` writes, by layer ("" for none), of its header, and of all of it.
 
-    Read from the header of the file itself, whose tensors fill what is behind it.
+    They are read from the header of the file itself; tensors fill all that follows it.
 
     Raises:
-        FileError: the model cannot be saved.
+        FileError: The model cannot be saved.
     """
     content = serialize(model)
     first = 8 + int.from_bytes(content[:8], "little")
@@ -39,12 +39,12 @@ def on_disk(model: Module) -> tuple[dict[str, dict[str, int]], int, int]:
 
 
 def owner(tensor: str, modules: Iterable[str]) -> str:
-    """The innermost of the modules that holds a tensor of that name."""
+    """The name of the innermost module that has the tensor."""
     return max((name for name in modules if not name or tensor.startswith(f"{name}.")), key=len)
 
 
 def in_memory(model: Module) -> dict[str, int]:
-    """Bytes that each layer keeps, "" for what belongs to none; a tied tensor counts where its name is first."""
+    """The bytes that each layer keeps, "" for what belongs to none. A tied tensor counts in the first layer that has it."""
     found: dict[str, int] = {}
     if isinstance(model, Plan):
         for step in model.steps:

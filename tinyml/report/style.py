@@ -1,16 +1,49 @@
-"""The style sheet of a report's page: light and dark by the reader's setting, on a phone cards for table rows."""
+"""How a report looks: the colours, the style of its charts, and the style sheet of its page."""
 
-CSS = """
-:root{color-scheme:light dark;--bg:#fbfaf7;--card:#ffffff;--ink:#1c2126;--soft:#59626b;--rule:#dfddd6;--zebra:#f5f3ee;
---link:#1f5fbf;--quantize:#d08a1d;--multiply:#2f6fd0;--requantize:#1f9385;--other:#8b95a0;--float:#c3c9cf;--bytes:#6a5acd;
---drop:#c4453c;--good:#1a7f4b;--bad:#b23b32}
-@media (prefers-color-scheme:dark){:root{--bg:#14171a;--card:#1c2024;--ink:#e7e9ea;--soft:#a3adb6;--rule:#343a40;
---zebra:#21262b;--link:#8ab6ff;--quantize:#e5a94a;--multiply:#6ea2f2;--requantize:#4bc0b0;--other:#7f8993;--float:#4b535b;
---bytes:#a398f0;--drop:#ef7d73;--good:#5fd08f;--bad:#ff8d83}}
+from __future__ import annotations
+
+import re
+
+LIGHT = {"bg": "#fbfaf7", "card": "#ffffff", "ink": "#1c2126", "soft": "#59626b", "rule": "#dfddd6", "zebra": "#f5f3ee",
+         "link": "#1f5fbf", "quantize": "#d08a1d", "multiply": "#2f6fd0", "requantize": "#1f9385", "other": "#8b95a0",
+         "float": "#c3c9cf", "bytes": "#6a5acd", "drop": "#c4453c", "good": "#1a7f4b", "bad": "#b23b32"}
+DARK = {"bg": "#14171a", "card": "#1c2024", "ink": "#e7e9ea", "soft": "#a3adb6", "rule": "#343a40", "zebra": "#21262b",
+        "link": "#8ab6ff", "quantize": "#e5a94a", "multiply": "#6ea2f2", "requantize": "#4bc0b0", "other": "#7f8993",
+        "float": "#4b535b", "bytes": "#a398f0", "drop": "#ef7d73", "good": "#5fd08f", "bad": "#ff8d83"}
+FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,sans-serif'
+CHARTS = """
+svg text{font-size:11px;fill:var(--ink)}
+svg .end{text-anchor:end}svg .middle{text-anchor:middle}
+svg .quantize{fill:var(--quantize)}svg .multiply{fill:var(--multiply)}svg .requantize{fill:var(--requantize)}
+svg .other{fill:var(--other)}svg .float{fill:var(--float)}
+svg .bytes,svg .columns{fill:var(--bytes)}svg .drop{fill:var(--drop)}
+svg .train{fill:var(--other);stroke:var(--other)}svg .validation{fill:var(--multiply);stroke:var(--multiply)}
+svg .line{fill:none;stroke-width:1.5}
+svg .axis{stroke:var(--soft);stroke-width:1;fill:none}svg .dashed{stroke-dasharray:3 3}
+svg .rule{stroke:var(--rule);stroke-width:1;fill:none}
+"""
+
+
+def _variables(colors: dict[str, str]) -> str:
+    return ";".join(f"--{name}:{color}" for name, color in colors.items())
+
+
+def picture_style() -> str:
+    """The style of a picture by itself: light, and without variables, which few programs but browsers know."""
+    rules = re.sub(r"var\(--(\w+)\)", lambda found: LIGHT[found[1]], CHARTS)
+    return f"svg{{font-family:{FONT}}}{rules}svg .heading{{font-size:13px;font-weight:600}}" \
+           "svg .title{font-size:16px;font-weight:600}"
+
+
+# light and dark by the reader's setting, on a phone cards for table rows
+CSS = f"""
+:root{{color-scheme:light dark;{_variables(LIGHT)}}}
+@media (prefers-color-scheme:dark){{:root{{{_variables(DARK)}}}}}
+body{{font:15px/1.5 {FONT}}}
+{CHARTS}""" + """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--bg);color:var(--ink);font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif;
-overflow-wrap:anywhere}
+body{margin:0;background:var(--bg);color:var(--ink);overflow-wrap:anywhere}
 header,main,footer{max-width:1240px;margin:0 auto;padding:0 20px}
 header{padding-top:28px}
 h1{font-size:26px;line-height:1.2;margin:0 0 4px}
@@ -43,13 +76,6 @@ tr.total>*{font-weight:700;border-bottom:0;background:var(--zebra)}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(340px,100%),1fr));gap:14px;align-items:start}
 .chart h3{font-size:14px;margin:0 0 8px}
 .chart svg{display:block;width:100%;height:auto}
-svg text{font-size:11px;fill:var(--ink)}
-svg .end{text-anchor:end}svg .middle{text-anchor:middle}
-svg .quantize{fill:var(--quantize)}svg .multiply{fill:var(--multiply)}svg .requantize{fill:var(--requantize)}
-svg .other{fill:var(--other)}svg .float{fill:var(--float)}
-svg .bytes,svg .columns{fill:var(--bytes)}svg .drop{fill:var(--drop)}
-svg .axis{stroke:var(--soft);stroke-width:1;fill:none}svg .dashed{stroke-dasharray:3 3}
-svg circle{fill:var(--multiply)}
 .key{display:flex;flex-wrap:wrap;gap:2px 14px;list-style:none;padding:0;margin:0 0 10px;font-size:12.5px;color:var(--soft)}
 .key i{display:inline-block;width:11px;height:11px;border-radius:3px;margin-right:5px;vertical-align:-1px}
 details{background:var(--card);border:1px solid var(--rule);border-radius:10px;margin:0 0 8px}

@@ -1,31 +1,34 @@
-"""Milliseconds of functions called in turn, and the figures of time that a report has of each step."""
+"""The times that a report has of each step, and how they are measured."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from .._kernels.dispatch import active, threads_for
+from ..timing import time_by_turns
 
-LEAST_ROUNDS, IN_ROUND = 3, 3       # rounds, and measurements of a function in each
-MEASURED = 10e-6        # seconds that one measurement takes at least: the clock itself costs about a hundredth of it
+Function = Callable[[], object]
+Functions = dict[str, Function]
+ROUNDS, REPEATS = 3, 3      # turns of each function at least, and measurements in a turn
+SAMPLE_SECONDS = 10e-6      # that a measurement lasts at least: reading the clock takes about a hundredth of it
 
 
 @dataclass
-class Took:
-    """Milliseconds of one step, or of one op, for the batch.
+class StepTimes:
+    """Milliseconds of one step, or of one op, for the batch, and what a reason for no gain is derived from.
 
-    quantize: floats to codes and back. multiply, requantize: the two parts of an integer product, told apart only where
-    `together` is empty; else multiply has both, and `together` says why. other: what is neither. float32: the same in
-    float32, None where that cannot be run.
-    narrow: whether it computes with codes, or reads weights stored as float16.
-    What a reason for no gain is derived from: rows, terms: how many outputs a channel an integer product makes, of
-    sums of how many products; crowd: the product's time for CROWD times as many rows, measured where rows are few;
-    copy: the time to copy as many bytes as the step reads and writes, measured where it computes little.
+    quantize: Turning floats into codes and back.
+    multiply, requantize: The two parts of an integer product. They are only told apart if `together` is ""; else multiply
+        has both, and `together` says why.
+    other: What is neither.
+    float32: The same in float32; None if that cannot be run.
+    narrow: Whether it computes with codes, or reads weights stored as float16.
+    rows, terms: The number of outputs per channel of an integer product, and the number of products in each sum.
+    crowd: The product's time for CROWD times as many rows, measured if rows are few.
+    copy: The time to copy as many bytes as the step reads and writes, measured if it has no weights.
     """
 
     quantize: float = 0.0
@@ -42,60 +45,61 @@ class Took:
 
     @property
     def total(self) -> float:
-        """All parts."""
+        """The sum of all parts."""
         return self.quantize + self.multiply + self.requantize + self.other
 
 
 @dataclass
 class Calls:
-    """Milliseconds of one call of the model, of the least product there is, and of a kernel that next to nothing is shared
-    out in among all threads: much only where something else keeps a core busy."""
+    """Milliseconds of calls.
+
+    whole: Of the model.
+    least: Of the smallest product there is.
+    team: Of a kernel with next to nothing to do for all threads, which is much only if something else keeps a core busy.
+    """
 
     whole: float
     least: float
     team: float
 
 
-CROWD, FEW_ROWS = 8, 16
-BUSY = 0.05         # milliseconds for threads to begin and end together: some µs where each has a core
+CROWD, FEW_ROWS = 8, 16     # how many times as many rows are timed, and how many rows are few
+BUSY = 0.05         # milliseconds for threads to begin and end together; some µs if each has a core
 
 
-def team_call() -> Callable[[], object]:
-    """A lookup of a few codes by all threads."""
+def team_call() -> Function:
+    """A function that looks up a few codes on all threads."""
     u, table, threads = np.zeros(256, np.uint8), np.zeros(256, np.uint8), threads_for(10**9)
     y = np.empty_like(u)
     return lambda: active.lookup(u, table, y, threads)
 
 
-def in_turn(functions: dict[Hashable, Callable[[], object]], seconds: float) -> dict[Hashable, float]:
-    """Least milliseconds of each function over rounds in which all are called one after the other, so that a machine whose
-    speed changes changes it for all. A round has some measurements of each, a measurement several calls of short ones.
-    """
-    def measured(function: Callable[[], object], calls: int) -> float:
-        times = range(calls)
-        start = time.perf_counter()
-        for _ in times:
-            function()
-        return (time.perf_counter() - start) / calls
+def time_parts(parts: list[Functions], whole: Function, least: Function,
+               seconds: float) -> tuple[list[dict[str, float]], Calls]:
+    """The least milliseconds of each function over turns that all of them take.
 
-    least, calls = {}, {}
-    for key, function in functions.items():
-        least[key] = min(measured(function, 1) for _ in range(3))       # the first of which warms up
-        calls[key] = min(max(math.ceil(MEASURED / max(least[key], 1e-9)), 1), 1000)
-    until, rounds = time.perf_counter() + seconds, 0
-    while rounds < LEAST_ROUNDS or time.perf_counter() < until:
-        for key, function in functions.items():
-            for _ in range(IN_ROUND):
-                least[key] = min(least[key], measured(function, calls[key]))
-        rounds += 1
-    return {key: 1e3 * value for key, value in least.items()}
+    Args:
+        parts: What is timed of each step, or of each op.
+        whole: A call of the model.
+        least: A call of the smallest product there is.
+        seconds: How long to time.
+
+    Returns:
+        The times of `parts`, and those of the calls.
+    """
+    functions = {(at, name): f for at, mine in enumerate(parts) for name, f in mine.items()}
+    of_calls = {(-1, "whole"): whole, (-1, "least"): least, (-1, "team"): team_call()}
+    found: list[dict[str, float]] = [{} for _ in range(len(parts) + 1)]     # the last one is that of -1
+    for (at, name), samples in time_by_turns(of_calls | functions, seconds, ROUNDS, REPEATS, SAMPLE_SECONDS).items():
+        found[at][name] = 1e3 * min(samples.seconds)
+    return found[:-1], Calls(**found[-1])
 
 
 def split(full: float, other: float, slices: int, other_slices: int) -> tuple[float, float] | None:
     """(multiply, requantize) of a product that takes `full`, from what it takes with another number of input channels.
 
-    The line t = a + b slices through both: b slices is what multiplying takes, a what is left without any input: adding
-    the bias, requantizing, writing codes, and the call. None where noise leaves no such line.
+    On the line t = a + b slices through both times, b slices is what multiplying takes. a is what is left without any
+    input: adding the bias, requantizing, writing codes, and the call. The result is None if noise leaves no such line.
     """
     slope = (full - other) / (slices - other_slices)
     multiply = slope * slices

@@ -13,8 +13,8 @@ def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Tens
     """Mean of -ln softmax(logits)[target], the classes being the last dimension: cross_entropy of all positions as rows.
 
     >>> import numpy as np
-    >>> next_token_loss(np.zeros((2, 3, 5), np.float32), np.zeros((2, 3), int)).item() == np.float32(np.log(5))
-    True
+    >>> round(next_token_loss(np.zeros((2, 3, 5), np.float32), np.zeros((2, 3), int)).item(), 4)     # ln 5
+    1.6094
 
     Args:
         logits: (B, T, V), or (..., V).

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,32 +12,41 @@ from tqdm import tqdm
 from ... import checks
 from ...data import TokenFile
 from ...errors import ShapeError
-from ...nn.mode import mode
-from ...tape import no_grad
+from ...evaluation import run_models
 from .model import TinyGPT
 from .next_token import next_token_loss
 
-LARGEST = 2**24         # elements of logits, or of another activation, that windows computed at once should not exceed
+LARGEST = 2**24         # elements that the logits, or another activation, of the windows of one batch should not exceed
 
 
 def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str | None = None,
                progress: bool = False) -> dict[str, float]:
-    """{"loss", "perplexity", "bits", "count"} of a text, in evaluation mode, without gradients.
+    """How well a model predicts a text, in evaluation mode and without gradients.
 
-    The text is cut into windows of `context` ids, the last as long as what is left; each id but the first is predicted
-    once, from those before it in its window. loss is the mean cross entropy over all `count` of them, perplexity exp(loss),
-    bits loss / ln 2: what an id takes.
+    The text is cut into windows of `context` ids; the last one has the ids that are left. Each id but the first is
+    predicted once, from the ids before it in its window:
+
+        loss = mean of -ln p(id), perplexity = exp(loss), bits = loss / ln 2
+
+    >>> from tinyml import models
+    >>> found = perplexity(models.TinyGPT(5, 4, 1, 1, 4), [0, 1, 2, 3, 4, 0, 1])
+    >>> sorted(found), found["count"]
+    (['bits', 'count', 'loss', 'perplexity'], 6)
 
     Args:
+        model: The language model.
         ids: (L,) integers, an array or a data.TokenFile.
-        context: of the windows; None: the model's, which is the most.
-        cache: "float32", "float16" or "int8": predict from keys and values that are stored so, as generation does; None: as
-            they were computed, which is float32 without the copies.
-        progress: a bar on stderr.
+        context: The length of a window; None for the model's context, which is the most.
+        cache: "float32", "float16" or "int8" to predict from keys and values that are stored so, as in generation; None to
+            use them as they were computed.
+        progress: Whether to show a bar on stderr.
+
+    Returns:
+        {"loss", "perplexity", "bits": per id, "count": of predicted ids}.
 
     Raises:
-        DtypeError, ShapeError: no TinyGPT; ids that are no row of at least two integers, or outside the vocabulary; a
-            context or cache out of range.
+        ShapeError: There are fewer than two ids, an id is outside the vocabulary, or a number is out of range.
+        DtypeError: The model is no TinyGPT, ids are no integers, or the cache has another name.
     """
     checks.instance("perplexity", "model", model, TinyGPT)
     ids = ids if isinstance(ids, TokenFile) else checks.array("perplexity", "ids", ids, "iu")
@@ -47,24 +57,35 @@ def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str 
     progress = checks.flag("perplexity", "progress", progress)
     cached = 0 if cache is None else 2 * c.layers * c.kv_heads * (c.dim // c.heads) * -(-model.context // longest)
     rows = max(1, LARGEST // (longest * max(c.vocab_size, c.hidden, 3 * c.dim, cached)))
-    total, count = 0.0, len(ids) - 1
-    with mode(model, training=False), no_grad(), tqdm(total=count, disable=not progress, unit=" ids", dynamic_ncols=True,
-                                                      unit_scale=True) as bar:
-        for start in range(0, count, rows * longest):
-            piece = np.asarray(ids[start : start + rows * longest + 1])
-            if piece.min() < 0 or piece.max() >= c.vocab_size:
-                raise ShapeError(f"perplexity: expected ids from 0 to {c.vocab_size - 1}, got {piece.min()} to "
-                                 f"{piece.max()}")
-            piece = checks.ids(piece)
-            inputs, targets = piece[:-1], piece[1:]
-            whole = len(inputs) // longest * longest
-            for begin, end in ((0, whole), (whole, len(inputs))):
-                if begin < end:
-                    x, y = (a[begin:end].reshape(-1, min(longest, end - begin)) for a in (inputs, targets))
-                    logits = model(x) if cache is None else model(x, model.caches(len(x), cache))
-                    total += next_token_loss(logits.dequantize(), y).item() * y.size
-            bar.update(len(inputs))
-            bar.set_postfix(loss=f"{total / (start + len(inputs)):.4f}", refresh=False)
+    count = len(ids) - 1
+    batches = ((x if cache is None else (x, model.caches(len(x), cache)), y)
+               for x, y in cut_windows(ids, c.vocab_size, longest, rows))
+    total, done = 0.0, 0
+    with run_models([model], batches) as run, tqdm(total=count, disable=not progress, unit=" ids", dynamic_ncols=True,
+                                                   unit_scale=True) as bar:
+        for _, (logits,), y in run:
+            total, done = total + next_token_loss(logits.dequantize(), y).item() * y.size, done + y.size
+            bar.update(y.size)
+            bar.set_postfix(loss=f"{total / done:.4f}", refresh=False)
     loss = total / count
     return {"loss": loss, "perplexity": math.exp(loss) if loss < 700 else math.inf, "bits": loss / math.log(2),
             "count": count}
+
+
+def cut_windows(ids: Any, vocab_size: int, longest: int, rows: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Batches (inputs, targets) of at most `rows` windows of `longest` ids, then the window of those left; each is (B, T).
+
+    Raises:
+        ShapeError: An id is none of the vocabulary's.
+    """
+    for start in range(0, len(ids) - 1, rows * longest):
+        piece = np.asarray(ids[start : start + rows * longest + 1])
+        if piece.min() < 0 or piece.max() >= vocab_size:
+            raise ShapeError(f"perplexity: expected ids from 0 to {vocab_size - 1}, got {piece.min()} to {piece.max()}")
+        piece = checks.ids(piece)
+        inputs, targets = piece[:-1], piece[1:]
+        whole = len(inputs) // longest * longest
+        for begin, end in ((0, whole), (whole, len(inputs))):
+            if begin < end:
+                shape = -1, min(longest, end - begin)
+                yield inputs[begin:end].reshape(shape), targets[begin:end].reshape(shape)

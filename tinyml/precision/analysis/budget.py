@@ -11,11 +11,11 @@ from tqdm import tqdm
 from ...errors import QuantizationError
 from ...nn.module import conversions
 from ...plan.plan import Plan
+from ...timing import median_times
 from ..draft import Draft
 from ..ranges.calibration import Calibration
 from ..static import Options, planned
-from .comparison import alternate
-from .diagnosis import layer_causes, some
+from .diagnosis import find_causes, take_samples
 from .score import Score
 
 LATENCY_SECONDS = 0.1       # a point of the frontier, on the data's first batch
@@ -78,14 +78,14 @@ class _Search:
 
     def frontier(self, layers: list[str]) -> list[Point]:
         """The points than which none seen is both better and smaller, the smallest first."""
-        inputs = next(self.score.inputs)
+        inputs = self.score.inputs[0]
         sizes = {key: len(conversions["serialize"](plan)) for key, (plan, _) in self.seen.items()}
         best, least = [], np.inf
         for key in sorted(self.seen, key=lambda k: (sizes[k], self.drop(k))):
             if self.drop(key) < least:
                 best.append(key)
                 least = self.drop(key)
-        times = alternate([lambda p=self.seen[k][0]: p(*inputs) for k in best], LATENCY_SECONDS * len(best))
+        times = median_times([lambda p=self.seen[k][0]: p(*inputs) for k in best], LATENCY_SECONDS * len(best))
         return [Point([n for n in layers if n in key], self.seen[key][1], self.drop(key), sizes[key], t)
                 for key, t in zip(best, times)]
 
@@ -107,7 +107,7 @@ def within(draft: Draft, found: Calibration, options: Options, score: Score, mos
     plan, _ = search.seen[frozenset(floats)]
     plan.info["frontier"] = [asdict(point) for point in search.frontier(layers)]
     reasons = plan.info["floats"]
-    for name, (_, _, cause) in layer_causes(draft, some(score), floats).items():
+    for name, (_, _, cause) in find_causes(draft, take_samples(score), floats).items():
         why = f"{cause.name}: {cause.evidence}" if cause else "no known cause stands out"
         reasons.update((op, f"kept by max_drop={most:g}: {why}") for op in reasons if op.endswith(f" in {name}"))
     return plan

@@ -1,32 +1,39 @@
-"""compare(model, int8_model, data): what int8 cost and what it gained, measured, and how sure the test data make of it."""
+"""compare(model, int8_model, data): what int8 cost and gained, measured, and how certain the data make that."""
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from statistics import median
 from typing import Any
 
 import numpy as np
 
 from ... import checks
-from ...batches import batches_of, call, samples, unpack
-from ...errors import DtypeError, ShapeError
-from ...nn.mode import mode
+from ...batches import call, read_batches
+from ...errors import ShapeError
+from ...evaluation import run_models
+from ...metrics import IGNORED, output_array, score_targets
+from ...nests import count_samples
 from ...nn.module import Module, conversions
 from ...plan.plan import FLOAT_STEPS, Plan
-from ...tape import no_grad
-from ...tensor import FLOATS, INT8, INTEGERS, Tensor
-from .paired import IGNORED, Interval, Paired, classes_last, cross_entropies, squared_errors
+from ...tables import layout
+from ...tensor import INT8
+from ...timing import LONGEST, median_times
+from .paired import Interval, Paired
 
-NOISE = 1.05        # times as long: what is less is no difference on a machine that is shared
+NOISE = 1.05        # times as long: on a machine that is shared, less is no difference
 
 
 @dataclass
 class Measured:
-    """One model over the data: loss, accuracy (None without integer targets), bytes, milliseconds a batch."""
+    """The figures of one model over the data.
+
+    loss: The mean loss; None without targets.
+    accuracy: The share of targets that the model predicts, 0 to 1; None without class targets.
+    memory_bytes, file_bytes: The bytes of the model in memory and in the file that `save` writes.
+    latency_ms: The median time of the first batch, in milliseconds.
+    """
 
     loss: float | None
     accuracy: float | None
@@ -39,10 +46,15 @@ class Measured:
 class Comparison:
     """Two models on the same data; prints as a table.
 
-    agreement: share of targets (or outputs) for which both models predict the same class; samples: how many there are.
-    accuracy_interval, loss_interval: 95% intervals of the change (b - a), paired by item; None where there is no figure.
-    items: what the intervals resample, one index of the first dimension: a sample, or a sequence with all its targets.
-    tolerance: the loss of accuracy, in points (hundredths), that `verdict` is about.
+    a, b: The figures of the two models; names: what their weights are stored as.
+    agreement: The share of targets (or outputs) for which both models predict the same class, 0 to 1.
+    samples: The number of those targets (or outputs).
+    batch: The number of samples in the batch that was timed.
+    accuracy_interval, loss_interval: 95% intervals of the change (b - a), paired by item; None where there is no such
+        figure.
+    items: The number of independent items behind the intervals. An item is one index of the first dimension: a sample, or
+        a sequence with all its targets.
+    tolerance: The loss of accuracy, in points (hundredths), that `verdict` is about.
     """
 
     a: Measured
@@ -58,9 +70,8 @@ class Comparison:
 
     @property
     def verdict(self) -> str | None:
-        """The interval of accuracy lies wholly above -tolerance: "no worse", wholly below: "worse", else: "inconclusive".
-
-        None without accuracy.
+        """"no worse" if the interval of the accuracy lies wholly above -tolerance, "worse" if wholly below, else
+        "inconclusive"; None without an accuracy.
         """
         if self.accuracy_interval is None:
             return None
@@ -70,7 +81,7 @@ class Comparison:
 
     @property
     def slower(self) -> str | None:
-        """That the second model takes longer than the first, and what to do; None where it does not."""
+        """A sentence that says that the second model is slower than the first, and what to do; None if it is not."""
         a, b = self.a.latency_ms, self.b.latency_ms
         if b <= NOISE * a:
             return None
@@ -80,7 +91,7 @@ class Comparison:
         return f"{self.names[1]} takes {b / a:.2f} times as long as {self.names[0]} here: {way}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The figures and the verdict, for JSON, which has no infinity: None for an interval without bounds."""
+        """The figures and the verdict for JSON. An interval without bounds is None, as JSON has no infinity."""
         figures = {**asdict(self), "verdict": self.verdict, "slower": self.slower}
         for name in ("accuracy_interval", "loss_interval"):
             if figures[name] is not None and not np.isfinite(figures[name]).all():
@@ -104,7 +115,7 @@ class Comparison:
         return lines
 
     def _shortage(self) -> str:
-        """How many samples would tell: an interval shrinks as 1 / sqrt(samples) around a change that stays as it is."""
+        """How many samples would tell. An interval shrinks as 1 / sqrt(samples) around a change that stays the same."""
         lo, hi = self.accuracy_interval
         half, distance = (hi - lo) / 2, abs((lo + hi) / 2 + self.tolerance / 100)
         if math.isinf(half):
@@ -129,54 +140,12 @@ class Comparison:
             (f"ms a batch of {self.batch}", f"{a.latency_ms:.2f}", f"{b.latency_ms:.2f}",
              f"{a.latency_ms / b.latency_ms:.2f}x as fast"),
         ]
-        widths = [max(len(r[i]) for r in rows) for i in range(4)]
-        lines = ["  ".join(c.ljust(w) if not i else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))) for r in rows]
-        lines.insert(1, "-" * len(lines[0]))
-        lines.append(f"same prediction for {self.agreement:.2%} of {self.samples:,}")
-        return "\n".join([*lines, *self._certainty(), *([self.slower] if self.slower else [])])
-
-
-LONGEST = 3600      # seconds that may be asked for to time
-
-
-def alternate(functions: list[Callable[[], Any]], seconds: float = 1.0, least: int = 5) -> list[float]:
-    """Median milliseconds of each function, called in turn so that all see the same machine."""
-    for f in functions:
-        f()
-    times: list[list[float]] = [[] for _ in functions]
-    until = time.perf_counter() + seconds
-    while len(times[0]) < least or time.perf_counter() < until:
-        for f, mine in zip(functions, times):
-            start = time.perf_counter()
-            f()
-            mine.append((time.perf_counter() - start) * 1e3)
-    return [median(t) for t in times]
-
-
-def kind_of(y: Any) -> str:
-    if y is None:
-        return "no targets"
-    if not isinstance(y, Tensor):
-        raise ShapeError(f"compare: expected one array of targets, got a {type(y).__name__} of several")
-    if y.dtype not in (*INTEGERS, *FLOATS):
-        raise DtypeError(f"compare: expected integer or float targets, got {y.dtype}")
-    return "class targets" if y.dtype in INTEGERS else "float targets"
-
-
-def _outputs(models: tuple[Module, Module], inputs: Any) -> list[np.ndarray]:
-    """Each model's only output."""
-    outs = [call(m, inputs) for m in models]
-    for out in outs:
-        if not isinstance(out, Tensor) or not out.ndim:
-            got = f"shape {out.shape}" if isinstance(out, Tensor) else f"a {type(out).__name__}"
-            raise ShapeError(f"compare: expected a single output of shape (batch, ...) from each model, got {got}")
-    if outs[0].shape != outs[1].shape:
-        raise ShapeError(f"compare: the models give results of shapes {outs[0].shape} and {outs[1].shape}")
-    return [out.dequantize().data for out in outs]
+        lines = [layout(rows), f"same prediction for {self.agreement:.2%} of {self.samples:,}", *self._certainty()]
+        return "\n".join([*lines, *([self.slower] if self.slower else [])])
 
 
 def _precision(model: Module) -> str:
-    """The narrowest type that the model's weights are stored in; of a plan without codes, what it is."""
+    """The narrowest type that the model's weights are stored in; "compiled" for a plan without codes."""
     kinds = {t.dtype for _, t in model.named_tensors()}
     if isinstance(model, Plan):
         return "compiled" if all(isinstance(s, FLOAT_STEPS) for s in model.steps) else "int8"
@@ -185,18 +154,35 @@ def _precision(model: Module) -> str:
 
 def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True, seconds: float = 1.0,
             tolerance: float = 0.5) -> Comparison:
-    """Run two models over the same data and time them on its first batch; prints the table unless `show` is off.
+    """Run two models over the same data, in evaluation mode, and time them on its first batch.
+
+    >>> import numpy as np
+    >>> from tinyml import nn
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> model[0].weight.data[...], model[0].bias.data[...] = np.eye(2), 0
+    >>> data = [(np.float32([[1, 0], [0, 1]]), np.array([0, 0]))]
+    >>> result = compare(model, model.to_int8(), data, show=False, seconds=0)
+    >>> result.b.accuracy, result.agreement, result.verdict
+    (0.5, 1.0, 'inconclusive')
 
     Args:
-        data: batches of inputs, or of (inputs, targets); several inputs are a tuple, ((x1, x2), targets), or a dict from
-            the names of forward's arguments. Integer targets give accuracy and cross entropy, -100 does not count; the
-            classes are dimension 1 of the outputs, the last of language models. Float targets give the mean squared error.
-        seconds: how long to time.
-        tolerance: how many points of accuracy int8 may cost; `Comparison.verdict` says whether it is known not to.
+        model: The model to compare with, most often in float32.
+        int8_model: The model that is compared with it.
+        data: Batches of inputs, or of (inputs, targets). Several inputs are a tuple, ((x1, x2), targets), or a dict from
+            the names of forward's arguments. Integer targets give the accuracy and the cross entropy; -100 does not count.
+            The classes are dimension 1 of the outputs, or the last one for language models. Float targets give the mean
+            squared error.
+        show: Whether to print the table.
+        seconds: How long to time.
+        tolerance: How many points of accuracy int8 may cost. `Comparison.verdict` says whether it is known not to.
+
+    Returns:
+        A Comparison, which prints as a table.
 
     Raises:
-        ShapeError: no batch came or no target counts; the models give several outputs, or outputs of different shapes;
-            targets do not fit them; a tolerance below 0. DtypeError: targets that are neither integers nor floats.
+        ShapeError: No batch came or no target counts; the models give several outputs, or outputs of different shapes; the
+            targets do not fit them; a number is out of range.
+        DtypeError: Targets are neither integers nor floats, or a model is no tinyml model.
     """
     for name, value in (("model", model), ("int8_model", int8_model)):
         checks.instance("compare", name, value, Module)
@@ -205,41 +191,36 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     models = (model, int8_model)
     loss, right, agreed, count = Paired(), Paired(), 0, 0
     first, kinds, known = None, set(), next((m.default_loss for m in models if m.default_loss is not None), None)
-    with mode(*models, training=False), no_grad():
-        for batch in batches_of("compare", data):
-            inputs, y = unpack("compare", batch)
-            outs = _outputs(models, inputs)
-            if not outs[0].size:
+    with run_models(models, read_batches("compare", data)) as run:
+        for inputs, results, targets in run:
+            outputs = [output_array("compare", result) for result in results]
+            if outputs[0].shape != outputs[1].shape:
+                raise ShapeError(f"compare: the models give results of shapes {outputs[0].shape} and {outputs[1].shape}")
+            if not outputs[0].size:
                 continue
             first = inputs if first is None else first
-            kinds.add(kind_of(y))
+            scores = score_targets("compare", known, outputs, targets)
+            kinds.add(scores.kind)
             if len(kinds) > 1:
                 raise ShapeError(f"compare: expected all batches to be alike, got {' and '.join(sorted(kinds))}")
-            if kinds != {"float targets"}:
-                outs = classes_last(known, outs, None if y is None else y.data)
-            classes = [out.argmax(axis=-1) for out in outs]
-            counted = np.ones(classes[0].shape, bool)
-            if kinds == {"class targets"}:
-                targets = y.data.astype(np.int64)
-                counted = targets != IGNORED
-                loss.add(*(cross_entropies(out, targets, counted) for out in outs), counted)
-                right.add(*(c == targets for c in classes), counted)
-            elif kinds == {"float targets"}:
-                loss.add(*(squared_errors(out, y.data) for out in outs), np.ones(y.shape, bool))
-            agreed += int((classes[0] == classes[1])[counted].sum())
-            count += int(counted.sum())
+            if scores.losses:
+                loss.add(*scores.losses, scores.counted)
+            if scores.right:
+                right.add(*scores.right, scores.counted)
+            same = scores.select(scores.classes[0] == scores.classes[1])
+            agreed, count = agreed + int(same.sum()), count + same.size
         if first is None:
             raise ShapeError("compare: expected at least one batch of data, got none")
         if not count:
             raise ShapeError(f"compare: expected at least one target that counts, all are {IGNORED}")
-        latency = alternate([lambda m=m: call(m, first) for m in models], seconds)
+        latency = median_times([lambda m=m: call(m, first) for m in models], seconds)
     losses = loss.means() if loss.items else (None, None)
     accuracies = right.means() if right.items else (None, None)
     one_each = right.items == right.sums[2]     # as many targets as items
     measured = [Measured(losses[i], accuracies[i], m.nbytes, len(conversions["serialize"](m)), latency[i])
                 for i, m in enumerate(models)]
     result = Comparison(
-        *measured, agreed / count, count, samples(first), tuple(_precision(m) for m in models),
+        *measured, agreed / count, count, count_samples(first), tuple(_precision(m) for m in models),
         items=loss.items, tolerance=tolerance,
         accuracy_interval=(right.matched_interval() if one_each else right.interval()) if right.items else None,
         loss_interval=loss.interval() if loss.items else None)

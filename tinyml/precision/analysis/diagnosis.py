@@ -10,25 +10,29 @@ import numpy as np
 from tqdm import tqdm
 
 from ... import checks
+from ...batches import Arrays, keep_batches
 from ...graph.passes import fold_constants, fuse_batch_norm
 from ...nn.module import Module, is_inside
+from ...tables import layout
 from ...tape import no_grad
 from ..draft import Draft, batch_norm_folded
-from ..ranges.calibration import Arrays, again
 from ..static import OBSERVER, Options, drafted
 from .causes import Cause, cause_of, decibels
 from .evidence import Layer, by_channel, gather
 from .score import Score
 
-SAMPLES = 512       # of the data, from which the signal-to-noise of a layer is taken
+SAMPLES = 512       # of the data, from which the signal-to-noise ratio of a layer is taken
 
 
 @dataclass
 class LayerDiagnosis:
-    """A layer in int8. Signal to noise in decibels, more is better: of its weights, of its result where it alone is int8.
+    """A layer in int8.
 
-    only_drop, without_drop: what the metric loses with only this layer in int8, and with all but this one; in points for
-    accuracy and agreement. cause is "" where nothing stands out.
+    weight_snr, activation_snr: The signal-to-noise ratios in decibels, larger is better: of its weights, and of its result
+        if it alone is in int8.
+    only_drop, without_drop: What the metric loses with only this layer in int8, and with all layers but this one; in points
+        for accuracy and agreement.
+    cause, evidence, remedy: What is wrong, what shows it, and what to do; "" if nothing stands out.
     """
 
     layer: str
@@ -43,9 +47,11 @@ class LayerDiagnosis:
 
 @dataclass
 class Diagnosis:
-    """All layers that multiply in integers, in order; prints as a table, the costliest layers' causes below it.
+    """All layers that multiply in integers, in order; prints as a table with the causes below it.
 
-    metric: what the drops are of, see `Score`; drop: what the whole model in int8 loses.
+    metric: "accuracy", "agreement" or "loss", which the values and drops are of; see `diagnose`.
+    float_value, int8_value: The metric of the float model and of the whole model in int8.
+    drop: What the whole model in int8 loses, in points for accuracy and agreement.
     """
 
     metric: str
@@ -70,18 +76,16 @@ class Diagnosis:
         digits = 4 if self.metric == "loss" else 2
         rows = [(r.layer, f"{r.weight_snr:.1f}", f"{r.activation_snr:.1f}", f"{r.only_drop:.{digits}f}",
                  f"{r.without_drop:.{digits}f}", r.cause or "-") for r in self.layers]
-        widths = [max(len(r[i]) for r in [head, *rows]) for i in range(len(head))]
-        table = ["  ".join(c.ljust(w) if i in (0, 5) else c.rjust(w) for i, (c, w) in enumerate(zip(r, widths))).rstrip()
-                 for r in [head, *rows]]
-        table.insert(1, "-" * max(map(len, table)))
+        table = layout([head, *rows], left=(0, 5)).splitlines()
         lines = [f"{self.metric}: float32 {shown.format(self.float_value)}, int8 {shown.format(self.int8_value)}, "
                  f"lost {self.drop:.{digits}f}{unit}", *table]
         causes = [f"{r.layer}: {r.cause}: {r.evidence}. Remedy: {r.remedy}" for r in self.layers if r.cause]
         return "\n".join(lines + ([table[1], *causes] if causes else []))
 
 
-def _error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any) -> tuple[float, float]:
-    """Signal to noise of the layer's result with it alone in int8, and the share of the noise that is a shift of means."""
+def _measure_error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any) -> tuple[float, float]:
+    """The signal-to-noise ratio of a layer's result with only this layer in int8, in decibels, and the share of the noise
+    that is a shift of the channels' means."""
     lowered, value = draft.lowered(only), layer.fused.output
     signal, noise, shift, count = 0.0, 0.0, np.zeros(1), 0
     for inputs in batches:
@@ -96,8 +100,8 @@ def _error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any) -> tupl
     return (decibels(signal / noise) if noise else np.inf), share
 
 
-def some(score: Score) -> list[Arrays]:
-    """Batches of some of the data."""
+def take_samples(score: Score) -> list[Arrays]:
+    """Batches of the first SAMPLES samples of the data."""
     batches, count = [], 0
     for inputs in score.inputs:
         if count >= SAMPLES:
@@ -107,7 +111,7 @@ def some(score: Score) -> list[Arrays]:
     return batches
 
 
-def foldable(draft: Draft) -> tuple[Draft, Any]:
+def fold_norms(draft: Draft) -> tuple[Draft, Any]:
     """The draft with batch norm folded, and its graph with batch norm fused but not folded."""
     unfolded = draft.graph.copy()
     fold_constants(unfolded)
@@ -115,13 +119,13 @@ def foldable(draft: Draft) -> tuple[Draft, Any]:
     return replace(draft, graph=batch_norm_folded(draft.graph)), unfolded
 
 
-def layer_causes(draft: Draft, batches: list[Arrays], names: Sequence[str]) -> dict[str, tuple[Layer, float, Cause | None]]:
-    """Evidence, signal to noise and cause of the layers `names`."""
-    draft, unfolded = foldable(draft)
+def find_causes(draft: Draft, batches: list[Arrays], names: Sequence[str]) -> dict[str, tuple[Layer, float, Cause | None]]:
+    """The evidence, the signal-to-noise ratio and the cause of each of the layers `names`."""
+    draft, unfolded = fold_norms(draft)
     found = {}
     for layer in gather(draft, draft.lowered(), unfolded, batches):
         if layer.name in names and layer.name not in found:
-            snr, share = _error(draft, layer, batches, lambda module, name=layer.name: not is_inside(module, name))
+            snr, share = _measure_error(draft, layer, batches, lambda module, name=layer.name: not is_inside(module, name))
             found[layer.name] = layer, snr, cause_of(layer, snr, share)
     return found
 
@@ -129,27 +133,41 @@ def layer_causes(draft: Draft, batches: list[Arrays], names: Sequence[str]) -> d
 def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = OBSERVER, per_channel: bool = True,
              rounding: str = "single", weights: str = "max", skip: Sequence[str] = (), repairs: Sequence[str] = (),
              progress: bool = False) -> Diagnosis:
-    """What int8 costs layer by layer on `data`, and why: the model as `to_int8(calibration=...)` would convert it.
+    """What int8 costs layer by layer on `data`, and why, for the model as `to_int8(calibration=...)` would convert it.
 
-    Each layer is put in int8 by itself, and left in float by itself; beside the metric's change its signal-to-noise is
-    measured and its weights, ranges and codes are searched for known causes.
+    Each layer is put in int8 by itself, and left in float by itself. Beside the change of the metric the signal-to-noise
+    ratio of the layer is measured, and its weights, ranges and codes are searched for known causes.
+
+    >>> import numpy as np
+    >>> from tinyml import models
+    >>> found = diagnose(models.MLP(4, 3, 2), np.random.default_rng(0).standard_normal((64, 4)))
+    >>> found.metric, [layer.layer for layer in found.layers]
+    ('agreement', ['1', '3'])
 
     Args:
-        data: batches of inputs, or of (inputs, targets) as `compare` takes them; they decide the metric (see `Score`). They
-            are gone over once and kept in memory.
-        calibration: the data that ranges come from, those of `data` by default. All other options are those of `to_int8`.
+        model: A float model.
+        data: Batches of inputs, or of (inputs, targets) as `compare` takes them. They decide the metric: "accuracy" if they
+            have a class for each sample; "loss" if they have a class for each position of a sequence, or float targets;
+            "agreement" with the float model if they have no targets. They are gone over once and kept in memory.
+        calibration: The data that ranges come from; None for those of `data`.
+        progress: Whether to show a bar on stderr.
+        observer, per_channel, rounding, weights, skip, repairs: As in `to_int8`.
+
+    Returns:
+        A Diagnosis, which prints as a table.
 
     Raises:
-        As `to_int8`; ShapeError: no data, or targets that do not fit.
+        ShapeError: There are no data, or targets do not fit.
+        TraceError, QuantizationError, DtypeError: As `to_int8`.
     """
     options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("diagnose", model)
     progress = checks.flag("diagnose", "progress", progress)
-    data = again("diagnose", data)
+    data = keep_batches("diagnose", data)
     draft, _ = drafted(model, data if calibration is None else calibration, options, progress)
     score = Score(model.copy().eval(), data)
-    batches, whole = some(score), draft.lowered()
+    batches, whole = take_samples(score), draft.lowered()
     names = list(dict.fromkeys(node.module for node, _ in whole.layers(draft.graph) if node.module))
-    causes, rows = layer_causes(draft, batches, names), []
+    causes, rows = find_causes(draft, batches, names), []
     int8_value = score.value(whole.plan)
     for name in tqdm(names, desc="diagnosing", unit="layer", disable=not progress):
         layer, snr, cause = causes[name]

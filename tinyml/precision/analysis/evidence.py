@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..._kernels.products import fixed_point
+from ...batches import Arrays
 from ...graph import Graph, Node
 from ...ops import Codec
 from ...ops.conv import Conv2d
 from ...tape import no_grad
 from ..draft import Draft, Lowered, weight_of
-from ..ranges.calibration import Arrays
 from ..ranges.observers import BINS, MSE
 from ..repairs.equalize import columns, pairs
 

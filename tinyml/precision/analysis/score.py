@@ -2,85 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
+from ...batches import keep_batches, order_arrays
 from ...errors import ShapeError
+from ...evaluation import run_models
+from ...metrics import output_array, score_targets, target_kind
 from ...nn.module import Module
-from ...tape import no_grad
-from ...tensor import INTEGERS, Tensor
-from ..ranges.calibration import Arrays, again, arrays_of
-from .paired import IGNORED, classes_last, cross_entropies, squared_errors
+from ...tensor import Tensor
 
 
 class Score:
     """The figure of a float model on data, to hold its int8 forms against.
 
-    metric: "accuracy" where the data have a class for each sample; "loss" (cross entropy) where they have a class for each
-    position of a sequence, and (mean squared error) where targets are floats; "agreement" with the float model's own
-    predictions where there are no targets.
+    metric: "accuracy" if the data have a class for each sample; "loss" if they have a class for each position of a sequence
+    (cross entropy) or float targets (mean squared error); "agreement" with the float model's own predictions if they have
+    no targets.
+    inputs: The model inputs of each batch, ndarrays in the order of forward's arguments.
 
     Raises:
-        ShapeError: no data, or a target that does not fit.
+        ShapeError: There are no data, or a target does not fit.
     """
 
     def __init__(self, model: Module, data: Any):
-        self.batches: list[tuple[Arrays, np.ndarray | None]] = [
-            (arrays_of("score", inputs, model), _targets(y)) for inputs, y in again("score", data)]
-        if not self.batches:
+        kept = keep_batches("score", data)
+        if not kept:
             raise ShapeError("score: expected at least one batch of data, got none")
-        self._loss = model.default_loss
-        self.float_outputs = [self._output(model, inputs) for inputs in self.inputs]
-        targets = self.batches[0][1]
-        if any((y is None) is not (targets is None) for _, y in self.batches):
-            raise ShapeError("score: expected targets in all batches, or in none")
-        self.metric = ("agreement" if targets is None else
-                       "accuracy" if targets.dtype in INTEGERS and targets.ndim == 1 else "loss")
-        self.float_value = self._value(self.float_outputs)
+        self.inputs = [order_arrays("score", model, inputs) for inputs, _ in kept]
+        self.targets = [targets for _, targets in kept]
+        kinds = sorted({target_kind("score", targets) for targets in self.targets})
+        if len(kinds) > 1:
+            raise ShapeError(f"score: expected all batches to be alike, got {' and '.join(kinds)}")
+        self.metric = ("agreement" if kinds == ["no targets"] else
+                       "accuracy" if kinds == ["class targets"] and self.targets[0].ndim == 1 else "loss")
+        self._loss, self._float_outputs = model.default_loss, self._run(model)
+        self.float_value = self._mean(self._float_outputs)
 
-    @property
-    def inputs(self) -> Iterator[Arrays]:
-        """The model inputs of each batch."""
-        return (inputs for inputs, _ in self.batches)
+    def _run(self, model: Module) -> list[np.ndarray]:
+        """The model's output for each batch."""
+        batches = zip((tuple(map(Tensor, inputs)) for inputs in self.inputs), self.targets)
+        with run_models([model], batches) as run:
+            return [output_array("score", result) for _, (result,), _ in run]
 
-    @staticmethod
-    def _output(model: Module, inputs: Arrays) -> np.ndarray:
-        with no_grad():
-            out = model(*(Tensor(x) for x in inputs))
-        if not isinstance(out, Tensor):
-            raise ShapeError(f"score: expected a single output of shape (batch, ...), got a {type(out).__name__}")
-        return out.data
-
-    def value(self, model: Module) -> float:
-        """The metric of another form of the model, in evaluation mode: a share for accuracy and agreement."""
-        return self._value([self._output(model, inputs) for inputs in self.inputs])
-
-    def _value(self, outputs: list[np.ndarray]) -> float:
+    def _mean(self, outputs: list[np.ndarray]) -> float:
+        """The metric of a model that gave these outputs."""
         total, count = 0.0, 0
-        for out, floats, (_, y) in zip(outputs, self.float_outputs, self.batches, strict=True):
-            if y is None or y.dtype in INTEGERS:
-                out, floats = classes_last(self._loss, [out, floats], y)
+        for output, floats, targets in zip(outputs, self._float_outputs, self.targets, strict=True):
+            scores = score_targets("score", self._loss, [output] if targets is not None else [output, floats], targets)
             if self.metric == "agreement":
-                scores = out.argmax(axis=-1) == floats.argmax(axis=-1)
-            elif y.dtype in INTEGERS:
-                counted = y != IGNORED
-                losses = cross_entropies(out, y.astype(np.int64), counted)      # refuses targets that do not fit
-                scores = (losses if self.metric == "loss" else out.argmax(axis=-1) == y)[counted]
+                figures = scores.classes[0] == scores.classes[1]
             else:
-                scores = squared_errors(out, y)
-            total, count = total + float(scores.sum()), count + scores.size
+                figures = scores.select((scores.right if self.metric == "accuracy" else scores.losses)[0])
+            total, count = total + float(figures.sum()), count + figures.size
         if not count:
             raise ShapeError("score: expected at least one target that counts, got none")
         return total / count
 
+    def value(self, model: Module) -> float:
+        """The metric of another form of the model, in evaluation mode: a share for accuracy and agreement."""
+        return self._mean(self._run(model))
+
     def drop(self, value: float) -> float:
-        """What `value` loses against the float model: points of accuracy or agreement, or of loss what it is higher."""
+        """What `value` loses against the float model: points of accuracy or agreement, or the increase of the loss."""
         return value - self.float_value if self.metric == "loss" else 100 * (self.float_value - value)
-
-
-def _targets(y: Any) -> np.ndarray | None:
-    if y is not None and not isinstance(y, Tensor):
-        raise ShapeError(f"score: expected one array of targets, got a {type(y).__name__} of several")
-    return None if y is None else y.data

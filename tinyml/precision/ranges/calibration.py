@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,22 +11,21 @@ import numpy as np
 from tqdm import tqdm
 
 from ... import checks
-from ...batches import arguments, batches_of, mapped, unpack
-from ...errors import DtypeError, QuantizationError, ShapeError
+from ...batches import read_inputs
+from ...errors import DtypeError, QuantizationError
 from ...graph import Graph, Ranges
-from ...nn.module import Module
 from ...tape import no_grad
-from ...tensor import FLOATS, Tensor
+from ...tensor import FLOATS
 from .observers import MinMax, Observer
-
-Arrays = tuple[np.ndarray, ...]
 
 
 @dataclass
 class Calibration:
-    """What calibration found: (lo, hi) of every activation by its number in the graph, and from what data.
+    """What calibration found, and from which data.
 
-    digest: SHA-256 of the inputs' shapes and bytes, in their order.
+    ranges: (lo, hi) of every activation by its number in the graph.
+    samples: The number of samples.
+    digest: The SHA-256 of the inputs' shapes and bytes, in their order.
     """
 
     ranges: Ranges
@@ -34,57 +33,8 @@ class Calibration:
     digest: str
 
 
-def model_input(x: Any) -> np.ndarray:
-    """An array or Tensor as models take it."""
-    x = checks.array("calibration", "an input", x)
-    return x.astype(np.float32) if x.dtype == np.float64 else x      # NumPy's default; plans take float32
-
-
-def inputs_of(what: str, data: Any, model: Module | Graph) -> Iterator[Arrays]:
-    """The model inputs of each batch, in the order of the model's arguments; `data` in any form of `batches`.
-
-    Raises:
-        ShapeError: another form, or inputs that are no arrays; names `what`.
-    """
-    for batch in batches_of(what, data):
-        yield arrays_of(what, unpack(what, batch)[0], model)
-
-
-def arrays_of(what: str, inputs: Any, model: Module | Graph) -> Arrays:
-    """A batch's inputs as ndarrays in the order of the model's arguments.
-
-    Raises:
-        ShapeError: inputs that are no arrays, or of other names; names `what`.
-    """
-    found = arguments(what, model, inputs)
-    for x in found:
-        if not isinstance(x, Tensor):
-            raise ShapeError(f"{what}: expected an array for each input of the model, got a {type(x).__name__}")
-    return tuple(model_input(x) for x in found)
-
-
-def again(what: str, data: Any) -> list[tuple[Any, Any]]:
-    """All batches as (inputs, targets), to go over more than once.
-
-    One pass is all that is taken of a loader: the next may be shuffled or augmented in another way, or there may be none.
-    Its arrays are copied, as it may fill the same ones again.
-    """
-    batches = (unpack(what, batch) for batch in batches_of(what, data))
-    if isinstance(data, (list, tuple, np.ndarray, Tensor, Mapping)):
-        return list(batches)
-    return [mapped(_copied, batch) for batch in batches]
-
-
-def _copied(x: Tensor | None) -> Tensor | None:
-    if x is None:
-        return None
-    own = x.detach()
-    own.data = x.data.copy()
-    return own
-
-
 def new_observer(factory: Any) -> Observer:
-    """An observer of a class, or of a function without arguments."""
+    """The observer that a class, or a function without arguments, makes; raises DtypeError if it makes none."""
     try:
         made = checks.function("calibration", "what makes an observer", factory)()
     except (TypeError, ValueError) as error:
@@ -98,14 +48,28 @@ def new_observer(factory: Any) -> Observer:
 
 def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Observer]] = lambda _: MinMax,
               progress: bool = False) -> Calibration:
-    """Range of every float activation of `graph` over the batches of `data`; memory does not grow with their number.
+    """The range of every float activation of a graph over data. Memory does not grow with the number of batches.
+
+    >>> import numpy as np
+    >>> from tinyml import nn, trace
+    >>> graph = trace(nn.Sequential(nn.ReLU()), np.ones((2, 3), np.float32))
+    >>> found = calibrate(graph, [np.float32([[-1, 0, 2]])])
+    >>> [found.ranges[value] for value in (*graph.inputs, *graph.outputs)], found.samples
+    ([(-1.0, 2.0), (0.0, 2.0)], 1)
 
     Args:
-        observer: what makes the observer of a layer's activations, by the layer's name ("" for the input).
+        graph: What `trace` gives.
+        data: Batches of inputs, or of (inputs, targets).
+        observer: observer(name) gives what makes the observers of the layer `name` ("" for the input): a class, or a
+            function without arguments.
+        progress: Whether to show a bar on stderr.
+
+    Returns:
+        A Calibration.
 
     Raises:
-        QuantizationError: no batch came, or a NaN or infinity, naming batch and op.
-        ShapeError: a batch that does not fit the graph.
+        QuantizationError: No batch came, or one has a NaN or an infinity; the message names the batch and the op.
+        ShapeError: A batch does not fit the graph.
     """
     checks.instance("calibrate", "graph", graph, Graph)
     checks.function("calibrate", "observer", observer)
@@ -130,7 +94,7 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
         observers[value].observe(x)
 
     with no_grad():
-        for inputs in tqdm(inputs_of("calibration", data, graph), desc="calibrating", unit="batch", disable=not progress):
+        for inputs in tqdm(read_inputs("calibration", data, graph), desc="calibrating", unit="batch", disable=not progress):
             graph(*inputs, observe=observe)
             for x in inputs:
                 digest.update(f"{x.dtype}{x.shape}".encode())

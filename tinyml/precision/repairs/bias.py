@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
+from ...batches import Arrays
 from ...graph import Graph, Node
 from ...ops.conv import Conv2d
 from ...tape import no_grad
 from ...tensor import Tensor, apply
 from ..draft import Draft, array_of, replace_operand, weight_of
-from ..ranges.calibration import Arrays
 
 
 def _mean_output(node: Node, mean_input: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from ... import checks
+from ...batches import Arrays
 from ...graph import Graph, Node
 from ...ops.linear import Linear
 from ...tape import no_grad
 from ..draft import array_of, replace_operand, weight_of
-from ..ranges.calibration import Arrays
 
 NORMS = ("layer_norm", "rms_norm")
 

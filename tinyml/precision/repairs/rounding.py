@@ -12,11 +12,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ...batches import Arrays
 from ...graph import Graph, Node
 from ...ops.conv import Conv2d
 from ...tape import no_grad
 from ..draft import Draft, replace_operand, weight_of
-from ..ranges.calibration import Arrays
 
 VECTORS = 8192      # of the data, that a layer is fitted to
 SWEEPS = 10         # over all its weights; most layers settle before

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ... import checks
-from ...batches import in_order
+from ...batches import Arrays, in_order, keep_batches, read_inputs
 from ...errors import DtypeError, ShapeError, TinymlError
 from ...graph import BatchNorm, Graph, Node, resolve, resolve_constant, returned, trace
 from ...graph.passes import fold_batch_norm, folded
@@ -26,7 +26,7 @@ from ...plan.lowering import Lowering, fused, lower
 from ...plan.plan import Plan
 from ...tape import no_grad
 from ...tensor import FLOATS, INT8, Tensor, apply, as_tensor
-from ..ranges.calibration import Arrays, Calibration, again, calibrate, inputs_of
+from ..ranges.calibration import Calibration, calibrate
 from ..static import checked_layers
 from .quantizers import ActivationQuantizer, WeightQuantizer
 
@@ -304,7 +304,7 @@ def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_
     skip = checked_layers("prepare_qat: skip", model, skip)
     copy = model.copy()
     data = [example] if isinstance(example, tuple) else example
-    batches = list(inputs_of("prepare_qat", again("prepare_qat", data), model))
+    batches = list(read_inputs("prepare_qat", keep_batches("prepare_qat", data), model))
     if not batches:
         raise ShapeError("prepare_qat: expected at least one batch as example, got none")
     graph = trace(copy, *batches[0])

@@ -1,0 +1,80 @@
+"""How often a model is right, and whether its int8 form is as good."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .. import checks, precision
+from ..batches import read_batches
+from ..errors import ShapeError
+from ..evaluation import run_models
+from ..metrics import IGNORED, mark_right, output_array
+from ..nn.module import Module
+from ..precision.analysis.comparison import Comparison
+from ..tensor import Tensor
+from .models import check_model
+
+
+def evaluate(model: Module, loader: Iterable) -> float:
+    """The percentage of the targets that the model predicts, in evaluation mode; targets of -100 do not count.
+
+    >>> import numpy as np
+    >>> from tinyml import nn
+    >>> evaluate(nn.Sequential(), [(np.float32([[0, 1], [2, 0], [0, 3]]), np.array([1, 1, -100]))])
+    50.0
+
+    Args:
+        loader: Batches (inputs, targets) of class ids: (B,) for outputs (B, C), (B, ...) for outputs (B, C, ...).
+
+    Returns:
+        0 to 100.
+
+    Raises:
+        ShapeError: No target counts, a batch is no pair, or targets are no classes of the outputs.
+        DtypeError: `model` is no tinyml model, or `loader` is no list of batches.
+    """
+    check_model("evaluate", model)
+    right = count = 0
+    batches = read_batches("evaluate", checks.rows("evaluate", "loader", loader, "batches"), paired=True)
+    with run_models([model], batches) as run:
+        for _, (result,), targets in run:
+            outputs = output_array("evaluate", result)
+            if not isinstance(targets, Tensor):
+                raise ShapeError(f"evaluate: expected one array of targets, got a {type(targets).__name__} of several")
+            found = mark_right(model.default_loss, outputs, targets.data)
+            if found is None:
+                raise ShapeError("evaluate: expected integer targets (B,) or (B, ...) for outputs (B, C) or (B, C, ...), "
+                                 f"got {targets.dtype} of shape {targets.shape} for outputs {outputs.shape}")
+            found = found[targets.data != IGNORED]
+            right, count = right + int(found.sum()), count + found.size
+    if not count:
+        raise ShapeError("evaluate: expected at least one target that counts, got none")
+    return 100 * right / count
+
+
+class AccuracyValidator:
+    """Says whether an int8 model is as good as its float model, give or take `tolerance` points of accuracy.
+
+    >>> import numpy as np
+    >>> from tinyml import nn
+    >>> model = nn.Sequential(nn.Linear(2, 2))
+    >>> batches = [(np.float32([[0, 1]] * 1000), np.zeros(1000, int))]
+    >>> AccuracyValidator(model, model.to_int8()).validate(batches).verdict
+    'no worse'
+
+    Raises:
+        DtypeError: A model is no tinyml model.
+        ShapeError: The tolerance is negative or not finite.
+    """
+
+    def __init__(self, model: Module, int8_model: Module, tolerance: float = 0.5):
+        self.model, self.int8_model = (check_model("AccuracyValidator", m) for m in (model, int8_model))
+        self.tolerance = checks.number("AccuracyValidator", "tolerance", tolerance, 0)
+
+    def validate(self, loader: Iterable) -> Comparison:
+        """`precision.compare` over batches (inputs, targets), which raises what this does.
+
+        Returns:
+            A Comparison. It prints as a table; its `verdict` is "no worse", "worse" or "inconclusive".
+        """
+        return precision.compare(self.model, self.int8_model, loader, show=False, tolerance=self.tolerance)

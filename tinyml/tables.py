@@ -1,0 +1,34 @@
+"""Tables of text: columns as wide as they must be, for a terminal or in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+
+def layout(rows: Sequence[Sequence[str]], left: Collection[int] = (0,), rules: Collection[int] = (1,),
+           markdown: bool = False) -> str:
+    """A table of cells as text.
+
+    >>> print(layout([["layer", "ms"], ["conv2d", "1.25"], ["linear", "0.5"]]))
+    layer     ms
+    ------------
+    conv2d  1.25
+    linear   0.5
+
+    Args:
+        rows: Lists of as many cells each; the first one is the head.
+        left: Columns, counted from 0, that are flush left. The others are flush right.
+        rules: Rows, counted from 0, above which a line of dashes is drawn.
+        markdown: Write the table in Markdown, which has one rule, below the head.
+
+    Returns:
+        The lines, the last one without a line break.
+    """
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    cells = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
+    if markdown:
+        rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in [cells[0], rule, *cells[1:]])
+    lines = ["  ".join(row).rstrip() for row in cells]
+    rule = "-" * max(map(len, lines))
+    return "\n".join(f"{rule}\n{line}" if i in rules else line for i, line in enumerate(lines))
