@@ -16,7 +16,7 @@ from .._kernels.windows import Window
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized
 from ..tensor import FLOATS, Tensor
-from .op import Lowered, Operand, Target
+from .op import IntegerStep, Operand, Target
 
 
 def _check_weight(name: str, q: Quantized) -> None:
@@ -143,7 +143,7 @@ def check_output(name: str, shape: tuple, window: Window, channels: int) -> None
         checks.room(name, "the result", (shape[0], channels, *out))
 
 
-def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> Lowered:
+def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> IntegerStep:
     """A linear layer or convolution as an integer step; equations (2) to (5). weight (N, C/groups[, kh, kw])."""
     chosen = target.weight_scale
     if chosen is None and target.weights == "mse":
@@ -158,4 +158,4 @@ def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, targe
              "size": list(window.size), "stride": list(window.stride), "padding": list(window.padding),
              "dilation": list(window.dilation), "groups": window.groups, "spatial": weight.ndim == 4,
              "bound": int(bound.max(initial=0)), "doubled": int(doubled.sum())}
-    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias})
+    return IntegerStep("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias})

@@ -71,7 +71,7 @@ class Target:
 
 
 @dataclass
-class Lowered:
+class IntegerStep:
     """One integer step: its kind (a class of plan/steps.py), plain attributes and arrays."""
 
     kind: str
@@ -146,7 +146,7 @@ class Op:
         return cls.forward(Context((False,)), u, **attrs)
 
     @classmethod
-    def lower(cls, operands: list[Operand], target: Target, attrs: dict) -> Lowered | None:
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict) -> IntegerStep | None:
         """The op as an integer step, for the rule "lower"; None where these operands have none (a float island)."""
         raise NotImplementedError
 

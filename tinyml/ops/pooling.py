@@ -10,7 +10,7 @@ from .. import checks
 from .._kernels import fixed_point, floats, integers
 from .._kernels.windows import MOST, Window, adaptive_spans, spans, whole_numbers
 from ..errors import ShapeError
-from .op import Lowered, Op, normal, sample
+from .op import IntegerStep, Op, normal, sample
 
 
 def _spans(name: str, shape: tuple, size, stride, padding) -> tuple[np.ndarray, np.ndarray]:
@@ -74,8 +74,9 @@ def _lower_mean(operands, target, rows, columns, divisor):
         return None
     real = np.float64(x.codec.scale) / (np.float64(target.codec.scale) * divisor)
     m, shift = fixed_point.multiplier(real)
-    return Lowered("avg_pool", {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point},
-                   {"rows": rows.astype(np.int64), "columns": columns.astype(np.int64), "multiplier": m, "shift": shift})
+    return IntegerStep("avg_pool", {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point},
+                       {"rows": rows.astype(np.int64), "columns": columns.astype(np.int64),
+                        "multiplier": m, "shift": shift})
 
 
 class AvgPool2d(Op):

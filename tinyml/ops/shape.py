@@ -12,7 +12,7 @@ from .._kernels import floats, integers
 from .._kernels.sums import FEW
 from ..errors import ShapeError
 from .codes import drowns
-from .op import Codec, Lowered, Op, normal, sample
+from .op import Codec, IntegerStep, Op, normal, sample
 
 
 class Reshape(Op):
@@ -222,7 +222,7 @@ class Concat(Op):
                 u, _ = integers.quantize(o.value, target.codec.scale, target.codec.zero_point)
                 arrays[where[-1]] = integers.to_signed(u)
         codecs = _codecs([o.codec or target.codec for o in operands], target.codec)
-        return Lowered("concat", {**codecs, "operands": where, "axis": attrs["axis"]}, arrays)
+        return IntegerStep("concat", {**codecs, "operands": where, "axis": attrs["axis"]}, arrays)
 
     @staticmethod
     def samples(rng):
@@ -257,8 +257,8 @@ class Pad(Op):
         x = operands[0]
         if x.codec is None or drowns(x.codec, target.codec) or not np.isfinite(attrs["value"]):
             return None
-        return Lowered("pad", {**_codecs([x.codec], target.codec), "widths": [list(w) for w in attrs["widths"]],
-                               "code": target.codec.code(attrs["value"])})
+        return IntegerStep("pad", {**_codecs([x.codec], target.codec), "widths": [list(w) for w in attrs["widths"]],
+                                   "code": target.codec.code(attrs["value"])})
 
     @staticmethod
     def samples(rng):
