@@ -22,8 +22,8 @@ import numpy as np
 
 import tinyml
 from tinyml import nn, precision
+from tinyml.options import OBSERVER
 from tinyml.precision.analysis.paired import Paired, cross_entropies
-from tinyml.precision.static import OBSERVER
 
 from .training import Task, cifar, fashion, shakespeare
 

@@ -30,9 +30,9 @@ from .nn import Conv2d, Embedding
 from .nn import functional as F
 from .nn.mode import mode
 from .nn.module import Module
+from .options import OBSERVER
 from .plan.plan import Plan
 from .precision.analysis.comparison import LONGEST, Comparison, alternate
-from .precision.convert import OBSERVER
 from .precision.ranges.calibration import again, inputs_of
 from .precision.ranges.observers import observer_for
 from .tape import no_grad

@@ -89,7 +89,7 @@ class Graph:
             values[node.output] = apply(node.op, *operands, **resolve(node.attrs, batch))
             if observe:
                 observe(node.output, values[node.output].data)
-        return returned([values[o] for o in self.outputs], self.single_output, self.output_names)
+        return pack_outputs([values[o] for o in self.outputs], self.single_output, self.output_names)
 
     def batch_size(self, inputs: list[Tensor]) -> int:
         """Batch size of `inputs`, after checking every other dimension."""
@@ -141,8 +141,8 @@ class Graph:
         return "\n".join([*lines, f"output {', '.join(name(i) for i in self.outputs)}"])
 
 
-def returned(results: Sequence, single: bool, names: Sequence[str]) -> Any:
-    """What forward returned of its results: the only one, a dict of them by `names`, or a tuple."""
+def pack_outputs(results: Sequence, single: bool, names: Sequence[str]) -> Any:
+    """The results as forward returns them: the only one, a dict of them by `names`, or a tuple."""
     return results[0] if single else dict(zip(names, results, strict=True)) if names else tuple(results)
 
 

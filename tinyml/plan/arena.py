@@ -32,7 +32,7 @@ def standard(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def shaped(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+def reshape_value(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     """The elements of a contiguous array, in order of memory, as a value of `shape`."""
     if len(shape) != 4:
         return x.reshape(shape)
@@ -46,7 +46,7 @@ def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
         OutOfMemoryError: there is no room for it.
     """
     try:
-        return shaped(np.empty(shape, dtype), shape)
+        return reshape_value(np.empty(shape, dtype), shape)
     except (MemoryError, ValueError) as error:      # ValueError: more bytes than can be counted
         raise OutOfMemoryError(f"plan: no room for a value of shape {tuple(shape)}, {np.dtype(dtype)}: {error}") from error
 

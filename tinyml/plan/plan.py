@@ -12,15 +12,16 @@ from .._kernels import integers
 from .._kernels.dispatch import get_num_threads
 from ..batches import in_order
 from ..errors import DtypeError, ShapeError, TinymlError, TraceError
-from ..graph import Batch, check_inputs, resolve, returned
+from ..graph import Batch, check_inputs, pack_outputs, resolve
 from ..nn.module import Module
 from ..ops import Codec
 from ..tape import state
 from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
 from .arena import empty
 from .float_steps import FloatProduct
+from .info import PlanInfo
 from .program import Layout, Memory, Programs, observe
-from .steps import ROUNDINGS, Dequantize, Island, Product, Step
+from .steps import Dequantize, Island, Product, Step
 
 FLOAT_STEPS = (Island, FloatProduct)
 # Bytes of values that a thread's share of a piece stays below: what a second-level cache holds. ResNet8 and DepthwiseCNN
@@ -86,18 +87,6 @@ def _by_sample(inputs: list[Slot], outputs: list[Slot], steps: list[Step]) -> bo
     return all(n is not None for n in ndims.values()) and all(samples(s.shape) for s in outputs)
 
 
-def plan_info(**known: Any) -> dict[str, Any]:
-    """A plan's `info`: all its keys, with what is `known`.
-
-    inputs: what the model's forward calls its inputs; single_output: whether it returned a Tensor; outputs: the names of a
-    dict that it returned; rounding: "single" or "double"; calibration: observer, samples and digest of the data; floats:
-    why layers stayed float, by layer; repairs: those that were done; frontier: mixtures of precisions that
-    `to_int8(max_drop=...)` saw. What was not done is empty.
-    """
-    return {"inputs": [], "outputs": [], "single_output": True, "rounding": ROUNDINGS[0], "calibration": {}, "floats": {},
-            "repairs": [], "frontier": [], **known}
-
-
 def _headroom(step: Product) -> Headroom:
     return Headroom(step.name, step.bound, step.attrs["doubled"])
 
@@ -109,8 +98,8 @@ class Plan(Module):
     `info` says how it was made, see `plan_info`.
     """
 
-    def __init__(self, inputs: list[Slot], outputs: list[Slot], steps: list[Step], info: dict[str, Any]):
-        self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, plan_info(**info)
+    def __init__(self, inputs: list[Slot], outputs: list[Slot], steps: list[Step], info: PlanInfo):
+        self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, info
         self.eval()
         self._as_float = {i for s in steps if s.kind != "quantize" for i in s.inputs} | {o.value for o in outputs}
         self._by_sample = _by_sample(inputs, outputs, steps)
@@ -120,14 +109,14 @@ class Plan(Module):
     @property
     def input_names(self) -> list[str]:
         """What forward of the model called its inputs, in order."""
-        return self.info["inputs"]
+        return self.info.inputs
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
         """Float32 results of float32 inputs."""
         if named:
-            inputs = in_order("plan", self.info["inputs"], inputs, named)
+            inputs = in_order("plan", self.info.inputs, inputs, named)
         results = [Tensor._of(v) for v in self._run(inputs, self._wanted)]
-        return returned(results, self.info["single_output"], self.info["outputs"])
+        return pack_outputs(results, self.info.single_output, self.info.outputs)
 
     def codes(self, x: Any) -> Tensor:
         """int8 result of a plan with one integer output; x is float32, or int8 in the input's own scale and zero point.

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._kernels import memory
 from ..errors import OutOfMemoryError, ShapeError, TinymlError
-from .arena import Life, empty, is_standard, most_alive, place, shaped, standard
+from .arena import Life, empty, is_standard, most_alive, place, reshape_value, standard
 from .steps import Step, called
 
 
@@ -64,7 +64,7 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
     values = {v: standard(x) for v, x in given.items()}
     shapes, dtypes, views = {v: x.shape for v, x in values.items()}, {v: x.dtype for v, x in values.items()}, {}
     for at, step in enumerate(ran):
-        y = ran_once(step, [values[i] for i in step.inputs], batch)
+        y = run_step(step, [values[i] for i in step.inputs], batch)
         views.update((step.output, i) for i in step.inputs if np.may_share_memory(y, values[i]))
         values[step.output] = y = standard(y)
         shapes[step.output], dtypes[step.output] = y.shape, y.dtype
@@ -76,7 +76,7 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
     return results, Layout(ran, tuple(given), wanted, batch, shapes, dtypes, views)
 
 
-def ran_once(step: Step, operands: list[np.ndarray], batch: int) -> np.ndarray:
+def run_step(step: Step, operands: list[np.ndarray], batch: int) -> np.ndarray:
     """step.run(operands, batch). A plan whose file says that it is too large to be run was never tried before it is called.
 
     Raises:
@@ -153,7 +153,7 @@ class Program:
                 self._values[out] = standard(step.run(operands, layout.batch))
                 continue
             shape, dtype, begin = layout.shapes[out], layout.dtypes[out], places.begins[out]
-            self._values[out] = shaped(arena[begin : begin + prod(shape) * dtype.itemsize].view(dtype), shape)
+            self._values[out] = reshape_value(arena[begin : begin + prod(shape) * dtype.itemsize].view(dtype), shape)
             if places.outside.isdisjoint(step.inputs):
                 self._calls.append(step.bind(operands, layout.batch, self._values[out]))
             else:

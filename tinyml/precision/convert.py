@@ -14,14 +14,15 @@ from ..errors import DtypeError, QuantizationError
 from ..graph import trace
 from ..nn.module import Module, Parameter, as_parameter, conversions, is_inside
 from ..ops.integer import check_reach
+from ..options import OBSERVER, Options
 from ..plan.lowering import lower
 from ..plan.plan import Plan
 from ..quantized import GROUPS, group_scales, is_group
 from ..tensor import FLOATS, Tensor
-from .analysis.budget import within
+from .analysis.budget import search_mixture
 from .analysis.score import Score
 from .ranges.calibration import again
-from .static import OBSERVER, Options, checked_layers, drafted, planned
+from .static import check_layers, check_options, make_lowering
 
 
 def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, per_channel: bool = True,
@@ -59,24 +60,24 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
         DtypeError: the model is already int8, has nothing to quantize, or a layer or option is unknown;
         ShapeError: a number out of range.
     """
-    options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("to_int8", model)
+    options = check_options("to_int8", model, Options(observer, per_channel, rounding, weights, skip, repairs, group))
     progress = checks.flag("to_int8", "progress", progress)
     if calibration is None:
         if rounding != "single" or observer != OBSERVER or options.repairs or max_drop is not None:
             raise DtypeError("to_int8: observer, rounding, repairs and max_drop are options of static int8, which needs "
                              "calibration data")
-        return _dynamic(model, per_channel, weights, options.skip, group)
+        return _store_int8(model, options)
     if group is not None:
         raise DtypeError("to_int8: group is an option of dynamic int8, without calibration data")
     if max_drop is None:
         if validation is not None:
             raise DtypeError("to_int8: validation data are for max_drop, which is not given")
-        return planned(*drafted(model, calibration, options, progress), options)
+        return make_lowering(model, calibration, options, progress).plan
     max_drop = checks.number("to_int8", "max_drop", max_drop, 0)
     calibration = again("calibration", calibration)
-    draft, found = drafted(model, calibration, options, progress)
+    lowering = make_lowering(model, calibration, options, progress)
     score = Score(model.copy().eval(), calibration if validation is None else validation)
-    return within(draft, found, options, score, max_drop, progress)
+    return search_mixture(lowering, score, max_drop, progress)
 
 
 def change_stored(model: Module, skip: Sequence[str], change: Any) -> Module:
@@ -116,10 +117,10 @@ def change_stored(model: Module, skip: Sequence[str], change: Any) -> Module:
     return copy
 
 
-def _dynamic(model: Module, per_channel: bool, weights: str, skip: Sequence[str], group: int | None) -> Module:
-    choose = fixed_point.weight_scales if weights == "max" else fixed_point.clipped_weight_scales
-    axis = 0 if per_channel else None
-    if group is not None and not (is_group(group) and per_channel):
+def _store_int8(model: Module, options: Options) -> Module:
+    choose = fixed_point.weight_scales if options.weights == "max" else fixed_point.clipped_weight_scales
+    axis, group = 0 if options.per_channel else None, options.group
+    if group is not None and not (is_group(group) and options.per_channel):
         raise DtypeError(f"to_int8: expected group to be one of {GROUPS}, not with per_channel=False; got {group!r}")
 
     def one(t: Tensor) -> Tensor:
@@ -130,7 +131,7 @@ def _dynamic(model: Module, per_channel: bool, weights: str, skip: Sequence[str]
         check_reach("to_int8", stored.data, 0)      # here, rather than at the first call
         return stored
 
-    return change_stored(model, skip, one)
+    return change_stored(model, options.skip, one)
 
 
 def to_fp16(model: Module, skip: Sequence[str] = ()) -> Module:
@@ -148,14 +149,14 @@ def to_fp16(model: Module, skip: Sequence[str] = ()) -> Module:
     """
     if isinstance(checks.instance("to_fp16", "model", model, Module), Plan):
         raise DtypeError("to_fp16: a Plan holds packed weights; convert the float model, then call to_int8 with skip=...")
-    skip = checked_layers("to_fp16: skip", model, skip)
+    skip = check_layers("to_fp16: skip", model, skip)
     changed = change_stored(model, skip, lambda t: t.detach().to_fp16() if t.dtype in FLOATS else t)
     if not any(t.dtype == np.float16 for _, t in changed.named_tensors()):
         raise DtypeError(f"to_fp16: {type(model).__name__} has int8 weights only")
     return changed
 
 
-def compiled(model: Module, *example: Any) -> Plan:
+def compile_model(model: Module, *example: Any) -> Plan:
     """The model in evaluation mode as a float32 Plan: what it computes, with less around it.
 
     The forward is traced; batch norm is folded into the convolution before it, ReLU and clip into the layer before them,
@@ -173,4 +174,4 @@ def compiled(model: Module, *example: Any) -> Plan:
     return lower(trace(model, *example), {}, skip=("",))
 
 
-conversions.update(to_int8=to_int8, to_fp16=to_fp16, compile=compiled)
+conversions.update(to_int8=to_int8, to_fp16=to_fp16, compile=compile_model)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -138,7 +139,8 @@ def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray]
     about = {"model": type(model).__name__, "kind": kind_of(model), "batch": batch, "isa": settings["isa"],
              "threads": settings["threads"]}
     if isinstance(model, Plan):
-        about |= {"calibration": model.info["calibration"] or None, "frontier": list(model.info["frontier"]),
+        info = asdict(model.info)
+        about |= {"calibration": info["calibration"], "frontier": info["frontier"],
                   "arena_bytes": model.layout(inputs, batch).memory.nbytes}
     if not seconds:
         about["timed"] = "no times: none were asked for (seconds=0)"

@@ -233,7 +233,7 @@ def observer_for(observer: Any) -> Callable[[str], Callable[[], Observer]]:
     return lambda layer: factories[max((name for name in factories if is_inside(layer, name)), key=len)]
 
 
-def unmatched(observer: Any, names: Collection[str]) -> list[str]:
+def find_unmatched(observer: Any, names: Collection[str]) -> list[str]:
     """The layer names among the keys of `observer` (see observer_for) that match none of the layers `names`."""
     keys = observer if isinstance(observer, Mapping) else ()
     return [key for key in keys if key and not any(is_inside(name, key) for name in names)]

@@ -9,8 +9,8 @@ import numpy as np
 
 from ... import checks
 from ...graph import Graph, Node
+from ...graph.operands import PRODUCTS, array_of, replace_operand, weight_of
 from ...ops.conv import Conv2d
-from ..draft import PRODUCTS, array_of, replace_operand, weight_of
 
 SWEEPS = 50         # chains of DepthwiseCNN's 12 layers settle in some 20
 SETTLED = 1e-3      # relative change of a scale that no longer matters
@@ -83,7 +83,7 @@ def equalize(graph: Graph) -> Graph:
     weight on one side stay. It needs no data; ranges must be taken anew afterwards.
 
     Args:
-        graph: one with batch norm folded (`precision.draft.batch_norm_folded`).
+        graph: one with batch norm folded (`graph.passes.simplify`).
     """
     graph = checks.instance("equalize", "graph", graph, Graph).copy()
     found = list(pairs(graph))

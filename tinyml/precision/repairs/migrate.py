@@ -8,9 +8,9 @@ import numpy as np
 
 from ... import checks
 from ...graph import Graph, Node
+from ...graph.operands import array_of, replace_operand, weight_of
 from ...ops.linear import Linear
 from ...tape import no_grad
-from ..draft import array_of, replace_operand, weight_of
 from ..ranges.calibration import Arrays
 
 NORMS = ("layer_norm", "rms_norm")

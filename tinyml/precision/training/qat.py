@@ -11,8 +11,7 @@ import numpy as np
 from ... import checks
 from ...batches import in_order
 from ...errors import DtypeError, ShapeError, TinymlError
-from ...graph import BatchNorm, Graph, Node, resolve, resolve_constant, returned, trace
-from ...graph.passes import fold_batch_norm, folded
+from ...graph import BatchNorm, Graph, Node, pack_outputs, resolve, resolve_constant, trace
 from ...nn import functional as F
 from ...nn import norms as norm_layers
 from ...nn.module import Module, ModuleList
@@ -22,12 +21,14 @@ from ...ops.embedding import Embedding
 from ...ops.linear import Linear
 from ...ops.pointwise import ReLU
 from ...ops.shape import Concat
-from ...plan.lowering import Lowering, fused, lower
+from ...options import Options
+from ...plan.info import CalibrationInfo
+from ...plan.lowering import Lowering
 from ...plan.plan import Plan
 from ...tape import no_grad
 from ...tensor import FLOATS, INT8, Tensor, apply, as_tensor
 from ..ranges.calibration import Arrays, Calibration, again, calibrate, inputs_of
-from ..static import checked_layers
+from ..static import check_layers
 from .quantizers import ActivationQuantizer, WeightQuantizer
 
 NEVER = 2**62
@@ -54,28 +55,24 @@ class QATModel(Module):
     eval(): the integer plan itself, made again when a parameter has changed; equation (11).
     """
 
-    def __init__(self, model: Module, graph: Graph, found: Calibration, learn_scales: bool, freeze_after: int | None,
-                 per_channel: bool, skip: Sequence[str]):
-        self.model, self.graph, self.found, self.per_channel, self.skip = model, graph, found, per_channel, skip
+    def __init__(self, model: Module, graph: Graph, found: Calibration, options: Options, learn_scales: bool,
+                 freeze_after: int | None):
+        self.model, self.graph, self.found, self.options = model, graph, found, options
         self.default_loss = model.default_loss
         self.steps = Tensor(np.array(0, np.int64))
         self.samples = Tensor(np.array(found.samples, np.int64))
         self.freeze_at = Tensor(np.array(NEVER if freeze_after is None else freeze_after, np.int64))
         norms = {id(m.running_mean): m for m in model.modules() if isinstance(m, norm_layers.BatchNorm)}
         self._norms = _Norms({v: norms[id(c.tensor)] for v, c in graph.constants.items() if id(c.tensor) in norms})
-        self._fused, self._clamps, self._early = fused(graph)
-        whole = self._fused.copy()
-        fold_batch_norm(whole)
-        lowering = Lowering(whole, found.ranges, self._clamps, {"per_channel": per_channel, "rounding": "single"},
-                            skip, {})
-        lowering.plan()
-        self._rules = lowering.rules
+        lowering = Lowering(graph, found.ranges, options)
+        self._fused, self._clamps, self._early = lowering.fused, lowering.clamps, lowering.early
+        self._rules, whole = lowering.rules, lowering.folded
         own = [v for v in lowering.as_codes if self._rules.get(v) != "codes"]
         self._activation = {v: i for i, v in enumerate(own)}
         self.activations = ModuleList(ActivationQuantizer(*found.ranges[v], learn_scales) for v in own)
         products = [n for n in whole.nodes if n.op in PRODUCTS and self._rules[n.output] == "integers"]
         self._weight = {n.output: i for i, n in enumerate(products)}
-        self.weights = ModuleList(WeightQuantizer(per_channel) for _ in products)
+        self.weights = ModuleList(WeightQuantizer(options.per_channel) for _ in products)
         for node, quantizer in zip(products, self.weights):
             if learn_scales:
                 weight, *_, variance = (None if i is None else whole.constants[i].tensor.data for i in node.inputs[1:])
@@ -135,10 +132,9 @@ class QATModel(Module):
                              f"there, got {', '.join(['calibration'] * (calibration is not None) + list(options))}")
         scales = {v: self.weights[i].chosen() for v, i in self._weight.items()}
         own = {v: self.activations[i].range() for v, i in self._activation.items()}
-        plan = lower(self.graph, {**self.found.ranges, **own}, self.per_channel, skip=self.skip,
-                     weight_scales={v: s for v, s in scales.items() if s is not None})
-        plan.info["calibration"] = {"observer": "qat", "samples": int(self.samples.data), "digest": self.found.digest}
-        return plan
+        source = CalibrationInfo("qat", int(self.samples.data), self.found.digest)
+        return Lowering(self.graph, {**self.found.ranges, **own}, self.options,
+                        {v: s for v, s in scales.items() if s is not None}, calibration=source).plan
 
     def to_fp16(self, **options: Any) -> Module:
         """Raises DtypeError: the model computes in int8."""
@@ -175,7 +171,7 @@ class _Training:
                 error.passing(str(node))
                 raise
         results = [self.floats(o) for o in self.graph.outputs]
-        return returned(results, self.graph.single_output, self.graph.output_names)
+        return pack_outputs(results, self.graph.single_output, self.graph.output_names)
 
     def floats(self, value: int) -> Tensor:
         return self.plain[value] if value in self.plain else self.quantized[value]
@@ -234,16 +230,16 @@ class _Training:
             return apply(op, x, w, b, **attrs)
         gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
         g = gamma * (1 / np.sqrt(variance.data + np.float32(by.eps)))
-        column = (-1,) + (1,) * (weight.ndim - 1)
-        row = (1, *column[:-1])     # channels in the result of a convolution, (1, -1, 1, 1), or linear layer, (1, -1)
         if owner.frozen:
-            shift = (beta - g * mean) if bias is None else (bias - mean) * g + beta
+            folded = norm.fold_batch_norm(weight, bias, g, beta, mean)
             # to the last bit what lowering will fold: a weight at a tie must not round to another code
-            exact = folded(*(None if t is None else t.data for t in (weight, bias, gamma, beta, mean, variance)), by.eps)
-            w, b = (t + (value - t.data) for t, value in zip((weight * g.reshape(*column), shift), exact))
+            arrays = (None if t is None else t.data for t in (weight, bias, gamma, beta, mean, variance))
+            exact = norm.fold_arrays(*arrays, by.eps)
+            w, b = (t + (value - t.data) for t, value in zip(folded, exact))
             return apply(op, x, *quantizer(w, b, s_x, True), **attrs)
         g = F.where(np.abs(g.data) < TINY, np.float32(TINY), g)
-        w, _ = quantizer(weight * g.reshape(*column), None, s_x, False)
+        w, _ = quantizer(weight * g.reshape(-1, *(1,) * (weight.ndim - 1)), None, s_x, False)
+        row = (1, -1, *(1,) * (weight.ndim - 2))    # channels in the result, (B, N) or (B, N, H, W)
         y = apply(op, x, w, None, **attrs) / g.reshape(*row)
         return self.normalise(y if bias is None else y + bias.reshape(*row), by, w.data.any(axis=tuple(range(1, w.ndim))))
 
@@ -265,7 +261,7 @@ class _Training:
         return out
 
 
-def _with_moments_of(model: Module, batches: list[Arrays]) -> Module:
+def _copy_with_moments(model: Module, batches: list[Arrays]) -> Module:
     """A copy whose batch norms have the moments of these batches, as in training: running ones may be far off them."""
     copy = model.copy().eval()
     norms = [m for m in copy.modules() if isinstance(m, norm_layers.BatchNorm)]
@@ -296,21 +292,21 @@ def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_
     """
     checks.instance("prepare_qat", "model", model, Module)
     learn_scales = checks.flag("prepare_qat", "learn_scales", learn_scales)
-    per_channel = checks.flag("prepare_qat", "per_channel", per_channel)
     stored = any(t.dtype in (INT8, np.float16) for _, t in model.named_tensors())     # which nothing trains
     if stored or isinstance(model, (Plan, QATModel)):
         raise DtypeError(f"prepare_qat: expected a float32 model, got {type(model).__name__}: prepared or converted")
     freeze_after = None if freeze_after is None else checks.whole("prepare_qat", "freeze_after", freeze_after)
-    skip = checked_layers("prepare_qat: skip", model, skip)
+    options = Options(per_channel=per_channel, skip=skip).check("prepare_qat")
+    check_layers("prepare_qat: skip", model, options.skip)
     copy = model.copy()
     data = [example] if isinstance(example, tuple) else example
     batches = list(inputs_of("prepare_qat", again("prepare_qat", data), model))
     if not batches:
         raise ShapeError("prepare_qat: expected at least one batch as example, got none")
     graph = trace(copy, *batches[0])
-    found = calibrate(trace(_with_moments_of(copy, batches), *batches[0]), [(b,) for b in batches])
-    prepared = QATModel(copy, graph, found, learn_scales, freeze_after, per_channel, skip)
+    found = calibrate(trace(_copy_with_moments(copy, batches), *batches[0]), [(b,) for b in batches])
+    prepared = QATModel(copy, graph, found, options, learn_scales, freeze_after)
     if not prepared.weights:
         raise DtypeError(f"prepare_qat: {type(model).__name__} has no layer that runs in integers"
-                         + (f" outside {', '.join(skip)}" if skip else ""))
+                         + (f" outside {', '.join(options.skip)}" if options.skip else ""))
     return prepared
