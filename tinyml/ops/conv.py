@@ -7,7 +7,7 @@ import numpy as np
 from .._kernels import convolution, floats
 from .._kernels.windows import Window
 from ..errors import DtypeError, ShapeError
-from .integer import ProductOp, check_output, product
+from .integer import WeightedOp, check_output, product
 from .op import normal, sample
 
 
@@ -17,7 +17,7 @@ def _window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
     return Window(weight_shape[2:], stride, padding, dilation, groups, "conv2d")
 
 
-class Conv2d(ProductOp):
+class Conv2d(WeightedOp):
     """y (B, N, OH, OW) = x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N).
 
     OH = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1. Memory is channels-last, so a chain of convolutions
@@ -56,8 +56,8 @@ class Conv2d(ProductOp):
                        zero_point)
 
     @staticmethod
-    def window(shape, attrs):
-        return _window(shape, **attrs)
+    def window(weight_shape, attrs):
+        return _window(weight_shape, **attrs)
 
     @staticmethod
     def samples(rng):

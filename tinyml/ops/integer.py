@@ -143,14 +143,15 @@ def check_output(name: str, shape: tuple, window: Window, channels: int) -> None
         checks.room(name, "the result", (shape[0], channels, *out))
 
 
-class ProductOp(Op):
-    """Base of linear and conv2d, whose integer step is a product by a constant weight; equations (2) to (5)."""
+class WeightedOp(Op):
+    """Base of linear and conv2d: operands x, weight (N, ...) and bias (N) or None. Their integer step is a product by the
+    constant weight; equations (2) to (5)."""
 
     int8 = "lower"
 
     @staticmethod
-    def window(shape: tuple[int, ...], attrs: dict) -> Window:
-        """The window that a weight of such a shape slides over the input; that of one pixel for a linear layer."""
+    def window(weight_shape: tuple[int, ...], attrs: dict) -> Window:
+        """The window that the weight slides over x: that of a linear layer by default, one pixel."""
         return Window()
 
     @classmethod
@@ -158,8 +159,8 @@ class ProductOp(Op):
         x, weight, bias = operands
         if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
             return None
-        window = cls.window(weight.value.shape, attrs)
-        return lower_product(weight.value, None if bias is None else bias.value, x, target, window)
+        return lower_product(weight.value, None if bias is None else bias.value, x, target,
+                             cls.window(weight.value.shape, attrs))
 
 
 def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> IntegerStep:

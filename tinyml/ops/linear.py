@@ -11,7 +11,7 @@ from .._kernels.row_products import ACTIVATIONS
 from .._kernels.windows import Window
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
-from .integer import ProductOp, dynamic_linear, product, weight_layer
+from .integer import WeightedOp, dynamic_linear, product, weight_layer
 from .op import Op, normal, sample
 
 
@@ -139,7 +139,7 @@ def _backward(ctx, grad: np.ndarray, bias_grad: np.ndarray | None) -> tuple:
             floats.matmul(g.T, x) if ctx.needs[1] else None, bias_grad)
 
 
-class Linear(ProductOp):
+class Linear(WeightedOp):
     """y (..., N) = x (..., K) @ weight (N, K)^T + bias (N).
 
     int8 weights: activations are quantized per row (and group, where the weights are in groups) as they come, equation

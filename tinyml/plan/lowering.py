@@ -29,7 +29,7 @@ from .steps import STEPS, Step
 # Why an op stays float
 SKIPPED = "left in float on request"
 CONSTANT = "what it reads is a constant"
-UNPAID = "between float steps a table would quantize for itself alone"
+UNPAID = "the ops around it are float, so its input would be quantized for this op alone"
 
 
 def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
@@ -80,23 +80,25 @@ class StaysFloat(Exception):
 
 @dataclass(eq=False)
 class Lowering:
-    """A graph, how it is lowered, and the plan that comes of it; what repairs change and diagnosis looks at.
+    """A graph with ranges and options, and the plan that it is lowered to. Repairs make another one; diagnosis reads it.
 
-    A value of the graph exists in the plan as codes, as it is (floats, or ids), or as both, each made when a step asks.
+    A value of the graph exists in the plan as codes, as floats or ids, or both ways. Either is made when a step first reads
+    it so.
 
     Attributes:
-        graph, ranges, options, weight_scales: as `lower` takes them; the options are checked.
-        unrepaired: the graph before repairs changed what it computes, with the same numbers of values; None while that is
-            `graph`.
+        graph, ranges, options, weight_scales: as `lower` takes them, with the options checked.
+        unrepaired: the graph before repairs changed what it computes, in which values have the same numbers; None while
+            `graph` is that.
         calibration, repairs: what `plan.info` says of them.
-        early: the nodes that read constants only, which are computed already.
-        fused: `graph` with one node for each step, whose batch norm is still beside it as `norm`; clamps: the (lo, hi) of
-            its nodes, by their results.
-        folded: `fused` with batch norm multiplied into the weights.
-        rules: how each value is made: "codes" (passed on), "integers" or "island" (in floats).
-        as_codes, plain: the value of the plan that holds the codes of a value, and its floats or ids.
-        codecs: scale and zero point of values that have codes.
-        plan: the result.
+        early: the nodes that read constants only; their results are constants now.
+        fused: `graph` with one node per step. A batch norm that is part of a node is its `norm`.
+        clamps: the (lo, hi) to which nodes of `fused` clamp their results, by the number of the result.
+        folded: `fused` with batch norm multiplied into the weights; what is lowered.
+        rules: how each value is made: "codes" (passed on as they are), "integers" (by an integer step) or "island" (in
+            floats).
+        as_codes, plain: the number in the plan of the codes of a value, and of its floats or ids.
+        codecs: scale and zero point of the values that have codes.
+        steps, plan: the result.
     """
 
     graph: Graph
@@ -133,7 +135,7 @@ class Lowering:
     # -- what repairs and diagnosis read --------------------------------------------------------------------------------
     @property
     def exact(self) -> Graph:
-        """What the integers should compute."""
+        """The graph that the integers should compute: before repairs."""
         return self.graph if self.unrepaired is None else self.unrepaired
 
     def keep_float(self, skip: Skip) -> Lowering:
@@ -281,7 +283,7 @@ class Lowering:
         return True
 
     def check_pays(self, node: Node) -> None:
-        """Raise StaysFloat where the ops around a table are all float: it would only be one more quantization."""
+        """Raise StaysFloat where all ops around a table are float: quantizing for it would cost more than it saves."""
         if not (self.is_read_as_codes(node.output)
                 or any(i in self.as_codes or i in self.graph.inputs for i in node.inputs)):
             raise StaysFloat(UNPAID)

@@ -19,7 +19,7 @@ from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..plan.plan import Plan
 from ..precision.ranges.calibration import inputs_of
-from ..precision.training.qat import QATModel
+from ..precision.training.model import QATModel
 from . import histograms, page, plot
 from .eager import module_times, records
 from .figures import Figures, duration

@@ -1,4 +1,4 @@
-"""Calibration: run sample inputs through a graph and note the range of every activation."""
+"""Calibration: sample inputs run through a graph, and the range of every activation is noted."""
 
 from __future__ import annotations
 
@@ -24,9 +24,12 @@ Arrays = tuple[np.ndarray, ...]
 
 @dataclass
 class Calibration:
-    """What calibration found: (lo, hi) of every activation by its number in the graph, and from what data.
+    """What calibration found, and from what data.
 
-    digest: SHA-256 of the inputs' shapes and bytes, in their order.
+    Attributes:
+        ranges: the (lo, hi) of every float activation, by its number in the graph.
+        samples: how many samples were seen.
+        digest: SHA-256 of the shapes and bytes of the inputs, in their order.
     """
 
     ranges: Ranges
@@ -84,7 +87,11 @@ def _copied(x: Tensor | None) -> Tensor | None:
 
 
 def new_observer(factory: Any) -> Observer:
-    """An observer of a class, or of a function without arguments."""
+    """An observer made by a class, or by a function without arguments.
+
+    Raises:
+        DtypeError: it makes no observer.
+    """
     try:
         made = checks.function("calibration", "what makes an observer", factory)()
     except (TypeError, ValueError) as error:
@@ -98,14 +105,29 @@ def new_observer(factory: Any) -> Observer:
 
 def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Observer]] = lambda _: MinMax,
               progress: bool = False) -> Calibration:
-    """Range of every float activation of `graph` over the batches of `data`; memory does not grow with their number.
+    """The range of every float activation of a graph over the batches of `data`. Memory does not grow with their number.
 
     Args:
-        observer: what makes the observer of a layer's activations, by the layer's name ("" for the input).
+        graph: the program of a forward, from `trace`.
+        data: batches of inputs or of (inputs, targets), as `to_int8(calibration=...)` takes them.
+        observer: a function from a layer's name ("" for the input) to what makes the observers of its activations: a class,
+            or a function without arguments. By default the range is that of the data.
+        progress: whether to show a bar.
+
+    Returns:
+        A Calibration. Values that may be infinite on purpose, as an attention mask makes them, have no range in it.
 
     Raises:
-        QuantizationError: no batch came, or a NaN or infinity, naming batch and op.
-        ShapeError: a batch that does not fit the graph.
+        QuantizationError: no batch came, or a NaN or infinity; names batch and op.
+        ShapeError: a batch does not fit the graph.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> x = np.array([[-1.0], [3.0]], np.float32)
+        >>> found = precision.calibrate(trace(nn.ReLU(), x), [x])
+        >>> found.samples, found.ranges
+        (2, {0: (-1.0, 3.0), 1: (0.0, 3.0)})
     """
     checks.instance("calibrate", "graph", graph, Graph)
     checks.function("calibrate", "observer", observer)
@@ -120,7 +142,7 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
             return
         if not np.isfinite(x).all():
             if value in masked and not np.isnan(x).any():
-                infinite.add(value)     # no range: what makes or reads it stays float
+                infinite.add(value)     # it has no range: the ops that make or read it stay float
                 return
             where = f"the result of {made[value]}" if value in made else "the input"
             raise QuantizationError(f"calibration: {np.count_nonzero(~np.isfinite(x))} NaN or infinite values in {where}, "

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ... import checks
 from ...graph import Graph, Node
 from ...graph.operands import array_of, replace_operand, weight_of
 from ...ops.conv import Conv2d
@@ -55,8 +56,24 @@ def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
     Returns:
         A lowering of another graph, with other biases; that of the given one is its `exact`.
 
+    Raises:
+        DtypeError: `lowering` is no Lowering.
+
     Source: Nagel et al. 2019, section 4.2.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> from tinyml.graph.passes import simplify
+        >>> from tinyml.options import Options
+        >>> from tinyml.plan.lowering import Lowering
+        >>> model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), np.eye(4, dtype=np.float32)
+        >>> graph = simplify(trace(model, x))
+        >>> lowering = Lowering(graph, precision.calibrate(graph, [x]).ranges, Options())
+        >>> precision.correct_bias(lowering, [(x,)]).plan(x).shape
+        (4, 2)
     """
+    checks.instance("correct_bias", "lowering", lowering, Lowering)
     exact, graph, count = lowering.exact, lowering.graph.copy(), sum(len(b[0]) for b in batches)
     lowering = replace(lowering, graph=graph, unrepaired=exact)
     layers, floats = list(lowering.layers()), {n.output: n for n in exact.nodes}

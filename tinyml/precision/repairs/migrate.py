@@ -29,16 +29,35 @@ def places(graph: Graph) -> Iterator[tuple[Node, list[Node]]]:
 
 
 def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.5) -> Graph:
-    """A graph of the same function whose linear layers behind norms read channels of like range.
+    """A graph of the same function whose linear layers behind norms read channels of similar range.
 
         s[k] = max|X[:, k]|^a / max|W[:, k]|^(1 - a);    gain[k] / s[k],  shift[k] / s[k],  W[:, k] * s[k]
 
-    X is what the norm makes of the data, W all weights that read it, a the `strength`; equation (4) of the paper. Scales of
-    channels that the data leave at 0, or that no weight reads, stay. Ranges must be taken anew afterwards.
+    X is what the norm makes of the data, W are all weights that read it, and a is the `strength`. Channels that are 0 in
+    all of the data, or that no weight reads, stay as they are. Ranges must be taken anew afterwards.
 
     Args:
-        graph: as it was traced, or with batch norm folded.
-        strength: 0 leaves activations as they are, 1 brings their channels to one range.
+        graph: as it was traced, or with batch norm folded. It stays as it is.
+        batches: the model's inputs, a tuple of arrays per batch.
+        strength: from 0, which leaves activations as they are, to 1, which brings their channels to one range.
+
+    Returns:
+        A graph of the same nodes, with other gains, shifts and weights.
+
+    Raises:
+        DtypeError: `graph` is no Graph, or an argument is of the wrong type.
+        ShapeError: `strength` is out of range.
+
+    Source: Xiao et al. 2023 (SmoothQuant), equation (4).
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> model, x = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2)), np.eye(4, dtype=np.float32)
+        >>> model[0].weight.data[2] = 50
+        >>> graph = trace(model, x)
+        >>> np.allclose(precision.migrate_scales(graph, [(x,)])(x).numpy(), graph(x).numpy(), atol=1e-3)
+        True
     """
     graph = checks.instance("migrate_scales", "graph", graph, Graph).copy()
     strength = checks.probability("migrate_scales", "strength", strength)

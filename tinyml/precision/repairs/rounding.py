@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ... import checks
 from ...graph import Graph, Node
 from ...graph.operands import replace_operand, weight_of
 from ...ops.conv import Conv2d
@@ -100,9 +101,26 @@ def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> 
     Returns:
         A lowering of another graph, with other weights; that of the given one is its `exact`.
 
+    Raises:
+        DtypeError: `lowering` is no Lowering; ShapeError: `seed` is out of range.
+
     Source: Nagel et al. 2020, equation (10).
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> from tinyml.graph.passes import simplify
+        >>> from tinyml.options import Options
+        >>> from tinyml.plan.lowering import Lowering
+        >>> model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), np.eye(4, dtype=np.float32)
+        >>> graph = simplify(trace(model, x))
+        >>> lowering = Lowering(graph, precision.calibrate(graph, [x]).ranges, Options())
+        >>> precision.learn_rounding(lowering, [(x,)]).plan(x).shape
+        (4, 2)
     """
-    exact, graph, rng = lowering.exact, lowering.graph.copy(), np.random.default_rng(seed)
+    checks.instance("learn_rounding", "lowering", lowering, Lowering)
+    exact, graph = lowering.exact, lowering.graph.copy()
+    rng = np.random.default_rng(checks.seed("learn_rounding", seed))
     lowering = replace(lowering, graph=graph, unrepaired=exact)
     for i in range(len(list(lowering.layers()))):
         node, folded = list(lowering.layers())[i]
