@@ -1,4 +1,4 @@
-"""A Plan in a file: its steps, inputs and outputs as JSON, its codes, scales and tables as arrays."""
+"""Plans in files: steps, inputs and outputs as JSON; codes, scales and tables as arrays."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from . import trial
 from .encoding import decode, encode
 
 WITH_OP = ("codes", *(s.kind for s in FLOAT_STEPS))      # kinds of steps that compute an op
-LARGEST = 2**28     # elements of a sample: of an input of a gigabyte
+LARGEST = 2**28     # elements per sample of an input or output: a gigabyte of float32
 
 
 def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Description and arrays, each array named after its step: "3.weight"."""
+    """A description as plain data, and the arrays, each under its step: "3.weight"."""
     arrays: dict[str, np.ndarray] = {}
     steps = []
     for at, step in enumerate(plan.steps):
@@ -35,12 +35,12 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays.update({f"{at}.{name}": a for name, a in own.items()})
     outputs = trial.run(plan, trial.SEED)
     check = None if outputs is None else {"seed": trial.SEED, "digest": trial.digest(plan, outputs)}
-    about = {"kind": "plan", "info": plan.info.to_json(), "check": check, "inputs": [_slot(s) for s in plan.inputs],
-             "outputs": [_slot(s) for s in plan.outputs], "steps": steps}
-    return about, arrays
+    inputs, outputs = ([_describe_slot(s) for s in slots] for slots in (plan.inputs, plan.outputs))
+    return {"kind": "plan", "info": plan.info.to_json(), "check": check, "inputs": inputs, "outputs": outputs,
+            "steps": steps}, arrays
 
 
-def _slot(slot: Slot) -> dict[str, Any]:
+def _describe_slot(slot: Slot) -> dict[str, Any]:
     codec = None if slot.codec is None else [float(slot.codec.scale), slot.codec.zero_point]
     return {"value": slot.value, "shape": encode(tuple(slot.shape), {}), "codec": codec, "floats": slot.floats}
 

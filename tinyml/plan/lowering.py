@@ -157,7 +157,7 @@ class Lowering:
         """The integer step that computes a node of `folded`."""
         return next(s for s in self.steps if s.output == self.as_codes[node.output])
 
-    def values(self, inputs: Sequence[np.ndarray], wanted: Sequence[int]) -> list[np.ndarray]:
+    def compute_values(self, inputs: Sequence[np.ndarray], wanted: Sequence[int]) -> list[np.ndarray]:
         """What the plan computes for values of the graph, as floats; those of codes where a value has codes.
 
         Args:
@@ -192,7 +192,7 @@ class Lowering:
         self.steps.append(STEPS[kind](inputs, output, name, attrs, arrays or {}))
         return output
 
-    def codec(self, value: int) -> Codec:
+    def codec_of(self, value: int) -> Codec:
         """Scale and zero point of a value, from its range; equation (6)."""
         if value not in self.codecs:
             lo, hi = self.ranges[value]
@@ -202,7 +202,7 @@ class Lowering:
     def codes_of(self, value: int, name: str) -> int:
         """The value of the plan with the codes of a value, whose floats are quantized if need be."""
         if value not in self.as_codes:
-            codec = self.codec(value)
+            codec = self.codec_of(value)
             attrs = {"scale": float(codec.scale), "zero_point": codec.zero_point}
             self.as_codes[value] = self.emit("quantize", [self.plain[value]], name, attrs)
         return self.as_codes[value]
@@ -220,41 +220,41 @@ class Lowering:
         skip = self.options.skip
         return skip(layer) if callable(skip) else any(is_inside(layer, name) for name in skip)
 
-    def rule(self, node: Node) -> str | None:
+    def rule_of(self, node: Node) -> str | None:
         """The integer rule of the node's op; None in a layer that is skipped."""
         return None if self.skips(node.module) else node.op.int8
 
     def is_read_as_codes(self, value: int) -> bool:
         """Whether an integer step reads the value, at once or behind ops that pass codes on."""
-        return any(self.rule(n) in ("table", "lower") or (self.rule(n) == "codes" and self.is_read_as_codes(n.output))
+        return any(self.rule_of(n) in ("table", "lower") or (self.rule_of(n) == "codes" and self.is_read_as_codes(n.output))
                    for n in self.users.get(value, ()))
 
     def lower_node(self, node: Node) -> None:
         """Emit the steps of a node: one in integers by the rule of its op, or a float island."""
         try:
-            self.as_codes[node.output] = self.integer_step(node)
-            self.rules[node.output] = "codes" if self.rule(node) == "codes" else "integers"
+            self.as_codes[node.output] = self.make_step(node)
+            self.rules[node.output] = "codes" if self.rule_of(node) == "codes" else "integers"
         except StaysFloat as why:
             reasons = self.floats_why.setdefault(str(node), [])
             if str(why) not in reasons:
                 reasons.append(str(why))
-            self.plain[node.output] = self.island(node)
+            self.plain[node.output] = self.make_island(node)
             self.rules[node.output] = "island"
 
-    def integer_step(self, node: Node) -> int:
+    def make_step(self, node: Node) -> int:
         """The codes of the node's result.
 
         Raises:
             StaysFloat: there are none.
         """
-        rule = self.rule(node)
+        rule = self.rule_of(node)
         if rule is None:
             raise StaysFloat(SKIPPED if self.skips(node.module) else f"{node.op.name} has no integer rule")
         if rule == "codes":
             return self.pass_codes(node)
         if not self.has_ranges(node):
             raise StaysFloat("its values may be infinite, as a mask makes them, so they have no range")
-        return self.table(node) if rule == "table" else self.own_step(node)
+        return self.make_table(node) if rule == "table" else self.lower_op(node)
 
     def pass_codes(self, node: Node) -> int:
         """The op on codes as they are; the result keeps their scale and zero point."""
@@ -264,7 +264,7 @@ class Lowering:
         if source not in self.as_codes and not (source in self.ranges and self.is_read_as_codes(node.output)):
             raise StaysFloat("neither what it reads nor what reads its result is in codes")
         codes = self.codes_of(source, node.module)
-        self.codecs[node.output] = self.codec(source)
+        self.codecs[node.output] = self.codec_of(source)
         return self.emit("codes", [codes], node.module, {"op": node.op.name, "attrs": node.attrs})
 
     def has_ranges(self, node: Node) -> bool:
@@ -288,17 +288,17 @@ class Lowering:
                 or any(i in self.as_codes or i in self.graph.inputs for i in node.inputs)):
             raise StaysFloat(UNPAID)
 
-    def table(self, node: Node) -> int:
+    def make_table(self, node: Node) -> int:
         """The op's float forward at all 256 codes, quantized."""
         if node.inputs[0] in self.folded.constants:
             raise StaysFloat(CONSTANT)
         self.check_pays(node)
-        source, target = self.codec(node.inputs[0]), self.codec(node.output)
+        source, target = self.codec_of(node.inputs[0]), self.codec_of(node.output)
         table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data)
         return self.emit("table", [self.codes_of(node.inputs[0], node.module)], node.module,
                          {"op": node.op.name, "attrs": node.attrs}, {"table": table})
 
-    def own_step(self, node: Node) -> int:
+    def lower_op(self, node: Node) -> int:
         """The step that the op's own `lower` describes."""
         graph, operands, activations = self.folded, [], []
         for i in node.inputs:
@@ -306,13 +306,13 @@ class Lowering:
             if i is None:
                 operands.append(None)
             elif constant is None:
-                operands.append(Operand(graph.shapes[i], codec=self.codec(i) if graph.dtypes[i] in FLOATS else None))
+                operands.append(Operand(graph.shapes[i], codec=self.codec_of(i) if graph.dtypes[i] in FLOATS else None))
                 activations.append(i)
             elif constant.batch_axes:
                 raise StaysFloat("an operand is as large as the batch; steps hold arrays of one size")
             else:
                 operands.append(Operand(constant.tensor.shape, value=constant.tensor.data))
-        codec, (lo, hi) = self.codec(node.output), self.clamps.get(node.output, (-np.inf, np.inf))
+        codec, (lo, hi) = self.codec_of(node.output), self.clamps.get(node.output, (-np.inf, np.inf))
         target = Target(graph.shapes[node.output], codec, self.options, -128 if lo == -np.inf else codec.code(lo),
                         127 if hi == np.inf else codec.code(hi), self.weight_scales.get(node.output))
         step = node.op.lower(operands, target, node.attrs)
@@ -323,7 +323,7 @@ class Lowering:
         inputs = [self.codes_of(i, node.module) if graph.dtypes[i] in FLOATS else self.plain[i] for i in activations]
         return self.emit(step.kind, inputs, node.module, step.attrs, step.arrays)
 
-    def island(self, node: Node) -> int:
+    def make_island(self, node: Node) -> int:
         """The op in float32; its result stays float until a step asks for codes."""
         lo, hi = map(float, self.clamps.get(node.output, (-np.inf, np.inf)))
         sources = [i for i in node.inputs if i is not None and i not in self.folded.constants]

@@ -90,7 +90,7 @@ def _error(lowering: Lowering, layer: Layer, batches: list[Arrays]) -> tuple[flo
         with no_grad():
             lowering.exact(*inputs, observe=lambda v, x, found=found: found.update({v: x}) if v == value else None)
         exact = by_channel(found[value], layer.y.images).astype(np.float64)
-        wrong = by_channel(only.values(inputs, [value])[0], layer.y.images) - exact
+        wrong = by_channel(only.compute_values(inputs, [value])[0], layer.y.images) - exact
         signal, noise = signal + np.square(exact).sum(), noise + np.square(wrong).sum()
         shift, count = shift + wrong.sum(axis=0), count + len(wrong)
     share = float(np.square(shift).sum() / count / noise) if noise else 0.0

@@ -81,7 +81,7 @@ def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
     targets = [_mean_output(n, means[n.inputs[0]], weight_of(exact, floats[n.output])) for n, _ in layers]
     for i, target in enumerate(targets):
         node, folded = list(lowering.layers())[i]
-        total = sum(lowering.values(b, [node.inputs[0]])[0].sum(axis=0, dtype=np.float64) for b in batches)
+        total = sum(lowering.compute_values(b, [node.inputs[0]])[0].sum(axis=0, dtype=np.float64) for b in batches)
         arrays = lowering.step_of(folded).arrays
         column = (-1,) + (1,) * (arrays["weight"].ndim - 1)
         weight = arrays["weight"].astype(np.float32) * arrays["scale"].reshape(column)

@@ -131,7 +131,7 @@ def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> 
         h, t = np.zeros((groups, w.shape[2], w.shape[2])), np.zeros(w.shape)
         for inputs in batches:
             at = rng.integers(2**40, size=-(-VECTORS // len(batches)))
-            read, = lowering.values(inputs, [node.inputs[0]])
+            read, = lowering.compute_values(inputs, [node.inputs[0]])
             q, x = (vectors(node, v, weight.shape[2:], at).swapaxes(0, 1).astype(np.float64)     # (G, R, K)
                     for v in (read, _value(exact, inputs, node.inputs[0])))
             h += q.swapaxes(1, 2) @ q
