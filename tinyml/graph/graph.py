@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..ops import Op
+from ..tape import no_grad
 from ..tensor import FLOATS, Tensor, apply, as_tensor
 
 Ranges = dict[int, tuple[float, float]]     # (lo, hi) of values, by their numbers in a graph
@@ -118,6 +119,13 @@ class Graph:
             if observe:
                 observe(node.output, values[node.output].data)
         return pack_outputs([values[o] for o in self.outputs], self.single_output, self.output_names)
+
+    def compute_values(self, inputs: Sequence[Any], wanted: Collection[int]) -> list[np.ndarray]:
+        """The values of these numbers, inputs or results, for a batch of inputs."""
+        found: dict[int, np.ndarray] = {}
+        with no_grad():
+            self(*inputs, observe=lambda value, x: found.update({value: x}) if value in wanted else None)
+        return [found[v] for v in wanted]
 
     def batch_size(self, inputs: list[Tensor]) -> int:
         """The batch size of `inputs`, whose other dimensions are checked."""

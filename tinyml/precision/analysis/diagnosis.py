@@ -14,7 +14,6 @@ from ...graph.passes import simplify
 from ...nn.module import Module, is_inside
 from ...options import OBSERVER, Options
 from ...plan.lowering import Lowering
-from ...tape import no_grad
 from ..ranges.calibration import Arrays, again
 from ..static import check_options, make_lowering
 from .causes import Cause, decibels, find_cause
@@ -86,11 +85,9 @@ def _error(lowering: Lowering, layer: Layer, batches: list[Arrays]) -> tuple[flo
     only, value = lowering.keep_float(lambda module: not is_inside(module, layer.name)), layer.fused.output
     signal, noise, shift, count = 0.0, 0.0, np.zeros(1), 0
     for inputs in batches:
-        found: dict[int, np.ndarray] = {}
-        with no_grad():
-            lowering.exact(*inputs, observe=lambda v, x, found=found: found.update({v: x}) if v == value else None)
-        exact = by_channel(found[value], layer.y.images).astype(np.float64)
-        wrong = by_channel(only.compute_values(inputs, [value])[0], layer.y.images) - exact
+        exact, wrong = (by_channel(found.compute_values(inputs, [value])[0], layer.y.images).astype(np.float64)
+                        for found in (lowering.exact, only))
+        wrong -= exact
         signal, noise = signal + np.square(exact).sum(), noise + np.square(wrong).sum()
         shift, count = shift + wrong.sum(axis=0), count + len(wrong)
     share = float(np.square(shift).sum() / count / noise) if noise else 0.0

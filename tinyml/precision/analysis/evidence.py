@@ -14,7 +14,6 @@ from ...ops import Codec
 from ...ops.conv import Conv2d
 from ...ops.norm import batch_norm_gain
 from ...plan.lowering import Lowering
-from ...tape import no_grad
 from ..ranges.calibration import Arrays
 from ..ranges.observers import BINS, MSE
 from ..repairs.equalize import columns, pairs
@@ -163,7 +162,7 @@ def gather(lowering: Lowering, unfolded: Graph, batches: Iterable[Arrays]) -> li
     for pair in pairs(graph):
         if pair.spread == 1 and id(pair.first) in of and id(pair.second) in of:
             of[id(pair.first)].readers.append(of[id(pair.second)])
-    with no_grad():
-        for inputs in batches:
-            graph(*inputs, observe=lambda value, x: seen[value].observe(x) if value in seen else None)
+    for inputs in batches:
+        for value, x in zip(seen.values(), graph.compute_values(inputs, seen)):
+            value.observe(x)
     return layers

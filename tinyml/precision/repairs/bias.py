@@ -26,19 +26,14 @@ def _mean_output(node: Node, mean_input: np.ndarray, weight: np.ndarray) -> np.n
     return y.mean(axis=tuple(i for i in range(y.ndim) if i != channel), dtype=np.float64)
 
 
-def mean_inputs(graph: Graph, batches: Iterable[Arrays], wanted: set[int]) -> dict[int, np.ndarray]:
+def mean_values(graph: Graph, batches: Iterable[Arrays], wanted: set[int]) -> dict[int, np.ndarray]:
     """The mean over all samples of each wanted value of the graph."""
     sums, count = dict.fromkeys(wanted, 0.0), 0
-
-    def observe(value: int, x: np.ndarray) -> None:
-        if value in sums:
+    for inputs in batches:
+        for value, x in zip(wanted, graph.compute_values(inputs, wanted)):
             sums[value] = sums[value] + x.sum(axis=0, dtype=np.float64)
-
-    with no_grad():
-        for inputs in batches:
-            graph(*inputs, observe=observe)
-            count += len(inputs[0])
-    return {v: total / count for v, total in sums.items()}
+        count += len(inputs[0])
+    return {value: total / count for value, total in sums.items()}
 
 
 def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
@@ -77,7 +72,7 @@ def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
     exact, graph, count = lowering.exact, lowering.graph.copy(), sum(len(b[0]) for b in batches)
     lowering = replace(lowering, graph=graph, unrepaired=exact)
     layers, floats = list(lowering.layers()), {n.output: n for n in exact.nodes}
-    means = mean_inputs(exact, batches, {node.inputs[0] for node, _ in layers})
+    means = mean_values(exact, batches, {node.inputs[0] for node, _ in layers})
     targets = [_mean_output(n, means[n.inputs[0]], weight_of(exact, floats[n.output])) for n, _ in layers]
     for i, target in enumerate(targets):
         node, folded = list(lowering.layers())[i]

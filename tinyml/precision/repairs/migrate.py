@@ -10,7 +10,6 @@ from ... import checks
 from ...graph import Graph, Node
 from ...graph.operands import array_of, replace_operand, weight_of
 from ...ops.linear import Linear
-from ...tape import no_grad
 from ..ranges.calibration import Arrays
 
 NORMS = ("layer_norm", "rms_norm")
@@ -64,14 +63,9 @@ def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.
     found = list(places(graph))
     largest = {norm.output: np.zeros(graph.shapes[norm.output][-1]) for norm, _ in found}
 
-    def observe(value: int, x: np.ndarray) -> None:
-        if value in largest:
-            top = np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0)
-            largest[value] = np.maximum(largest[value], top)
-
-    with no_grad():
-        for inputs in checks.rows("migrate_scales", "batches", batches, "batches") if found else ():
-            graph(*inputs, observe=observe)
+    for inputs in checks.rows("migrate_scales", "batches", batches, "batches") if found else ():
+        for value, x in zip(largest, graph.compute_values(inputs, largest)):
+            largest[value] = np.maximum(largest[value], np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0))
     for norm, readers in found:
         weights = [weight_of(graph, n) for n in readers]
         read = np.max([np.abs(w.astype(np.float64)).max(axis=0, initial=0) for w in weights], axis=0)

@@ -13,11 +13,10 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ... import checks
-from ...graph import Graph, Node
+from ...graph import Node
 from ...graph.operands import replace_operand, weight_of
 from ...ops.conv import Conv2d
 from ...plan.lowering import Lowering
-from ...tape import no_grad
 from ..ranges.calibration import Arrays
 
 VECTORS = 8192      # how many vectors of the data a layer is fitted to
@@ -77,14 +76,6 @@ def learn_codes(weight: np.ndarray, scale: np.ndarray, h: np.ndarray, t: np.ndar
     return np.rint(codes).astype(np.int64)
 
 
-def _value(graph: Graph, inputs: Arrays, value: int) -> np.ndarray:
-    """One value of the float graph."""
-    found = {}
-    with no_grad():
-        graph(*inputs, observe=lambda number, x: found.update({number: x}) if number == value else None)
-    return found[value]
-
-
 def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> Lowering:
     """A lowering whose integer layers have weights that are rounded for the layer's result, layer after layer.
 
@@ -131,9 +122,8 @@ def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> 
         h, t = np.zeros((groups, w.shape[2], w.shape[2])), np.zeros(w.shape)
         for inputs in batches:
             at = rng.integers(2**40, size=-(-VECTORS // len(batches)))
-            read, = lowering.compute_values(inputs, [node.inputs[0]])
-            q, x = (vectors(node, v, weight.shape[2:], at).swapaxes(0, 1).astype(np.float64)     # (G, R, K)
-                    for v in (read, _value(exact, inputs, node.inputs[0])))
+            read = [found.compute_values(inputs, node.inputs[:1])[0] for found in (lowering, exact)]
+            q, x = (vectors(node, v, weight.shape[2:], at).swapaxes(0, 1).astype(np.float64) for v in read)     # (G, R, K)
             h += q.swapaxes(1, 2) @ q
             t += (w @ x.swapaxes(1, 2)) @ q
         replace_operand(graph, node, 1, (learn_codes(w, s, h, t) * s).reshape(weight.shape))
