@@ -38,6 +38,7 @@ class _Search:
         return self.score.drop(self.seen[key][1])
 
     def fits(self, floats: Sequence[str]) -> bool:
+        """Whether no more is lost than may be."""
         return self.drop(floats) <= self.most
 
     def fewest(self, layers: list[str]) -> list[str]:

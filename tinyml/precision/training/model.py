@@ -121,6 +121,7 @@ class QATModel(Module):
         return self.graph.input_names
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
+        """What forward of the model returns, computed as the class describes; inputs in order or by name."""
         if named:
             inputs = in_order("QATModel", self.graph.input_names, inputs, named)
         if not self.training:
@@ -185,6 +186,7 @@ class _Training:
         self.constants = {i: resolve_constant(c, batch) for i, c in owner.graph.constants.items()}
 
     def run(self) -> Any:
+        """What forward of the model returns."""
         for node in self.owner._early:      # on the tape, because their operands may be parameters
             operands = [None if i is None else self.constants[i] for i in node.inputs]
             self.constants[node.output] = apply(node.op, *operands, **node.attrs)
@@ -198,9 +200,11 @@ class _Training:
         return pack_outputs(results, self.graph.single_output, self.graph.output_names)
 
     def floats(self, value: int) -> Tensor:
+        """A value as it is; fake-quantized where it exists in codes only."""
         return self.plain[value] if value in self.plain else self.quantized[value]
 
     def codes(self, value: int) -> Tensor:
+        """A value fake-quantized; ids as they are."""
         if value not in self.quantized:
             x = self.plain[value]
             self.quantized[value] = self.owner.quantize(value, x) if x.dtype in FLOATS else x
@@ -218,6 +222,7 @@ class _Training:
         return ActivationQuantizer(float(c.data.min()), float(c.data.max()), learned=False)(c, True)
 
     def step(self, node: Node) -> None:
+        """Compute the result of a node, by the rule that lowering found for it."""
         rule, out = self.owner._rules[node.output], node.output
         operands = [None if i is None else self.operand(node, i) for i in node.inputs]
         if rule == "codes":
