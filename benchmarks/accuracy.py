@@ -23,8 +23,8 @@ import numpy as np
 import tinyml
 from tinyml import nn, precision
 from tinyml.metrics import cross_entropies
+from tinyml.options import OBSERVER
 from tinyml.precision.analysis.paired import Paired
-from tinyml.precision.static import OBSERVER
 from tinyml.tables import layout
 
 from .training import Task, cifar, fashion, shakespeare

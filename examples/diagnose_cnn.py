@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import tinyml
@@ -58,7 +59,7 @@ def main() -> None:
         print(f"  {list(lost)[-1]:<60}{lost[list(lost)[-1]]:6.2f}")
 
     mixed = model.to_int8(validation=tests, max_drop=args.max_drop, progress=True, **options)
-    floats = mixed.info.get("floats", {})
+    floats = mixed.info.floats
     print(f"\nfor at most {args.max_drop:g} points, {len(floats) or 'no'} layers stay in float")
     for layer, why in floats.items():
         print(f"  {layer}: {why}")
@@ -67,7 +68,7 @@ def main() -> None:
         print(f"\nwrote {args.html}")
     if args.json:
         args.json.write_text(json.dumps({"diagnosis": found.as_dict(), "lost": lost, "floats": floats,
-                                         "frontier": mixed.info["frontier"]}, indent=2))
+                                         "frontier": [asdict(point) for point in mixed.info.frontier]}, indent=2))
 
 
 if __name__ == "__main__":

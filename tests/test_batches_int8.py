@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tinyml.errors import FileError, ShapeError
 from tinyml.evaluation import evaluate, predict
 from tinyml.graph import trace
 from tinyml.nn import functional as F
+from tinyml.plan.info import PlanInfo
 from tinyml.trainer import Trainer
 
 RNG = np.random.default_rng(0)
@@ -113,15 +115,18 @@ def test_a_plan_always_says_how_it_was_made(model, tmp_path):
                         (model.to_int8(calibration=data, repairs=["correct_bias"]), {"frontier", "outputs"}),
                         (model.to_int8(calibration=data, max_drop=90), {"repairs", "outputs"}),
                         (prepared.to_int8(), {"repairs", "frontier", "outputs"})):
-        assert plan.info.keys() == INFO
-        assert {name for name in INFO - {"floats"} if plan.info[name] in ({}, [])} == empty
+        assert {f.name for f in fields(plan.info)} == INFO
+        assert {name for name in INFO - {"floats"} if plan.info[name] in (None, {}, [])} == empty
         plan.save(tmp_path / "plan")
-        assert tinyml.load(tmp_path / "plan").info == plan.info and json.loads(json.dumps(plan.info)) == plan.info
+        assert tinyml.load(tmp_path / "plan").info == plan.info
+        read = json.loads(json.dumps(plan.info.to_json()))
+        assert PlanInfo.from_json(read, len(plan.inputs), len(plan.outputs)) == plan.info
         about, arrays = opened(tmp_path / "plan")
         old = {k: about["info"][k] for k in ("single_output", "rounding")}      # as the first version had it
         rewrite(tmp_path / "plan", about | {"info": old}, arrays)
         loaded = tinyml.load(tmp_path / "plan")
-        assert loaded.info.keys() == INFO and bytes_of(loaded(X, G)) == bytes_of(plan(X, G)) and repr(loaded) == repr(plan)
+        assert {f.name for f in fields(loaded.info)} == INFO and repr(loaded) == repr(plan)
+        assert bytes_of(loaded(X, G)) == bytes_of(plan(X, G))
         with pytest.raises(ShapeError, match="expected the inputs in order, without names"):
             loaded(x=X, gate=G)
         rewrite(tmp_path / "plan", about | {"info": {"rounding": "single"} | {"single_output": "yes"}}, arrays)

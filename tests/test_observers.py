@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tinyml import nn
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.precision import MSE, OBSERVERS, Histogram, MinMax, MovingAverage, Percentile, compare
-from tinyml.precision.ranges.observers import BINS, Entropy, observer_for, observer_name, unmatched
+from tinyml.precision.ranges.observers import BINS, Entropy, find_unmatched, observer_for, observer_name
 from tinyml.tape import no_grad
 
 BATCHES = st.lists(st.lists(st.floats(-(2.0**99), 2.0**99, width=32), max_size=5), min_size=1, max_size=6)
@@ -242,7 +242,7 @@ def test_the_longest_name_that_holds_a_layer_chooses(keys, layers):
         used.update(holding)
         expected = next((makers[name] for name in holding if name in makers), MinMax)
         assert choose(layer) is expected
-    assert unmatched(makers, layers) == [key for key in keys if key not in used and key]
+    assert find_unmatched(makers, layers) == [key for key in keys if key not in used and key]
 
 
 @pytest.mark.parametrize("observer, name, root", [
@@ -253,7 +253,7 @@ def test_the_longest_name_that_holds_a_layer_chooses(keys, layers):
 def test_observers_have_names_for_records(observer, name, root):
     assert observer_name(observer) == name
     assert isinstance(observer_for(observer)("block1.conv2")(), root)
-    assert unmatched(observer, ["block1", "head.0"]) == []
+    assert find_unmatched(observer, ["block1", "head.0"]) == []
 
 
 @pytest.mark.parametrize("observer, message", [

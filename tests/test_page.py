@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from saved import IDS, IMAGES, made
 from test_report import FRONTIER, HOSTILE, diagnosis, hostile
 
 from tinyml import models
+from tinyml.plan.info import FrontierPoint
 from tinyml.report import Report
 from tinyml.report.figures import COLUMNS
 from tinyml.report.style import CSS
@@ -104,7 +105,7 @@ def read(page: str) -> Reader:
 
 def cnn() -> Report:
     plan, _ = made("static CifarCNN")
-    plan.info["frontier"] = FRONTIER
+    plan.info = replace(plan.info, frontier=[FrontierPoint(**point) for point in FRONTIER])
     return plan.report([IMAGES], batch=2, seconds=0.05, diagnosis=diagnosis("0", "3", "7", "22"))
 
 

@@ -11,7 +11,7 @@ from tinyml import Tensor, models, nn, optim
 from tinyml.nn import functional as F
 from tinyml.nn.norms import BatchNorm
 from tinyml.precision import prepare_qat
-from tinyml.precision.training.qat import QATModel
+from tinyml.precision.training.model import QATModel
 from tinyml.precision.training.quantizers import ActivationQuantizer, WeightQuantizer
 from tinyml.tape import no_grad
 

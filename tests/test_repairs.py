@@ -13,8 +13,11 @@ import tinyml
 from benchmarks import hard_nets
 from tinyml import graph, models, nn, precision
 from tinyml.errors import DtypeError, QuantizationError, ShapeError
+from tinyml.graph.operands import weight_of
+from tinyml.graph.passes import simplify
 from tinyml.nn import functional as F
-from tinyml.precision.draft import Draft, batch_norm_folded, weight_of
+from tinyml.options import Options
+from tinyml.plan.lowering import Lowering
 from tinyml.precision.repairs import REPAIRS, bias, equalize, rounding
 from tinyml.precision.repairs.equalize import columns, pairs
 
@@ -56,7 +59,7 @@ def made(name: str, seed: int = 0) -> tuple[nn.Module, np.ndarray]:
 @pytest.mark.parametrize("name", MODELS)
 def test_equalized_graphs_compute_the_same_and_their_ranges_agree(name):
     model, x = made(name)
-    before = batch_norm_folded(graph.trace(model, x))
+    before = simplify(graph.trace(model, x))
     after = equalize(before)
     with tinyml.no_grad():
         y, z = before(x).numpy(), after(x).numpy()
@@ -83,7 +86,7 @@ def test_learned_rounding_never_loses_to_nearest_and_no_single_change_is_better(
     def error(codes: np.ndarray) -> np.ndarray:
         return np.square((codes * scale) @ q.swapaxes(1, 2) - w @ x.swapaxes(1, 2)).sum(axis=-1)
 
-    codes = rounding.learned(w, scale, h, t)
+    codes = rounding.learn_codes(w, scale, h, t)
     low = np.clip(np.floor(w / scale), -127, 126)
     assert ((codes == low) | (codes == low + 1)).all()
     best = error(codes)
@@ -115,20 +118,19 @@ def test_the_vectors_of_a_convolution_are_what_it_multiplies(batch, per, size, s
 @pytest.mark.parametrize("name", MODELS)
 def test_corrected_biases_bring_the_mean_outputs_back(name):
     model, x = made(name)
-    options = {"per_channel": False, "rounding": "single", "weights": "max"}
-    folded = batch_norm_folded(graph.trace(model, x))
-    draft = Draft(folded, precision.calibrate(folded, [x]).ranges, options)
+    folded = simplify(graph.trace(model, x))
+    lowering = Lowering(folded, precision.calibrate(folded, [x]).ranges, Options(per_channel=False))
 
-    def shift(d: Draft) -> float:
+    def shift(made: Lowering) -> float:
         """Mean error of the last layer's result, of the mean size of that result."""
         with tinyml.no_grad():
             y = model(x).numpy()
-        return float(np.abs((d.lowered().plan(x).numpy() - y).mean(axis=0)).mean() / np.abs(y).mean())
+        return float(np.abs((made.plan(x).numpy() - y).mean(axis=0)).mean() / np.abs(y).mean())
 
-    corrected = bias.correct_bias(draft, [(x,)])
-    assert shift(corrected) < max(0.6 * shift(draft), 0.01)
-    with tinyml.no_grad():      # the draft that was given is as it was
-        assert np.array_equal(draft.graph(x).numpy(), folded(x).numpy())
+    corrected = bias.correct_bias(lowering, [(x,)])
+    assert shift(corrected) < max(0.6 * shift(lowering), 0.01)
+    with tinyml.no_grad():      # the lowering that was given is as it was
+        assert np.array_equal(lowering.graph(x).numpy(), folded(x).numpy())
 
 
 @pytest.mark.parametrize("repairs", [[name] for name in REPAIRS] + [list(REPAIRS)], ids=lambda r: "+".join(r))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -20,6 +21,7 @@ from tinyml import Tensor, get_num_threads, models, nn, precision
 from tinyml.errors import DtypeError, FileError, ShapeError
 from tinyml.io import serialize
 from tinyml.nn import functional as F
+from tinyml.plan.info import FrontierPoint
 from tinyml.report import Layer, figures, ledger, planned, reasons, timing, twins
 from tinyml.report.timing import Calls, StepTimes
 
@@ -228,7 +230,7 @@ def test_what_stayed_float_says_why():
     assert "matmul stayed float32: matmul has no integer rule" in floats["(no layer)"]
     assert any(why.startswith("concat stayed float32: an operand is as large as the batch") for why in floats["(no layer)"])
     assert set(plan.info["floats"]) >= set(plan.islands) - {"clip"}
-    plan.info["floats"] = {"integers": "int8 would cost 1.2 points"}     # as to_int8(max_drop=...) notes layers
+    plan.info = replace(plan.info, floats={"integers": "int8 would cost 1.2 points"})       # as max_drop notes layers
     kept = {layer.name: layer.floats for layer in plan.report(seconds=0).layers}
     assert kept["integers.a"] == ["conv2d stayed float32: int8 would cost 1.2 points"]
     assert kept["norm"] == ["layer_norm stayed float32"]
@@ -252,7 +254,7 @@ def test_every_reason_of_lowering_reaches_the_plan():
 
 def test_floats_and_frontier_outlive_the_file(tmp_path):
     plan, _ = made("static with layers in float")
-    plan.info["frontier"] = FRONTIER
+    plan.info = replace(plan.info, frontier=[FrontierPoint(**point) for point in FRONTIER])
     plan.save(tmp_path / "plan")
     loaded = tinyml.load(tmp_path / "plan")
     assert loaded.info == plan.info and loaded.report(seconds=0).frontier == FRONTIER
@@ -337,8 +339,7 @@ def hostile() -> precision.Plan:
     for step in plan.steps:
         if step.name == "3":
             step.name = HOSTILE
-    plan.info["floats"] = {HOSTILE: HOSTILE}
-    plan.info["frontier"] = FRONTIER
+    plan.info = replace(plan.info, floats={HOSTILE: HOSTILE}, frontier=[FrontierPoint(**point) for point in FRONTIER])
     return plan
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,8 @@ from .. import data, demo, optim, precision, random
 from .._kernels.dispatch import config, show_config
 from ..errors import DtypeError
 from ..nn import Module
+from ..options import OBSERVER, REPAIRS
 from ..plan.plan import Plan
-from ..precision.repairs import REPAIRS
-from ..precision.static import OBSERVER
 from ..report.pictures import check_picture
 from ..tables import layout
 from ..timing import median_times
@@ -88,11 +88,11 @@ def _quantize(args: Args) -> dict[str, Any]:
     int8.save(args.out)
     size = Path(args.out).stat().st_size
     print(f"wrote {args.out}: {size:,} bytes, {size / max(net.nbytes, 1):.1%} of the model's {net.nbytes:,} in memory")
-    floats = int8.info["floats"] if isinstance(int8, Plan) else {}
+    floats = int8.info.floats if isinstance(int8, Plan) else {}
     for layer, why in floats.items():
         print(f"float: {layer}: {why}")
     return {"file": args.out, "file_bytes": size, "float_bytes": net.nbytes, "floats": floats,
-            "frontier": int8.info["frontier"] if isinstance(int8, Plan) else []}
+            "frontier": [asdict(point) for point in int8.info.frontier] if isinstance(int8, Plan) else []}
 
 
 # -- compare ----------------------------------------------------------------------------------------------------------
@@ -151,7 +151,7 @@ def _info(args: Args) -> dict[str, Any]:
     for t in {id(t): t for _, t in net.named_tensors()}.values():
         kinds[str(t.dtype)] = kinds.get(str(t.dtype), 0) + t.size
     about = {"class": type(net).__name__, "bytes": net.nbytes, "elements": kinds,
-             "plan": net.info if isinstance(net, Plan) else None}
+             "plan": asdict(net.info) if isinstance(net, Plan) else None}
     for name, value in about.items():
         if value:
             print(f"{name}: {f'{value:,}' if isinstance(value, int) else value}")

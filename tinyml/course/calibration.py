@@ -11,7 +11,7 @@ from ..batches import keep_batches, read_inputs
 from ..errors import QuantizationError
 from ..graph import Graph, trace
 from ..nn.module import Module
-from ..precision.convert import OBSERVER
+from ..options import OBSERVER
 from ..precision.ranges.observers import observer_for
 from .models import check_model
 

@@ -8,12 +8,12 @@ from .graph import (
     Node,
     Ranges,
     check_inputs,
+    pack_outputs,
     resolve,
     resolve_constant,
-    returned,
     show_shape,
 )
 from .tracer import trace
 
-__all__ = ["Batch", "BatchNorm", "Constant", "Graph", "Node", "Ranges", "check_inputs", "resolve", "resolve_constant",
-           "returned", "show_shape", "trace"]
+__all__ = ["Batch", "BatchNorm", "Constant", "Graph", "Node", "Ranges", "check_inputs", "pack_outputs", "resolve",
+           "resolve_constant", "show_shape", "trace"]

@@ -1,8 +1,8 @@
-"""Graph: the ops of one forward as a program to rewrite, run and lower."""
+"""Graph: the ops of one forward as a program, which is rewritten, run and lowered."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import ShapeError
 from ..ops import Op
+from ..tape import no_grad
 from ..tensor import FLOATS, Tensor, apply, as_tensor
 
 Ranges = dict[int, tuple[float, float]]     # (lo, hi) of values, by their numbers in a graph
@@ -17,14 +18,14 @@ Ranges = dict[int, tuple[float, float]]     # (lo, hi) of values, by their numbe
 
 @dataclass(frozen=True)
 class Batch:
-    """`factor` times the batch size: a symbolic number in shapes and attributes."""
+    """`factor` times the batch size, a symbolic number in shapes and attributes."""
 
     factor: int = 1
 
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """A batch norm made part of the layer before it: the values gamma, beta, mean, variance, and eps."""
+    """A batch norm that is part of the layer before it: the numbers of gamma, beta, mean and variance, and eps."""
 
     inputs: tuple[int, int, int, int]
     eps: float
@@ -32,7 +33,15 @@ class BatchNorm:
 
 @dataclass
 class Node:
-    """One op of the program: values are numbers, `inputs` has None for an absent operand."""
+    """One op of the program.
+
+    Attributes:
+        op: its class; attrs: the keyword arguments of its forward.
+        inputs: the numbers of its operands, None for one that is absent.
+        output: the number of its result.
+        module: the name of the layer that it ran in, "" outside layers.
+        norm: the batch norm behind it that became part of it, see `passes.fuse_batch_norm`.
+    """
 
     op: type[Op]
     inputs: list[int | None]
@@ -47,7 +56,7 @@ class Node:
 
 @dataclass
 class Constant:
-    """A value that does not depend on the input; `batch_axes` are stretched to the batch size."""
+    """A value that does not depend on the input; its `batch_axes` are stretched to the batch size."""
 
     tensor: Tensor
     name: str = ""
@@ -56,9 +65,22 @@ class Constant:
 
 @dataclass
 class Graph:
-    """A program: inputs, constants, nodes in order, outputs. Shapes may hold Batch.
+    """A program: the ops of one forward in order. Values are numbers.
 
-    input_names, output_names: of forward's arguments, and of a dict that it returns; empty where there are none.
+    Attributes:
+        inputs, outputs: the numbers of the values that enter and leave.
+        nodes: the ops in the order they run.
+        constants: the values that do not depend on the input: parameters, buffers and arrays.
+        shapes, dtypes: of all values, by number. Shapes have Batch where they follow the batch size.
+        single_output: whether forward returned a Tensor, rather than a tuple or a dict of them.
+        input_names, output_names: of the arguments of forward, and of a dict that it returned; empty where not known.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, trace
+        >>> graph = trace(nn.ReLU(), np.ones((1, 3), np.float32))
+        >>> graph.nodes[0].op.name, graph(np.array([[-1, 0, 2]], np.float32)).numpy().tolist()
+        ('relu', [[0.0, 0.0, 2.0]])
     """
 
     inputs: list[int]
@@ -72,7 +94,14 @@ class Graph:
     output_names: list[str] = field(default_factory=list)
 
     def __call__(self, *inputs: Any, observe: Callable[[int, np.ndarray], None] | None = None) -> Any:
-        """Run the program; `observe(value, array)` sees every input and result.
+        """Run the program.
+
+        Args:
+            inputs: an array or Tensor per input, of any batch size.
+            observe: called as observe(number, array) with every input and every result.
+
+        Returns:
+            What forward returned: a Tensor, a tuple or a dict of them.
 
         Raises:
             ShapeError: another number of inputs, or a fixed dimension that differs.
@@ -89,16 +118,23 @@ class Graph:
             values[node.output] = apply(node.op, *operands, **resolve(node.attrs, batch))
             if observe:
                 observe(node.output, values[node.output].data)
-        return returned([values[o] for o in self.outputs], self.single_output, self.output_names)
+        return pack_outputs([values[o] for o in self.outputs], self.single_output, self.output_names)
+
+    def compute_values(self, inputs: Sequence[Any], wanted: Collection[int]) -> list[np.ndarray]:
+        """The values of these numbers, inputs or results, for a batch of inputs."""
+        found: dict[int, np.ndarray] = {}
+        with no_grad():
+            self(*inputs, observe=lambda value, x: found.update({value: x}) if value in wanted else None)
+        return [found[v] for v in wanted]
 
     def batch_size(self, inputs: list[Tensor]) -> int:
-        """Batch size of `inputs`, after checking every other dimension."""
+        """The batch size of `inputs`, whose other dimensions are checked."""
         if len(inputs) != len(self.inputs):
             raise ShapeError(f"graph: expected {len(self.inputs)} inputs, got {len(inputs)}")
         return check_inputs([self.shapes[n] for n in self.inputs], [x.shape for x in inputs])
 
     def users(self) -> dict[int, list[Node]]:
-        """The nodes that read each value; a graph output counts as no node."""
+        """The nodes that read each value. Leaving the graph does not count as being read."""
         found: dict[int, list[Node]] = {}
         for node in self.nodes:
             for i in node.inputs:
@@ -107,7 +143,7 @@ class Graph:
         return found
 
     def may_be_infinite(self) -> set[int]:
-        """Values computed from infinities: an attention mask adds them on purpose, padding before a max-pool may."""
+        """The values that are computed from infinities, as an attention mask adds them, or padding before a max-pool."""
         found = {i for i, c in self.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
         for node in self.nodes:
             if found.intersection(node.inputs) or np.isinf(node.attrs.get("value", 0)):
@@ -115,7 +151,7 @@ class Graph:
         return found
 
     def copy(self) -> Graph:
-        """A graph whose nodes may be rewritten; constants are shared."""
+        """A graph whose nodes may be rewritten. Constants are shared."""
         nodes = [replace(n, inputs=list(n.inputs), attrs=dict(n.attrs)) for n in self.nodes]
         return replace(self, nodes=nodes, constants=dict(self.constants), shapes=dict(self.shapes),
                        dtypes=dict(self.dtypes), outputs=list(self.outputs))
@@ -141,19 +177,23 @@ class Graph:
         return "\n".join([*lines, f"output {', '.join(name(i) for i in self.outputs)}"])
 
 
-def returned(results: Sequence, single: bool, names: Sequence[str]) -> Any:
-    """What forward returned of its results: the only one, a dict of them by `names`, or a tuple."""
+def pack_outputs(results: Sequence, single: bool, names: Sequence[str]) -> Any:
+    """The results as forward returns them: the only one, a dict of them by `names`, or a tuple."""
     return results[0] if single else dict(zip(names, results, strict=True)) if names else tuple(results)
 
 
 def show_shape(shape: tuple) -> str:
-    """(B, 3, 32, 32)."""
+    """A shape as text, such as "(B, 3, 32, 32)"."""
     parts = ["B" if n == Batch() else f"{n.factor}B" if isinstance(n, Batch) else str(n) for n in shape]
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
 def check_inputs(expected: list[tuple], got: list[tuple]) -> int:
-    """The batch size of inputs of shapes `got`, which must match `expected` in every fixed dimension."""
+    """The batch size of inputs of shapes `got`.
+
+    Raises:
+        ShapeError: they differ from `expected` in a fixed dimension, or in their batch sizes.
+    """
     batch = None
     for want, shape in zip(expected, got):
         fits = len(want) == len(shape)
@@ -169,7 +209,7 @@ def check_inputs(expected: list[tuple], got: list[tuple]) -> int:
 
 
 def resolve(value: Any, batch: int) -> Any:
-    """`value` (attributes, shapes, nested) with every Batch replaced by its number."""
+    """`value`, attributes or a shape, nested, with every Batch replaced by its number."""
     if isinstance(value, Batch):
         return value.factor * batch
     if isinstance(value, dict):

@@ -1,4 +1,5 @@
-"""Rewrites of a graph before it is lowered: constants computed once, batch norm folded, activations fused."""
+"""Passes: what is rewritten in a graph before it is lowered. Constants are computed once, batch norm is folded into the
+weights before it, and activations are fused into the op before them."""
 
 from __future__ import annotations
 
@@ -6,15 +7,16 @@ import numpy as np
 
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
-from ..ops.norm import BatchNormEval
+from ..ops.norm import BatchNormEval, fold_arrays
 from ..ops.pointwise import Clip, ReLU
 from ..tape import no_grad
-from ..tensor import Tensor, apply
+from ..tensor import apply
 from .graph import Batch, BatchNorm, Constant, Graph, Node
+from .operands import replace_operand
 
 
 def fold_constants(graph: Graph) -> list[Node]:
-    """Compute every node whose operands are all constants, now; returns those nodes."""
+    """Compute now every node whose operands are all constants; the nodes that are gone."""
     kept, computed = [], []
     for node in graph.nodes:
         fixed = all(i is None or (i in graph.constants and not graph.constants[i].batch_axes) for i in node.inputs)
@@ -36,20 +38,12 @@ def _has_batch(value) -> bool:
     return isinstance(value, Batch) or (isinstance(value, (tuple, list)) and any(_has_batch(v) for v in value))
 
 
-def _constant(graph: Graph, i: int | None) -> np.ndarray | None:
-    return None if i is None else graph.constants[i].tensor.data
-
-
-def _add_constant(graph: Graph, value: np.ndarray, name: str) -> int:
-    number = max(graph.shapes) + 1
-    graph.constants[number] = Constant(Tensor(value), name)
-    graph.shapes[number], graph.dtypes[number] = value.shape, value.dtype
-    return number
-
-
 def fuse_batch_norm(graph: Graph) -> None:
-    """Make each batch norm behind a convolution or linear layer part of its node, `node.norm`, where nothing else reads its
-    result, and the norm's channels are the layer's outputs: those of a linear layer are the last dimension."""
+    """Make each batch norm behind a convolution or linear layer part of the layer's node, as `node.norm`.
+
+    Only where nothing else reads the layer's result, and where the channels of the norm are the outputs of the layer, which
+    are the last dimension of a linear layer's result.
+    """
     users = graph.users()
     made = {n.output: n for n in graph.nodes}
     gone = set()
@@ -68,31 +62,35 @@ def fuse_batch_norm(graph: Graph) -> None:
     graph.nodes = [n for n in graph.nodes if id(n) not in gone]
 
 
-def folded(weight: np.ndarray, bias: np.ndarray | None, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
-           variance: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
-    """weight * g and (bias - mean) * g + beta, g = gamma / sqrt(variance + eps), in float64, rounded to float32 once."""
-    g = gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
-    shift = ((0 if bias is None else bias.astype(np.float64)) - mean) * g + beta
-    column = g.reshape(-1, *(1,) * (weight.ndim - 1))
-    return (weight.astype(np.float64) * column).astype(np.float32), shift.astype(np.float32)
-
-
 def fold_batch_norm(graph: Graph) -> None:
-    """A layer and its batch norm as one layer."""
+    """Multiply each batch norm that is part of a layer's node into the weight and the bias of that layer."""
     for node in graph.nodes:
         if node.norm is None:
             continue
-        weight, shift = folded(*(_constant(graph, i) for i in (*node.inputs[1:], *node.norm.inputs)), node.norm.eps)
-        node.inputs = [node.inputs[0], _add_constant(graph, weight, f"{node.module}.weight"),
-                       _add_constant(graph, shift, f"{node.module}.bias")]
+        parameters = [None if i is None else graph.constants[i].tensor.data for i in (*node.inputs[1:], *node.norm.inputs)]
+        for operand, array in enumerate(fold_arrays(*parameters, node.norm.eps), 1):
+            replace_operand(graph, node, operand, array)
         node.norm = None
     graph.prune()
 
 
-def fuse_activations(graph: Graph) -> dict[int, tuple[float, float]]:
-    """Drop ReLU and clip nodes behind an op that is lowered with a clamp; returns (lo, hi) by the value they made.
+def simplify(graph: Graph) -> Graph:
+    """A copy in which constants are computed and batch norm is part of the weights before it; values keep their numbers.
 
-    Only where nothing else reads what is clamped: then the clamp costs nothing in the op's own epilogue.
+    Args:
+        graph: as it was traced; it stays as it is.
+    """
+    graph = graph.copy()
+    fold_constants(graph)
+    fuse_batch_norm(graph)
+    fold_batch_norm(graph)
+    return graph
+
+
+def fuse_activations(graph: Graph) -> dict[int, tuple[float, float]]:
+    """Drop the ReLU and clip nodes behind an op whose integer step can clamp; (lo, hi) of each clamp by the value it makes.
+
+    Only where nothing else reads what is clamped. The clamp then costs nothing, at the end of the op's own kernel.
     """
     from_op = {n.output: n for n in graph.nodes}
     users = graph.users()

@@ -70,15 +70,32 @@ class _Tracer(list):
 
 
 def trace(model: Module, *example: Any) -> Graph:
-    """Record the forward of `model` in evaluation mode as a Graph.
+    """Record the forward of a model in evaluation mode as a Graph.
+
+    The model runs at batch 2 and at batch 3 with values made from the example's. What both runs did alike is the program;
+    numbers that are 2k in one and 3k in the other follow the batch size.
 
     Args:
-        example: one array or Tensor for each input of forward, or one dict from their names, first dimension the batch;
-            values should be typical.
+        model: a Module with float parameters.
+        example: one array or Tensor per input of forward, or one dict of them by name. The first dimension is the batch,
+            and the values should be typical.
+
+    Returns:
+        A Graph that takes batches of any size. It shares the model's parameters.
 
     Raises:
-        ShapeError: a dict of other names; TraceError: the forward depends on the data, leaves the tape (NumPy), or does not
-            follow the batch size.
+        ShapeError: a dict of other names.
+        TraceError: the forward depends on the data, leaves the tape (by NumPy), or does not follow the batch size; names
+            the op and its layer.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, trace
+        >>> print(trace(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), np.ones((1, 4), np.float32)))
+        input %0 (B, 4)
+        %3 (B, 2) = linear in 0(%0, 0.weight, 0.bias)
+        %4 (B, 2) = relu in 1(%3)
+        output %4
     """
     checks.instance("trace", "model", model, Module)
     if len(example) == 1 and isinstance(example[0], Mapping):

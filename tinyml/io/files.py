@@ -16,7 +16,7 @@ from ..atomic import write_whole
 from ..errors import FileError, TinymlError
 from ..nn.module import Module, conversions
 from ..plan.plan import Plan
-from ..precision.training.qat import QATModel
+from ..precision.training.model import QATModel
 from .container import opened, pack, unpack
 from .modules import build, describe_module, load_tensors
 from .plans import describe_plan, load_plan

@@ -1,4 +1,4 @@
-"""A Plan in a file: its steps, inputs and outputs as JSON, its codes, scales and tables as arrays."""
+"""Plans in files: steps, inputs and outputs as JSON; codes, scales and tables as arrays."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from .._kernels.products import fixed_point
 from ..errors import FileError
 from ..graph import Batch
 from ..ops import Codec
-from ..plan.plan import FLOAT_STEPS, Plan, Slot, plan_info
-from ..plan.steps import ROUNDINGS, STEPS, Step
-from ..precision.repairs import REPAIRS
+from ..plan.info import PlanInfo
+from ..plan.plan import FLOAT_STEPS, Plan, Slot
+from ..plan.steps import STEPS, Step
 from ..tensor import OPS
 from . import trial
 from .encoding import decode, encode
 
 WITH_OP = ("codes", *(s.kind for s in FLOAT_STEPS))      # kinds of steps that compute an op
-LARGEST = 2**28     # elements of a sample: of an input of a gigabyte
-CALIBRATION = {"observer": str, "samples": int, "digest": str}
-NUMBERS = ("metric", "drop", "file_bytes", "latency_ms")        # of a point of info["frontier"]
+LARGEST = 2**28     # elements per sample of an input or output: a gigabyte of float32
 
 
 def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Description and arrays, each array named after its step: "3.weight"."""
+    """A description as plain data, and the arrays, each under its step: "3.weight"."""
     arrays: dict[str, np.ndarray] = {}
     steps = []
     for at, step in enumerate(plan.steps):
@@ -37,13 +35,12 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         arrays.update({f"{at}.{name}": a for name, a in own.items()})
     outputs = trial.run(plan, trial.SEED)
     check = None if outputs is None else {"seed": trial.SEED, "digest": trial.digest(plan, outputs)}
-    info = {name: value for name, value in plan.info.items() if value not in ([], {})}     # which `plan_info` puts back
-    about = {"kind": "plan", "info": info, "check": check, "inputs": [_slot(s) for s in plan.inputs],
-             "outputs": [_slot(s) for s in plan.outputs], "steps": steps}
-    return about, arrays
+    inputs, outputs = ([_describe_slot(s) for s in slots] for slots in (plan.inputs, plan.outputs))
+    return {"kind": "plan", "info": plan.info.to_json(), "check": check, "inputs": inputs, "outputs": outputs,
+            "steps": steps}, arrays
 
 
-def _slot(slot: Slot) -> dict[str, Any]:
+def _describe_slot(slot: Slot) -> dict[str, Any]:
     codec = None if slot.codec is None else [float(slot.codec.scale), slot.codec.zero_point]
     return {"value": slot.value, "shape": encode(tuple(slot.shape), {}), "codec": codec, "floats": slot.floats}
 
@@ -56,8 +53,9 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
             that compute other numbers than those of the machine that wrote the file.
     """
     inputs, outputs = ([_load_slot(s) for s in about[k]] for k in ("inputs", "outputs"))
-    info = plan_info(**about["info"])         # plans from before a key came have it empty
-    _check_info(info, inputs, outputs)
+    if not inputs or not outputs:
+        raise FileError(f"expected inputs and outputs, got {len(inputs)} and {len(outputs)}")
+    info = PlanInfo.from_json(about["info"], len(inputs), len(outputs))
     own: dict[str, dict[str, np.ndarray]] = {str(at): {} for at in range(len(about["steps"]))}
     for name, a in arrays.items():
         at, _, key = name.partition(".")
@@ -109,47 +107,6 @@ def _load_slot(about: dict[str, Any]) -> Slot:
             raise FileError(f"expected a zero point in int8, got {zero_point!r:.80}")
         codec = Codec(fixed_point.check_scale(scale, "codec")[()], zero_point)
     return Slot(value, shape, codec, floats)
-
-
-def _check_info(info: dict[str, Any], inputs: list[Slot], outputs: list[Slot]) -> None:
-    """Raise FileError unless `info` is what lowering and calibration note, of a plan with inputs and outputs."""
-    if not inputs or not outputs:
-        raise FileError(f"expected inputs and outputs, got {len(inputs)} and {len(outputs)}")
-    single = info["single_output"]
-    if type(single) is not bool or (single and len(outputs) != 1):
-        raise FileError(f"expected whether the plan has a single output, got {single!r:.80} and {len(outputs)} outputs")
-    for key, slots in (("inputs", inputs), ("outputs", outputs)):
-        names = info[key]
-        if not _are_texts(names) or len(names) not in (0, len(slots)) or len(set(names)) != len(names):
-            raise FileError(f"expected {key} to be a name for each of {len(slots)}, or none, got {names!r:.200}")
-    found = info["calibration"]
-    if not isinstance(found, dict) or (found and {k: type(v) for k, v in found.items()} != CALIBRATION) or (
-            found and not 0 <= found["samples"] < 2**63) or info["rounding"] not in ROUNDINGS:
-        raise FileError(f"expected how the plan was rounded and calibrated, got {info!r:.200}")
-    floats = info["floats"]
-    if not isinstance(floats, dict) or not all(isinstance(why, str) for why in floats.values()):
-        raise FileError(f"expected why layers stayed float, a text for each, got {floats!r:.200}")
-    repairs = info["repairs"]
-    if not isinstance(repairs, list) or not all(name in REPAIRS for name in repairs):
-        raise FileError(f"expected repairs among {', '.join(REPAIRS)}, got {repairs!r:.200}")
-    frontier = info["frontier"]
-    if not isinstance(frontier, list) or not all(_is_point(point) for point in frontier):
-        raise FileError("expected points of accuracy, size and latency, each with float_layers, "
-                        f"{', '.join(NUMBERS)}, got {frontier!r:.200}")
-
-
-def _are_texts(values: Any) -> bool:
-    return isinstance(values, list) and all(isinstance(v, str) for v in values)
-
-
-def _is_point(point: Any) -> bool:
-    """Whether it is one that `to_int8(max_drop=...)` notes."""
-    if not isinstance(point, dict) or point.keys() != {"float_layers", *NUMBERS}:
-        return False
-    names, numbers = point["float_layers"], [point[k] for k in NUMBERS]
-    return (_are_texts(names)
-            and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
-            and type(point["file_bytes"]) is int and point["file_bytes"] >= 0 and point["latency_ms"] >= 0)
 
 
 def _load_step(at: int, about: dict[str, Any], own: dict[str, np.ndarray]) -> Step:

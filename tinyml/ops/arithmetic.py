@@ -8,7 +8,7 @@ from .._kernels.rows.elementwise import elementwise
 from ..errors import ShapeError
 from ..tensor import apply
 from .codes import constant_codes, drowns, tabulate
-from .op import Lowered, Op, broadcasting, normal, sample
+from .op import IntegerStep, Op, broadcasting, normal, sample
 
 
 def _pairs(rng):
@@ -33,7 +33,7 @@ class _Binary(Op):
         c = number.value.reshape(())
         table = tabulate(x.codec, target.codec, lambda v: apply(cls, *((v, c) if x is operands[0] else (c, v))).data,
                          target.lo, target.hi)
-        return Lowered("table", {"op": cls.name}, {"table": table})
+        return IntegerStep("table", {"op": cls.name}, {"table": table})
 
     @classmethod
     def lowered(cls, operands, target):
@@ -60,8 +60,8 @@ def _step(kind, operands, target, signs=None):
         attrs["signs"] = signs
     if operands[0].value is not None:
         attrs = {k: v[::-1] for k, v in attrs.items()}
-    return Lowered(kind, {**attrs, "scale_out": float(target.codec.scale), "zero_point": target.codec.zero_point,
-                          "lo": target.lo, "hi": target.hi}, arrays)
+    return IntegerStep(kind, {**attrs, "scale_out": float(target.codec.scale), "zero_point": target.codec.zero_point,
+                              "lo": target.lo, "hi": target.hi}, arrays)
 
 
 class Add(_Binary):

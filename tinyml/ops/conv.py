@@ -9,8 +9,8 @@ from .._kernels.products import convolution
 from .._kernels.products.windows import Window
 from .._kernels.rows.columns import sum_columns
 from ..errors import DtypeError, ShapeError
-from .integer import check_output, lower_product, product
-from .op import Op, normal, sample
+from .integer import WeightedOp, check_output, product
+from .op import normal, sample
 
 
 def _window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
@@ -19,7 +19,7 @@ def _window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
     return Window(weight_shape[2:], stride, padding, dilation, groups, "conv2d")
 
 
-class Conv2d(Op):
+class Conv2d(WeightedOp):
     """y (B, N, OH, OW) = x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N).
 
     OH = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1. Memory is channels-last, so a chain of convolutions
@@ -30,7 +30,6 @@ class Conv2d(Op):
     optional = (2,)
     one_precision = True
     stored = (1,)
-    int8 = "lower"
 
     @staticmethod
     def forward(ctx, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
@@ -58,13 +57,9 @@ class Conv2d(Op):
         return product("conv2d", x, weight, bias, _window(weight.shape, stride, padding, dilation, groups), scale,
                        zero_point)
 
-    @classmethod
-    def lower(cls, operands, target, attrs):
-        x, weight, bias = operands
-        if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
-            return None
-        window = _window(weight.shape, attrs["stride"], attrs["padding"], attrs["dilation"], attrs["groups"])
-        return lower_product(weight.value, None if bias is None else bias.value, x, target, window)
+    @staticmethod
+    def window(weight_shape, attrs):
+        return _window(weight_shape, **attrs)
 
     @staticmethod
     def samples(rng):

@@ -10,7 +10,7 @@ from .._kernels.rows.columns import scatter_rows
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized, dequantize_codes
 from ..tensor import INTEGERS, Tensor
-from .op import Lowered, Op, normal, sample
+from .op import IntegerStep, Op, normal, sample
 
 
 def check_ids(ids: np.ndarray, weight: np.ndarray) -> None:
@@ -76,8 +76,8 @@ class Embedding(Op):
             raise QuantizationError("embedding: expected a table of finite values, got NaN or infinity")
         codec = target.codec
         table, _ = quantize(weight.value, codec.scale, codec.zero_point)
-        return Lowered("embedding", {"scale": float(codec.scale), "zero_point": codec.zero_point},
-                       {"table": to_signed(table)})
+        return IntegerStep("embedding", {"scale": float(codec.scale), "zero_point": codec.zero_point},
+                           {"table": to_signed(table)})
 
     @staticmethod
     def samples(rng):

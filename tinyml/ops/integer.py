@@ -19,7 +19,7 @@ from .._kernels.rows.codes import quantize_rows, to_signed, to_unsigned
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized
 from ..tensor import FLOATS, Tensor
-from .op import Lowered, Operand, Target
+from .op import IntegerStep, Op, Operand, Target
 
 
 def _check_weight(name: str, q: Quantized) -> None:
@@ -146,19 +146,39 @@ def check_output(name: str, shape: tuple, window: Window, channels: int) -> None
         checks.room(name, "the result", (shape[0], channels, *out))
 
 
-def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> Lowered:
+class WeightedOp(Op):
+    """Base of linear and conv2d: operands x, weight (N, ...) and bias (N) or None. Their integer step is a product by the
+    constant weight; equations (2) to (5)."""
+
+    int8 = "lower"
+
+    @staticmethod
+    def window(weight_shape: tuple[int, ...], attrs: dict) -> Window:
+        """The window that the weight slides over x: that of a linear layer by default, one pixel."""
+        return Window()
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        x, weight, bias = operands
+        if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
+            return None
+        return lower_product(weight.value, None if bias is None else bias.value, x, target,
+                             cls.window(weight.value.shape, attrs))
+
+
+def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> IntegerStep:
     """A linear layer or convolution as an integer step; equations (2) to (5). weight (N, C/groups[, kh, kw])."""
-    chosen = target.weight_scale
-    if chosen is None and target.weights == "mse":
-        chosen = fixed_point.clipped_weight_scales(weight, 0 if target.per_channel else None)
+    chosen, options = target.weight_scale, target.options
+    if chosen is None and options.weights == "mse":
+        chosen = fixed_point.clipped_weight_scales(weight, 0 if options.per_channel else None)
     codes, scale, q_bias, bound = fixed_point.quantize_layer(weight, bias, x.codec.scale, x.codec.zero_point,
-                                                             target.per_channel, chosen)
-    doubled = scale > fixed_point.layer_scales(weight, bias, x.codec.scale, target.per_channel, chosen)
+                                                             options.per_channel, chosen)
+    doubled = scale > fixed_point.layer_scales(weight, bias, x.codec.scale, options.per_channel, chosen)
     real = np.float64(x.codec.scale) * scale.astype(np.float64) / np.float64(target.codec.scale)
     fixed_point.multiplier(real)        # raises here, at conversion, where the output scale cannot be reached
     attrs = {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point, "lo": target.lo, "hi": target.hi,
-             "scale_in": float(x.codec.scale), "scale_out": float(target.codec.scale), "rounding": target.rounding,
+             "scale_in": float(x.codec.scale), "scale_out": float(target.codec.scale), "rounding": options.rounding,
              "size": list(window.size), "stride": list(window.stride), "padding": list(window.padding),
              "dilation": list(window.dilation), "groups": window.groups, "spatial": weight.ndim == 4,
              "bound": int(bound.max(initial=0)), "doubled": int(doubled.sum())}
-    return Lowered("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias})
+    return IntegerStep("product", attrs, {"weight": codes, "scale": scale, "bias": q_bias})

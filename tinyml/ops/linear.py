@@ -14,7 +14,7 @@ from .._kernels.rows.pointwise import pointwise, pointwise_grad
 from .._kernels.table import ACTIVATIONS
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
-from .integer import dynamic_linear, lower_product, product, weight_layer
+from .integer import WeightedOp, dynamic_linear, product, weight_layer
 from .op import Op, normal, sample
 
 
@@ -142,7 +142,7 @@ def _backward(ctx, grad: np.ndarray, bias_grad: np.ndarray | None) -> tuple:
             matmul(g.T, x) if ctx.needs[1] else None, bias_grad)
 
 
-class Linear(Op):
+class Linear(WeightedOp):
     """y (..., N) = x (..., K) @ weight (N, K)^T + bias (N).
 
     int8 weights: activations are quantized per row (and group, where the weights are in groups) as they come, equation
@@ -154,7 +154,6 @@ class Linear(Op):
     one_precision = True
     stored = (1,)
     reads_half = (1,)
-    int8 = "lower"
 
     @staticmethod
     def forward(ctx, x, weight, bias, *, scale=None, zero_point=None):
@@ -178,13 +177,6 @@ class Linear(Op):
         out = Tensor._of(y.data.reshape(*x.shape[:-1], weight.shape[0]))
         out.quantized = y.quantized
         return out
-
-    @classmethod
-    def lower(cls, operands, target, attrs):
-        x, weight, bias = operands
-        if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
-            return None
-        return lower_product(weight.value, None if bias is None else bias.value, x, target, Window())
 
     @staticmethod
     def samples(rng):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,6 +20,26 @@ def _check(name: str, x: np.ndarray, channels: int, *params: np.ndarray) -> None
     if any(p.shape != (channels,) for p in params):
         raise ShapeError(f"{name}: expected parameters of shape ({channels},) for input {x.shape}, got "
                          f"{', '.join(str(p.shape) for p in params)}")
+
+
+def fold_batch_norm(weight: Any, bias: Any, gain: Any, beta: Any, mean: Any) -> tuple[Any, Any]:
+    """The weight (N, ...) and the bias (N) of a layer and the batch norm behind it as one layer, of arrays or Tensors:
+    weight g and (bias - mean) g + beta."""
+    shift = beta - mean * gain if bias is None else (bias - mean) * gain + beta
+    return weight * gain.reshape(-1, *(1,) * (weight.ndim - 1)), shift
+
+
+def fold_arrays(weight: np.ndarray, bias: np.ndarray | None, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray,
+                variance: np.ndarray, eps: float) -> tuple[np.ndarray, np.ndarray]:
+    """`fold_batch_norm` in float64, rounded to float32 once."""
+    wide = [None if a is None else a.astype(np.float64) for a in (weight, bias, beta, mean)]
+    weight, shift = fold_batch_norm(wide[0], wide[1], batch_norm_gain(gamma, variance, eps), *wide[2:])
+    return weight.astype(np.float32), shift.astype(np.float32)
+
+
+def batch_norm_gain(gamma: np.ndarray, variance: np.ndarray, eps: float) -> np.ndarray:
+    """What batch norm multiplies each channel by, g = gamma / sqrt(variance + eps), in float64."""
+    return gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
 
 
 def _dtype(x: np.ndarray, a: np.ndarray) -> np.ndarray:
@@ -100,14 +120,17 @@ class BatchNormEval(Op):
 
     @classmethod
     def lower(cls, operands, target, attrs):
-        """Where no convolution took it in: a 1x1 convolution of each channel by itself, y = x g + (beta - mean g)."""
         x, *parameters = operands
         if x.codec is None or len(x.shape) != 4 or any(p.value is None for p in parameters):
             return None
-        gamma, beta, mean, variance = (p.value.astype(np.float64) for p in parameters)
-        g = gamma / np.sqrt(variance + attrs["eps"])
-        weight, bias = g[:, None, None, None].astype(np.float32), (beta - mean * g).astype(np.float32)
-        return lower_product(weight, bias, x, target, Window(groups=len(g)))
+        weight, bias = cls.as_convolution(*(p.value for p in parameters), **attrs)
+        return lower_product(weight, bias, x, target, Window(groups=len(weight)))
+
+    @staticmethod
+    def as_convolution(gamma, beta, mean, variance, eps):
+        """The weight (C, 1, 1, 1) and the bias (C) of the convolution of each channel by itself that a batch norm is which
+        stands behind no layer that could take it in."""
+        return fold_arrays(np.ones((len(gamma), 1, 1, 1)), None, gamma, beta, mean, variance, eps)
 
     @staticmethod
     def samples(rng):

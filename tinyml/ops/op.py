@@ -15,6 +15,7 @@ import numpy as np
 from .. import tensor
 from .._kernels.rows.elementwise import elementwise
 from ..errors import DtypeError, ShapeError
+from ..options import Options
 from ..tape import Context
 from ..tensor import Tensor
 
@@ -55,24 +56,20 @@ class Operand:
 
 @dataclass
 class Target:
-    """What an op is lowered to: its output's shape and codec, the clamp of a fused activation, the options.
-
-    weights: "max" or "mse", how weight scales are chosen; `weight_scale` has them where training learned them.
-    """
+    """What an op is lowered to: its output's shape and codec, the codes [lo, hi] that a fused activation clamps it to, and
+    the options; `weight_scale` has the weight's scales where training or a repair chose them."""
 
     shape: tuple
     codec: Codec
+    options: Options
     lo: int = -128
     hi: int = 127
-    per_channel: bool = True
-    rounding: str = "single"
-    weights: str = "max"
     weight_scale: np.ndarray | None = None
 
 
 @dataclass
-class Lowered:
-    """One integer step: its kind (a class of plan/steps.py), plain attributes and arrays."""
+class IntegerStep:
+    """One integer step of a plan: its kind (that of a class of steps), its plain attributes and its arrays."""
 
     kind: str
     attrs: dict = field(default_factory=dict)
@@ -146,7 +143,7 @@ class Op:
         return cls.forward(Context((False,)), u, **attrs)
 
     @classmethod
-    def lower(cls, operands: list[Operand], target: Target, attrs: dict) -> Lowered | None:
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict) -> IntegerStep | None:
         """The op as an integer step, for the rule "lower"; None where these operands have none (a float island)."""
         raise NotImplementedError
 

@@ -13,7 +13,7 @@ from .._kernels.products.windows import MOST, Window, adaptive_spans, spans, who
 from .._kernels.rows import pooling
 from .._kernels.rows.codes import to_signed, to_unsigned
 from ..errors import ShapeError
-from .op import Lowered, Op, normal, sample
+from .op import IntegerStep, Op, normal, sample
 
 
 def _spans(name: str, shape: tuple, size, stride, padding) -> tuple[np.ndarray, np.ndarray]:
@@ -77,8 +77,9 @@ def _lower_mean(operands, target, rows, columns, divisor):
         return None
     real = np.float64(x.codec.scale) / (np.float64(target.codec.scale) * divisor)
     m, shift = fixed_point.multiplier(real)
-    return Lowered("avg_pool", {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point},
-                   {"rows": rows.astype(np.int64), "columns": columns.astype(np.int64), "multiplier": m, "shift": shift})
+    return IntegerStep("avg_pool", {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point},
+                       {"rows": rows.astype(np.int64), "columns": columns.astype(np.int64),
+                        "multiplier": m, "shift": shift})
 
 
 class AvgPool2d(Op):

@@ -13,7 +13,7 @@ from .._kernels.rows.columns import scatter_rows
 from .._kernels.rows.sums import FEW
 from ..errors import ShapeError
 from .codes import drowns
-from .op import Codec, Lowered, Op, normal, sample
+from .op import Codec, IntegerStep, Op, normal, sample
 
 
 class Reshape(Op):
@@ -223,7 +223,7 @@ class Concat(Op):
                 u, _ = quantize(o.value, target.codec.scale, target.codec.zero_point)
                 arrays[where[-1]] = to_signed(u)
         codecs = _codecs([o.codec or target.codec for o in operands], target.codec)
-        return Lowered("concat", {**codecs, "operands": where, "axis": attrs["axis"]}, arrays)
+        return IntegerStep("concat", {**codecs, "operands": where, "axis": attrs["axis"]}, arrays)
 
     @staticmethod
     def samples(rng):
@@ -258,8 +258,8 @@ class Pad(Op):
         x = operands[0]
         if x.codec is None or drowns(x.codec, target.codec) or not np.isfinite(attrs["value"]):
             return None
-        return Lowered("pad", {**_codecs([x.codec], target.codec), "widths": [list(w) for w in attrs["widths"]],
-                               "code": target.codec.code(attrs["value"])})
+        return IntegerStep("pad", {**_codecs([x.codec], target.codec), "widths": [list(w) for w in attrs["widths"]],
+                                   "code": target.codec.code(attrs["value"])})
 
     @staticmethod
     def samples(rng):

@@ -1,6 +1,6 @@
-"""Memory of a plan's values: how each lies in memory, and where in one arena.
+"""Arena: how each value of a plan lies in memory, and where in one block of memory that all share.
 
-All values have standard memory: channels-last where there are four dimensions (the shape is NCHW), else row-major.
+All values have standard memory: channels-last where they have four dimensions (B, C, H, W), else row-major.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from ..errors import OutOfMemoryError
 
 
 def in_memory(x: np.ndarray) -> np.ndarray:
-    """`x` with its dimensions in the order in which standard memory has them."""
+    """A view of x whose dimensions are in the order of standard memory: (B, H, W, C) of (B, C, H, W)."""
     return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
 
 
 def is_standard(x: np.ndarray) -> bool:
-    """Whether `x` lies in memory as values of plans do."""
+    """Whether x has standard memory."""
     return in_memory(x).flags.c_contiguous
 
 
 def standard(x: np.ndarray) -> np.ndarray:
-    """`x` in standard memory, copied only if need be."""
+    """x in standard memory, copied only if need be."""
     if is_standard(x):
         return x
     y = empty(x.shape, x.dtype)
@@ -32,42 +32,42 @@ def standard(x: np.ndarray) -> np.ndarray:
     return y
 
 
-def shaped(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The elements of a contiguous array, in order of memory, as a value of `shape`."""
+def reshape_value(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A contiguous array as a value of another shape, whose standard memory it is."""
     if len(shape) != 4:
         return x.reshape(shape)
     return x.reshape([shape[i] for i in (0, 2, 3, 1)]).transpose(0, 3, 1, 2)
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype | type) -> np.ndarray:
-    """An array in standard memory, not filled.
+    """An array in standard memory, whose elements are not set.
 
     Raises:
         OutOfMemoryError: there is no room for it.
     """
     try:
-        return shaped(np.empty(shape, dtype), shape)
-    except (MemoryError, ValueError) as error:      # ValueError: more bytes than can be counted
+        return reshape_value(np.empty(shape, dtype), shape)
+    except (MemoryError, ValueError) as error:      # ValueError: more bytes than NumPy can count
         raise OutOfMemoryError(f"plan: no room for a value of shape {tuple(shape)}, {np.dtype(dtype)}: {error}") from error
 
 
 @dataclass
 class Life:
-    """A block of memory: its bytes, and the first and last step during which they must stay."""
+    """A block of memory: its bytes, and the first and the last step that need it."""
 
     nbytes: int
     first: int
     last: int
 
     def meets(self, other: Life) -> bool:
-        """Whether both must stay during some step."""
+        """Whether some step needs both."""
         return self.first <= other.last and other.first <= self.last
 
 
 def place(lives: dict[int, Life]) -> tuple[dict[int, int], int]:
-    """Where each block begins, and the bytes all take: blocks whose lives meet do not overlap.
+    """Where each block begins, and the bytes that all of them take together. Blocks whose lives meet do not overlap.
 
-    The largest is placed first, each in the lowest gap that the ones before it leave during its life.
+    The largest block is placed first. Each is placed in the lowest gap that the earlier ones leave during its life.
     """
     begins: dict[int, int] = {}
     for block in sorted(lives, key=lambda b: (-lives[b].nbytes, lives[b].first)):
@@ -82,6 +82,6 @@ def place(lives: dict[int, Life]) -> tuple[dict[int, int], int]:
 
 
 def most_alive(lives: dict[int, Life]) -> int:
-    """The most bytes that must stay during one step: what no placement can go below."""
+    """The most bytes that one step needs; no placement takes less."""
     return max((sum(other.nbytes for other in lives.values() if other.first <= life.first <= other.last)
                 for life in lives.values()), default=0)

@@ -1,188 +1,272 @@
-"""lower(graph, ranges) -> Plan: the one place where a graph becomes integer arithmetic."""
+"""Lowering: the one place where a graph becomes the steps of a plan, in integers or in floats."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from .. import checks
 from .._kernels.products import fixed_point
-from ..errors import DtypeError, QuantizationError, TinymlError
+from .._kernels.rows.codes import dequantize
+from ..errors import QuantizationError, TinymlError
 from ..graph import Graph, Node, Ranges
-from ..graph.passes import fold_batch_norm, fold_constants, folded, fuse_activations, fuse_batch_norm
+from ..graph.operands import PRODUCTS, weight_of
+from ..graph.passes import fold_batch_norm, fold_constants, fuse_activations, fuse_batch_norm
 from ..nn.module import is_inside
 from ..ops import Codec, Operand, Target
 from ..ops.codes import tabulate
-from ..ops.conv import Conv2d
-from ..ops.linear import Linear
-from ..ops.norm import BatchNormEval
+from ..options import Options, Skip
 from ..tensor import FLOATS, apply
 from . import code_steps, float_steps  # noqa: F401 (they define steps)
+from .info import CalibrationInfo, PlanInfo
+from .islands import describe_op, describe_product
 from .plan import Plan, Slot
-from .steps import ROUNDINGS, STEPS, Step
+from .program import observe
+from .steps import STEPS, Step
 
-WEIGHTS = ("max", "mse")
-Skip = Sequence[str] | Callable[[str], bool]
-# why an op stays float
+# Why an op stays float
 SKIPPED = "left in float on request"
 CONSTANT = "what it reads is a constant"
-UNPAID = "between float steps a table would quantize for itself alone"
+UNPAID = "the ops around it are float, so its input would be quantized for this op alone"
 
 
 def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
           skip: Skip = (), weight_scales: Mapping[int, np.ndarray] | None = None) -> Plan:
-    """The graph on int8 codes: batch norm folded, activations fused, each op by the rule in its class.
+    """The plan of a graph: batch norm folded, activations fused, and each op on int8 codes by the rule in its class.
 
     Args:
-        ranges: (lo, hi) of every activation, by its number in `graph` (see calibrate). What has none stays float.
-        per_channel: one weight scale an output channel, else one a layer.
+        graph: the program of a forward, from `trace`. It stays as it is.
+        ranges: the smallest and the largest value, (lo, hi), of every float activation, by its number in `graph`; see
+            `calibrate`. With none at all, and skip=("",), the plan is float32.
+        per_channel: one weight scale per output channel, else one per layer.
         rounding: "single" or "double", equation (5).
-        weights: "max" or "mse", how weight scales are chosen: equation (2), or clipped for the least squared error.
-        skip: layers, with all inside them, that stay float; or a function of a layer's name that tells.
-        weight_scales: learned scales (N) of layers, by the number of their result; the others are computed.
+        weights: how weight scales are chosen: "max", equation (2), or "mse", clipped for the least squared error.
+        skip: the layers that stay float, with all layers inside them; or a function from a layer's name to whether it
+            stays float.
+        weight_scales: learned scales (N) of layers with N outputs, by the number of the layer's result in `graph`. Those of
+            the other layers are computed.
+
+    Returns:
+        A Plan, which takes and returns float32.
 
     Raises:
-        QuantizationError: a range or scale that int8 cannot represent, naming the op; DtypeError: an unknown option.
+        QuantizationError: a range is missing, or int8 cannot represent one; names the op.
+        DtypeError: an unknown option.
+
+    Source: Jacob et al. 2018, sections 2 and 3.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+        >>> graph = trace(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), x)
+        >>> plan = precision.lower(graph, precision.calibrate(graph, [x]).ranges)
+        >>> [step.kind for step in plan.steps]
+        ['quantize', 'product', 'dequantize']
     """
     checks.instance("lower", "graph", graph, Graph)
     checks.instance("lower", "ranges", ranges, Mapping)
-    per_channel = checks.flag("lower", "per_channel", per_channel)
-    skip = skip if callable(skip) else checks.names("lower", "skip", skip)
     if weight_scales is not None:
         checks.instance("lower", "weight_scales", weight_scales, Mapping)
-    return lowering(graph, ranges, per_channel, rounding, weights, skip, weight_scales).plan()
+    options = Options(per_channel=per_channel, rounding=rounding, weights=weights, skip=skip).check("lower")
+    return Lowering(graph, ranges, options, weight_scales or {}).plan
 
 
-def lowering(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
-             skip: Skip = (), weight_scales: Mapping[int, np.ndarray] | None = None) -> Lowering:
-    """What `lower` runs; afterwards it knows where in the plan the values of the graph are."""
-    if not isinstance(rounding, str) or rounding not in ROUNDINGS:
-        raise DtypeError(f"lower: expected rounding {' or '.join(ROUNDINGS)}, got {rounding!r}")
-    if not isinstance(weights, str) or weights not in WEIGHTS:
-        raise DtypeError(f"lower: expected weights {' or '.join(WEIGHTS)}, got {weights!r}")
-    graph, clamps, _ = fused(graph)
-    fold_batch_norm(graph)
-    options = {"per_channel": per_channel, "rounding": rounding, "weights": weights}
-    return Lowering(graph, ranges, clamps, options, skip, weight_scales or {})
+class StaysFloat(Exception):
+    """Says why an op has no integer step."""
 
 
-def fused(graph: Graph) -> tuple[Graph, dict[int, tuple[float, float]], list[Node]]:
-    """A copy with one node for what one integer step will do, the clamps (lo, hi) of its nodes by their results, and the
-    nodes that read constants only, which it computed."""
-    graph = graph.copy()
-    early = fold_constants(graph)
-    fuse_batch_norm(graph)
-    return graph, fuse_activations(graph), early
-
-
+@dataclass(eq=False)
 class Lowering:
-    """Walks the nodes; a value exists as codes, as it is (floats, or ids), or as both, each made when somebody asks."""
+    """A graph with ranges and options, and the plan that it is lowered to. Repairs make another one; diagnosis reads it.
 
-    def __init__(self, graph: Graph, ranges: Ranges, clamps: dict, options: dict, skip: Skip,
-                 weight_scales: Mapping[int, np.ndarray]):
-        self.graph, self.ranges, self.clamps = graph, ranges, clamps
-        self.options, self.weight_scales = options, weight_scales
-        self.skipped = skip if callable(skip) else lambda layer: any(is_inside(layer, name) for name in skip)
+    A value of the graph exists in the plan as codes, as floats or ids, or both ways. Either is made when a step first reads
+    it so.
+
+    Attributes:
+        graph, ranges, options, weight_scales: as `lower` takes them, with the options checked.
+        unrepaired: the graph before repairs changed what it computes, in which values have the same numbers; None while
+            `graph` is that.
+        calibration, repairs: what `plan.info` says of them.
+        early: the nodes that read constants only; their results are constants now.
+        fused: `graph` with one node per step. A batch norm that is part of a node is its `norm`.
+        clamps: the (lo, hi) to which nodes of `fused` clamp their results, by the number of the result.
+        folded: `fused` with batch norm multiplied into the weights; what is lowered.
+        rules: how each value is made: "codes" (passed on as they are), "integers" (by an integer step) or "island" (in
+            floats).
+        as_codes, plain: the number in the plan of the codes of a value, and of its floats or ids.
+        codecs: scale and zero point of the values that have codes.
+        steps, plan: the result.
+    """
+
+    graph: Graph
+    ranges: Ranges
+    options: Options
+    weight_scales: Mapping[int, np.ndarray] = field(default_factory=dict)
+    unrepaired: Graph | None = None
+    calibration: CalibrationInfo | None = None
+    repairs: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        self.fused = self.graph.copy()
+        self.early = fold_constants(self.fused)
+        fuse_batch_norm(self.fused)
+        self.clamps = fuse_activations(self.fused)
+        self.folded = self.fused.copy()
+        fold_batch_norm(self.folded)
         self.steps: list[Step] = []
-        self.next = max(graph.shapes) + 1
-        self.as_codes: dict[int, int] = {}      # graph value -> plan value holding its codes
-        self.plain: dict[int, int] = {}         # ... its floats or ids
-        self.rules: dict[int, str] = {}         # graph value -> how it is made: "codes", "integers" or "island"
-        self.floats_why: dict[str, list[str]] = {}      # what stays float, as `Plan.islands` calls it -> the reasons
+        self.next = max(self.folded.shapes) + 1
+        self.as_codes: dict[int, int] = {}
+        self.plain: dict[int, int] = {i: i for i in self.graph.inputs}
+        self.rules: dict[int, str] = {}
         self.codecs: dict[int, Codec] = {}
-        self.users = graph.users()
-        self.may_be_infinite = graph.may_be_infinite()
-        self.names = {n.output: f"the result of {n}" for n in graph.nodes}
-
-    def plan(self) -> Plan:
-        self.plain.update((i, i) for i in self.graph.inputs)
-        for node in self.graph.nodes:
+        self.floats_why: dict[str, list[str]] = {}      # the reasons, by the op as `Plan.islands` names it
+        self.users, self.may_be_infinite = self.folded.users(), self.folded.may_be_infinite()
+        for node in self.folded.nodes:
             try:
                 self.lower_node(node)
             except TinymlError as error:
                 error.passing(str(node))
                 raise
-        inputs = [Slot(i, self.graph.shapes[i], self.codecs.get(i), self.graph.dtypes[i] in FLOATS)
-                  for i in self.graph.inputs]
+        self.plan = self._finish()
+
+    # -- what repairs and diagnosis read --------------------------------------------------------------------------------
+    @property
+    def exact(self) -> Graph:
+        """The graph that the integers should compute: before repairs."""
+        return self.graph if self.unrepaired is None else self.unrepaired
+
+    def keep_float(self, skip: Skip) -> Lowering:
+        """The same graph with the layers `skip` in float, and no others."""
+        return replace(self, options=replace(self.options, skip=skip))
+
+    def layers(self) -> Iterator[tuple[Node, Node]]:
+        """Each linear layer and convolution that computes in integers: its node in `graph`, and that in `folded`."""
+        nodes = [[n for n in graph.nodes if n.op in PRODUCTS] for graph in (self.graph, self.folded)]
+        for node, folded in zip(*nodes, strict=True):
+            if self.rules[folded.output] == "integers" and weight_of(self.graph, node) is not None:
+                yield node, folded
+
+    def layer_names(self) -> list[str]:
+        """The names of those layers, in order."""
+        return list(dict.fromkeys(node.module for node, _ in self.layers() if node.module))
+
+    def step_of(self, node: Node) -> Step:
+        """The integer step that computes a node of `folded`."""
+        return next(s for s in self.steps if s.output == self.as_codes[node.output])
+
+    def compute_values(self, inputs: Sequence[np.ndarray], wanted: Sequence[int]) -> list[np.ndarray]:
+        """What the plan computes for values of the graph, as floats; those of codes where a value has codes.
+
+        Args:
+            inputs: the model's inputs, of one batch.
+            wanted: the numbers of the values.
+        """
+        at = tuple(self.as_codes[v] if v in self.as_codes else self.plain[v] for v in wanted)
+        given = {s.value: x for s, x in zip(self.plan.inputs, inputs)}
+        found, _ = observe(self.steps, given, at, len(inputs[0]))
+        for i, v in enumerate(wanted):
+            if v in self.as_codes:
+                codec, y = self.codecs[v], np.empty(found[i].shape, np.float32)
+                found[i] = dequantize(found[i], float(codec.scale), codec.zero_point, y)
+        return found
+
+    # -- the walk -----------------------------------------------------------------------------------------------------
+    def _finish(self) -> Plan:
+        graph = self.folded
+        inputs = [Slot(i, graph.shapes[i], self.codecs.get(i), graph.dtypes[i] in FLOATS) for i in graph.inputs]
         outputs = []
-        for o in self.graph.outputs:
+        for o in graph.outputs:
             codec = self.codecs.get(o) if o in self.as_codes else None
-            outputs.append(Slot(self.floats(o, ""), self.graph.shapes[o], codec))
-        info = {"inputs": list(self.graph.input_names), "outputs": list(self.graph.output_names),
-                "single_output": self.graph.single_output, "rounding": self.options["rounding"]}
-        if self.floats_why and not self.skipped(""):     # of a float plan there is nothing to explain
-            info["floats"] = {where: "; ".join(why) for where, why in self.floats_why.items()}
-        return Plan(inputs, outputs, self.steps, info)
+            outputs.append(Slot(self.floats_of(o, ""), graph.shapes[o], codec))
+        floats = {where: "; ".join(why) for where, why in self.floats_why.items()}
+        return Plan(inputs, outputs, self.steps, PlanInfo(
+            list(graph.input_names), list(graph.output_names), graph.single_output, self.options.rounding, self.calibration,
+            {} if self.skips("") else floats, list(self.repairs)))        # of a float plan there is nothing to explain
 
     def emit(self, kind: str, inputs: list[int], name: str, attrs: dict[str, Any], arrays: dict | None = None) -> int:
-        """Append a step; returns the value it makes."""
+        """Append a step; the number of the value that it makes."""
         output, self.next = self.next, self.next + 1
         self.steps.append(STEPS[kind](inputs, output, name, attrs, arrays or {}))
         return output
 
-    def codec(self, value: int) -> Codec:
-        """Scale and zero point of a graph value, from its range."""
+    def codec_of(self, value: int) -> Codec:
+        """Scale and zero point of a value, from its range; equation (6)."""
         if value not in self.codecs:
             lo, hi = self.ranges[value]
             self.codecs[value] = Codec(*fixed_point.affine_parameters(lo, hi, "activation range"))
         return self.codecs[value]
 
-    def codes(self, value: int, name: str) -> int:
-        """Plan value with the codes of a graph value, quantizing its floats if need be."""
+    def codes_of(self, value: int, name: str) -> int:
+        """The value of the plan with the codes of a value, whose floats are quantized if need be."""
         if value not in self.as_codes:
-            codec = self.codec(value)
+            codec = self.codec_of(value)
             attrs = {"scale": float(codec.scale), "zero_point": codec.zero_point}
             self.as_codes[value] = self.emit("quantize", [self.plain[value]], name, attrs)
         return self.as_codes[value]
 
-    def floats(self, value: int, name: str) -> int:
-        """Plan value with the floats of a graph value, dequantizing its codes if need be."""
+    def floats_of(self, value: int, name: str) -> int:
+        """The value of the plan with the floats of a value, whose codes are dequantized if need be."""
         if value not in self.plain:
             codec = self.codecs[value]
             attrs = {"scale": float(codec.scale), "zero_point": codec.zero_point}
             self.plain[value] = self.emit("dequantize", [self.as_codes[value]], name, attrs)
         return self.plain[value]
 
-    def rule(self, node: Node) -> str | None:
-        """The op's integer rule, None in a layer that is skipped."""
-        return None if self.skipped(node.module) else node.op.int8
+    def skips(self, layer: str) -> bool:
+        """Whether a layer stays float on request."""
+        skip = self.options.skip
+        return skip(layer) if callable(skip) else any(is_inside(layer, name) for name in skip)
 
-    def read_as_codes(self, value: int) -> bool:
-        """Whether an integer step reads the value, at once or behind ops that pass codes through."""
-        return any(self.rule(n) in ("table", "lower") or (self.rule(n) == "codes" and self.read_as_codes(n.output))
+    def rule_of(self, node: Node) -> str | None:
+        """The integer rule of the node's op; None in a layer that is skipped."""
+        return None if self.skips(node.module) else node.op.int8
+
+    def is_read_as_codes(self, value: int) -> bool:
+        """Whether an integer step reads the value, at once or behind ops that pass codes on."""
+        return any(self.rule_of(n) in ("table", "lower") or (self.rule_of(n) == "codes" and self.is_read_as_codes(n.output))
                    for n in self.users.get(value, ()))
 
     def lower_node(self, node: Node) -> None:
-        rule, source = self.rule(node), node.inputs[0]
-        why = SKIPPED if self.skipped(node.module) else f"{node.op.name} has no integer rule"
-        if rule == "codes" and source not in self.graph.constants:
-            if source in self.as_codes or (source in self.ranges and self.read_as_codes(node.output)):
-                # the codes keep their scale and zero point
-                codes = self.codes(source, node.module)
-                self.codecs[node.output] = self.codec(source)
-                self.as_codes[node.output] = self.emit("codes", [codes], node.module,
-                                                       {"op": node.op.name, "attrs": node.attrs})
-                self.rules[node.output] = "codes"
-                return
-            why = "neither what it reads nor what reads its result is in codes"
-        elif rule == "codes":
-            why = CONSTANT
-        elif rule is not None and not self.has_ranges(node):
-            why = "its values may be infinite, as a mask makes them, so they have no range"
-        elif rule is not None:
-            made = self.table(node) if rule == "table" else self.integer_step(node)
-            if isinstance(made, int):
-                self.as_codes[node.output] = made
-                self.rules[node.output] = "integers"
-                return
-            why = made
-        reasons = self.floats_why.setdefault(str(node), [])
-        if why not in reasons:
-            reasons.append(why)
-        self.island(node)
-        self.rules[node.output] = "island"
+        """Emit the steps of a node: one in integers by the rule of its op, or a float island."""
+        try:
+            self.as_codes[node.output] = self.make_step(node)
+            self.rules[node.output] = "codes" if self.rule_of(node) == "codes" else "integers"
+        except StaysFloat as why:
+            reasons = self.floats_why.setdefault(str(node), [])
+            if str(why) not in reasons:
+                reasons.append(str(why))
+            self.plain[node.output] = self.make_island(node)
+            self.rules[node.output] = "island"
+
+    def make_step(self, node: Node) -> int:
+        """The codes of the node's result.
+
+        Raises:
+            StaysFloat: there are none.
+        """
+        rule = self.rule_of(node)
+        if rule is None:
+            raise StaysFloat(SKIPPED if self.skips(node.module) else f"{node.op.name} has no integer rule")
+        if rule == "codes":
+            return self.pass_codes(node)
+        if not self.has_ranges(node):
+            raise StaysFloat("its values may be infinite, as a mask makes them, so they have no range")
+        return self.make_table(node) if rule == "table" else self.lower_op(node)
+
+    def pass_codes(self, node: Node) -> int:
+        """The op on codes as they are; the result keeps their scale and zero point."""
+        source = node.inputs[0]
+        if source in self.folded.constants:
+            raise StaysFloat(CONSTANT)
+        if source not in self.as_codes and not (source in self.ranges and self.is_read_as_codes(node.output)):
+            raise StaysFloat("neither what it reads nor what reads its result is in codes")
+        codes = self.codes_of(source, node.module)
+        self.codecs[node.output] = self.codec_of(source)
+        return self.emit("codes", [codes], node.module, {"op": node.op.name, "attrs": node.attrs})
 
     def has_ranges(self, node: Node) -> bool:
         """Whether the float activations that the node reads and makes have ranges: infinite ones, as masks make, have none.
@@ -191,103 +275,63 @@ class Lowering:
             QuantizationError: a range is missing for another reason.
         """
         for value in (*node.inputs, node.output):
-            floats = value is not None and value not in self.graph.constants and self.graph.dtypes[value] in FLOATS
+            floats = value is not None and value not in self.folded.constants and self.folded.dtypes[value] in FLOATS
             if floats and value not in self.ranges and value not in self.codecs:
                 if value in self.may_be_infinite:
                     return False
-                raise QuantizationError(f"lower: expected a range for {self.names.get(value, 'the input')}, got none")
+                what = next((f"the result of {n}" for n in self.folded.nodes if n.output == value), "the input")
+                raise QuantizationError(f"lower: expected a range for {what}, got none")
         return True
 
-    def pays(self, node: Node) -> bool:
-        """Whether a table saves anything: between float islands it would quantize for itself alone."""
-        return self.read_as_codes(node.output) or any(i in self.as_codes or i in self.graph.inputs for i in node.inputs)
+    def check_pays(self, node: Node) -> None:
+        """Raise StaysFloat where all ops around a table are float: quantizing for it would cost more than it saves."""
+        if not (self.is_read_as_codes(node.output)
+                or any(i in self.as_codes or i in self.graph.inputs for i in node.inputs)):
+            raise StaysFloat(UNPAID)
 
-    def table(self, node: Node) -> int | str:
-        """The op's float forward at all 256 codes, quantized; why there is none where there is none."""
-        if node.inputs[0] in self.graph.constants:
-            return CONSTANT
-        if not self.pays(node):
-            return UNPAID
-        source, target = self.codec(node.inputs[0]), self.codec(node.output)
+    def make_table(self, node: Node) -> int:
+        """The op's float forward at all 256 codes, quantized."""
+        if node.inputs[0] in self.folded.constants:
+            raise StaysFloat(CONSTANT)
+        self.check_pays(node)
+        source, target = self.codec_of(node.inputs[0]), self.codec_of(node.output)
         table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data)
-        return self.emit("table", [self.codes(node.inputs[0], node.module)], node.module,
+        return self.emit("table", [self.codes_of(node.inputs[0], node.module)], node.module,
                          {"op": node.op.name, "attrs": node.attrs}, {"table": table})
 
-    def integer_step(self, node: Node) -> int | str:
-        """The op's own lowering; why there is none where it has none for these operands."""
-        operands, activations = [], []
+    def lower_op(self, node: Node) -> int:
+        """The step that the op's own `lower` describes."""
+        graph, operands, activations = self.folded, [], []
         for i in node.inputs:
+            constant = graph.constants.get(i)
             if i is None:
                 operands.append(None)
-            elif i in self.graph.constants:
-                constant = self.graph.constants[i]
-                if constant.batch_axes:
-                    return "an operand is as large as the batch; steps hold arrays of one size"
-                operands.append(Operand(constant.tensor.shape, value=constant.tensor.data))
-            else:
-                ids = self.graph.dtypes[i] not in FLOATS
-                operands.append(Operand(self.graph.shapes[i], codec=None if ids else self.codec(i)))
+            elif constant is None:
+                operands.append(Operand(graph.shapes[i], codec=self.codec_of(i) if graph.dtypes[i] in FLOATS else None))
                 activations.append(i)
-        codec = self.codec(node.output)
-        target = Target(self.graph.shapes[node.output], codec, weight_scale=self.weight_scales.get(node.output),
-                        **self.options)
-        if node.output in self.clamps:
-            lo, hi = self.clamps[node.output]
-            target.lo = -128 if lo == -np.inf else codec.code(lo)
-            target.hi = 127 if hi == np.inf else codec.code(hi)
-        lowered = node.op.lower(operands, target, node.attrs)
-        if lowered is None:
-            return f"{node.op.name} has no integer step for these operands"
-        if lowered.kind == "table" and not self.pays(node):
-            return UNPAID
-        inputs = [self.codes(i, node.module) if self.graph.dtypes[i] in FLOATS else self.plain[i] for i in activations]
-        return self.emit(lowered.kind, inputs, node.module, lowered.attrs, lowered.arrays)
-
-    def island(self, node: Node) -> None:
-        """The op in float32; its result stays float until somebody asks for codes."""
-        lo, hi = self.clamps.get(node.output, (-np.inf, np.inf))
-        product = self.float_product(node, float(lo), float(hi))
-        if product is not None:
-            self.plain[node.output] = product
-            return
-        inputs, where, batch_axes, arrays = [], [], [], {}
-        for i in node.inputs:
-            constant = self.graph.constants.get(i)
-            if i is None:
-                where.append(None)
-            elif constant is not None:
-                where.append(f"operand{len(where)}")
-                arrays[where[-1]] = constant.tensor.data.copy()     # the model may train on
+            elif constant.batch_axes:
+                raise StaysFloat("an operand is as large as the batch; steps hold arrays of one size")
             else:
-                inputs.append(self.floats(i, node.module))
-                where.append("value")
-            batch_axes.append([] if constant is None else list(constant.batch_axes))
-        value = self.emit("island", inputs, node.module, {"op": node.op.name, "operands": where,
-                                                          "batch_axes": batch_axes, "attrs": node.attrs}, arrays)
-        if node.output in self.clamps:
-            value = self.emit("island", [value], node.module, {"op": "clip", "operands": ["value"], "batch_axes": [[]],
-                                                               "attrs": {"lo": float(lo), "hi": float(hi)}})
-        self.plain[node.output] = value
+                operands.append(Operand(constant.tensor.shape, value=constant.tensor.data))
+        codec, (lo, hi) = self.codec_of(node.output), self.clamps.get(node.output, (-np.inf, np.inf))
+        target = Target(graph.shapes[node.output], codec, self.options, -128 if lo == -np.inf else codec.code(lo),
+                        127 if hi == np.inf else codec.code(hi), self.weight_scales.get(node.output))
+        step = node.op.lower(operands, target, node.attrs)
+        if step is None:
+            raise StaysFloat(f"{node.op.name} has no integer step for these operands")
+        if step.kind == "table":
+            self.check_pays(node)
+        inputs = [self.codes_of(i, node.module) if graph.dtypes[i] in FLOATS else self.plain[i] for i in activations]
+        return self.emit(step.kind, inputs, node.module, step.attrs, step.arrays)
 
-    def float_product(self, node: Node, lo: float, hi: float) -> int | None:
-        """A linear layer, convolution or batch norm on its own in float32, its weights packed and its clamp included; None
-        for other ops, and where weights are computed, empty or of another dtype."""
-        source, *parameters = node.inputs
-        known = source in self.graph.inputs or self.graph.dtypes[source] == np.float32
-        if node.op not in (Linear, Conv2d, BatchNormEval) or source in self.graph.constants or not known:
-            return None
-        constants = [self.graph.constants.get(i) for i in parameters if i is not None]
-        if any(c is None or c.batch_axes or c.tensor.dtype != np.float32 or not c.tensor.size for c in constants):
-            return None
-        weight, *rest = (c.tensor.data for c in constants)
-        attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, **node.attrs}
-        if node.op is BatchNormEval:
-            if len(self.graph.shapes[source]) != 4:
-                return None
-            ones = np.ones((len(weight), 1, 1, 1), np.float32)      # a convolution of each channel by itself
-            weight, *rest = folded(ones, None, weight, *rest, attrs.pop("eps"))
-            attrs["groups"] = len(weight)
-        attrs = {k: list(v) if isinstance(v, tuple) else v for k, v in attrs.items()}
-        return self.emit("float_product", [self.floats(source, node.module)], node.module,
-                         {"op": node.op.name, "spatial": node.op is not Linear, "lo": lo, "hi": hi, **attrs},
-                         {"weight": weight, **({"bias": rest[0].copy()} if rest else {})})
+    def make_island(self, node: Node) -> int:
+        """The op in float32; its result stays float until a step asks for codes."""
+        lo, hi = map(float, self.clamps.get(node.output, (-np.inf, np.inf)))
+        sources = [i for i in node.inputs if i is not None and i not in self.folded.constants]
+        product = describe_product(self.folded, node, lo, hi)
+        kind, made = ("float_product", product) if product else ("island", describe_op(self.folded, node))
+        value = self.emit(kind, [self.floats_of(i, node.module) for i in sources], node.module, *made)
+        if node.output in self.clamps and not product:
+            value = self.emit("island", [value], node.module, {"op": "clip", "operands": ["value"], "batch_axes": [[]],
+                                                               "attrs": {"lo": lo, "hi": hi}})
+        return value

@@ -1,4 +1,4 @@
-"""Plan: a lowered graph, a program on int8 codes or floats that runs, saves and reports itself."""
+"""Plan: a model as a list of steps on int8 codes or floats, which runs, is saved and reports like any other model."""
 
 from __future__ import annotations
 
@@ -13,26 +13,33 @@ from .._kernels.products import fixed_point
 from .._kernels.rows.codes import to_signed, to_unsigned
 from ..batches import in_order
 from ..errors import DtypeError, ShapeError, TinymlError, TraceError
-from ..graph import Batch, check_inputs, resolve, returned
+from ..graph import Batch, check_inputs, pack_outputs, resolve
 from ..nn.module import Module
 from ..ops import Codec
 from ..tape import state
 from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
 from .arena import empty
 from .float_steps import FloatProduct
+from .info import PlanInfo
 from .program import Layout, Memory, Programs, observe
-from .steps import ROUNDINGS, Dequantize, Island, Product, Step
+from .steps import Dequantize, Island, Product, Step
 
 FLOAT_STEPS = (Island, FloatProduct)
-# Bytes of values that a thread's share of a piece stays below: what a second-level cache holds. ResNet8 and DepthwiseCNN
-# in float32, 64 images, took 20.6 and 27.1 ms on one thread; 22.2 and 30.0 by a quarter of this, 25.8 and 32.3 at once.
+# The values of the samples that one thread computes at a time take at most so many bytes, which a second-level cache holds.
+# ResNet8 and DepthwiseCNN in float32, 64 images, took 20.6 and 27.1 ms on one thread; with a quarter of it they took 22.2
+# and 30.0 ms, and with all samples at once 25.8 and 32.3 ms.
 PIECE = 2**21
 
 
 @dataclass
 class Headroom:
-    """The overflow certificate of a layer, equation (4): bound[c] is the largest |accumulator| of output channel c that any
-    input can reach, at most 2^31 - 1; `doubled` channels needed a larger weight scale for it."""
+    """The overflow certificate of a layer, equation (4).
+
+    Attributes:
+        layer: its name.
+        bound: (N), the largest |accumulator| that any input can reach in each of N output channels, at most 2^31 - 1.
+        doubled: how many channels needed a larger weight scale for that.
+    """
 
     layer: str
     bound: np.ndarray
@@ -40,7 +47,7 @@ class Headroom:
 
     @property
     def margin(self) -> np.ndarray:
-        """Share of int32 that each channel leaves free."""
+        """The share of int32 that each channel leaves free, (N)."""
         return 1 - self.bound / fixed_point.INT32_MAX
 
     def __str__(self) -> str:
@@ -50,7 +57,14 @@ class Headroom:
 
 @dataclass
 class Slot:
-    """A value that enters or leaves a plan: number, shape (with Batch), codec where codes are known, floats or ids."""
+    """A value that enters or leaves a plan.
+
+    Attributes:
+        value: its number.
+        shape: its shape, in which Batch stands for the batch size.
+        codec: scale and zero point of its codes; None where it has none.
+        floats: whether it is float32 rather than integer ids.
+    """
 
     value: int
     shape: tuple
@@ -59,24 +73,25 @@ class Slot:
 
 
 def _kind(values: dict[int, np.ndarray], wanted: tuple[int, ...]) -> Hashable:
-    """What calls have in common that differ in the batch size only."""
+    """What calls that differ in the batch size only have in common."""
     return tuple((v, x.dtype.char) for v, x in values.items()), wanted
 
 
 def _samples(layout: Layout) -> int:
-    """How many samples go at a time where one is laid out so."""
+    """How many samples run at a time, where one is laid out as `layout` says."""
     return max(PIECE * get_num_threads() // max(layout.memory.nbytes, 1), 1)
 
 
 def _like(x: Any) -> tuple | None:
-    """What makes two inputs alike to a program: shape and dtype of floats or ids; None for all else."""
+    """The shape and dtype of floats or ids, which are all that a program asks of an input; None for other inputs."""
     if isinstance(x, Tensor):
         return None if x.quantized is not None else (x.data.shape, x.data.dtype)
     return (x.shape, x.dtype) if type(x) is np.ndarray else None
 
 
 def _by_sample(inputs: list[Slot], outputs: list[Slot], steps: list[Step]) -> bool:
-    """Whether each sample of the outputs comes of the same sample of the inputs alone, so that a batch may go in pieces."""
+    """Whether each sample of the outputs is computed from the same sample of the inputs alone, so that a batch may run in
+    pieces."""
     def samples(shape: tuple) -> bool:
         return shape[:1] == (Batch(),) and not any(isinstance(n, Batch) for n in shape[1:])
 
@@ -87,31 +102,34 @@ def _by_sample(inputs: list[Slot], outputs: list[Slot], steps: list[Step]) -> bo
     return all(n is not None for n in ndims.values()) and all(samples(s.shape) for s in outputs)
 
 
-def plan_info(**known: Any) -> dict[str, Any]:
-    """A plan's `info`: all its keys, with what is `known`.
-
-    inputs: what the model's forward calls its inputs; single_output: whether it returned a Tensor; outputs: the names of a
-    dict that it returned; rounding: "single" or "double"; calibration: observer, samples and digest of the data; floats:
-    why layers stayed float, by layer; repairs: those that were done; frontier: mixtures of precisions that
-    `to_int8(max_drop=...)` saw. What was not done is empty.
-    """
-    return {"inputs": [], "outputs": [], "single_output": True, "rounding": ROUNDINGS[0], "calibration": {}, "floats": {},
-            "repairs": [], "frontier": [], **known}
-
-
 def _headroom(step: Product) -> Headroom:
     return Headroom(step.name, step.bound, step.attrs["doubled"])
 
 
 class Plan(Module):
-    """A model lowered to steps: float32 in and out; in between codes, float islands among them, or floats throughout.
+    """A model as a list of steps, which takes and returns float32. Between, values are int8 codes, except in float islands;
+    a plan that `compile` made has floats throughout.
 
-    `plan(x)` quantizes its input and dequantizes its output; `plan.codes(x)` takes float32 or int8 and returns int8.
-    `info` says how it was made, see `plan_info`.
+    `to_int8(calibration=...)`, `compile` and `precision.lower` make plans. `plan(x)` quantizes its input and dequantizes
+    its output. The first call with inputs of a kind runs step by step and notes the shapes of all values; later calls run
+    a program whose memory is laid out once. Both give the same bytes, on any number of threads.
+
+    Attributes:
+        inputs, outputs: the values that enter and leave, as Slots.
+        steps: what it computes, in order.
+        info: how it was made, a PlanInfo.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn
+        >>> x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+        >>> plan = nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Softmax()).to_int8(calibration=x)
+        >>> plan(x).shape, plan.islands, plan.info.rounding
+        ((3, 2), ['softmax in 2'], 'single')
     """
 
-    def __init__(self, inputs: list[Slot], outputs: list[Slot], steps: list[Step], info: dict[str, Any]):
-        self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, plan_info(**info)
+    def __init__(self, inputs: list[Slot], outputs: list[Slot], steps: list[Step], info: PlanInfo):
+        self.inputs, self.outputs, self.steps, self.info = inputs, outputs, steps, info
         self.eval()
         self._as_float = {i for s in steps if s.kind != "quantize" for i in s.inputs} | {o.value for o in outputs}
         self._by_sample = _by_sample(inputs, outputs, steps)
@@ -121,20 +139,35 @@ class Plan(Module):
     @property
     def input_names(self) -> list[str]:
         """What forward of the model called its inputs, in order."""
-        return self.info["inputs"]
+        return self.info.inputs
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """Float32 results of float32 inputs."""
-        if named:
-            inputs = in_order("plan", self.info["inputs"], inputs, named)
-        results = [Tensor._of(v) for v in self._run(inputs, self._wanted)]
-        return returned(results, self.info["single_output"], self.info["outputs"])
+        """The results, float32, of inputs in the order of the model's arguments, or by name.
 
-    def codes(self, x: Any) -> Tensor:
-        """int8 result of a plan with one integer output; x is float32, or int8 in the input's own scale and zero point.
+        Args:
+            inputs: float32 arrays or Tensors of the shapes of the example, whose first dimension is a batch of any size;
+                integer ids; or int8 Tensors with the scale and zero point that the plan gives this input.
 
         Raises:
-            DtypeError: the output is a float island, or the codes of x stand for other numbers.
+            ShapeError: another number or shape of inputs, or a NaN, which has no code.
+            DtypeError: an input of another dtype, or in other codes.
+        """
+        if named:
+            inputs = in_order("plan", self.info.inputs, inputs, named)
+        results = [Tensor._of(v) for v in self._run(inputs, self._wanted)]
+        return pack_outputs(results, self.info.single_output, self.info.outputs)
+
+    def codes(self, x: Any) -> Tensor:
+        """The int8 result of a plan with one input and one output, without dequantizing it.
+
+        Args:
+            x: float32, or int8 with the scale and zero point that the plan gives its input.
+
+        Returns:
+            An int8 Tensor with scale and zero point.
+
+        Raises:
+            DtypeError: the output is computed in float, or the codes of x stand for other numbers.
         """
         out = self.outputs[0]
         source = next((s.inputs[0] for s in self.steps if isinstance(s, Dequantize) and s.output == out.value), None)
@@ -144,17 +177,17 @@ class Plan(Module):
         return Tensor(to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
 
     def _run(self, inputs: tuple, wanted: tuple[int, ...]) -> list[np.ndarray]:
-        # a call like one before goes straight to its program: checks would cost a batch of one a tenth of its time
+        # a call like an earlier one goes straight to its program: checks would take a batch of one a tenth more time
         call = (wanted, get_num_threads(), *[_like(x) for x in inputs])
         ready = self._programs.ready.get(call)
         if ready is None or hasattr(state.recorder, "escaped"):
-            return self._checked(inputs, wanted, call)
+            return self._check_and_run(inputs, wanted, call)
         key, layout = ready
         results = [empty(layout.shapes[w], layout.dtypes[w]) for w in wanted]
         self._programs.run(key, layout, [x.data if isinstance(x, Tensor) else x for x in inputs], results)
         return results
 
-    def _checked(self, inputs: tuple, wanted: tuple[int, ...], call: tuple) -> list[np.ndarray]:
+    def _check_and_run(self, inputs: tuple, wanted: tuple[int, ...], call: tuple) -> list[np.ndarray]:
         if hasattr(state.recorder, "escaped"):
             raise TraceError("trace: a Plan is already lowered; trace the float model")
         given = [as_tensor(x) for x in inputs]
@@ -186,11 +219,11 @@ class Plan(Module):
         except TinymlError:
             if batch == 1:
                 raise
-        return observe(self.steps, values, wanted, batch)[0]        # raises what it says of the whole batch
+        return observe(self.steps, values, wanted, batch)[0]        # raises again, for the whole batch
 
     def _whole(self, values: dict[int, np.ndarray], wanted: tuple[int, ...], batch: int,
                call: tuple | None) -> list[np.ndarray]:
-        """All samples at once; the first call of its kind steps through them."""
+        """All samples at once; the first call of its kind runs step by step."""
         key = (_kind(values, wanted), batch)
         layout = self._programs.layouts.get(key)
         if layout is None:
@@ -205,7 +238,7 @@ class Plan(Module):
 
     def _by_piece(self, values: dict[int, np.ndarray], wanted: tuple[int, ...], batch: int,
                   call: tuple | None) -> list[np.ndarray]:
-        """As many samples at a time as stay in the cache; the first call of its kind steps through one."""
+        """As many samples at a time as stay in the cache; the first call of its kind runs one sample step by step."""
         kind, done = _kind(values, wanted), 0
         layout = self._programs.layouts.get(kind)
         if layout is None:
@@ -228,16 +261,19 @@ class Plan(Module):
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all packed weights, biases, scales and tables."""
+        """The bytes of all packed weights, biases, scales and tables."""
         return sum(s.nbytes for s in self.steps)
 
     @property
     def islands(self) -> list[str]:
-        """Layers (or ops) that compute in float32."""
+        """What computes in float32: each op, with its layer ("softmax in 2")."""
         return [f"{s.attrs['op']}{' in ' + s.name if s.name else ''}" for s in self.steps if isinstance(s, FLOAT_STEPS)]
 
     def memory(self, batch: int = 1) -> Memory:
-        """The memory that a batch's values share, or those of as many of its samples as go at a time.
+        """The memory that the values of a batch share, or those of as many of its samples as run at a time.
+
+        Args:
+            batch: the number of samples.
 
         Raises:
             ShapeError: the batch has no samples.
@@ -248,7 +284,11 @@ class Plan(Module):
                            batch).memory
 
     def layout(self, inputs: list[np.ndarray], batch: int) -> Layout:
-        """What running these inputs shows of the values of a batch, or of as many of its samples as go at a time."""
+        """The shapes, dtypes and views of all values of a batch, or of as many of its samples as run at a time.
+
+        Args:
+            inputs: arrays of one batch, which is run once.
+        """
         seen = 1 if self._by_sample else batch
         values = {s.value: x[:1] if self._by_sample else x for s, x in zip(self.inputs, inputs)}
         with np.errstate(all="ignore"):
@@ -256,7 +296,7 @@ class Plan(Module):
         return layout.at(min(_samples(layout), batch)) if self._by_sample else layout
 
     def certificate(self) -> list[Headroom]:
-        """How far from overflow the accumulators of each layer stay, whatever the input."""
+        """For each layer in integers, how far from overflow its accumulators stay whatever the input; equation (4)."""
         return [_headroom(s) for s in self.steps if isinstance(s, Product)]
 
     def __repr__(self) -> str:

@@ -1,7 +1,7 @@
-"""Program: the steps of a plan bound to memory for inputs of given shapes, so that a call computes and does little else.
+"""Program: the steps of a plan bound to memory for inputs of given shapes, so that a call does little else than compute.
 
-`observe` runs steps one by one and notes the shapes of their values. From those a Program places all values in one arena,
-where values that do not live at the same time share memory, and binds each step to its operands there.
+`observe` runs the steps one by one and notes the shapes of their values. From these a Program places all values in one
+arena, where values that do not live at the same time share memory, and binds each step to its operands there.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import numpy as np
 
 from .._kernels import memory
 from ..errors import OutOfMemoryError, ShapeError, TinymlError
-from .arena import Life, empty, is_standard, most_alive, place, shaped, standard
+from .arena import Life, empty, is_standard, most_alive, place, reshape_value, standard
 from .steps import Step, called
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What a run of steps showed of their values, all for one batch size.
+    """What a run of steps showed of their values, for one batch size.
 
-    `given` come from the caller, `wanted` go back to it; `views` has, for what a step did not copy, the value it views.
+    Attributes:
+        steps: those that ran.
+        given, wanted: the values that come from the caller, and those that go back to it.
+        shapes, dtypes: of all values.
+        views: for each result that is a view, the value that it views.
     """
 
     steps: list[Step]
@@ -37,8 +41,8 @@ class Layout:
     def memory(self) -> Memory:
         """Where the values lie; computed once.
 
-        Without functools.cached_property, which up to Python 3.11 holds a lock meanwhile: a child that is forked by another
-        thread would wait for ever.
+        functools.cached_property is not used: up to Python 3.11 it holds a lock meanwhile, for which a child that another
+        thread forks would wait for ever.
         """
         found = self.__dict__.get("_memory")
         if found is None:
@@ -46,14 +50,23 @@ class Layout:
         return found
 
     def at(self, batch: int) -> Layout:
-        """The same of steps that work sample by sample, for another batch size."""
+        """The layout for another batch size, of steps that work sample by sample."""
         shapes = {v: (batch, *shape[1:]) for v, shape in self.shapes.items()}
         return self if batch == self.batch else replace(self, batch=batch, shapes=shapes)
 
 
 def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, ...],
             batch: int) -> tuple[list[np.ndarray], Layout]:
-    """Run the steps that `wanted` values need, one by one; those values, in their own memory, and the Layout."""
+    """Run the steps that the wanted values need, one by one.
+
+    Args:
+        given: the values that come from the caller.
+        wanted: the values to return.
+        batch: the batch size.
+
+    Returns:
+        The wanted values, in memory of their own, and the Layout.
+    """
     needed, ran = set(wanted), []
     for step in reversed(steps):
         if step.output in needed and step.output not in given:
@@ -64,7 +77,7 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
     values = {v: standard(x) for v, x in given.items()}
     shapes, dtypes, views = {v: x.shape for v, x in values.items()}, {v: x.dtype for v, x in values.items()}, {}
     for at, step in enumerate(ran):
-        y = ran_once(step, [values[i] for i in step.inputs], batch)
+        y = run_step(step, [values[i] for i in step.inputs], batch)
         views.update((step.output, i) for i in step.inputs if np.may_share_memory(y, values[i]))
         values[step.output] = y = standard(y)
         shapes[step.output], dtypes[step.output] = y.shape, y.dtype
@@ -76,11 +89,13 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
     return results, Layout(ran, tuple(given), wanted, batch, shapes, dtypes, views)
 
 
-def ran_once(step: Step, operands: list[np.ndarray], batch: int) -> np.ndarray:
-    """step.run(operands, batch). A plan whose file says that it is too large to be run was never tried before it is called.
+def run_step(step: Step, operands: list[np.ndarray], batch: int) -> np.ndarray:
+    """The result of step.run(operands, batch).
+
+    Loading a plan runs it once, unless its values are too large for that. So a step of such a plan may fail here first.
 
     Raises:
-        ShapeError, OutOfMemoryError: naming the step, whatever it raises that is not tinyml's.
+        ShapeError, OutOfMemoryError: the step raised an error that is not tinyml's; names the step.
     """
     try:
         return step.run(operands, batch)
@@ -96,17 +111,19 @@ class Memory:
     """Where the values of a Layout lie.
 
     Attributes:
-        nbytes: bytes of the arena that holds what steps compute; `least` of them are needed at one time, and `total`
-            would be without sharing.
-        begins: where in the arena each value begins that has a place of its own there.
-        outside: values in the caller's memory; `fixed`: values that depend on no input.
+        nbytes: the bytes of the arena that holds what the steps compute.
+        least: the bytes that are needed at one time; no arena can be smaller.
+        total: the bytes that there would be without sharing.
+        begins: where each value begins that has a place of its own in the arena.
+        outside: the values in the memory of the caller.
+        fixed: the values that depend on no input.
     """
 
     def __init__(self, layout: Layout):
         self.batch = layout.batch
         self.outside, self.fixed = set(layout.given), set()
-        owners: dict[int, int] = {}         # value -> the one whose memory it lies in
-        # arrays that nobody fills: whether a step copies depends on shapes alone
+        owners: dict[int, int] = {}         # value -> the value whose memory it lies in
+        # these arrays stay empty: whether a step copies depends on shapes alone
         stand_ins = {v: empty(layout.shapes[v], layout.dtypes[v]) for v in layout.shapes}
         for step in layout.steps:
             out, source = step.output, layout.views.get(step.output)
@@ -136,14 +153,15 @@ class Memory:
 
 
 class Program:
-    """A Layout's steps bound to an arena; runs one call at a time."""
+    """The steps of a Layout, bound to an arena of their own. It runs one call at a time."""
 
     def __init__(self, layout: Layout):
         self._layout, places = layout, layout.memory
         arena = memory.empty((places.nbytes,), np.uint8)
         self._values: dict[int, np.ndarray] = {}
         self._calls: list[Callable[[], object] | None] = []
-        self._edges: list[tuple[int | None, Step]] = []     # steps that read the caller's memory, and the calls they are
+        # steps that read the caller's memory, and at which place among the calls; None: their result stays outside too
+        self._edges: list[tuple[int | None, Step]] = []
         for step in layout.steps:
             out, operands = step.output, [self._values.get(i) for i in step.inputs]
             if out in places.outside:
@@ -153,7 +171,7 @@ class Program:
                 self._values[out] = standard(step.run(operands, layout.batch))
                 continue
             shape, dtype, begin = layout.shapes[out], layout.dtypes[out], places.begins[out]
-            self._values[out] = shaped(arena[begin : begin + prod(shape) * dtype.itemsize].view(dtype), shape)
+            self._values[out] = reshape_value(arena[begin : begin + prod(shape) * dtype.itemsize].view(dtype), shape)
             if places.outside.isdisjoint(step.inputs):
                 self._calls.append(step.bind(operands, layout.batch, self._values[out]))
             else:
@@ -161,7 +179,7 @@ class Program:
                 self._calls.append(None)
 
     def run(self, given: list[np.ndarray], outputs: list[np.ndarray]) -> None:
-        """Compute the wanted values of the given ones, into `outputs`."""
+        """Compute the wanted values from the given ones, and write them to `outputs`."""
         batch, calls = self._layout.batch, self._calls.copy()
         outside = dict(zip(self._layout.given, given))
         for at, step in self._edges:
@@ -179,17 +197,18 @@ class Program:
 
 
 class Programs:
-    """The layouts and idle programs of one plan: of the few shapes it was called with last, a few programs each.
+    """The layouts of one plan, and its programs that are not running.
 
-    Threads may share it: each takes a program for itself, or makes one. All that touches the dictionaries is one operation
-    of the interpreter. A copy of a plan starts with none.
+    It keeps those of the last SHAPES kinds of calls, and at most IDLE programs for each. Threads may share it: each takes a
+    program for itself, or makes one, and every change of a dictionary is a single operation of the interpreter. A copy of a
+    plan starts without any.
     """
 
     SHAPES, IDLE = 8, 4
 
     def __init__(self) -> None:
         self.layouts: dict[Hashable, Layout] = {}
-        self.ready: dict[Hashable, tuple[Hashable, Layout]] = {}        # calls that need no more checks, see Plan._run
+        self.ready: dict[Hashable, tuple[Hashable, Layout]] = {}        # calls whose like was checked, see Plan._run
         self._idle: dict[Hashable, list[Program]] = {}
 
     def __reduce__(self):
@@ -201,12 +220,12 @@ class Programs:
         self.layouts[key] = layout
 
     def expect(self, call: Hashable, key: Hashable, layout: Layout) -> None:
-        """Remember that a call runs a program of the layout that is `key`'s, all samples at once."""
+        """Remember that calls like this one run a program of the layout kept as `key`, with all samples at once."""
         self._forget_oldest(self.ready)
         self.ready[call] = key, layout
 
     def run(self, key: Hashable, layout: Layout, given: list[np.ndarray], outputs: list[np.ndarray]) -> None:
-        """Run a program of the layout that is `key`'s."""
+        """Run a program of the layout kept as `key`."""
         idle = self._idle.get(key)
         if idle is None:
             self._forget_oldest(self._idle)

@@ -19,14 +19,13 @@ from .._kernels.rows import pooling
 from .._kernels.rows.codes import dequantize, quantize
 from ..errors import ShapeError
 from ..graph import Batch, Constant, resolve, resolve_constant
+from ..options import ROUNDINGS
 from ..tape import no_grad
 from ..tensor import OPS, Tensor, apply
 from .arena import empty, in_memory, standard
 from .writers import WRITERS
 
 STEPS: dict[str, type[Step]] = {}
-
-ROUNDINGS = ("single", "double")
 
 
 def _check(step: Step, **claims: bool) -> None:

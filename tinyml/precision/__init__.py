@@ -8,7 +8,8 @@ from .convert import to_fp16, to_int8
 from .ranges.calibration import calibrate
 from .ranges.observers import MSE, OBSERVERS, Entropy, Histogram, MinMax, MovingAverage, Observer, Percentile
 from .repairs import correct_bias, equalize, learn_rounding, migrate_scales
-from .training.qat import QATModel, prepare_qat
+from .training.model import QATModel
+from .training.qat import prepare_qat
 
 __all__ = ["MSE", "OBSERVERS", "Comparison", "Diagnosis", "Entropy", "Histogram", "LayerDiagnosis", "MinMax",
            "MovingAverage", "Observer", "Percentile", "Plan", "QATModel", "calibrate", "compare", "correct_bias",

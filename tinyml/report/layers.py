@@ -38,7 +38,7 @@ def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str
     for headroom in plan.certificate():
         margins[headroom.layer] = min(float(headroom.margin.min(initial=1)), margins.get(headroom.layer, 1.0))
     floats = _why_floats(plan)
-    observer = plan.info["calibration"].get("observer")
+    observer = plan.info.calibration.observer if plan.info.calibration else None
     layers = []
     for name in sorted(names, key=lambda name: not name):
         steps = [s for s in plan.steps if s.name == name]
@@ -84,7 +84,7 @@ def _why_floats(plan: Plan) -> dict[str, list[str]]:
     """Why the float steps of a plan are float, by layer; empty if all steps are float."""
     if all(isinstance(s, FLOAT_STEPS) for s in plan.steps):
         return {}
-    noted, found = plan.info["floats"], {}
+    noted, found = plan.info.floats, {}
     for step, label in zip([s for s in plan.steps if isinstance(s, FLOAT_STEPS)], plan.islands):
         keys = [label, *sorted((k for k in noted if step.name and k and is_inside(step.name, k)), key=len, reverse=True)]
         why = next((noted[k] for k in keys if k in noted), None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from ..errors import DtypeError, ShapeError
 from ..nn.mode import mode
 from ..nn.module import Module, conversions
 from ..plan.plan import Plan
-from ..precision.training.qat import QATModel
+from ..precision.training.model import QATModel
 from . import histograms, page
 from .eager import record_ops, time_module
 from .figures import Figures, duration
@@ -158,7 +159,8 @@ def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray]
     about = {"model": type(model).__name__, "kind": kind_of(model), "batch": batch, "isa": settings["isa"],
              "threads": settings["threads"]}
     if isinstance(model, Plan):
-        about |= {"calibration": model.info["calibration"] or None, "frontier": list(model.info["frontier"]),
+        info = asdict(model.info)
+        about |= {"calibration": info["calibration"], "frontier": info["frontier"],
                   "arena_bytes": model.layout(inputs, batch).memory.nbytes}
     if not seconds:
         about["timed"] = "no times: none were asked for (seconds=0)"

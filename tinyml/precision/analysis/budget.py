@@ -3,62 +3,46 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
 
 from ...errors import QuantizationError
 from ...nn.module import conversions
+from ...plan.info import FrontierPoint
+from ...plan.lowering import Lowering
 from ...plan.plan import Plan
 from ...timing import median_times
-from ..draft import Draft
-from ..ranges.calibration import Calibration
-from ..static import Options, planned
-from .diagnosis import find_causes, take_samples
+from .diagnosis import find_layer_causes, take_samples
 from .score import Score
 
-LATENCY_SECONDS = 0.1       # a point of the frontier, on the data's first batch
-
-
-@dataclass
-class Point:
-    """A mixture of precisions that was seen: `drop` as Score's, latency in milliseconds for the data's first batch."""
-
-    float_layers: list[str]
-    metric: float
-    drop: float
-    file_bytes: int
-    latency_ms: float
-
-
-def quantized_layers(draft: Draft) -> list[str]:
-    """The layers that multiply in integers, in order."""
-    lowered = draft.lowered()
-    return list(dict.fromkeys(node.module for node, _ in lowered.layers(draft.graph) if node.module))
+LATENCY_SECONDS = 0.1       # how long each point of the frontier is timed, on the data's first batch
 
 
 class _Search:
-    """Plans of one draft with different layers in float, their scores, and what of them is worth showing."""
+    """The plans of one lowering with different layers in float, and their scores."""
 
-    def __init__(self, draft: Draft, found: Calibration, options: Options, score: Score, most: float, bar: tqdm):
-        self.draft, self.found, self.options, self.score, self.most, self.bar = draft, found, options, score, most, bar
+    def __init__(self, lowering: Lowering, score: Score, most: float, bar: tqdm):
+        self.lowering, self.score, self.most, self.bar = lowering, score, most, bar
         self.seen: dict[frozenset[str], tuple[Plan, float]] = {}
 
     def drop(self, floats: Sequence[str]) -> float:
         """What is lost with these layers in float."""
         key = frozenset(floats)
         if key not in self.seen:
-            plan = planned(self.draft, self.found, self.options, [*self.options.skip, *floats])
+            skip = [*self.lowering.options.skip, *floats]
+            plan = (self.lowering.keep_float(skip) if floats else self.lowering).plan
             self.seen[key] = plan, self.score.value(plan)
             self.bar.update()
         return self.score.drop(self.seen[key][1])
 
     def fits(self, floats: Sequence[str]) -> bool:
+        """Whether no more is lost than may be."""
         return self.drop(floats) <= self.most
 
     def fewest(self, layers: list[str]) -> list[str]:
-        """The float layers: none, else the best one, else the most sensitive ones together without those not needed."""
+        """The float layers: none, else the one that helps most, else the most sensitive ones without those not needed."""
         if self.fits([]):
             return []
         order = sorted(layers, key=lambda name: self.drop([name]))
@@ -76,8 +60,8 @@ class _Search:
             kept = fewer if self.fits(fewer) else kept
         return kept
 
-    def frontier(self, layers: list[str]) -> list[Point]:
-        """The points than which none seen is both better and smaller, the smallest first."""
+    def frontier(self, layers: list[str]) -> list[FrontierPoint]:
+        """The mixtures than which none seen is both better and smaller, the smallest first."""
         inputs = self.score.inputs[0]
         sizes = {key: len(conversions["serialize"](plan)) for key, (plan, _) in self.seen.items()}
         best, least = [], np.inf
@@ -86,28 +70,31 @@ class _Search:
                 best.append(key)
                 least = self.drop(key)
         times = median_times([lambda p=self.seen[k][0]: p(*inputs) for k in best], LATENCY_SECONDS * len(best))
-        return [Point([n for n in layers if n in key], self.seen[key][1], self.drop(key), sizes[key], t)
+        return [FrontierPoint([n for n in layers if n in key], self.seen[key][1], self.drop(key), sizes[key], t)
                 for key, t in zip(best, times)]
 
 
-def within(draft: Draft, found: Calibration, options: Options, score: Score, most: float, progress: bool = False) -> Plan:
+def search_mixture(lowering: Lowering, score: Score, most: float, progress: bool = False) -> Plan:
     """The plan with the fewest float layers found that loses at most `most` of the score.
 
-    Each layer is tried in float by itself; if none of them is enough, they are added in the order of what each brought
-    back, and those that turn out not to be needed are taken away again. plan.info["frontier"] has what was seen on the way,
-    "floats" the causes of those that stay.
+    Each layer is tried in float by itself. If none of them is enough, they are added in the order of what each brought
+    back, and those that turn out not to be needed are taken away again. `info.frontier` of the plan has the mixtures that
+    were seen on the way, and `info.floats` the causes of the layers that stay.
+
+    Args:
+        most: points of accuracy or agreement, or how much higher the loss may be; see `Score`.
 
     Raises:
         QuantizationError: it cannot be met even in float.
     """
-    layers = quantized_layers(draft)
+    layers = lowering.layer_names()
     with tqdm(desc="searching for layers to keep in float", unit="plan", disable=not progress) as bar:
-        search = _Search(draft, found, options, score, most, bar)
-        floats = search.fewest(layers)
-    plan, _ = search.seen[frozenset(floats)]
-    plan.info["frontier"] = [asdict(point) for point in search.frontier(layers)]
-    reasons = plan.info["floats"]
-    for name, (_, _, cause) in find_causes(draft, take_samples(score), floats).items():
+        search = _Search(lowering, score, most, bar)
+        kept = search.fewest(layers)
+    plan, _ = search.seen[frozenset(kept)]
+    floats = dict(plan.info.floats)
+    for name, (_, _, cause) in find_layer_causes(lowering, take_samples(score), kept).items():
         why = f"{cause.name}: {cause.evidence}" if cause else "no known cause stands out"
-        reasons.update((op, f"kept by max_drop={most:g}: {why}") for op in reasons if op.endswith(f" in {name}"))
+        floats.update((op, f"kept by max_drop={most:g}: {why}") for op in floats if op.endswith(f" in {name}"))
+    plan.info = replace(plan.info, frontier=search.frontier(layers), floats=floats)
     return plan

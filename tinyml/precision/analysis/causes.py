@@ -1,6 +1,6 @@
-"""Causes: why a layer loses in int8. Each is a function of a layer's evidence that names itself where it finds something.
+"""Causes: why a layer loses in int8. Each has a function of the layer's evidence, which gives a Cause or None.
 
-What causes have in common is a figure in decibels: how much less noise there would be if this one were put right.
+Causes are compared by a figure in decibels: how much less noise there would be without this one.
 """
 
 from __future__ import annotations
@@ -12,15 +12,21 @@ import numpy as np
 
 from .evidence import Layer, Seen
 
-FINE = 30.0         # decibels of signal to noise from which on a layer's result needs no cause: sound ones have some 40
-LEAST = 3.0         # decibels below which a cause is not named: half the noise
-SPREAD = 10.0       # ... of a difference of channels: those of sound layers differ by some 5
+FINE = 30.0         # decibels of signal to noise from which a layer's result needs no cause: sound layers have some 40
+LEAST = 3.0         # decibels below which a cause is not named: 3 are half of the noise
+SPREAD = 10.0       # the same for causes that channels of different range are: those of sound layers cost some 5
 TINY = np.finfo(np.float64).tiny
 
 
 @dataclass
 class Cause:
-    """What is wrong, how much it costs (decibels of noise), what shows it, what to do about it."""
+    """Why a layer loses.
+
+    Attributes:
+        name: what is wrong.
+        decibels: by how much the noise would fall without it.
+        evidence: what shows it; remedy: what to do about it.
+    """
 
     name: str
     decibels: float
@@ -29,7 +35,7 @@ class Cause:
 
 
 def costliest(found: Iterable[Cause | None]) -> Cause | None:
-    """The one with most decibels."""
+    """The cause that costs most decibels; None where there is none."""
     return max((c for c in found if c), key=lambda c: c.decibels, default=None)
 
 
@@ -38,7 +44,7 @@ def decibels(ratio: float) -> float:
     return float(10 * np.log10(max(ratio, TINY)))
 
 
-def _clipping(seen: Seen, what: str) -> Cause | None:
+def _find_clipping(seen: Seen, what: str) -> Cause | None:
     if seen.codec is None or seen.clipped <= seen.rounded:
         return None
     lo, hi = min(float(np.min(seen.lo)), 0), max(float(np.max(seen.hi)), 0)
@@ -50,12 +56,12 @@ def _clipping(seen: Seen, what: str) -> Cause | None:
                  'calibrate with data like these, or take observer="minmax" for it')
 
 
-def clipped_range(layer: Layer) -> Cause | None:
+def find_clipped_range(layer: Layer) -> Cause | None:
     """The data leave the range of the codes, and clipping costs more than rounding."""
-    return costliest([_clipping(layer.x, "the input"), _clipping(layer.y, "the result")])
+    return costliest([_find_clipping(layer.x, "the input"), _find_clipping(layer.y, "the result")])
 
 
-def _few(seen: Seen, what: str) -> Cause | None:
+def _find_few(seen: Seen, what: str) -> Cause | None:
     if seen.codec is None or seen.clipped > seen.rounded or not seen.histogram.counts.any():
         return None
     gain = decibels((seen.clipped + seen.rounded) / max(seen.least_noise(), TINY))
@@ -64,13 +70,16 @@ def _few(seen: Seen, what: str) -> Cause | None:
                  'take out what widened the range in calibration, or take observer="mse" or "percentile"')
 
 
-def few_levels(layer: Layer) -> Cause | None:
-    """The range of the codes is far wider than the data, which are left with a few of them."""
-    return costliest([_few(layer.x, "the input"), _few(layer.y, "the result")])
+def find_few_levels(layer: Layer) -> Cause | None:
+    """The range of the codes is far wider than the data, which use only a few of them."""
+    return costliest([_find_few(layer.x, "the input"), _find_few(layer.y, "the result")])
 
 
 def _weight_gain(layer: Layer) -> tuple[float, int]:
-    """Noise of one scale for all rows over that of a scale a row, each row's against its own signal; the largest row."""
+    """How much one scale for all rows of the weight costs, against one scale per row, in decibels; and the largest row.
+
+    The noise of each row is divided by the power of the row's own result.
+    """
     rows, power = layer.rows(), layer.y.power
     alive = (rows > 0) & ~layer.y.constant
     if alive.sum() < 2:
@@ -81,7 +90,7 @@ def _weight_gain(layer: Layer) -> tuple[float, int]:
 
 
 def _input_gain(layer: Layer) -> tuple[float, str]:
-    """Noise that one scale for all of the input brings into the sums, over that of one a channel; the channel to blame."""
+    """How much one scale for all channels of the input costs, against one scale per channel, in decibels; what shows it."""
     read, own = layer.columns(), layer.x.scales()
     alive = (read > 0) & ~layer.x.constant
     if alive.sum() < 2:
@@ -97,13 +106,13 @@ def _input_gain(layer: Layer) -> tuple[float, str]:
 
 
 def _times(values: np.ndarray, at: int) -> str:
-    """How far one channel is from the others."""
+    """How far one channel is from the others, in words."""
     others = np.median(values)
     return f"{values[at] / others:.0f} times the median" if others > 0 else "most others are 0"
 
 
-def _folded_outlier(layer: Layer) -> int | None:
-    """The channel that batch norm, and not the weight before it, made the largest by far."""
+def _find_folded_outlier(layer: Layer) -> int | None:
+    """The output channel that is by far the largest because of batch norm, and not of the weight before it."""
     if layer.gain is None:
         return None
     rows, raw = layer.rows(), np.abs(layer.raw).reshape(len(layer.raw), -1).max(axis=1)
@@ -112,12 +121,13 @@ def _folded_outlier(layer: Layer) -> int | None:
     return at if apart > 10 and apart > 3 * before else None
 
 
-def outlier_channel(layer: Layer) -> Cause | None:
-    """One scale serves channels of very different ranges: rows of the weight, or channels of what is read or handed on."""
+def find_outlier_channel(layer: Layer) -> Cause | None:
+    """One scale serves channels of very different ranges: rows of the weight, or channels of the input, of this layer or of
+    a layer that alone reads its result."""
     found = []
     if np.ptp(layer.scale) == 0:
         gain, at = _weight_gain(layer)
-        if gain > SPREAD and not layer.y.constant[at] and _folded_outlier(layer) is None:
+        if gain > SPREAD and not layer.y.constant[at] and _find_folded_outlier(layer) is None:
             found.append(Cause("outlier channel", gain, f"weights of output channel {at} are {_times(layer.rows(), at)} of "
                                "all, under one scale", 'per_channel=True, or repairs=["equalize"]'))
     for reader, where in [(layer, "of its input, "), *((r, f"for {r.name}, ") for r in layer.readers)]:
@@ -128,9 +138,9 @@ def outlier_channel(layer: Layer) -> Cause | None:
     return costliest(found)
 
 
-def batch_norm_fold(layer: Layer) -> Cause | None:
-    """Folding made weights of one channel far larger than the others: its running variance is next to nothing."""
-    at = _folded_outlier(layer)
+def find_batch_norm_fold(layer: Layer) -> Cause | None:
+    """Folding batch norm made the weights of one channel far larger than the others: its running variance is close to 0."""
+    at = _find_folded_outlier(layer)
     if at is None:
         return None
     shared = np.ptp(layer.scale) == 0
@@ -142,8 +152,8 @@ def batch_norm_fold(layer: Layer) -> Cause | None:
                  'repairs=["equalize"]')
 
 
-def dead_channel(layer: Layer) -> Cause | None:
-    """Channels whose result is one number whatever the input; one with large weights takes the others' precision."""
+def find_dead_channel(layer: Layer) -> Cause | None:
+    """Channels whose result never changes; one with large weights takes precision from the others."""
     dead = np.flatnonzero(layer.y.constant)
     if not dead.size:
         return None
@@ -154,19 +164,25 @@ def dead_channel(layer: Layer) -> Cause | None:
                  "set their weights to 0 and their constant into the bias, or leave them out of the network")
 
 
-def bias(share: float) -> Cause:
-    """Most of the error is a shift of the channels' means."""
+def blame_bias(share: float) -> Cause:
+    """The cause that most of the error is a shift of the channels' means.
+
+    Args:
+        share: of the squared error that the shift is.
+    """
     return Cause("bias", -decibels(max(1 - share, 1e-9)), f"{share:.0%} of the squared error is a shift of the channels' "
                  "means", 'repairs=["correct_bias"]')
 
 
-def cause_of(layer: Layer, snr: float, bias_share: float) -> Cause | None:
-    """The cause that costs most, None where there is none; ranges and bias are looked at only where the result is noisy.
+def find_cause(layer: Layer, snr: float, bias_share: float) -> Cause | None:
+    """The cause that costs most; None where there is none. Ranges and bias are looked at only where the result is noisy.
 
     Args:
-        snr: signal to noise of the layer's result, in decibels; bias_share: what the means of channels have of the noise.
+        snr: the signal to noise of the layer's result where it alone is int8, in decibels.
+        bias_share: the share of that noise that is a shift of the channels' means.
     """
-    found = [dead_channel(layer), batch_norm_fold(layer), outlier_channel(layer)]     # the first of equals
+    found = [find_dead_channel(layer), find_batch_norm_fold(layer), find_outlier_channel(layer)]     # the first of equals
     if snr < FINE:
-        found += [c for c in (clipped_range(layer), few_levels(layer), bias(bias_share)) if c and c.decibels > LEAST]
+        others = (find_clipped_range(layer), find_few_levels(layer), blame_bias(bias_share))
+        found += [c for c in others if c and c.decibels > LEAST]
     return costliest(found)

@@ -11,13 +11,13 @@ from tqdm import tqdm
 
 from ... import checks
 from ...batches import Arrays, keep_batches
-from ...graph.passes import fold_constants, fuse_batch_norm
+from ...graph.passes import simplify
 from ...nn.module import Module, is_inside
+from ...options import OBSERVER, Options
+from ...plan.lowering import Lowering
 from ...tables import layout
-from ...tape import no_grad
-from ..draft import Draft, batch_norm_folded
-from ..static import OBSERVER, Options, drafted
-from .causes import Cause, cause_of, decibels
+from ..static import check_options, make_lowering
+from .causes import Cause, decibels, find_cause
 from .evidence import Layer, by_channel, gather
 from .score import Score
 
@@ -83,17 +83,14 @@ class Diagnosis:
         return "\n".join(lines + ([table[1], *causes] if causes else []))
 
 
-def _measure_error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any) -> tuple[float, float]:
-    """The signal-to-noise ratio of a layer's result with only this layer in int8, in decibels, and the share of the noise
-    that is a shift of the channels' means."""
-    lowered, value = draft.lowered(only), layer.fused.output
+def _error(lowering: Lowering, layer: Layer, batches: list[Arrays]) -> tuple[float, float]:
+    """Signal to noise of the layer's result with it alone in int8, and the share of the noise that is a shift of means."""
+    only, value = lowering.keep_float(lambda module: not is_inside(module, layer.name)), layer.fused.output
     signal, noise, shift, count = 0.0, 0.0, np.zeros(1), 0
     for inputs in batches:
-        found: dict[int, np.ndarray] = {}
-        with no_grad():
-            draft.floats(*inputs, observe=lambda v, x, found=found: found.update({v: x}) if v == value else None)
-        exact = by_channel(found[value], layer.y.images).astype(np.float64)
-        wrong = by_channel(lowered.values(inputs, [value])[0], layer.y.images) - exact
+        exact, wrong = (by_channel(found.compute_values(inputs, [value])[0], layer.y.images).astype(np.float64)
+                        for found in (lowering.exact, only))
+        wrong -= exact
         signal, noise = signal + np.square(exact).sum(), noise + np.square(wrong).sum()
         shift, count = shift + wrong.sum(axis=0), count + len(wrong)
     share = float(np.square(shift).sum() / count / noise) if noise else 0.0
@@ -101,7 +98,7 @@ def _measure_error(draft: Draft, layer: Layer, batches: list[Arrays], only: Any)
 
 
 def take_samples(score: Score) -> list[Arrays]:
-    """Batches of the first SAMPLES samples of the data."""
+    """Batches of some of the data."""
     batches, count = [], 0
     for inputs in score.inputs:
         if count >= SAMPLES:
@@ -111,22 +108,15 @@ def take_samples(score: Score) -> list[Arrays]:
     return batches
 
 
-def fold_norms(draft: Draft) -> tuple[Draft, Any]:
-    """The draft with batch norm folded, and its graph with batch norm fused but not folded."""
-    unfolded = draft.graph.copy()
-    fold_constants(unfolded)
-    fuse_batch_norm(unfolded)
-    return replace(draft, graph=batch_norm_folded(draft.graph)), unfolded
-
-
-def find_causes(draft: Draft, batches: list[Arrays], names: Sequence[str]) -> dict[str, tuple[Layer, float, Cause | None]]:
-    """The evidence, the signal-to-noise ratio and the cause of each of the layers `names`."""
-    draft, unfolded = fold_norms(draft)
+def find_layer_causes(lowering: Lowering, batches: list[Arrays],
+                      names: Sequence[str]) -> dict[str, tuple[Layer, float, Cause | None]]:
+    """Evidence, signal to noise and cause of the layers `names`."""
+    unfolded, lowering = lowering.fused, replace(lowering, graph=simplify(lowering.graph))
     found = {}
-    for layer in gather(draft, draft.lowered(), unfolded, batches):
+    for layer in gather(lowering, unfolded, batches):
         if layer.name in names and layer.name not in found:
-            snr, share = _measure_error(draft, layer, batches, lambda module, name=layer.name: not is_inside(module, name))
-            found[layer.name] = layer, snr, cause_of(layer, snr, share)
+            snr, share = _error(lowering, layer, batches)
+            found[layer.name] = layer, snr, find_cause(layer, snr, share)
     return found
 
 
@@ -160,19 +150,18 @@ def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = 
         ShapeError: There are no data, or targets do not fit.
         TraceError, QuantizationError, DtypeError: As `to_int8`.
     """
-    options = Options(observer, per_channel, rounding, weights, skip, repairs).checked("diagnose", model)
+    options = check_options("diagnose", model, Options(observer, per_channel, rounding, weights, skip, repairs))
     progress = checks.flag("diagnose", "progress", progress)
     data = keep_batches("diagnose", data)
-    draft, _ = drafted(model, data if calibration is None else calibration, options, progress)
+    lowering = make_lowering(model, data if calibration is None else calibration, options, progress)
     score = Score(model.copy().eval(), data)
-    batches, whole = take_samples(score), draft.lowered()
-    names = list(dict.fromkeys(node.module for node, _ in whole.layers(draft.graph) if node.module))
-    causes, rows = find_causes(draft, batches, names), []
-    int8_value = score.value(whole.plan)
+    names, rows = lowering.layer_names(), []
+    causes = find_layer_causes(lowering, take_samples(score), names)
+    int8_value = score.value(lowering.plan)
     for name in tqdm(names, desc="diagnosing", unit="layer", disable=not progress):
         layer, snr, cause = causes[name]
-        only = draft.lowered(lambda module, name=name: not is_inside(module, name)).plan
-        without = draft.lowered([*options.skip, name]).plan
+        only = lowering.keep_float(lambda module, name=name: not is_inside(module, name)).plan
+        without = lowering.keep_float([*options.skip, name]).plan
         exact = layer.weight.astype(np.float64)
         rows.append(LayerDiagnosis(
             name, decibels(np.square(exact).sum() / max(np.square(layer.quantized - exact).sum(), 1e-300)), snr,

@@ -10,35 +10,41 @@ import numpy as np
 from ..._kernels.products import fixed_point
 from ...batches import Arrays
 from ...graph import Graph, Node
+from ...graph.operands import weight_of
 from ...ops import Codec
 from ...ops.conv import Conv2d
-from ...tape import no_grad
-from ..draft import Draft, Lowered, weight_of
+from ...ops.norm import batch_norm_gain
+from ...plan.lowering import Lowering
 from ..ranges.observers import BINS, MSE
 from ..repairs.equalize import columns, pairs
 
-HELD = 0.99     # share of a value's non-zero elements that `levels` counts the codes of
+HELD = 0.99     # the share of the non-zero elements that the codes counted by `Seen.levels` hold
 
 
 def by_channel(x: np.ndarray, images: bool) -> np.ndarray:
-    """x (B, C, ...) of images or (..., C) of rows as (n, C)."""
+    """Images x (B, C, ...), or rows x (..., C), as (n, C)."""
     return np.moveaxis(x, 1, -1).reshape(-1, x.shape[1]) if images and x.ndim > 2 else x.reshape(-1, x.shape[-1])
 
 
 class Seen:
-    """One value over the data: by channel its extremes and moments; beside its codes, what clipping and rounding take off.
+    """One value over the data: its extremes and moments per channel, and the errors that its codes make.
 
-    codec: its codes; None where it stays float.
+    Attributes:
+        images: whether its channels are the second dimension rather than the last.
+        codec: scale and zero point of its codes; None where it stays float, and the errors are not counted.
+        count: elements per channel; lo, hi, sums, squares: per channel (C).
+        clipped, rounded: sums of the squared errors of clipping and of rounding.
+        zeros: how many elements are exactly 0.
     """
 
     def __init__(self, images: bool, codec: Codec | None):
         self.images, self.codec = images, codec
-        self.count = 0                  # elements a channel
+        self.count = 0
         self.lo: np.ndarray | float = np.inf
         self.hi: np.ndarray | float = -np.inf
         self.sums: np.ndarray | float = 0.0
         self.squares: np.ndarray | float = 0.0
-        self.clipped = self.rounded = 0.0       # energy of the two errors
+        self.clipped = self.rounded = 0.0
         self.zeros = 0
         self.histogram = MSE()
 
@@ -65,24 +71,24 @@ class Seen:
 
     @property
     def power(self) -> np.ndarray:
-        """Mean square of each channel."""
+        """Mean square of each channel, (C)."""
         return self.squares / self.count
 
     @property
     def constant(self) -> np.ndarray:
-        """Which channels never change."""
+        """Whether each channel never changes, (C)."""
         return np.asarray(self.hi) == np.asarray(self.lo)
 
     def scales(self) -> np.ndarray:
-        """The scale that each channel would have by itself."""
+        """The scale that each channel would have by itself, (C)."""
         return np.array([fixed_point.affine_parameters(lo, hi)[0] for lo, hi in zip(self.lo, self.hi)], np.float64)
 
     def least_noise(self) -> float:
-        """Energy of the error under the range of least mean squared error."""
+        """The sum of squared errors under the range for which it is least."""
         return self.histogram.error(*self.histogram.range())
 
     def levels(self) -> int:
-        """How many codes hold most of the elements that are not zero."""
+        """How many codes hold most of the non-zero elements."""
         counts = self.histogram.counts.copy()
         counts[BINS // 2] -= self.zeros
         codes = np.rint(self.histogram.centers() / float(self.codec.scale)) + self.codec.zero_point
@@ -92,11 +98,15 @@ class Seen:
 
 @dataclass
 class Layer:
-    """A layer that multiplies in integers.
+    """A layer that multiplies in integers, and what the data show of it.
 
-    node, fused: in the draft's graph with batch norm folded, and once activations are fused. raw, gain: the weight before
-    batch norm was folded into it and what each row was multiplied by; None without batch norm. x, y: what it reads and
-    makes; x_scale: of the codes that it reads.
+    Attributes:
+        node: its node in the graph with batch norm folded; fused: that with its activation fused too.
+        weight: in float32; codes, scale: as the integers have it, with a scale per output channel (N).
+        raw: the weight before batch norm was folded into it; gain: what each row was multiplied by (N). None without batch
+            norm.
+        x, y: what it reads and what it makes; x_scale: the scale of the codes that it reads.
+        readers: the layers that alone read its channels.
     """
 
     name: str
@@ -110,14 +120,14 @@ class Layer:
     x: Seen
     y: Seen
     x_scale: float
-    readers: list[Layer] = field(default_factory=list)      # those that alone read its channels
+    readers: list[Layer] = field(default_factory=list)
 
     def rows(self) -> np.ndarray:
-        """Largest |weight| of each output channel."""
+        """The largest |weight| of each output channel, (N)."""
         return np.abs(self.weight.astype(np.float64)).reshape(len(self.weight), -1).max(axis=1)
 
     def columns(self) -> np.ndarray:
-        """Sum of the squared weights that read each channel of x."""
+        """The sum of the squared weights that read each channel of x, (C)."""
         return columns(np.square(self.weight.astype(np.float64)), self.node, len(self.x.power), np.sum)
 
     @property
@@ -126,39 +136,33 @@ class Layer:
         return self.codes * self.scale.reshape(-1, *(1,) * (self.codes.ndim - 1)).astype(np.float64)
 
 
-def _raw(graph: Graph) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-    """Raw weight and gain of each layer that batch norm is folded into, by its result."""
-    return {n.output: (weight_of(graph, n), _gain(graph, n)) for n in graph.nodes if n.norm is not None}
-
-
-def _gain(graph: Graph, node: Node) -> np.ndarray:
-    gamma, _, _, variance = (graph.constants[i].tensor.data.astype(np.float64) for i in node.norm.inputs)
-    return gamma / np.sqrt(variance + node.norm.eps)
-
-
-def gather(draft: Draft, lowered: Lowered, unfolded: Graph, batches: Iterable[Arrays]) -> list[Layer]:
-    """What the data show of each layer of the draft.
+def gather(lowering: Lowering, unfolded: Graph, batches: Iterable[Arrays]) -> list[Layer]:
+    """What the data show of each layer that multiplies in integers, in order.
 
     Args:
-        draft: with batch norm folded; lowered: its plan.
-        unfolded: its graph with batch norm fused but not folded, or the same graph where there is none.
+        lowering: of a graph with batch norm folded.
+        unfolded: its `fused` graph before batch norm was folded.
+        batches: the model's inputs, a tuple of arrays per batch.
     """
-    graph, made, raws = draft.graph, lowered.lowering, _raw(unfolded)
-    seen: dict[int, Seen] = {}
-    layers = []
-    for node, fused in lowered.layers(graph):
-        arrays, source, result = lowered.step(fused).arrays, node.inputs[0], fused.output
+    graph, codecs, seen, layers = lowering.graph, lowering.codecs, {}, []
+    normed = {n.output: n for n in unfolded.nodes if n.norm is not None}
+    for node, fused in lowering.layers():
+        arrays, source, result = lowering.step_of(fused).arrays, node.inputs[0], fused.output
         images = node.op is Conv2d
-        x = seen.setdefault(source, Seen(images, made.codecs.get(source) if source in graph.inputs else None))
-        y = seen.setdefault(result, Seen(images, made.codecs.get(result)))
-        raw, gain = raws.get(node.output, (None, None))
+        x = seen.setdefault(source, Seen(images, codecs.get(source) if source in graph.inputs else None))
+        y = seen.setdefault(result, Seen(images, codecs.get(result)))
+        raw = gain = None
+        if result in normed:
+            raw, norm = weight_of(unfolded, normed[result]), normed[result].norm
+            gamma, _, _, variance = (unfolded.constants[i].tensor.data for i in norm.inputs)
+            gain = batch_norm_gain(gamma, variance, norm.eps)
         layers.append(Layer(node.module, node, fused, weight_of(graph, node), arrays["weight"], arrays["scale"], raw, gain,
-                            x, y, float(made.codecs[source].scale)))
+                            x, y, float(codecs[source].scale)))
     of = {id(layer.node): layer for layer in layers}
     for pair in pairs(graph):
         if pair.spread == 1 and id(pair.first) in of and id(pair.second) in of:
             of[id(pair.first)].readers.append(of[id(pair.second)])
-    with no_grad():
-        for inputs in batches:
-            graph(*inputs, observe=lambda value, x: seen[value].observe(x) if value in seen else None)
+    for inputs in batches:
+        for value, x in zip(seen.values(), graph.compute_values(inputs, seen)):
+            value.observe(x)
     return layers

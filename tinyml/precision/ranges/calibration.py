@@ -1,4 +1,4 @@
-"""Calibration: run sample inputs through a graph and note the range of every activation."""
+"""Calibration: sample inputs run through a graph, and the range of every activation is noted."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from .observers import MinMax, Observer
 
 @dataclass
 class Calibration:
-    """What calibration found, and from which data.
+    """What calibration found, and from what data.
 
-    ranges: (lo, hi) of every activation by its number in the graph.
-    samples: The number of samples.
-    digest: The SHA-256 of the inputs' shapes and bytes, in their order.
+    Attributes:
+        ranges: the (lo, hi) of every float activation, by its number in the graph.
+        samples: how many samples were seen.
+        digest: SHA-256 of the shapes and bytes of the inputs, in their order.
     """
 
     ranges: Ranges
@@ -34,7 +35,11 @@ class Calibration:
 
 
 def new_observer(factory: Any) -> Observer:
-    """The observer that a class, or a function without arguments, makes; raises DtypeError if it makes none."""
+    """An observer made by a class, or by a function without arguments.
+
+    Raises:
+        DtypeError: it makes no observer.
+    """
     try:
         made = checks.function("calibration", "what makes an observer", factory)()
     except (TypeError, ValueError) as error:
@@ -48,28 +53,29 @@ def new_observer(factory: Any) -> Observer:
 
 def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Observer]] = lambda _: MinMax,
               progress: bool = False) -> Calibration:
-    """The range of every float activation of a graph over data. Memory does not grow with the number of batches.
-
-    >>> import numpy as np
-    >>> from tinyml import nn, trace
-    >>> graph = trace(nn.Sequential(nn.ReLU()), np.ones((2, 3), np.float32))
-    >>> found = calibrate(graph, [np.float32([[-1, 0, 2]])])
-    >>> [found.ranges[value] for value in (*graph.inputs, *graph.outputs)], found.samples
-    ([(-1.0, 2.0), (0.0, 2.0)], 1)
+    """The range of every float activation of a graph over the batches of `data`. Memory does not grow with their number.
 
     Args:
-        graph: What `trace` gives.
-        data: Batches of inputs, or of (inputs, targets).
-        observer: observer(name) gives what makes the observers of the layer `name` ("" for the input): a class, or a
-            function without arguments.
-        progress: Whether to show a bar on stderr.
+        graph: the program of a forward, from `trace`.
+        data: batches of inputs or of (inputs, targets), as `to_int8(calibration=...)` takes them.
+        observer: a function from a layer's name ("" for the input) to what makes the observers of its activations: a class,
+            or a function without arguments. By default the range is that of the data.
+        progress: whether to show a bar.
 
     Returns:
-        A Calibration.
+        A Calibration. Values that may be infinite on purpose, as an attention mask makes them, have no range in it.
 
     Raises:
-        QuantizationError: No batch came, or one has a NaN or an infinity; the message names the batch and the op.
-        ShapeError: A batch does not fit the graph.
+        QuantizationError: no batch came, or a NaN or infinity; names batch and op.
+        ShapeError: a batch does not fit the graph.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> x = np.array([[-1.0], [3.0]], np.float32)
+        >>> found = precision.calibrate(trace(nn.ReLU(), x), [x])
+        >>> found.samples, found.ranges
+        (2, {0: (-1.0, 3.0), 1: (0.0, 3.0)})
     """
     checks.instance("calibrate", "graph", graph, Graph)
     checks.function("calibrate", "observer", observer)
@@ -84,7 +90,7 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
             return
         if not np.isfinite(x).all():
             if value in masked and not np.isnan(x).any():
-                infinite.add(value)     # no range: what makes or reads it stays float
+                infinite.add(value)     # it has no range: the ops that make or read it stay float
                 return
             where = f"the result of {made[value]}" if value in made else "the input"
             raise QuantizationError(f"calibration: {np.count_nonzero(~np.isfinite(x))} NaN or infinite values in {where}, "

@@ -1,7 +1,7 @@
-"""Observers: the range of an activation, from the batches it was seen in.
+"""Observers: each sees one activation, batch by batch, and says which range its codes should have.
 
-MinMax and MovingAverage keep two numbers. The others keep one histogram of fixed size, however much data comes, and
-choose from it a range that clips a few values to represent the many more finely.
+MinMax and MovingAverage keep two numbers. The others keep one histogram, whose size does not grow with the data, and
+choose a range from it that clips a few values so that the many others have finer codes.
 """
 
 from __future__ import annotations
@@ -18,19 +18,41 @@ from ..._kernels.products import fixed_point
 from ...errors import DtypeError
 from ...nn.module import is_inside
 
-BINS = 8192     # eight or more a code over the range of the data: with two, the error of rounding is not seen
+BINS = 8192     # eight or more bins per code over the range of the data: with two, the error of rounding is not seen
 
 
 class Observer(Protocol):
-    """Sees the arrays of one activation and tells its range."""
+    """What calibration asks of an observer; any class with these two methods is one.
 
-    def observe(self, x: np.ndarray) -> None: ...
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn
+        >>> class Fixed:
+        ...     def observe(self, x): ...
+        ...     def range(self): return -1.0, 1.0
+        >>> plan = nn.Sequential(nn.ReLU()).to_int8(calibration=np.ones((2, 3), np.float32), observer=Fixed)
+        >>> plan.info.calibration.observer
+        'Fixed'
+    """
 
-    def range(self) -> tuple[float, float]: ...
+    def observe(self, x: np.ndarray) -> None:
+        """See a batch of the activation, an array of any shape."""
+
+    def range(self) -> tuple[float, float]:
+        """The range (lo, hi) that the codes should have."""
 
 
 class MinMax:
-    """The smallest and the largest value seen."""
+    """The range from the smallest to the largest value seen: lo = min x, hi = max x.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml.precision import MinMax
+        >>> observer = MinMax()
+        >>> observer.observe(np.array([0.5, -2.0]))
+        >>> observer.range()
+        (-2.0, 0.5)
+    """
 
     def __init__(self) -> None:
         self.lo, self.hi = np.inf, -np.inf
@@ -41,12 +63,32 @@ class MinMax:
             self.lo, self.hi = min(self.lo, float(x.min())), max(self.hi, float(x.max()))
 
     def range(self) -> tuple[float, float]:
-        """(smallest, largest)."""
+        """The smallest and the largest value; (inf, -inf) where none was seen."""
         return self.lo, self.hi
 
 
 class MovingAverage:
-    """Smallest and largest of each batch, averaged: lo = (1 - c) lo + c min(batch), and so hi (Jacob et al. 2018, 3.1)."""
+    """The moving average of the ranges of the batches.
+
+        lo = (1 - c) lo + c min(batch),    hi = (1 - c) hi + c max(batch),    from the range of the first batch
+
+    Args:
+        c: the weight of a batch, above 0 and at most 1.
+
+    Raises:
+        ShapeError: c is out of range.
+
+    Source: Jacob et al. 2018, section 3.1.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml.precision import MovingAverage
+        >>> observer = MovingAverage(c=0.5)
+        >>> observer.observe(np.array([0.0, 1.0]))
+        >>> observer.observe(np.array([0.0, 3.0]))
+        >>> observer.range()
+        (0.0, 2.0)
+    """
 
     def __init__(self, c: float = 0.1) -> None:
         self.c, self.lo, self.hi = checks.number("MovingAverage", "c", c, above=0, most=1), np.inf, -np.inf
@@ -65,11 +107,24 @@ class MovingAverage:
 
 
 class Histogram:
-    """Counts in BINS bins [k width, (k + 1) width), -BINS / 2 <= k < BINS / 2; base of the observers that clip.
+    """Counts of values in BINS bins [k width, (k + 1) width), -BINS / 2 <= k < BINS / 2; the base of observers that clip.
 
-    width is the power of two with max|x| / (BINS / 2) < width <= 2 max|x| / (BINS / 2). Where larger data comes, the width
-    doubles and pairs of bins become one: memory is fixed, every value stays counted in the bin that holds it, and counts
-    do not depend on how the data was split into batches. `range()` is that of the data.
+    The width is the power of two with max|x| / (BINS / 2) < width <= 2 max|x| / (BINS / 2). Where larger values come, the
+    width doubles and pairs of bins become one. So memory is fixed, every value stays counted in the bin that holds it, and
+    counts do not depend on how the data was split into batches. The range is that of the data, as for MinMax.
+
+    Attributes:
+        counts: (BINS), how many values are in each bin.
+        width: of a bin; 0 while no value was seen.
+        lo, hi: the smallest and the largest value.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml.precision import Histogram
+        >>> observer = Histogram()
+        >>> observer.observe(np.array([0.1, 0.1, -4.0]))
+        >>> observer.width, int(observer.counts.max()), observer.range()
+        (0.001953125, 2, (-4.0, 0.1))
     """
 
     def __init__(self) -> None:
@@ -92,23 +147,40 @@ class Histogram:
         self.counts += np.bincount(at.reshape(-1).astype(np.intp), minlength=BINS)
 
     def range(self) -> tuple[float, float]:
-        """(smallest, largest)."""
+        """The smallest and the largest value; (inf, -inf) where none was seen."""
         return self.lo, self.hi
 
     def centers(self) -> np.ndarray:
-        """The middle of each bin, within the data's range."""
+        """The middle of each bin, (BINS), clipped to the range of the data."""
         return np.clip((np.arange(BINS) - BINS // 2 + 0.5) * self.width, self.lo, self.hi)
 
 
 class Percentile(Histogram):
-    """The range that leaves `clipped` percent of the values outside, half on each side (Wu et al. 2020, 3.3)."""
+    """The range that leaves some percent of the values outside, half of them on each side.
+
+    Args:
+        clipped: how many percent, from 0 to below 100.
+
+    Raises:
+        ShapeError: `clipped` is out of range.
+
+    Source: Wu et al. 2020, section 3.3.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml.precision import Percentile
+        >>> observer = Percentile(clipped=2)
+        >>> observer.observe(np.append(np.linspace(0, 1, 990), np.full(10, 100.0)))
+        >>> observer.range()[1] < 1.1
+        True
+    """
 
     def __init__(self, clipped: float = 0.01) -> None:
         super().__init__()
         self.clipped = checks.number("Percentile", "clipped", clipped, 0, below=100)
 
     def range(self) -> tuple[float, float]:
-        """The range to the nearest bin."""
+        """The range, rounded outwards to whole bins."""
         total = self.counts.sum()
         if not total:
             return self.lo, self.hi
@@ -119,10 +191,11 @@ class Percentile(Histogram):
         return (max(self.lo, (first - BINS // 2) * self.width), min(self.hi, (last + 1 - BINS // 2) * self.width))
 
 
-def least(loss: Callable[[float, float], float], lo: float, hi: float) -> tuple[float, float]:
-    """The range of least loss(lo, hi), of 64 shrunk ones on each side of 0; the wider where two are equal.
+def find_least(loss: Callable[[float, float], float], lo: float, hi: float) -> tuple[float, float]:
+    """The range of least loss(lo, hi), of 64 that each end may shrink to; the wider one where two are equal.
 
-    The ends shrink in turn, from the data's range: the loss from one is nearly independent of the other's.
+    The ends shrink one after the other, beginning with the range (lo, hi) of the data: what one end costs hardly depends on
+    the other.
     """
     factors = [f / 64 for f in range(64, 0, -1)]
     hi = min([hi * f for f in factors] if hi > 0 else [hi], key=lambda h: loss(lo, h))
@@ -131,14 +204,28 @@ def least(loss: Callable[[float, float], float], lo: float, hi: float) -> tuple[
 
 
 class MSE(Histogram):
-    """The range whose codes represent the values with the least mean squared error, of those that `least` tries."""
+    """The range whose codes represent the values with the least mean squared error.
+
+        argmin over (lo, hi) of sum_i n_i (scale (q(x_i) - z) - x_i)^2,    over the bins of a Histogram
+
+    where n_i is the count of bin i, and x_i its middle; scale and z follow from the range by equation (6). Each end is one
+    of 64, from that of the data down to 0.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml.precision import MSE
+        >>> observer = MSE()
+        >>> observer.observe(np.append(np.random.default_rng(0).standard_normal(1_000_000), 20))
+        >>> observer.range()[1] < 10            # one outlier among a million is clipped
+        True
+    """
 
     def range(self) -> tuple[float, float]:
-        """The best range found."""
-        return least(self.error, self.lo, self.hi) if self.counts.any() else (self.lo, self.hi)
+        """The best range found; (inf, -inf) where no value was seen."""
+        return find_least(self.error, self.lo, self.hi) if self.counts.any() else (self.lo, self.hi)
 
     def error(self, lo: float, hi: float) -> float:
-        """Sum of the squared errors that codes of the range [lo, hi] make."""
+        """The sum of the squared errors that codes of the range [lo, hi] make."""
         used = self.counts > 0
         values, weights = self.centers()[used], self.counts[used]
         scale, zero = fixed_point.affine_parameters(lo, hi, "MSE")
@@ -147,17 +234,28 @@ class MSE(Histogram):
 
 
 class Entropy(Histogram):
-    """The range whose codes lose the least information, of those that `least` tries: Kullback-Leibler divergence.
+    """The range whose codes lose the least information, by the Kullback-Leibler divergence.
 
-        D(P || Q) = sum_i P_i log(P_i / Q_i), over the bins i inside [lo, hi] where P_i > 0
+        argmin over (lo, hi) of D(P || Q) = sum_i P_i log(P_i / Q_i),    over the bins i in [lo, hi] where P_i > 0
 
-    P counts the data clipped to [lo, hi]: its first and last bin hold what lies outside, too. Q counts only what lies
-    inside, and knows of each bin only its code: the count of a code is spread evenly over the non-empty bins that have it.
-    Both are divided by their sums. Clipping makes the ends of P and Q differ, coarse codes the rest.
+    P counts the data clipped to [lo, hi], so its first and last bin also count what lies outside. Q counts only what lies
+    inside, and knows only the code of each bin: the count of a code is spread evenly over the non-empty bins that have it.
+    Both are divided by their sums. Clipping makes the ends of P and Q differ, and coarse codes the rest. Each end of the
+    range is one of 64, from that of the data down to 0.
 
-    An end where only outliers are counted is empty in Q. It gets half a value there: a logarithm of 0 would forbid to clip
-    one far outlier among millions. Exact zeros, as ReLU makes, are left out: every range represents them exactly, while
-    their bin's code would seem to spread them. Migacz, "8-bit inference with TensorRT", 2017.
+    Where Q is 0 at an end, because P counts only outliers there, it is taken as half a value: with a logarithm of 0, a
+    single far outlier among millions could not be clipped. Exact zeros, as ReLU makes them, are left out: every range
+    represents them exactly, and their large count would be spread over the bins that share their code.
+
+    Source: Migacz, "8-bit inference with TensorRT", 2017.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml.precision import Entropy
+        >>> observer = Entropy()
+        >>> observer.observe(np.append(np.random.default_rng(0).standard_normal(100_000), 50))
+        >>> observer.range()[1] < 10            # one outlier among many is clipped
+        True
     """
 
     def __init__(self) -> None:
@@ -170,7 +268,7 @@ class Entropy(Histogram):
         self.zeros += x.size - np.count_nonzero(x)
 
     def range(self) -> tuple[float, float]:
-        """The best range found."""
+        """The best range found; that of the data where all values are 0, or none was seen."""
         counts = self.counts.copy()
         counts[BINS // 2] -= self.zeros
         used = np.flatnonzero(counts)
@@ -194,7 +292,7 @@ class Entropy(Histogram):
             p, q = p / p.sum(), q / q.sum()
             return float((p * np.log(p / q)).sum())
 
-        return least(divergence, self.lo, self.hi)
+        return find_least(divergence, self.lo, self.hi)
 
 
 OBSERVERS: dict[str, Callable[[], Observer]] = {
@@ -203,10 +301,14 @@ OBSERVERS: dict[str, Callable[[], Observer]] = {
 
 
 def observer_factory(observer: Any, what: str = "observer") -> Callable[[], Observer]:
-    """What makes an observer for each activation, from a name of OBSERVERS, a class, or a function without arguments.
+    """What makes the observer of an activation: a class, or a function without arguments.
+
+    Args:
+        observer: that, or a name of OBSERVERS.
+        what: what errors call it.
 
     Raises:
-        DtypeError: none of these, naming `what`.
+        DtypeError: it is none of these.
     """
     if isinstance(observer, str) and observer in OBSERVERS:
         return OBSERVERS[observer]
@@ -216,14 +318,15 @@ def observer_factory(observer: Any, what: str = "observer") -> Callable[[], Obse
 
 
 def observer_for(observer: Any) -> Callable[[str], Callable[[], Observer]]:
-    """layer name -> what makes the observers of that layer's activations.
+    """A function from a layer's name to what makes the observers of the layer's activations.
 
     Args:
-        observer: what observer_factory takes, for all layers; or a dict of these by layer name. A name stands for the
-            layer and all layers inside it, the longest that matches counts; "" is for all others, else "minmax".
+        observer: what `observer_factory` takes, for all layers; or a dict of these by layer. A name stands for the layer
+            and all layers inside it, and the longest name that matches counts. "" is for all others, which without it
+            have "minmax".
 
     Raises:
-        DtypeError: no observer, or a key that is no name.
+        DtypeError: a value that is no observer, or a key that is no name.
     """
     factories = {"": OBSERVERS["minmax"]}
     for name, chosen in (observer if isinstance(observer, Mapping) else {"": observer}).items():
@@ -233,14 +336,14 @@ def observer_for(observer: Any) -> Callable[[str], Callable[[], Observer]]:
     return lambda layer: factories[max((name for name in factories if is_inside(layer, name)), key=len)]
 
 
-def unmatched(observer: Any, names: Collection[str]) -> list[str]:
-    """The layer names among the keys of `observer` (see observer_for) that match none of the layers `names`."""
+def find_unmatched(observer: Any, names: Collection[str]) -> list[str]:
+    """The keys of `observer`, as `observer_for` takes it, that match none of the layers `names`."""
     keys = observer if isinstance(observer, Mapping) else ()
     return [key for key in keys if key and not any(is_inside(name, key) for name in names)]
 
 
 def observer_name(observer: Any) -> str:
-    """What to call an observer in a record: its name, the class it makes, or JSON of these by layer name."""
+    """The name of an observer in records: that of OBSERVERS or of its class, or JSON of these by layer."""
     if isinstance(observer, Mapping):
         return json.dumps({layer: observer_name(chosen) for layer, chosen in observer.items()})
     return observer if isinstance(observer, str) else type(observer_factory(observer)()).__name__

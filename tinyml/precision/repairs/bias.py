@@ -1,4 +1,4 @@
-"""Bias correction: what quantization adds to a layer's mean output is taken off its bias (Nagel et al. 2019, 4.2)."""
+"""Bias correction: what quantization adds to the mean output of a layer is taken off its bias (Nagel et al. 2019, 4.2)."""
 
 from __future__ import annotations
 
@@ -7,60 +7,82 @@ from dataclasses import replace
 
 import numpy as np
 
+from ... import checks
 from ...batches import Arrays
 from ...graph import Graph, Node
+from ...graph.operands import array_of, replace_operand, weight_of
 from ...ops.conv import Conv2d
+from ...plan.lowering import Lowering
 from ...tape import no_grad
 from ...tensor import Tensor, apply
-from ..draft import Draft, array_of, replace_operand, weight_of
 
 
 def _mean_output(node: Node, mean_input: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Mean of the layer's result without bias, by output channel: products are linear, so that of the mean input."""
+    """The mean of the layer's result without bias, per output channel: a product is linear, so its mean is that of the mean
+    input."""
     with no_grad():
         y = apply(node.op, Tensor(mean_input[None].astype(np.float32)), Tensor(weight), None, **node.attrs).data
     channel = 1 if node.op is Conv2d else y.ndim - 1
     return y.mean(axis=tuple(i for i in range(y.ndim) if i != channel), dtype=np.float64)
 
 
-def mean_inputs(graph: Graph, batches: Iterable[Arrays], wanted: set[int]) -> dict[int, np.ndarray]:
-    """The mean over all samples of each wanted value of the float graph."""
+def mean_values(graph: Graph, batches: Iterable[Arrays], wanted: set[int]) -> dict[int, np.ndarray]:
+    """The mean over all samples of each wanted value of the graph."""
     sums, count = dict.fromkeys(wanted, 0.0), 0
-
-    def observe(value: int, x: np.ndarray) -> None:
-        if value in sums:
+    for inputs in batches:
+        for value, x in zip(wanted, graph.compute_values(inputs, wanted)):
             sums[value] = sums[value] + x.sum(axis=0, dtype=np.float64)
-
-    with no_grad():
-        for inputs in batches:
-            graph(*inputs, observe=observe)
-            count += len(inputs[0])
-    return {v: total / count for v, total in sums.items()}
+        count += len(inputs[0])
+    return {value: total / count for value, total in sums.items()}
 
 
-def correct_bias(draft: Draft, batches: list[Arrays]) -> Draft:
-    """A draft whose integer layers have the mean outputs of the float ones, by channel.
+def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
+    """A lowering whose integer layers have the mean outputs of the float ones, per output channel.
 
         bias[c] += E[(W x)[c]] - E[(Wq xq)[c]]
 
-    x is what the layer reads in the float graph, xq what it reads in the integer plan, whose earlier layers are corrected
-    already; Wq are the weights as the plan has them. Means are over the data and all positions.
+    x is what the layer reads in the float graph, and xq what it reads in the integer plan, whose earlier layers are
+    corrected already. Wq are the weights as the plan has them. Means are over the samples of the data and all positions.
+
+    Args:
+        lowering: of a graph with batch norm folded (`graph.passes.simplify`); it stays as it is.
+        batches: the model's inputs, a tuple of arrays per batch.
+
+    Returns:
+        A lowering of another graph, with other biases; that of the given one is its `exact`.
+
+    Raises:
+        DtypeError: `lowering` is no Lowering.
+
+    Source: Nagel et al. 2019, section 4.2.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> from tinyml.graph.passes import simplify
+        >>> from tinyml.options import Options
+        >>> from tinyml.plan.lowering import Lowering
+        >>> model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), np.eye(4, dtype=np.float32)
+        >>> graph = simplify(trace(model, x))
+        >>> lowering = Lowering(graph, precision.calibrate(graph, [x]).ranges, Options())
+        >>> precision.correct_bias(lowering, [(x,)]).plan(x).shape
+        (4, 2)
     """
-    floats, graph, count = draft.floats, draft.graph.copy(), sum(len(b[0]) for b in batches)
-    draft = replace(draft, graph=graph, exact=floats)
-    layers = [node for node, _ in draft.lowered().layers(graph)]
-    wanted = {n.output: n for n in floats.nodes}
-    means = mean_inputs(floats, batches, {n.inputs[0] for n in layers})
-    targets = [_mean_output(n, means[n.inputs[0]], weight_of(floats, wanted[n.output])) for n in layers]
-    for i, (node, target) in enumerate(zip(layers, targets)):
-        lowered = draft.lowered()
-        fused = [f for _, f in lowered.layers(graph)][i]
-        total = sum(lowered.values(b, [node.inputs[0]])[0].sum(axis=0, dtype=np.float64) for b in batches)
-        arrays = lowered.step(fused).arrays
+    checks.instance("correct_bias", "lowering", lowering, Lowering)
+    exact, graph, count = lowering.exact, lowering.graph.copy(), sum(len(b[0]) for b in batches)
+    lowering = replace(lowering, graph=graph, unrepaired=exact)
+    layers, floats = list(lowering.layers()), {n.output: n for n in exact.nodes}
+    means = mean_values(exact, batches, {node.inputs[0] for node, _ in layers})
+    targets = [_mean_output(n, means[n.inputs[0]], weight_of(exact, floats[n.output])) for n, _ in layers]
+    for i, target in enumerate(targets):
+        node, folded = list(lowering.layers())[i]
+        total = sum(lowering.compute_values(b, [node.inputs[0]])[0].sum(axis=0, dtype=np.float64) for b in batches)
+        arrays = lowering.step_of(folded).arrays
         column = (-1,) + (1,) * (arrays["weight"].ndim - 1)
         weight = arrays["weight"].astype(np.float32) * arrays["scale"].reshape(column)
-        exact = array_of(floats, wanted[node.output], 2)
+        bias = array_of(exact, floats[node.output], 2)
         shift = target - _mean_output(node, total / count, weight)
-        replace_operand(graph, node, 2, (0 if exact is None else exact) + shift)
+        replace_operand(graph, node, 2, (0 if bias is None else bias) + shift)
+        lowering = replace(lowering, graph=graph)       # the layers behind read what the corrected one makes
     graph.prune()
-    return draft
+    return lowering

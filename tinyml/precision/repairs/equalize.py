@@ -9,8 +9,8 @@ import numpy as np
 
 from ... import checks
 from ...graph import Graph, Node
+from ...graph.operands import PRODUCTS, array_of, replace_operand, weight_of
 from ...ops.conv import Conv2d
-from ..draft import PRODUCTS, array_of, replace_operand, weight_of
 
 SWEEPS = 50         # chains of DepthwiseCNN's 12 layers settle in some 20
 SETTLED = 1e-3      # relative change of a scale that no longer matters
@@ -75,15 +75,33 @@ def _rescaled(weight: np.ndarray, node: Node, pair: Pair, s: np.ndarray) -> np.n
 
 
 def equalize(graph: Graph) -> Graph:
-    """A graph of the same function whose channels have weights of like range in the layers that make and read them.
+    """A graph of the same function in which the two layers that make and read a channel have weights of equal range for it.
 
         s[c] = sqrt(max|W1[c]| / max|W2[:, c]|);    W1[c] / s[c],  b1[c] / s[c],  W2[:, c] * s[c]
 
-    over every pair of layers with only ReLU, pooling or flattening between, until nothing changes. Channels with no
-    weight on one side stay. It needs no data; ranges must be taken anew afterwards.
+    for every pair of layers with only ReLU, pooling or flattening between them, until nothing changes. Channels without
+    weights on one side stay as they are. No data is needed. Ranges must be taken anew afterwards.
 
     Args:
-        graph: one with batch norm folded (`precision.draft.batch_norm_folded`).
+        graph: one with batch norm folded (`graph.passes.simplify`). It stays as it is.
+
+    Returns:
+        A graph of the same nodes, with other weights and biases.
+
+    Raises:
+        DtypeError: `graph` is no Graph.
+
+    Source: Nagel et al. 2019, section 4.1.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> from tinyml.graph.passes import simplify
+        >>> model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), np.ones((3, 4), np.float32)
+        >>> model[0].weight.data[2] *= 100
+        >>> graph = simplify(trace(model, x))
+        >>> np.allclose(precision.equalize(graph)(x).numpy(), graph(x).numpy(), atol=1e-3)
+        True
     """
     graph = checks.instance("equalize", "graph", graph, Graph).copy()
     found = list(pairs(graph))

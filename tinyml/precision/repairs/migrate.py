@@ -9,9 +9,8 @@ import numpy as np
 from ... import checks
 from ...batches import Arrays
 from ...graph import Graph, Node
+from ...graph.operands import array_of, replace_operand, weight_of
 from ...ops.linear import Linear
-from ...tape import no_grad
-from ..draft import array_of, replace_operand, weight_of
 
 NORMS = ("layer_norm", "rms_norm")
 
@@ -29,30 +28,44 @@ def places(graph: Graph) -> Iterator[tuple[Node, list[Node]]]:
 
 
 def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.5) -> Graph:
-    """A graph of the same function whose linear layers behind norms read channels of like range.
+    """A graph of the same function whose linear layers behind norms read channels of similar range.
 
         s[k] = max|X[:, k]|^a / max|W[:, k]|^(1 - a);    gain[k] / s[k],  shift[k] / s[k],  W[:, k] * s[k]
 
-    X is what the norm makes of the data, W all weights that read it, a the `strength`; equation (4) of the paper. Scales of
-    channels that the data leave at 0, or that no weight reads, stay. Ranges must be taken anew afterwards.
+    X is what the norm makes of the data, W are all weights that read it, and a is the `strength`. Channels that are 0 in
+    all of the data, or that no weight reads, stay as they are. Ranges must be taken anew afterwards.
 
     Args:
-        graph: as it was traced, or with batch norm folded.
-        strength: 0 leaves activations as they are, 1 brings their channels to one range.
+        graph: as it was traced, or with batch norm folded. It stays as it is.
+        batches: the model's inputs, a tuple of arrays per batch.
+        strength: from 0, which leaves activations as they are, to 1, which brings their channels to one range.
+
+    Returns:
+        A graph of the same nodes, with other gains, shifts and weights.
+
+    Raises:
+        DtypeError: `graph` is no Graph, or an argument is of the wrong type.
+        ShapeError: `strength` is out of range.
+
+    Source: Xiao et al. 2023 (SmoothQuant), equation (4).
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> model, x = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2)), np.eye(4, dtype=np.float32)
+        >>> model[0].weight.data[2] = 50
+        >>> graph = trace(model, x)
+        >>> np.allclose(precision.migrate_scales(graph, [(x,)])(x).numpy(), graph(x).numpy(), atol=1e-3)
+        True
     """
     graph = checks.instance("migrate_scales", "graph", graph, Graph).copy()
     strength = checks.probability("migrate_scales", "strength", strength)
     found = list(places(graph))
     largest = {norm.output: np.zeros(graph.shapes[norm.output][-1]) for norm, _ in found}
 
-    def observe(value: int, x: np.ndarray) -> None:
-        if value in largest:
-            top = np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0)
-            largest[value] = np.maximum(largest[value], top)
-
-    with no_grad():
-        for inputs in checks.rows("migrate_scales", "batches", batches, "batches") if found else ():
-            graph(*inputs, observe=observe)
+    for inputs in checks.rows("migrate_scales", "batches", batches, "batches") if found else ():
+        for value, x in zip(largest, graph.compute_values(inputs, largest)):
+            largest[value] = np.maximum(largest[value], np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0))
     for norm, readers in found:
         weights = [weight_of(graph, n) for n in readers]
         read = np.max([np.abs(w.astype(np.float64)).max(axis=0, initial=0) for w in weights], axis=0)

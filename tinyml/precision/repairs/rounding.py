@@ -12,20 +12,28 @@ from dataclasses import replace
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
+from ... import checks
 from ...batches import Arrays
-from ...graph import Graph, Node
+from ...graph import Node
+from ...graph.operands import replace_operand, weight_of
 from ...ops.conv import Conv2d
-from ...tape import no_grad
-from ..draft import Draft, replace_operand, weight_of
+from ...plan.lowering import Lowering
 
-VECTORS = 8192      # of the data, that a layer is fitted to
-SWEEPS = 10         # over all its weights; most layers settle before
+VECTORS = 8192      # how many vectors of the data a layer is fitted to
+SWEEPS = 10         # how often its weights are gone over; most layers settle before
 
 
 def vectors(node: Node, x: np.ndarray, size: tuple[int, ...], at: np.ndarray) -> np.ndarray:
-    """Some of the vectors (R, G, K) of x that a layer multiplies its weights by; `at` (R) counts samples and positions.
+    """Some of the vectors (R, G, K) of x that a layer multiplies its weights by.
 
-    G are the groups, K the channels of one times the taps of a window of `size`; a linear layer has one group.
+    Args:
+        x: what the layer reads, (B, C, H, W) or (..., K).
+        size: the window (kh, kw) of a convolution.
+        at: (R), the place of each vector, counted over samples and positions.
+
+    Returns:
+        (R, G, K), where G is the number of groups, and K that of the channels of a group times the taps of the window; a
+        linear layer has one group.
     """
     if node.op is not Conv2d:
         rows = x.reshape(-1, x.shape[-1])
@@ -39,14 +47,16 @@ def vectors(node: Node, x: np.ndarray, size: tuple[int, ...], at: np.ndarray) ->
     return windows[b, :, i, j].reshape(len(at), node.attrs["groups"], -1)
 
 
-def learned(weight: np.ndarray, scale: np.ndarray, h: np.ndarray, t: np.ndarray) -> np.ndarray:
+def learn_codes(weight: np.ndarray, scale: np.ndarray, h: np.ndarray, t: np.ndarray) -> np.ndarray:
     """Codes (G, M, K), each one of the two beside weight / scale, for which E[(scale codes q - y)^2] is small.
 
-    One at a time goes to its better value while the others stay, from the nearest ones on: the error falls with each.
+    From the nearest codes on, one code at a time goes to its better value while the others stay, so the error never rises.
 
     Args:
-        weight: (G, M, K); scale: (G, M, 1).
-        h: E[q q'] (G, K, K); t: E[y q] (G, M, K), where y (M) is the result wanted of the input q (K).
+        weight: (G, M, K), with M outputs per group.
+        scale: (G, M, 1).
+        h: E[q q'], (G, K, K), of the inputs q (K).
+        t: E[y q], (G, M, K), of the results y (M) that the layer should have for them.
     """
     low = np.clip(np.floor(weight / scale), -127, 126)
     codes = np.clip(np.rint(weight / scale), low, low + 1)
@@ -66,42 +76,57 @@ def learned(weight: np.ndarray, scale: np.ndarray, h: np.ndarray, t: np.ndarray)
     return np.rint(codes).astype(np.int64)
 
 
-def _value(graph: Graph, inputs: Arrays, value: int) -> np.ndarray:
-    """One value of the float graph."""
-    found = {}
-    with no_grad():
-        graph(*inputs, observe=lambda number, x: found.update({number: x}) if number == value else None)
-    return found[value]
+def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> Lowering:
+    """A lowering whose integer layers have weights that are rounded for the layer's result, layer after layer.
 
+        codes = argmin E[|s codes xq - W x|^2],    each code one of the two beside W / s
 
-def learn_rounding(draft: Draft, batches: list[Arrays], seed: int = 0) -> Draft:
-    """A draft whose integer layers have weights rounded for their results, layer after layer.
-
-    What a layer should make is what the float graph makes; what it reads is what the integer plan gives it, whose earlier
-    layers are done already. Scales stay as they are, so nothing else of the plan changes.
+    x is what the layer reads in the float graph, and xq what it reads in the integer plan, whose earlier layers are rounded
+    already. The scales s stay as they are, so nothing else of the plan changes.
 
     Args:
-        seed: which vectors of the data are looked at.
+        lowering: of a graph with batch norm folded (`graph.passes.simplify`); it stays as it is.
+        batches: the model's inputs, a tuple of arrays per batch.
+        seed: chooses the VECTORS of the data that a layer is fitted to.
+
+    Returns:
+        A lowering of another graph, with other weights; that of the given one is its `exact`.
+
+    Raises:
+        DtypeError: `lowering` is no Lowering; ShapeError: `seed` is out of range.
+
+    Source: Nagel et al. 2020, equation (10).
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision, trace
+        >>> from tinyml.graph.passes import simplify
+        >>> from tinyml.options import Options
+        >>> from tinyml.plan.lowering import Lowering
+        >>> model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), np.eye(4, dtype=np.float32)
+        >>> graph = simplify(trace(model, x))
+        >>> lowering = Lowering(graph, precision.calibrate(graph, [x]).ranges, Options())
+        >>> precision.learn_rounding(lowering, [(x,)]).plan(x).shape
+        (4, 2)
     """
-    floats, graph, rng = draft.floats, draft.graph.copy(), np.random.default_rng(seed)
-    draft = replace(draft, graph=graph, exact=floats, weight_scales=dict(draft.weight_scales))
-    for i in range(len(list(draft.lowered().layers(graph)))):
-        lowered = draft.lowered()
-        node, fused = list(lowered.layers(graph))[i]
-        weight, scale = weight_of(graph, node), lowered.step(fused).arrays["scale"]
+    checks.instance("learn_rounding", "lowering", lowering, Lowering)
+    exact, graph = lowering.exact, lowering.graph.copy()
+    rng = np.random.default_rng(checks.seed("learn_rounding", seed))
+    lowering = replace(lowering, graph=graph, unrepaired=exact)
+    for i in range(len(list(lowering.layers()))):
+        node, folded = list(lowering.layers())[i]
+        weight, scale = weight_of(graph, node), lowering.step_of(folded).arrays["scale"]
         groups = node.attrs.get("groups", 1)
         w = weight.reshape(groups, len(weight) // groups, -1).astype(np.float64)
         s = scale.reshape(groups, -1, 1).astype(np.float64)
         h, t = np.zeros((groups, w.shape[2], w.shape[2])), np.zeros(w.shape)
         for inputs in batches:
             at = rng.integers(2**40, size=-(-VECTORS // len(batches)))
-            read, = lowered.values(inputs, [node.inputs[0]])
-            q, x = (vectors(node, v, weight.shape[2:], at).swapaxes(0, 1).astype(np.float64)     # (G, R, K)
-                    for v in (read, _value(floats, inputs, node.inputs[0])))
+            read = [found.compute_values(inputs, node.inputs[:1])[0] for found in (lowering, exact)]
+            q, x = (vectors(node, v, weight.shape[2:], at).swapaxes(0, 1).astype(np.float64) for v in read)     # (G, R, K)
             h += q.swapaxes(1, 2) @ q
             t += (w @ x.swapaxes(1, 2)) @ q
-        codes = learned(w, s, h, t)
-        replace_operand(graph, node, 1, (codes * s).reshape(weight.shape))
-        draft.weight_scales[fused.output] = scale
+        replace_operand(graph, node, 1, (learn_codes(w, s, h, t) * s).reshape(weight.shape))
+        lowering = replace(lowering, weight_scales={**lowering.weight_scales, folded.output: scale})
     graph.prune()
-    return draft
+    return lowering

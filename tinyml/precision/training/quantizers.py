@@ -1,4 +1,4 @@
-"""Quantizers that train: modules that round as the integers will, and whose ranges follow the data or are learned."""
+"""Quantizers for training: modules that round as the integers will, whose ranges follow the data or are learned."""
 
 from __future__ import annotations
 
@@ -19,13 +19,15 @@ SMALLEST = -30      # log2 of the smallest scale that can be learned
 
 
 class _LearnedScale(Module):
-    """A scale, trained as its logarithm: a step of any optimizer then changes it by a share of itself (Jain et al. 2020).
+    """A scale that is trained as its logarithm, so that a step of any optimizer changes it by a share of itself.
 
-    The gradient of the scale is LSQ's; weight decay spares it; it stays at 2^-30 or above.
+    Its gradient is that of LSQ (Esser et al. 2020). It has no weight decay, and stays at 2^-30 or above.
+
+    Source: Jain et al. 2020.
     """
 
     def learn(self, scale: np.ndarray) -> None:
-        """Start from `scale`, of any shape."""
+        """Learn the scale from now on, starting from `scale`, of any shape."""
         self.log2_scale = Parameter(np.log2(np.asarray(scale, np.float32)), decay=False)
 
     @property
@@ -33,16 +35,31 @@ class _LearnedScale(Module):
         return hasattr(self, "log2_scale")
 
     def scale(self) -> Tensor:
-        """The scale, on the tape."""
+        """The scale as a Tensor, which gets a gradient."""
         np.maximum(self.log2_scale.data, SMALLEST, out=self.log2_scale.data)
         return (self.log2_scale * np.float32(math.log(2))).exp()
 
 
 class ActivationQuantizer(_LearnedScale):
-    """Fake-quantizes one activation per tensor.
+    """Fake-quantizes an activation, with one scale for all of it: y = scale * (q(x) - zero_point), equations (6) and (7).
 
-    Its range is a moving average of the batches' smallest and largest values (Jacob et al. 2018, 3.1), or its scale is
-    learned and its zero point fixed.
+    Its range is a moving average of the smallest and the largest value of each batch, or its scale is learned and its zero
+    point fixed.
+
+    Args:
+        lo, hi: the range to start from.
+        learned: whether to learn the scale.
+        momentum: the weight of a batch in the moving average.
+
+    Source: Jacob et al. 2018, section 3.1; Esser et al. 2020 (LSQ).
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import Tensor
+        >>> from tinyml.precision.training.quantizers import ActivationQuantizer
+        >>> quantizer = ActivationQuantizer(-1.0, 1.55, learned=False)
+        >>> quantizer(Tensor(np.array([0.123, 9.0], np.float32)), frozen=True).numpy().round(2).tolist()
+        [0.11999999731779099, 1.5499999523162842]
     """
 
     def __init__(self, lo: float, hi: float, learned: bool, momentum: float = 0.05):
@@ -53,11 +70,11 @@ class ActivationQuantizer(_LearnedScale):
 
     @property
     def zero_point(self) -> int:
-        """That of the moving range, or of the range that the learned scale started from."""
+        """The zero point of the moving range, or of the range that a learned scale started from."""
         return fixed_point.affine_parameters(*self.bounds.data, "activation range")[1]
 
     def range(self) -> tuple[float, float]:
-        """(lo, hi) from which lowering makes the same scale and zero point."""
+        """The (lo, hi) from which lowering computes the same scale and zero point."""
         if not self.learned:
             lo, hi = self.bounds.data
             return float(lo), float(hi)
@@ -66,15 +83,16 @@ class ActivationQuantizer(_LearnedScale):
         return scale * (fixed_point.QMIN - self.zero_point), scale * (fixed_point.QMAX - self.zero_point)
 
     def codec(self) -> Codec:
-        """Scale and zero point now; equation (6)."""
+        """The scale and the zero point as they are now; equation (6)."""
         return Codec(*fixed_point.affine_parameters(*self.range(), "activation range"))
 
     def observe(self, x: np.ndarray) -> None:
-        """Move the range towards that of x."""
+        """Move the range towards that of x, unless the scale is learned."""
         if x.size and not self.learned and np.isfinite(x).all():
             self.bounds.data += self.momentum * (np.array([x.min(), x.max()], np.float64) - self.bounds.data)
 
     def forward(self, x: Tensor, frozen: bool) -> Tensor:
+        """x, of any shape, fake-quantized; where not `frozen`, after the range has moved."""
         if not frozen:
             self.observe(x.data)
         codec = self.codec()
@@ -87,27 +105,32 @@ class ActivationQuantizer(_LearnedScale):
 
 
 class WeightQuantizer(_LearnedScale):
-    """Fake-quantizes a layer's weight [N][...] and bias [N]; equations (2) and (3), or scales that are learned."""
+    """Fake-quantizes the weight (N, ...) and the bias (N) of a layer; equations (2) and (3), or with learned scales.
+
+    Args:
+        per_channel: one weight scale per output channel, else one for the layer.
+    """
 
     def __init__(self, per_channel: bool):
         self.per_channel = per_channel
 
     def start(self, weight: np.ndarray) -> None:
-        """Learn the scales, from max|w| / 127."""
+        """Learn the scales from now on, starting from max|w| / 127."""
         self.learn(fixed_point.weight_scales(weight, 0 if self.per_channel else None))
 
     def chosen(self) -> np.ndarray | None:
-        """Learned scales, [N] or one for all; None where they follow the weights."""
+        """The learned scales, (N) or one for all; None where they follow the weights."""
         if not self.learned:
             return None
         with no_grad():
             return self.scale().data
 
     def forward(self, weight: Tensor, bias: Tensor | None, x_scale: np.float32, frozen: bool) -> tuple[Any, Any]:
+        """Weight and bias, fake-quantized, of a layer that reads codes of scale `x_scale`; the bias may be None."""
         chosen = self.chosen()
         s = fixed_point.layer_scales(weight.data, None if bias is None else bias.data, x_scale, self.per_channel, chosen)
         scale = s if self.per_channel else s[0]
-        if self.learned and not frozen:     # the others are as large as the bias needs them, or of weights that are all 0
+        if self.learned and not frozen:     # where the bias needs a larger scale, or all weights are 0, it is not learned
             scale = F.where(scale == chosen, self.scale(), scale)
         w = apply(FakeQuantize, weight, scale, zero_point=0, lo=-127, hi=127)
         if bias is None:

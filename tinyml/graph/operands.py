@@ -1,0 +1,45 @@
+"""Constant operands of the nodes of a graph: read, replaced, compared."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ops.conv import Conv2d
+from ..ops.linear import Linear
+from ..tensor import Tensor
+from .graph import Constant, Graph, Node
+
+PRODUCTS = (Conv2d, Linear)
+
+
+def array_of(graph: Graph, node: Node, operand: int) -> np.ndarray | None:
+    """The constant that a node has as an operand; None where the operand is absent."""
+    value = node.inputs[operand]
+    return None if value is None else graph.constants[value].tensor.data
+
+
+def weight_of(graph: Graph, node: Node) -> np.ndarray | None:
+    """The constant float32 weight of a linear layer or convolution; None for other nodes."""
+    constant = graph.constants.get(node.inputs[1]) if node.op in PRODUCTS else None
+    known = constant is not None and constant.tensor.dtype == np.float32 and constant.tensor.size
+    return constant.tensor.data if known else None
+
+
+def replace_operand(graph: Graph, node: Node, operand: int, array: np.ndarray) -> None:
+    """Give a node, and no other that reads the same constant, another array, which is rounded to float32."""
+    before = node.inputs[operand]
+    name = graph.constants[before].name if before is not None else f"{node.module}.bias"
+    number = max(graph.shapes) + 1
+    graph.constants[number] = Constant(Tensor(array.astype(np.float32, copy=False)), name)
+    graph.shapes[number], graph.dtypes[number] = array.shape, np.dtype(np.float32)
+    node.inputs[operand] = number
+
+
+def have_same_constants(a: Graph, b: Graph) -> bool:
+    """Whether two graphs of the same nodes compute with the same constants, as after a repair with nothing to do."""
+    def constants(graph: Graph) -> list[np.ndarray | None]:
+        return [graph.constants[i].tensor.data if i in graph.constants else None for n in graph.nodes for i in n.inputs]
+
+    first, second = constants(a), constants(b)
+    return len(first) == len(second) and all(
+        x is y or (x is not None and y is not None and np.array_equal(x, y)) for x, y in zip(first, second))
