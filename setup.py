@@ -19,7 +19,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 KERNELS = Path("tinyml/_kernels")
-HEADERS = sorted(str(path) for path in KERNELS.rglob("*.h"))
+DEPENDS = sorted(str(path) for path in (KERNELS / "table.py", *KERNELS.rglob("*.h")))
 DEBUG = os.environ.get("TINYML_DEBUG") == "1"
 SANITIZERS = ["-fsanitize=address,undefined"] if os.environ.get("TINYML_SANITIZE") == "1" else []
 DIRECTIVES = {
@@ -82,7 +82,7 @@ def extensions() -> list[Extension]:
 
     def extension(name: str, source: Path, flags: list[str], openmp: list[str] = openmp) -> Extension:
         return Extension(name, [str(source)], include_dirs=[str(KERNELS)], define_macros=[("POINTWISE", functions)],
-                         extra_compile_args=FLAGS + openmp + flags, extra_link_args=openmp + SANITIZERS, depends=HEADERS)
+                         extra_compile_args=FLAGS + openmp + flags, extra_link_args=openmp + SANITIZERS, depends=DEPENDS)
 
     found = [extension(module(table["SHARED"]), shared, []), extension(ENGINE, generated / "tinyml" / "engine.c", [], [])]
     # memory is imported before dispatch has said how OpenMP's threads are to wait: it must not load it

@@ -6,6 +6,13 @@
 #         p = exp(score - max(score)) / sum(exp(score - max(score)))
 #         y[t][e] = sum over s of p[s] * v[s][e]
 #
+# and from the gradient dy[T][E], with the same p[t][s] and rows written as vectors:
+#
+#     ds[t][s] = scale * p[t][s] * (dy[t] . v[s] - dy[t] . y[t])
+#     dq[t] = sum over s of ds[t][s] * k[s]
+#     dk[s] = sum over t of ds[t][s] * q[t]
+#     dv[s] = sum over t of p[t][s] * dy[t]
+#
 # It is computed in blocks of queries by blocks of keys, whose scores are in the first-level cache and never in memory
 # (FlashAttention, Dao et al. 2022). A block of scores is held transposed, [key][query]: maxima and sums over keys are then
 # of whole vectors, and of all operands only the queries of a block have to be transposed.
