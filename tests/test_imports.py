@@ -13,7 +13,7 @@ import tinyml
 
 ROOT = Path(tinyml.__file__).parent
 # Lowest first; modules of one row do not import each other. testing is for users of ops: nothing is built on it.
-LAYERS = [{"errors"}, {"checks"}, {"random", "atomic"}, {"_kernels"}, {"engine"}, {"quantized"}, {"tape"}, {"tensor"},
+LAYERS = [{"errors"}, {"checks"}, {"random", "atomic", "state"}, {"_kernels"}, {"engine"}, {"quantized"}, {"tape"}, {"tensor"},
           {"ops"}, {"testing"}, {"nn"}, {"batches"}, {"optim", "data", "checkpointing", "profiling", "evaluation"},
           {"graph", "updates"}, {"plan"}, {"precision"}, {"io"}, {"trainer", "report"}, {"models"}, {"demo", "course"},
           {"cli"}]

@@ -11,7 +11,9 @@ import numpy as np
 from . import checks, random
 from .errors import DtypeError, GradError
 from .nn.module import Module, Parameter
-from .tape import MARK, MARKED, Context, Continued, Node, state
+from .engine import RECOMPUTED, Node
+from .state import Context, GradMode, Recorder, state
+from .tape import Continued
 from .tensor import Tensor
 
 _NOTHING = np.zeros(())     # what goes along an edge that only says: this output has its gradient
@@ -29,7 +31,7 @@ def checkpoint(fn: Callable, *inputs: Any) -> Any:
         GradError: in backward, if the second run gave other shapes or dtypes than the first.
     """
     checks.function("checkpoint", "fn", fn)
-    if state.grad is not True:      # nothing is kept in any case
+    if state.grad is not GradMode.ON:      # nothing is kept in any case
         return fn(*inputs)
     run = _Run(fn, inputs)
     outputs = run.first()
@@ -62,10 +64,10 @@ class _Run:
     def first(self) -> Any:
         """Run `fn`, keeping nothing."""
         watched = _Watched(state.modules, self.buffers)
-        with _state(MARK, watched, state.recorder):
+        with _state(GradMode.RECOMPUTE, watched, state.recorder):
             outputs = self.fn(*self.given)
         del self.given
-        self.marked = _marked(outputs, lambda t: t.node is MARKED)
+        self.marked = _marked(outputs, lambda t: t.node is RECOMPUTED)
         return outputs
 
     def again(self) -> list[Tensor]:
@@ -76,7 +78,7 @@ class _Run:
         try:
             # what was computed before this run has a lower number on the tape than all that it makes
             first = Node(_Recompute, None, [], _NOTHING).number
-            with _state(True, list(self.modules), None):
+            with _state(GradMode.ON, list(self.modules), None):
                 outputs = self.fn(*self.inputs)
         finally:
             random.set_state(generator)
@@ -153,7 +155,7 @@ def _alias(t: Tensor) -> Tensor:
 
 
 @contextmanager
-def _state(grad: Any, modules: list, recorder: Any) -> Iterator[None]:
+def _state(grad: GradMode, modules: list, recorder: Recorder | None) -> Iterator[None]:
     before = state.grad, state.modules, state.recorder
     state.grad, state.modules, state.recorder = grad, modules, recorder
     try:

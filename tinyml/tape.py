@@ -7,7 +7,6 @@ recursion however long the chain is.
 from __future__ import annotations
 
 import heapq
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
@@ -19,28 +18,12 @@ import numpy as np
 from ._kernels import memory
 from ._kernels.elementwise import elementwise
 from ._kernels.sums import total
-from .engine import Node
+from .engine import RECOMPUTED, Node
 from .errors import DtypeError, GradError
+from .state import Context, GradMode, Record, Recorder, state
 
-
-class _State(threading.local):
-    """What differs between Python threads: whether gradients are noted, who listens, which layers are running.
-
-    grad: True, False, or MARK: results then say that they depend on a gradient, and nothing is kept for it.
-    modes: id of a layer -> whether it is in training mode here, whatever its own mode is (nn.mode).
-    """
-
-    grad: Any = True
-    modes: dict[int, bool] | None = None
-    recorder: Any = None
-    profiler: Any = None
-
-    def __init__(self):
-        self.modules: list[Any] = []
-
-
-state = _State()
-MARK = "mark"
+__all__ = ["Context", "Continued", "GradMode", "Node", "Record", "Recorder", "no_grad", "record", "run_backward", "state",
+           "unbroadcast"]
 
 
 class no_grad:
@@ -51,7 +34,7 @@ class no_grad:
         return self if function is None else self(function)     # @no_grad without parentheses
 
     def __enter__(self) -> None:
-        self.before, state.grad = state.grad, False
+        self.before, state.grad = state.grad, GradMode.OFF
 
     def __exit__(self, *error: Any) -> None:
         state.grad = self.before
@@ -84,36 +67,14 @@ class no_grad:
 
 
 @contextmanager
-def record(into: list | None = None) -> Iterator[list[Record]]:
-    """Collect every op that runs within, whether or not gradients are noted, in a new list or in `into`."""
-    before, state.recorder = state.recorder, [] if into is None else into
+def record(into: Recorder | None = None) -> Iterator[Recorder]:
+    """Collect every op that runs within, whether or not gradients are noted, in a new Recorder or in `into`."""
+    recorder = Recorder() if into is None else into
+    before, state.recorder = state.recorder, recorder
     try:
-        yield state.recorder
+        yield recorder
     finally:
         state.recorder = before
-
-
-class Record:
-    """One op as it ran: inputs and output are Tensors, module the innermost layer that ran it."""
-
-    __slots__ = ("attrs", "inputs", "module", "op", "output")
-
-    def __init__(self, op, inputs, attrs, output, module):
-        self.op, self.inputs, self.attrs, self.output, self.module = op, inputs, attrs, output, module
-
-
-class Context:
-    """What an op's forward leaves for its backward; `needs[i]` tells whether input i wants a gradient."""
-
-    def __init__(self, needs: list[bool]):
-        self.needs = needs
-
-
-class _Marked:
-    name = "checkpoint"
-
-
-MARKED = Node(_Marked, None, None, np.empty(0))     # of results under MARK
 
 
 class Continued:
@@ -150,7 +111,7 @@ def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
     del grad
     while heap:
         node = heapq.heappop(heap)
-        if node is MARKED:
+        if node is RECOMPUTED:
             raise GradError("backward: a Tensor from inside a checkpoint has no tape; return it from the function that is "
                             "checkpointed")
         if node.context is None:

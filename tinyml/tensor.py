@@ -11,10 +11,11 @@ import numpy as np
 
 from . import checks
 from ._kernels import memory
-from .engine import Apply, Node, TensorBase, note_change, wrap
+from .engine import ApplyBase, Node, TensorBase, note_change, wrap
 from .errors import DtypeError, GradError, ShapeError
 from .quantized import Quantized, dequantize_codes, quantize_array
-from .tape import MARK, MARKED, Context, Record, run_backward, state
+from .state import GradMode, state
+from .tape import run_backward
 
 OPS: dict[str, type] = {}       # name -> op class, filled by ops/
 
@@ -36,55 +37,6 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
         except OverflowError:
             raise ShapeError(f"Tensor: expected a number that fits {dtype}, got {checks.described(value)}") from None
     return Tensor(value)
-
-
-def _tensors(op: type, inputs: tuple) -> list:
-    """`inputs` as Tensors; Python numbers take the dtype of the first that has floats. What the op reads as integers may be
-    an array of any of them, int8 too, which are no codes then."""
-    like = _F32
-    for t in inputs:
-        if isinstance(t, Tensor) and t.data.dtype in FLOATS:
-            like = t.data.dtype
-            break
-    return [t if t is None or isinstance(t, Tensor) else as_tensor(
-        checks.ids(t) if isinstance(t, np.ndarray) and i in op.integer_operands else t, like) for i, t in enumerate(inputs)]
-
-
-def _record(op: type, inputs: tuple, attrs: dict, output: Tensor) -> None:
-    state.recorder.append(Record(op, inputs, attrs, output, state.modules[-1] if state.modules else None))
-
-
-def _quantized(op: type, inputs: tuple, attrs: dict, grad: Any) -> Tensor:
-    """The op's integer rule; a layer's int8 weight that the op does not read as one is what its codes stand for."""
-    read = [t.dequantize() if t is not None and t.stored and t.quantized is not None and i not in op.stored else t
-            for i, t in enumerate(inputs)]
-    if any(a is not b for a, b in zip(read, inputs)):
-        return apply(op, *read, **attrs)
-    if grad:
-        raise GradError(f"{op.name}: gradients do not flow through int8; use no_grad() to run the model, or train "
-                        "the float model with fake-quantization and convert it afterwards")
-    profiler = state.profiler
-    output = op.quantized(*inputs, **attrs) if profiler is None else profiler.quantized(op, inputs, attrs)
-    if state.recorder is not None:
-        _record(op, inputs, attrs, output)
-    return output
-
-
-def _converted(op: type, arrays: list) -> tuple[list, bool]:
-    """The operands in the dtypes the op computes in, and whether its result is rounded to float16."""
-    if not op.any_dtype:
-        _check_dtypes(op, arrays)
-    floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
-    half = floats == {_F16} and not op.any_dtype and any(
-        a is not None and a.dtype == _F16 for i, a in enumerate(arrays) if i not in op.stored)
-    if len(floats) > 1 or half:
-        if op.one_precision and _F64 in floats:
-            raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would "
-                             "take a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
-        wide = _F64 if _F64 in floats else _F32
-        arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide and not (
-            a.dtype == _F16 and i in op.reads_half) else a for i, a in enumerate(arrays)]
-    return arrays, half
 
 
 def _check_dtypes(op: type, arrays: list) -> None:
@@ -257,8 +209,8 @@ class Tensor(TensorBase):
         """The only element as a Python number."""
         if self.size != 1:
             raise ShapeError(f"item(): expected one element, got shape {self.shape}")
-        if hasattr(state.recorder, "escaped"):
-            state.recorder.escaped(self)        # a trace cannot follow a value into Python
+        if state.recorder is not None:
+            state.recorder.escaped(self)
         return self.dequantize().data.item() if self.quantized else self.data.item()
 
     def __float__(self) -> float:
@@ -611,10 +563,8 @@ def change(t: Tensor, name: str, *others: Any, **attrs: Any) -> Tensor:
         np.copyto(t.data, result.data, casting="same_kind")
         note_change(t.data, what)
         return t
-    if hasattr(recorder, "renamed"):
-        recorder.renamed(t, result)
-    elif recorder is not None:      # what was recorded is the op on the elements from before
-        recorder[-1].inputs = tuple(t.detach() if x is t else x for x in recorder[-1].inputs)
+    if recorder is not None:
+        recorder.changed(t, result)
     if state.grad:
         t.node, t.requires_grad = result.node, result.requires_grad
     t.data = result.data.astype(t.dtype, copy=False)
@@ -641,9 +591,65 @@ def compare(function, a: Any, b: Any) -> Tensor:
 
 def _off_tape(result: Tensor, *sources: Any) -> Tensor:
     """`result`, which no op made: a trace is told what it was computed from, to notice when Python branches on it."""
-    if hasattr(state.recorder, "derived"):
+    if state.recorder is not None:
         state.recorder.derived(result, sources)
     return result
 
 
-apply = Apply(Tensor, Context, state, MARK, MARKED, _tensors, _converted, _quantized, _record)
+class Apply(ApplyBase):
+    """`apply(op, *inputs, **attrs)`: run an op on Tensors, and note it on the tape.
+
+    Operands that are no Tensors become some; None stands for an absent operand. float16 operands are computed in float32,
+    and the result is float16 only if all float operands are and one is no weight (equation (12): weights may be stored as
+    float16, activations are float32). float32 meeting float64 becomes float64, except in layers (`one_precision`), where
+    it is an error: there it is always a mistake. int8 operands run the op's integer rule.
+
+    Raises:
+        DtypeError, ShapeError: from the op, naming it; GradError: a gradient through int8 is asked for.
+    """
+
+    def as_tensors(self, op: type, inputs: tuple) -> list[Tensor | None]:
+        """`inputs` as Tensors; Python numbers take the dtype of the first that has floats. What the op reads as integers
+        may be an array of any of them, int8 too, which are no codes then."""
+        like = _F32
+        for t in inputs:
+            if isinstance(t, Tensor) and t.data.dtype in FLOATS:
+                like = t.data.dtype
+                break
+        return [t if t is None or isinstance(t, Tensor) else as_tensor(
+            checks.ids(t) if isinstance(t, np.ndarray) and i in op.integer_operands else t, like)
+            for i, t in enumerate(inputs)]
+
+    def convert(self, op: type, arrays: list) -> tuple[list, bool]:
+        """The operands in the dtypes the op computes in, and whether its result is rounded to float16."""
+        if not op.any_dtype:
+            _check_dtypes(op, arrays)
+        floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
+        half = floats == {_F16} and not op.any_dtype and any(
+            a is not None and a.dtype == _F16 for i, a in enumerate(arrays) if i not in op.stored)
+        if len(floats) > 1 or half:
+            if op.one_precision and _F64 in floats:
+                raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would "
+                                 "take a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
+            wide = _F64 if _F64 in floats else _F32
+            arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide and not (
+                a.dtype == _F16 and i in op.reads_half) else a for i, a in enumerate(arrays)]
+        return arrays, half
+
+    def run_integers(self, op: type, inputs: tuple, attrs: dict, grad: GradMode) -> Tensor:
+        """The op's integer rule; a layer's int8 weight that the op does not read as one is what its codes stand for."""
+        read = [t.dequantize() if t is not None and t.stored and t.quantized is not None and i not in op.stored else t
+                for i, t in enumerate(inputs)]
+        if any(a is not b for a, b in zip(read, inputs)):
+            return self(op, *read, **attrs)
+        if grad:
+            raise GradError(f"{op.name}: gradients do not flow through int8; use no_grad() to run the model, or train "
+                            "the float model with fake-quantization and convert it afterwards")
+        profiler = state.profiler
+        output = op.quantized(*inputs, **attrs) if profiler is None else profiler.quantized(op, inputs, attrs)
+        if state.recorder is not None:
+            state.recorder.note(op, inputs, attrs, output)
+        return output
+
+
+apply = Apply(Tensor)

@@ -16,13 +16,16 @@ from ..batches import argument_names, arguments
 from ..errors import TraceError
 from ..nn.mode import mode
 from ..nn.module import Module
-from ..tape import Record, no_grad, record
+from ..state import Recorder
+from ..tape import no_grad, record
 from ..tensor import FLOATS, Tensor, as_tensor
 from .graph import Batch, Constant, Graph, Node
 
 
-class _Tracer(list):
+class _Tracer(Recorder):
     """Records ops, and refuses values of the input that leave the tape as Python numbers."""
+
+    traces = True
 
     def __init__(self, model: Module, inputs: list[Tensor]):
         super().__init__()
@@ -36,25 +39,25 @@ class _Tracer(list):
     def path(self, module: Module | None) -> str:
         return "" if module is None else self.names.get(id(module), type(module).__name__)
 
-    def append(self, item: Record) -> None:
-        super().append(item)
-        self.made.add(id(item.output))
-        if any(t is not None and id(t) in self.source for t in item.inputs):
-            where = self.path(item.module)
-            self.source[id(item.output)] = item.op.name + (f" in {where}" if where else "")
+    def note(self, op: type[Any], inputs: tuple, attrs: dict[str, Any], output: Tensor) -> None:
+        super().note(op, inputs, attrs, output)
+        self.made.add(id(output))
+        if any(t is not None and id(t) in self.source for t in inputs):
+            where = self.path(self[-1].module)
+            self.source[id(output)] = op.name + (f" in {where}" if where else "")
 
-    def renamed(self, changed: Tensor, result: Tensor) -> None:
-        """`changed` holds what the last op made, `result`, from now on: it was changed in place.
+    def changed(self, tensor: Tensor, result: Tensor) -> None:
+        """The last op's result is `tensor` from now on.
 
         Raises:
             TraceError: it was no result of the trace, but a parameter, a buffer or a constant.
         """
-        if id(changed) not in self.made:
-            raise TraceError(f"trace: a Tensor of shape {changed.shape} that does not come from the input is changed in "
+        if id(tensor) not in self.made:
+            raise TraceError(f"trace: a Tensor of shape {tensor.shape} that does not come from the input is changed in "
                              f"place by {self[-1].op.name}; write x = x + y instead of x += y")
-        self[-1].output = changed
+        self[-1].output = tensor
         if id(result) in self.source:
-            self.source[id(changed)] = self.source[id(result)]
+            self.source[id(tensor)] = self.source[id(result)]
 
     def derived(self, result: Tensor, sources: tuple) -> None:
         found = [self.source[id(t)] for t in sources if id(t) in self.source]

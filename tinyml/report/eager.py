@@ -21,7 +21,7 @@ def records(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]
     names: dict[int, str] = {}
     for name, m in model.named_modules():
         names.setdefault(id(m), name)
-    with no_grad(), record([]) as ran:
+    with no_grad(), record() as ran:
         model(*inputs)
     return [(names.get(id(r.module), ""), r) for r in ran]
 
