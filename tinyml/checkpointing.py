@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from . import checks, random
+from .engine import RECOMPUTED, Node
 from .errors import DtypeError, GradError
 from .nn.module import Module, Parameter
-from .engine import RECOMPUTED, Node
 from .state import Context, GradMode, Recorder, state
 from .tape import Continued
 from .tensor import Tensor
@@ -19,7 +19,7 @@ from .tensor import Tensor
 _NOTHING = np.zeros(())     # what goes along an edge that only says: this output has its gradient
 
 
-def checkpoint(fn: Callable, *inputs: Any) -> Any:
+def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     """fn(*inputs), of which nothing is kept but inputs and outputs; backward runs `fn` again for the rest.
 
     `fn` returns a Tensor or a tuple of Tensors and may use parameters. Gradients are those of fn(*inputs) to the bit: the
@@ -51,14 +51,14 @@ def checkpoint(fn: Callable, *inputs: Any) -> Any:
 class _Run:
     """What the second run of `fn` needs to be the first: inputs, random numbers, layers, and their buffers as they were."""
 
-    def __init__(self, fn: Callable, inputs: tuple):
+    def __init__(self, fn: Callable[..., Any], inputs: tuple[Any, ...]):
         self.fn, self.given = fn, inputs
         # what `fn` changes in place is another Tensor then
         self.inputs = tuple(_alias(t) if isinstance(t, Tensor) and t.node is not None else t for t in inputs)
         self.began = Node(_Recompute, None, [], _NOTHING).made_at
         self.random, self.modules = random.get_state(), list(state.modules)
         self.buffers: list[tuple[Tensor, np.ndarray]] = []
-        self.marked: list = []      # the outputs that depend on a gradient
+        self.marked: list[Any] = []     # the outputs that depend on a gradient
         self.grads: dict[int, np.ndarray] = {}
 
     def first(self) -> Any:
@@ -87,7 +87,7 @@ class _Run:
         if [(t.shape, t.dtype) for t in found] != self.marked:
             raise GradError(f"checkpoint: expected the second run of {_name(self.fn)} to give what the first gave, "
                             f"{_shapes(self.marked)}, got {_shapes([(t.shape, t.dtype) for t in found])}")
-        self.backdate([t.node for t in found], first)
+        self.backdate([t.node for t in found if t.node is not None], first)
         return found
 
     def backdate(self, nodes: list[Node], first: int) -> None:
@@ -109,7 +109,7 @@ class _Output:
     name = "checkpoint"
 
     @staticmethod
-    def backward(ctx: Context, grad: np.ndarray) -> tuple:
+    def backward(ctx: Context, grad: np.ndarray) -> tuple[np.ndarray]:
         ctx.run.grads[ctx.i] = grad
         return (_NOTHING,)
 
@@ -127,12 +127,13 @@ class _Recompute:
         return Continued([outputs[i].node for i in grads], list(grads.values()))
 
 
-class _Watched(list):
+class _Watched(list[Module]):
     """The stack of running layers, which notes the buffers of a layer and of all below it before it runs."""
 
     def __init__(self, modules: list[Module], buffers: list[tuple[Tensor, np.ndarray]]):
         super().__init__(modules)
-        self.buffers, self.seen = buffers, set()
+        self.buffers = buffers
+        self.seen: set[int] = set()
         for module in modules:
             self.note(module)
 
@@ -155,7 +156,7 @@ def _alias(t: Tensor) -> Tensor:
 
 
 @contextmanager
-def _state(grad: GradMode, modules: list, recorder: Recorder | None) -> Iterator[None]:
+def _state(grad: GradMode, modules: list[Any], recorder: Recorder | None) -> Iterator[None]:
     before = state.grad, state.modules, state.recorder
     state.grad, state.modules, state.recorder = grad, modules, recorder
     try:
@@ -179,9 +180,9 @@ def _marked(outputs: Any, chosen: Callable[[Tensor], bool]) -> list[Tensor]:
     return [t for t in {id(t): t for t in several}.values() if chosen(t)]
 
 
-def _name(fn: Callable) -> str:
+def _name(fn: Callable[..., Any]) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-def _shapes(found: list[tuple]) -> str:
+def _shapes(found: list[tuple[Any, ...]]) -> str:
     return ", ".join(f"{shape} of {dtype}" for shape, dtype in found) or "nothing that depends on a gradient"

@@ -42,6 +42,26 @@ cdef class TensorBase:
             note_change(value, "an assignment to its data")
         self.array = value
 
+    @property
+    def shape(self):
+        """Size of each dimension."""
+        return self.array.shape
+
+    @property
+    def ndim(self):
+        """Number of dimensions."""
+        return self.array.ndim
+
+    @property
+    def size(self):
+        """Number of elements."""
+        return self.array.size
+
+    @property
+    def dtype(self):
+        """NumPy's dtype of the elements."""
+        return self.array.dtype
+
 
 cpdef TensorBase wrap(type cls, array):
     """A Tensor of the class `cls` of an ndarray, without the checks of its constructor."""

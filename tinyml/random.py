@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -68,11 +68,11 @@ def replaced(seed: int) -> Iterator[None]:
         _replaced.generator = kept
 
 
-def get_state() -> dict:
+def get_state() -> Mapping[str, Any]:
     """State of the generator, for a checkpoint."""
     return generator().bit_generator.state
 
 
-def set_state(state: dict) -> None:
+def set_state(state: Mapping[str, Any]) -> None:
     """Continue from a state that `get_state` returned."""
     generator().bit_generator.state = state

@@ -7,11 +7,11 @@ recursion however long the chain is.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from inspect import isgeneratorfunction
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -25,11 +25,13 @@ from .state import Context, GradMode, Record, Recorder, state
 __all__ = ["Context", "Continued", "GradMode", "Node", "Record", "Recorder", "no_grad", "record", "run_backward", "state",
            "unbroadcast"]
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 class no_grad:
     """Within it no gradients are noted: `with no_grad():`, or @no_grad() above a function or generator."""
 
-    def __new__(cls, function: Callable | None = None) -> Any:
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = super().__new__(cls)
         return self if function is None else self(function)     # @no_grad without parentheses
 
@@ -39,7 +41,7 @@ class no_grad:
     def __exit__(self, *error: Any) -> None:
         state.grad = self.before
 
-    def __call__(self, function: Callable) -> Callable:
+    def __call__(self, function: F) -> F:
         if not callable(function):
             raise DtypeError(f"no_grad: expected a function to decorate, got {type(function).__name__}")
 
@@ -49,7 +51,7 @@ class no_grad:
                 return function(*args, **kwargs)
 
         @wraps(function)
-        def generate(*args: Any, **kwargs: Any) -> Iterator:
+        def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             inner = function(*args, **kwargs)
             resume = partial(next, inner)
             while True:     # not around the yield: what runs between two items is the caller's
@@ -63,7 +65,7 @@ class no_grad:
                 except BaseException as error:      # thrown in by the caller, GeneratorExit by close()
                     resume = partial(inner.throw, error)
 
-        return generate if isgeneratorfunction(function) else call
+        return cast(F, generate if isgeneratorfunction(function) else call)
 
 
 @contextmanager
@@ -80,7 +82,7 @@ def record(into: Recorder | None = None) -> Iterator[Recorder]:
 class Continued:
     """What a backward may return in place of gradients: edges and the gradients to send along them."""
 
-    def __init__(self, edges: list, grads: list[np.ndarray]):
+    def __init__(self, edges: list[Any], grads: list[np.ndarray]):
         self.edges, self.grads = edges, grads
 
 
@@ -163,7 +165,9 @@ def _send(edge: Any, grads: list[np.ndarray], i: int, pending: dict[Node, np.nda
 
 def _sum(pending: dict[Node, np.ndarray], edge: Node, grads: list[np.ndarray], i: int) -> np.ndarray:
     if pending[edge].dtype is grads[i].dtype:
-        for holder, key in ((pending, edge), (grads, i)):
+        places: tuple[tuple[Any, Any], ...] = (pending, edge), (grads, i)
+        for holder, key in places:
             if memory.sole(holder, key):
-                return np.add(pending[edge], grads[i], out=holder[key])
+                np.add(pending[edge], grads[i], out=holder[key])
+                return holder[key]      # type: ignore[no-any-return]
     return elementwise(np.add, pending[edge], grads[i])

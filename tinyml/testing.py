@@ -50,7 +50,7 @@ def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 
     rtol, atol = checks.number("gradcheck", "rtol", rtol, 0), checks.number("gradcheck", "atol", atol, 0)
     rng = np.random.default_rng(checks.seed("gradcheck", seed))
     differentiated = [i for i, v in enumerate(inputs) if isinstance(v, np.ndarray) and v.dtype == np.float64]
-    tensors = [Tensor(v, requires_grad=True) if i in differentiated else v for i, v in enumerate(inputs)]
+    tensors: list[Any] = [Tensor(v, requires_grad=True) if i in differentiated else v for i, v in enumerate(inputs)]
     out = function(*tensors)
     cotangent = rng.standard_normal(checks.instance("gradcheck", "what the function returns", out, Tensor).shape)
     if not out.requires_grad:

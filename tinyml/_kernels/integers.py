@@ -206,7 +206,8 @@ class IntegerLayer:
 # Where a function takes `out`, the result is written there: contiguous, of the result's shape and dtype.
 
 
-def quantize(x: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+def quantize(x: np.ndarray, scale: float | np.ndarray, zero_point: int,
+             out: np.ndarray | None = None) -> tuple[np.ndarray, int]:
     """Float32 of any layout to unsigned codes of the same shape, and the number of NaNs; equation (7)."""
     y = np.empty(x.shape, np.uint8) if out is None else out
     if x.ndim == 4 and x.strides[2] == 4 != x.strides[3] and not any(s % 4 for s in x.strides) and x.dtype == np.float32:
@@ -226,7 +227,7 @@ def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return y.reshape(x.shape), scale
 
 
-def dequantize(u: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> np.ndarray:
+def dequantize(u: np.ndarray, scale: float | np.ndarray, zero_point: int, out: np.ndarray | None = None) -> np.ndarray:
     """Unsigned codes to float32 of the same shape; equation (1)."""
     u = np.asarray(u, order="C")
     y = np.empty(u.shape, np.float32) if out is None else out

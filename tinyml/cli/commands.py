@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -137,7 +138,8 @@ def _report(args: Args) -> dict[str, Any]:
         if path:
             write(path)
             print(f"wrote {path}")
-    return found.as_dict()
+    figures: dict[str, Any] = found.as_dict()
+    return figures
 
 
 def _info(args: Args) -> dict[str, Any]:
@@ -172,7 +174,7 @@ def _bench(args: Args) -> list[dict[str, Any]]:
     print(f"{'batch':>6}  {'form':<22}{'ms':>10}{'a second':>14}{'bytes':>14}")
     for size in args.batch:
         x = batches(args.data, "test", net, size, size)[0][0]
-        times = alternate([lambda m=m, x=x: m(x) for m in forms.values()], args.seconds)
+        times = alternate([partial(form, x) for form in forms.values()], args.seconds)
         for (name, form), ms in zip(forms.items(), times):
             rows.append({"batch": len(x), "form": name, "ms": ms, "samples_per_second": 1e3 * len(x) / ms,
                          "bytes": form.nbytes})

@@ -67,7 +67,7 @@ def _train(args: Args) -> dict[str, Any]:
     prompt = held_out[: min(16, net.context)]
 
     def sample() -> str:
-        return text.decode(net.generate(prompt, args.sample, temperature=0.8, top_k=20))
+        return text.decode(np.asarray(net.generate(prompt, args.sample, temperature=0.8, top_k=20)))
 
     print(f"{net.config.parameters:,} parameters, {len(train):,} ids to train on, {len(validation.dataset):,} windows of "
           f"{net.context} to evaluate on", file=sys.stderr)

@@ -14,9 +14,10 @@ from tinyml.errors import DtypeError, OutOfRangeError, ShapeError
 from tinyml.tensor import Tensor
 
 Pair = tuple[Any, Any]
+Index = int | Sequence[int] | np.ndarray      # of one item, or of several
 
 
-def collate(items: Sequence, what: str) -> Any:
+def collate(items: Sequence[Any], what: str) -> Any:
     """Nests of one form, one an item, as one nest of batches: each array or number stacked along a new first axis.
 
     Raises ShapeError where items differ in form or shape, DtypeError where they are not numbers; naming `what`.
@@ -30,7 +31,7 @@ def collate(items: Sequence, what: str) -> Any:
     return mapped(lambda _: next(stacked), items[0])
 
 
-def _stacked(parts: Sequence, what: str) -> np.ndarray:
+def _stacked(parts: Sequence[Any], what: str) -> np.ndarray:
     arrays = [part.data if isinstance(part, Tensor) else np.asarray(part) for part in parts]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
@@ -53,7 +54,7 @@ class Dataset:
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} does not define __len__")
 
-    def __getitem__(self, index: int | np.ndarray) -> Pair:
+    def __getitem__(self, index: Index) -> Pair:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__")
 
     def batch(self, indices: np.ndarray) -> Pair:
@@ -70,7 +71,7 @@ class Dataset:
         return collate([item[0] for item in items], "inputs"), collate([item[1] for item in items], "targets")
 
 
-def checked_indices(index: int | np.ndarray, length: int) -> np.ndarray:
+def checked_indices(index: Index, length: int) -> np.ndarray:
     """`index` as an int64 array of shape () or (B,), every entry in [0, length).
 
     Raises DtypeError for anything but integers, ShapeError for more than one axis, OutOfRangeError out of range.
@@ -107,7 +108,7 @@ class ArrayDataset(Dataset):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int | np.ndarray) -> Pair:
+    def __getitem__(self, index: Index) -> Pair:
         indices = checked_indices(index, len(self))
         inputs, targets = (mapped(lambda a: np.asarray(a[indices]), nest) for nest in (self.inputs, self.targets))
         return inputs, targets
@@ -132,7 +133,7 @@ class TextDataset(Dataset):
     T + 1 or context or stride is below 1, DtypeError where ids are not integers, OutOfRangeError out of range.
     """
 
-    def __init__(self, ids: np.ndarray, context: int, stride: int | None = None):
+    def __init__(self, ids: np.ndarray | TokenFile, context: int, stride: int | None = None):
         ids = ids if isinstance(ids, TokenFile) else checks.array("TextDataset", "ids", ids, "iu")
         context = checks.whole("TextDataset", "context", context, 1)
         stride = context if stride is None else checks.whole("TextDataset", "stride", stride, 1)
@@ -145,7 +146,7 @@ class TextDataset(Dataset):
     def __len__(self) -> int:
         return (len(self.ids) - 1 - self.context) // self.stride + 1
 
-    def __getitem__(self, index: int | np.ndarray) -> Pair:
+    def __getitem__(self, index: Index) -> Pair:
         starts = checked_indices(index, len(self)) * self.stride
         positions = starts[..., None] + np.arange(self.context)  # (T,) or (B, T)
         windows = self.ids[np.concatenate([positions, positions[..., -1:] + 1], axis=-1)].astype(np.int64)

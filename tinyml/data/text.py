@@ -65,7 +65,7 @@ class CharTokenizer:
             raise ShapeError(
                 f"CharTokenizer: expected ids in 0 .. {self.vocab_size - 1}, got {ids[position]} at position {position}"
             )
-        return self._code_points[ids].tobytes().decode("utf-32-le")
+        return bytes(self._code_points[ids]).decode("utf-32-le")
 
     def to_json(self) -> str:
         """The vocabulary as a JSON string of its characters in the order of their ids."""

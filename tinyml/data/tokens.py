@@ -8,10 +8,12 @@ import mmap
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinyml import checks
 from tinyml.atomic import replacing, write_errors
@@ -24,13 +26,12 @@ PIECE = 2**20           # bytes that are read at a time for the digest
 RESIDENT = 2**28        # bytes of pages read after which they are given back; the system may still have them cached
 
 
-def _kind(dtype: Any) -> np.dtype:
+def _kind(dtype: DTypeLike) -> np.dtype[Any]:
     """The dtype that raw ids have in a file."""
-    try:
+    found: np.dtype[Any] | None = None
+    with suppress(TypeError, ValueError):
         found = np.dtype(dtype).newbyteorder("<")
-    except (TypeError, ValueError):
-        found = None
-    if found not in KINDS:
+    if found is None or found not in KINDS:
         raise DtypeError(f"TokenFile: expected dtype uint16 or uint32, got {checks.described(dtype)}")
     return found
 
@@ -70,7 +71,7 @@ class TokenFile:
         self._read = 0
         self.shape = (length,)
 
-    def _header(self, file, kind: np.dtype | None) -> tuple[int, np.dtype, int]:
+    def _header(self, file: BinaryIO, kind: np.dtype | None) -> tuple[int, np.dtype, int]:
         """Where the ids begin, their dtype and number."""
         if kind is not None:
             return 0, kind, os.fstat(file.fileno()).st_size // kind.itemsize
@@ -85,7 +86,7 @@ class TokenFile:
             raise FileError(f"{self.path}: expected one row of uint16 or uint32, got {kind} of shape {shape}")
         return file.tell(), kind, shape[0]
 
-    def _check_digest(self, file, begin: int) -> None:
+    def _check_digest(self, file: BinaryIO, begin: int) -> None:
         file.seek(0)
         wanted = re.search(rb"# sha256 ([0-9a-f]{64})", file.read(begin))
         if wanted is None:
@@ -161,7 +162,7 @@ def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab
     return count
 
 
-def _write_header(file, kind: np.dtype, count: int, digest: str) -> None:
+def _write_header(file: BinaryIO, kind: np.dtype, count: int, digest: str) -> None:
     """A header of .npy format 1.0, of fixed size, with the digest as a comment, which NumPy passes over."""
     about = f"{{'descr': '{kind.str}', 'fortran_order': False, 'shape': ({count},), }}  # sha256 {digest}"
     magic = b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little")

@@ -109,4 +109,4 @@ class Normalize:
         if len(self.mean) not in (1, batch.shape[1]):
             raise ShapeError(f"Normalize: expected {len(self.mean)} channels, got shape {batch.shape}")
         mean, std = (v.astype(batch.dtype)[:, None, None] for v in (self.mean, self.std))
-        return (batch - mean) / std
+        return np.asarray((batch - mean) / std)

@@ -13,6 +13,7 @@ from ..ops import Op
 from ..tensor import FLOATS, Tensor, apply, as_tensor
 
 Ranges = dict[int, tuple[float, float]]     # (lo, hi) of values, by their numbers in a graph
+Shape = tuple[Any, ...]                     # numbers, and Batch for those that follow the batch
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ class Graph:
     outputs: list[int]
     nodes: list[Node]
     constants: dict[int, Constant]
-    shapes: dict[int, tuple]
+    shapes: dict[int, Shape]
     dtypes: dict[int, np.dtype]
     single_output: bool = True
     input_names: list[str] = field(default_factory=list)
@@ -82,8 +83,9 @@ class Graph:
         values: dict[int, Tensor] = dict(zip(self.inputs, given))
         for number, constant in self.constants.items():
             values[number] = resolve_constant(constant, batch)
-        for number in self.inputs if observe else ():
-            observe(number, values[number].data)
+        if observe:
+            for number in self.inputs:
+                observe(number, values[number].data)
         for node in self.nodes:
             operands = [None if i is None else values[i] for i in node.inputs]
             values[node.output] = apply(node.op, *operands, **resolve(node.attrs, batch))
@@ -141,18 +143,18 @@ class Graph:
         return "\n".join([*lines, f"output {', '.join(name(i) for i in self.outputs)}"])
 
 
-def returned(results: Sequence, single: bool, names: Sequence[str]) -> Any:
+def returned(results: Sequence[Any], single: bool, names: Sequence[str]) -> Any:
     """What forward returned of its results: the only one, a dict of them by `names`, or a tuple."""
     return results[0] if single else dict(zip(names, results, strict=True)) if names else tuple(results)
 
 
-def show_shape(shape: tuple) -> str:
+def show_shape(shape: Shape) -> str:
     """(B, 3, 32, 32)."""
     parts = ["B" if n == Batch() else f"{n.factor}B" if isinstance(n, Batch) else str(n) for n in shape]
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
-def check_inputs(expected: list[tuple], got: list[tuple]) -> int:
+def check_inputs(expected: list[Shape], got: list[tuple[int, ...]]) -> int:
     """The batch size of inputs of shapes `got`, which must match `expected` in every fixed dimension."""
     batch = None
     for want, shape in zip(expected, got):

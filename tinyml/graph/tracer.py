@@ -19,7 +19,7 @@ from ..nn.module import Module
 from ..state import Recorder
 from ..tape import no_grad, record
 from ..tensor import FLOATS, Tensor, as_tensor
-from .graph import Batch, Constant, Graph, Node
+from .graph import Batch, Constant, Graph, Node, Shape
 
 
 class _Tracer(Recorder):
@@ -33,13 +33,14 @@ class _Tracer(Recorder):
         for name, module in model.named_modules():
             self.names.setdefault(id(module), name)
         self.source: dict[int, str] = {id(x): "the input" for x in inputs}
-        self.inputs, self.kept = inputs, []     # kept alive, so that ids stay theirs
+        self.inputs = inputs
+        self.kept: list[Tensor] = []        # alive, so that ids stay theirs
         self.made: set[int] = set(map(id, inputs))      # what the trace has a value for
 
     def path(self, module: Module | None) -> str:
         return "" if module is None else self.names.get(id(module), type(module).__name__)
 
-    def note(self, op: type[Any], inputs: tuple, attrs: dict[str, Any], output: Tensor) -> None:
+    def note(self, op: type[Any], inputs: tuple[Any, ...], attrs: dict[str, Any], output: Tensor) -> None:
         super().note(op, inputs, attrs, output)
         self.made.add(id(output))
         if any(t is not None and id(t) in self.source for t in inputs):
@@ -59,7 +60,7 @@ class _Tracer(Recorder):
         if id(result) in self.source:
             self.source[id(tensor)] = self.source[id(result)]
 
-    def derived(self, result: Tensor, sources: tuple) -> None:
+    def derived(self, result: Tensor, sources: tuple[Any, ...]) -> None:
         found = [self.source[id(t)] for t in sources if id(t) in self.source]
         if found:
             self.source[id(result)] = found[0]
@@ -134,7 +135,7 @@ class _Merger:
         (self.a, self.out_a), (self.b, self.out_b) = first, second
         self.numbers: tuple[dict[int, int], dict[int, int]] = ({}, {})      # id of a Tensor -> value, in each run
         self.constants: dict[int, Constant] = {}
-        self.shapes: dict[int, tuple] = {}
+        self.shapes: dict[int, Shape] = {}
         self.dtypes: dict[int, np.dtype] = {}
 
     def _new(self, a: Tensor, b: Tensor, where: str) -> int:
@@ -164,9 +165,8 @@ class _Merger:
     def _operand(self, a: Tensor | None, b: Tensor | None, where: str) -> int | None:
         if a is None and b is None:
             return None
-        left = None if a is None else self.numbers[0].get(id(a))
-        right = None if b is None else self.numbers[1].get(id(b))
-        if left != right:
+        left, right = (None if t is None else numbers.get(id(t)) for t, numbers in zip((a, b), self.numbers))
+        if left != right or a is None or b is None:
             raise TraceError(f"trace: {where} reads other values in two runs of the model: its forward depends on the data")
         return self._constant(a, b, where) if left is None else left
 
@@ -218,7 +218,7 @@ class _Merger:
             o.values() if names else o for o in (self.out_a, self.out_b))))
         if not outs:
             raise TraceError("trace: the model returned nothing; expected a Tensor (or a tuple or dict of them)")
-        outputs = []
+        outputs: list[Any] = []     # numbers: none is absent
         for a, b in outs:
             if not isinstance(a, Tensor) or id(a) not in self.a.source or id(a) not in self.numbers[0]:
                 what = "a Tensor that does not depend on the input" if isinstance(a, Tensor) else f"a {type(a).__name__}"

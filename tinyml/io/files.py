@@ -6,8 +6,9 @@ Nothing in a file is executed: a class is looked up among the Module classes tha
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -22,6 +23,8 @@ from .modules import build, describe_module, load_tensors
 from .plans import describe_plan, load_plan
 from .torch_files import LEGACY, is_torch_file, read_state_dict, without_prefix
 
+M = TypeVar("M", bound=Module)
+
 
 def serialize(model: Module) -> bytes:
     """The bytes that `save` writes."""
@@ -31,7 +34,7 @@ def serialize(model: Module) -> bytes:
     return pack(*(describe_plan(model) if isinstance(model, Plan) else describe_module(model)))
 
 
-def save(model: Module, path: Any) -> None:
+def save(model: Module, path: str | PathLike[str]) -> None:
     """Write a float or int8 model; the file is complete or not there.
 
     Raises:
@@ -41,7 +44,15 @@ def save(model: Module, path: Any) -> None:
     write_whole(path, serialize(checks.instance("save", "model", model, Module)))
 
 
-def load(path: Any, model: Module | None = None) -> Any:
+@overload
+def load(path: str | PathLike[str], model: None = None) -> Module | dict[str, np.ndarray]: ...
+
+
+@overload
+def load(path: str | PathLike[str], model: M) -> M: ...
+
+
+def load(path: str | PathLike[str], model: Module | None = None) -> Module | dict[str, np.ndarray]:
     """The model that `save` wrote, in evaluation mode, its outputs equal bit for bit. What a file is, its first bytes tell.
 
     A state dict that PyTorch wrote (.pt, .pth) is read without PyTorch and gives a dict from names to arrays, for

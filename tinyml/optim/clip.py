@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -49,15 +50,15 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
 
 def _norm(name: str, parameters: list[Tensor]) -> float:
     squares = np.zeros(len(parameters))
-    members: dict[np.dtype, list[int]] = {}
+    found: dict[np.dtype[Any], dict[int, np.ndarray]] = {}
     for i, p in enumerate(parameters):
         if p.grad is not None:
-            members.setdefault(p.grad.dtype, []).append(i)
-    for dtype, found in members.items():
-        grads, sums = [flat(parameters[i].grad.data, dtype) for i in found], np.empty(len(found))
-        kernels_for(dtype).square_sums_f32(grads, sums, threads_for(16 * sum(g.size for g in grads)))
-        squares[found] = sums
-    for i in np.flatnonzero(~np.isfinite(squares)):
+            found.setdefault(p.grad.dtype, {})[i] = flat(p.grad.data, p.grad.dtype)
+    for dtype, grads in found.items():
+        sums = np.empty(len(grads))
+        kernels_for(dtype).square_sums_f32([*grads.values()], sums, threads_for(16 * sum(g.size for g in grads.values())))
+        squares[[*grads]] = sums
+    for i in np.flatnonzero(~np.isfinite(squares)).tolist():
         raise NonFiniteError(f"{name}: expected finite gradients, got one of norm {math.sqrt(squares[i])} for "
                              f"parameter {i} of shape {parameters[i].shape}")
     return math.sqrt(squares.sum())

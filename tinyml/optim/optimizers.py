@@ -133,8 +133,9 @@ class Optimizer:
         for i in members:
             self.updates[i] += 1
         decay = [self.weight_decay if getattr(self.parameters[i], "decay", True) else 0.0 for i in members]
+        grads = [self.parameters[i].grad for i in members]
         self.update(Step(
-            elements, [flat(self.parameters[i].grad.data, store.dtype) for i in members], scale,
+            elements, [flat(g.data, store.dtype) for g in grads if g is not None], scale,
             [store.whole(slot) for slot in self.slots], np.array([store.at[i] for i in members], np.intp),
             np.array([self.updates[i] for i in members], float), np.array(decay), kernels_for(store.dtype),
             threads_for(16 * sum(store.sizes[i] for i in members))))
@@ -216,11 +217,12 @@ class SGD(Optimizer):
                              step.array(step.decay), self.nesterov, step.scale, step.threads)
 
 
-def _checked_adam(name: str, betas: tuple[float, float], eps: float, weight_decay: float) -> tuple:
+def _checked_adam(name: str, betas: tuple[float, float], eps: float,
+                  weight_decay: float) -> tuple[tuple[float, float], float, float]:
     if not isinstance(betas, (tuple, list)) or len(betas) != 2:
         raise DtypeError(f"{name}: expected betas to be two numbers, got {checks.described(betas)}")
-    return (tuple(checks.number(name, "betas", beta, 0, below=1) for beta in betas),
-            checks.number(name, "eps", eps, 0), checks.number(name, "weight_decay", weight_decay, 0))
+    beta1, beta2 = (checks.number(name, "betas", beta, 0, below=1) for beta in betas)
+    return ((beta1, beta2), checks.number(name, "eps", eps, 0), checks.number(name, "weight_decay", weight_decay, 0))
 
 
 class _Moments(Optimizer):

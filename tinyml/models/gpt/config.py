@@ -42,8 +42,8 @@ class TinyGPTConfig:
     dim: int
     dropout: float = 0.0
     tied: bool = True
-    kv_heads: int | None = None
-    hidden: int | None = None
+    kv_heads: int = None        # type: ignore[assignment]   # None becomes a number in __post_init__
+    hidden: int = None          # type: ignore[assignment]
     norm: str = "layer"
     eps: float = 1e-5
     positions: str = "learned"
@@ -75,7 +75,7 @@ class TinyGPTConfig:
         if self.characters is not None:
             check_characters(self.characters, self.vocab_size)
 
-    def _set(self, name: str, check: Callable, *limits: Any) -> None:
+    def _set(self, name: str, check: Callable[..., Any], *limits: Any) -> None:
         """A field as `check` gives it: plain Python, which files can hold."""
         object.__setattr__(self, name, check("TinyGPTConfig", name, getattr(self, name), *limits))
 

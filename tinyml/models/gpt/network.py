@@ -9,12 +9,12 @@ import numpy as np
 
 from ... import checks, nn
 from ...errors import ShapeError
-from ...nn.module import in_turn
+from ...nn.containers import in_turn
 from ...tensor import Tensor, as_tensor
 from .config import TinyGPTConfig
 
 
-def norm(c: TinyGPTConfig) -> nn.Module:
+def norm(c: TinyGPTConfig) -> nn.LayerNorm | nn.RMSNorm:
     """A normalisation of the residual stream."""
     return nn.LayerNorm(c.dim, c.eps, c.bias) if c.norm == "layer" else nn.RMSNorm(c.dim, c.eps)
 
@@ -27,12 +27,12 @@ class Block(nn.Module):
         self.norm1 = norm(c)
         self.attention = nn.MultiHeadAttention(c.dim, c.heads, True, c.bias, c.kv_heads, rotary)
         self.norm2 = norm(c)
+        self.gate: nn.Linear | None = None
         if c.activation == "swiglu":
             self.gate = nn.Linear(c.dim, c.hidden, c.bias)
             self.silu = nn.SiLU()
             self.up = nn.Linear(c.dim, c.hidden, c.bias)
         else:
-            self.gate = None
             self.up = nn.Linear(c.dim, c.hidden, c.bias)
             self.gelu = nn.GELU("tanh" if c.activation == "gelu_tanh" else "none")
         self.down = nn.Linear(c.hidden, c.dim, c.bias)
@@ -45,13 +45,16 @@ class Block(nn.Module):
     def feed_forward(self, x: Tensor) -> Tensor:
         """down(gelu(up(norm(x)))), or with a gate down(silu(gate(norm(x))) * up(norm(x)))."""
         if self.gate is None:
-            return in_turn([self.norm2, self.up, self.gelu, self.down], x)
+            y: Tensor = in_turn([self.norm2, self.up, self.gelu, self.down], x)
+            return y
         x = self.norm2(x)
         return self.down(in_turn([self.gate, self.silu], x) * self.up(x))
 
 
 class Transformer(nn.Module):
     """Logits (B, T, vocab_size) from ids (B, T), T up to `context`; position t predicts the id at t + 1."""
+
+    _made: Any      # its layers as they were made (plain.py)
 
     def __init__(self, config: TinyGPTConfig):
         c = self.config = config
@@ -60,7 +63,7 @@ class Transformer(nn.Module):
         self.tokens = nn.Embedding(c.vocab_size, c.dim, std=0.02)
         self.positions = None if c.rotary else nn.Embedding(c.context, c.dim, std=0.02)
         self.dropout = nn.Dropout(c.dropout)
-        self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.blocks: nn.ModuleList[Block] = nn.ModuleList(Block(c) for _ in range(c.layers))
         self.norm = norm(c)
         self.head = nn.Linear(c.dim, c.vocab_size, bias=False)
         if c.tied:
@@ -97,8 +100,8 @@ class Transformer(nn.Module):
         if self.positions is not None:
             x = x + self.positions(np.arange(start, start + ids.shape[1]))
         x = self.dropout(x)
-        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks)):
-            x = block(x, cache)
+        for i, block in enumerate(self.blocks):
+            x = block(x, caches[i] if caches else None)
         return self.norm(x)
 
     def caches(self, batch: int, stored: str = "float32") -> list[nn.KeyValueCache]:

@@ -15,7 +15,8 @@ from ...graph import BatchNorm, Graph, Node, resolve, resolve_constant, returned
 from ...graph.passes import fold_batch_norm, folded
 from ...nn import functional as F
 from ...nn import norms as norm_layers
-from ...nn.module import Module, ModuleList
+from ...nn.containers import ModuleList
+from ...nn.module import Module
 from ...ops import norm
 from ...ops.conv import Conv2d
 from ...ops.embedding import Embedding
