@@ -22,13 +22,26 @@ _NOTHING = np.zeros(())     # what goes along an edge that only says: this outpu
 def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     """fn(*inputs), of which nothing is kept but inputs and outputs; backward runs `fn` again for the rest.
 
-    `fn` returns a Tensor or a tuple of Tensors and may use parameters. Gradients are those of fn(*inputs) to the bit: the
-    second run draws the same random numbers and meets the buffers of layers (running moments, ranges) as the first did, and
-    leaves them as they are. Checkpoints may be nested.
+    Gradients are those of fn(*inputs) to the bit: the second run draws the same random numbers and meets the buffers of
+    layers (running moments, ranges) as the first did, and leaves them as they are. Checkpoints may be nested (Chen et al.
+    2016).
+
+    Args:
+        fn: returns a Tensor or a tuple of Tensors, and may use parameters.
+        inputs: its arguments.
+
+    Returns:
+        What `fn` returns.
 
     Raises:
-        DtypeError: `fn` returned something else.
+        DtypeError: `fn` is no function, or returned something else.
         GradError: in backward, if the second run gave other shapes or dtypes than the first.
+
+    Example:
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> tinyml.checkpoint(lambda t: (t * t).exp(), x).sum().backward()
+        >>> x.grad.shape
+        (2,)
     """
     checks.function("checkpoint", "fn", fn)
     if state.grad is not GradMode.ON:      # nothing is kept in any case

@@ -15,7 +15,11 @@ class TinymlError(Exception):
         self.layers: list[str] = []
 
     def passing(self, layer: str) -> None:
-        """Note that the error left `layer` (called by Module, innermost first)."""
+        """Note that the error left a layer; a Module calls it, the innermost first.
+
+        Args:
+            layer: its name.
+        """
         self.layers.insert(0, layer)
 
     def __str__(self) -> str:

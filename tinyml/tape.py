@@ -29,7 +29,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class no_grad:
-    """Within it no gradients are noted: `with no_grad():`, or @no_grad() above a function or generator."""
+    """Within it no gradients are noted: `with no_grad():`, or @no_grad above a function or generator.
+
+    Args:
+        function: what is decorated, where it is no `with`.
+
+    Raises:
+        DtypeError: it decorates what is no function.
+
+    Example:
+        >>> x = Tensor([1.0], requires_grad=True)
+        >>> with tinyml.no_grad():
+        ...     (x * 2).requires_grad
+        False
+    """
 
     def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = super().__new__(cls)

@@ -20,9 +20,22 @@ _MOST_AXES = 32  # of NumPy 1
 def read_idx(path: str | Path) -> np.ndarray:
     """The array of an IDX file, plain, .gz or .xz, in native byte order.
 
-    Layout, big-endian: bytes 0, 0, type code, number of axes; a uint32 per axis; the elements, last axis fastest.
-    Raises FileError where the file is missing, is no IDX file, is empty, or is longer or shorter than its header says.
-    Source: http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT".
+    Layout, big-endian: bytes 0, 0, type code, number of axes; a uint32 per axis; the elements, last axis fastest
+    (http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT").
+
+    Args:
+        path: the file.
+
+    Returns:
+        The array.
+
+    Raises:
+        FileError: the file is missing, is no IDX file, is empty, or is longer or shorter than its header says.
+
+    Example:
+        >>> np.array([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9], np.uint8).tofile("labels")
+        >>> data.read_idx("labels")
+        array([7, 8, 9], dtype=uint8)
     """
     path = checks.path("read_idx", path)
     with file_errors(path, "an IDX file"), opened(path) as stream:

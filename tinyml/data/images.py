@@ -35,10 +35,22 @@ _CIFAR10_RECORD = 1 + 3 * 32 * 32
 def fashion_mnist(split: str = "train", root: str | Path | None = None) -> ArrayDataset:
     """Fashion-MNIST: 60,000 "train" or 10,000 "test" images (N, 1, 28, 28) of 10 kinds of clothing.
 
-    Reads {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz, from the first that has them of: `root`,
-    $TINYML_DATA, $TINYML_DATA/fashion-mnist, and the place of the Debian package dataset-fashion-mnist.
-    Raises FileError where no place has them or they are damaged, ShapeError for another split.
-    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017, arXiv:1708.07747.
+    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017, arXiv:1708.07747. Reads
+    {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz, from the first that has them of: `root`, $TINYML_DATA,
+    $TINYML_DATA/fashion-mnist, and the place of the Debian package dataset-fashion-mnist.
+
+    Args:
+        split: "train" or "test".
+        root: a folder.
+
+    Returns:
+        The data set, its images normalised by FASHION_MNIST_MEAN and FASHION_MNIST_STD.
+
+    Raises:
+        FileError: no place has the files, or they are damaged; ShapeError: another split.
+
+    Example:
+        >>> train = data.fashion_mnist("train", root="/data/fashion-mnist")  # doctest: +SKIP
     """
     part = "train" if checks.choice("fashion_mnist", "split", split, SPLITS) == "train" else "t10k"
     places = [] if root is None else [Path(checks.path("fashion_mnist", root, "root"))]
@@ -59,7 +71,19 @@ def fashion_mnist(split: str = "train", root: str | Path | None = None) -> Array
 def fashion_mnist_small(split: str = "train") -> ArrayDataset:
     """The part of Fashion-MNIST that is shipped: 12,000 "train" or 2,000 "test" images (N, 1, 28, 28), balanced.
 
-    Raises FileError where the files are not those that were shipped, ShapeError for another split.
+    Args:
+        split: "train" or "test".
+
+    Returns:
+        The data set, its images normalised by FASHION_MNIST_MEAN and FASHION_MNIST_STD.
+
+    Raises:
+        FileError: the files are not those that were shipped; ShapeError: another split.
+
+    Example:
+        >>> images, labels = data.fashion_mnist_small("test")[[0, 1, 2]]
+        >>> images.shape, labels.shape
+        ((3, 1, 28, 28), (3,))
     """
     part = "train" if checks.choice("fashion_mnist_small", "split", split, SPLITS) == "train" else "t10k"
     name = f"fashion-mnist-small-{part}"
@@ -69,9 +93,21 @@ def fashion_mnist_small(split: str = "train") -> ArrayDataset:
 def cifar10(root: str | Path, split: str = "train") -> ArrayDataset:
     """CIFAR-10: images (N, 3, 32, 32) of the binary version; "train" is data_batch_1..5.bin, "test" is test_batch.bin.
 
-    The files stand in `root` or root/cifar-10-batches-bin. A record is a label byte and 3,072 pixels, channel by
-    channel. Raises FileError where files are missing or damaged, ShapeError for another split.
-    Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+    A record is a label byte and 3,072 pixels, channel by channel. Source: Krizhevsky, "Learning Multiple Layers of
+    Features from Tiny Images", 2009.
+
+    Args:
+        root: the folder of the files, or the one that has cifar-10-batches-bin.
+        split: "train" or "test".
+
+    Returns:
+        The data set, its images normalised by CIFAR10_MEAN and CIFAR10_STD.
+
+    Raises:
+        FileError: files are missing or damaged; ShapeError: another split.
+
+    Example:
+        >>> train = data.cifar10("/data/cifar10", "train")  # doctest: +SKIP
     """
     checks.choice("cifar10", "split", split, SPLITS)
     root = Path(checks.path("cifar10", root, "root"))
@@ -91,9 +127,23 @@ def npz_images(path: str | Path, split: str = "train") -> ArrayDataset:
     """Images and labels of an .npz archive with keys x_train, y_train, x_test, y_test.
 
     A file with one split may name them x, y or images, labels; that split is "train". Images are uint8 (N, H, W),
-    (N, C, H, W) or (N, H, W, C) with C of 1 or 3; labels are integers (N,) from 0. Mean and std per channel are those
-    of x_train where the file has it, else of the images themselves.
-    Raises FileError where the file is missing, damaged or holds other keys or arrays, ShapeError for another split.
+    (N, C, H, W) or (N, H, W, C) with C of 1 or 3; labels are integers (N,) from 0.
+
+    Args:
+        path: the file.
+        split: "train" or "test".
+
+    Returns:
+        The data set, its images (N, C, H, W) normalised by mean and standard deviation per channel: those of x_train where
+        the file has it, else of the images themselves.
+
+    Raises:
+        FileError: the file is missing, damaged, or holds other keys or arrays; ShapeError: another split.
+
+    Example:
+        >>> np.savez("images.npz", x=np.zeros((5, 8, 8), np.uint8), y=np.arange(5))
+        >>> data.npz_images("images.npz")[[0, 1]][0].shape
+        (2, 1, 8, 8)
     """
     wanted = [(f"x_{checks.choice('npz_images', 'split', split, SPLITS)}", f"y_{split}")]
     keys = npz_keys(path)

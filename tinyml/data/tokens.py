@@ -39,7 +39,7 @@ def _kind(dtype: DTypeLike) -> np.dtype[Any]:
 class TokenFile:
     """Ids (L,) in a file of uint16 or uint32: what TextDataset takes in the place of an array, read as it is asked for.
 
-    tokens[index] is int64 whatever the file has. Resident memory stays below some 300 MB however much is read.
+    tokens[index] is int64 whatever the file has. Resident memory stays below some 300 MB, however much is read.
 
     Args:
         path: .npy as write_tokens (or numpy.save) makes it, or raw little-endian ids, which need `dtype`.
@@ -49,7 +49,13 @@ class TokenFile:
             outside of their vocabulary.
 
     Raises:
-        FileError: a missing or damaged file, or one that is no row of uint16 or uint32.
+        FileError: a missing or damaged file, or one that is no row of uint16 or uint32; DtypeError: another dtype.
+
+    Example:
+        >>> data.write_tokens("tokens.npy", np.arange(1000), vocab_size=1000)
+        1000
+        >>> data.TokenFile("tokens.npy")[10:13]
+        array([10, 11, 12])
     """
 
     ndim = 1
@@ -118,7 +124,17 @@ class TokenFile:
         return found
 
     def split(self, at: int) -> tuple[TokenFile, TokenFile]:
-        """The ids before `at` and those from there on, as two of the same file. Raises ShapeError where one has none."""
+        """The ids before a place, and those from there on, of the same file.
+
+        Args:
+            at: the place.
+
+        Returns:
+            Two TokenFiles.
+
+        Raises:
+            ShapeError: one of them would have none.
+        """
         if not 0 < at < len(self):
             raise ShapeError(f"TokenFile.split: expected a place inside {len(self):,} ids, got {at}")
         parts = copy.copy(self), copy.copy(self)
@@ -128,14 +144,22 @@ class TokenFile:
 
 
 def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab_size: int) -> int:
-    """Write ids to a .npy file that TokenFile reads; returns how many. The file is complete or not there.
+    """Write ids to a .npy file that TokenFile reads; the file is complete or not there.
 
     Args:
+        path: the file.
         ids: (L,), or pieces of it one after the other, so that a corpus need not fit in memory.
         vocab_size: ids are in [0, vocab_size); up to 65,536 they take two bytes each, else four.
 
+    Returns:
+        How many ids there are.
+
     Raises:
         DtypeError, ShapeError: a piece that is no row of integers in that range; FileError: the file cannot be written.
+
+    Example:
+        >>> data.write_tokens("tokens.npy", (np.arange(5) for _ in range(3)), vocab_size=5)
+        15
     """
     path = Path(checks.path("write_tokens", path))
     vocab_size = checks.whole("write_tokens", "vocab_size", vocab_size, 1, 2**32)

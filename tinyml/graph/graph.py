@@ -18,14 +18,31 @@ Shape = tuple[Any, ...]                     # numbers, and Batch for those that 
 
 @dataclass(frozen=True)
 class Batch:
-    """`factor` times the batch size: a symbolic number in shapes and attributes."""
+    """A multiple of the batch size: a symbolic number in shapes and attributes.
+
+    Args:
+        factor: how many times the batch size.
+
+    Example:
+        >>> tinyml.graph.resolve((tinyml.graph.Batch(2), 10), batch=4)
+        (8, 10)
+    """
 
     factor: int = 1
 
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """A batch norm made part of the layer before it: the values gamma, beta, mean, variance, and eps."""
+    """A batch norm made part of the layer before it.
+
+    Args:
+        inputs: numbers of the values gamma, beta, mean and variance.
+        eps: what is added to the variance.
+
+    Example:
+        >>> tinyml.graph.BatchNorm((3, 4, 5, 6), eps=1e-5).eps
+        1e-05
+    """
 
     inputs: tuple[int, int, int, int]
     eps: float
@@ -33,7 +50,21 @@ class BatchNorm:
 
 @dataclass
 class Node:
-    """One op of the program: values are numbers, `inputs` has None for an absent operand."""
+    """One op of a program, whose values are numbered.
+
+    Args:
+        op: its class.
+        inputs: numbers of its operands, None for an absent one.
+        attrs: its attributes.
+        output: the number of its result.
+        module: the name of the layer that ran it.
+        norm: a batch norm that was made part of it.
+
+    Example:
+        >>> program = tinyml.trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), np.ones((1, 2), np.float32))
+        >>> [str(node) for node in program.nodes]
+        ['linear in 0', 'relu in 1']
+    """
 
     op: type[Op]
     inputs: list[int | None]
@@ -48,7 +79,18 @@ class Node:
 
 @dataclass
 class Constant:
-    """A value that does not depend on the input; `batch_axes` are stretched to the batch size."""
+    """A value that does not depend on the input.
+
+    Args:
+        tensor: the value.
+        name: of the parameter or buffer that it is; "" for none.
+        batch_axes: dimensions of size 1 that are stretched to the batch size.
+
+    Example:
+        >>> program = tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32))
+        >>> [constant.name for constant in program.constants.values()]
+        ['weight', 'bias']
+    """
 
     tensor: Tensor
     name: str = ""
@@ -57,9 +99,24 @@ class Constant:
 
 @dataclass
 class Graph:
-    """A program: inputs, constants, nodes in order, outputs. Shapes may hold Batch.
+    """A program: what one forward of a model computes, for any batch size.
 
-    input_names, output_names: of forward's arguments, and of a dict that it returns; empty where there are none.
+    Args:
+        inputs: numbers of the inputs.
+        outputs: numbers of the outputs.
+        nodes: the ops in order.
+        constants: values that do not depend on the input, by number.
+        shapes: of every value, by number; they may hold Batch.
+        dtypes: of every value, by number.
+        single_output: whether forward returns one Tensor, or else a tuple or dict.
+        input_names: of forward's arguments; empty where they have none.
+        output_names: of a dict that forward returns; empty where it returns none.
+
+    Example:
+        >>> print(tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32)))
+        input %0 (B, 2)
+        %3 (B, 3) = linear(%0, weight, bias)
+        output %3
     """
 
     inputs: list[int]
@@ -94,7 +151,17 @@ class Graph:
         return returned([values[o] for o in self.outputs], self.single_output, self.output_names)
 
     def batch_size(self, inputs: list[Tensor]) -> int:
-        """Batch size of `inputs`, after checking every other dimension."""
+        """The batch size of inputs, after checking every other dimension.
+
+        Args:
+            inputs: one Tensor for each of the program's.
+
+        Returns:
+            The batch size.
+
+        Raises:
+            ShapeError: another number of inputs, or a fixed dimension that differs.
+        """
         if len(inputs) != len(self.inputs):
             raise ShapeError(f"graph: expected {len(self.inputs)} inputs, got {len(inputs)}")
         return check_inputs([self.shapes[n] for n in self.inputs], [x.shape for x in inputs])
@@ -109,7 +176,8 @@ class Graph:
         return found
 
     def may_be_infinite(self) -> set[int]:
-        """Values computed from infinities: an attention mask adds them on purpose, padding before a max-pool may."""
+        """Numbers of values computed from infinities: an attention mask adds them on purpose, padding before a max-pool
+        may."""
         found = {i for i, c in self.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
         for node in self.nodes:
             if found.intersection(node.inputs) or np.isinf(node.attrs.get("value", 0)):
@@ -144,18 +212,57 @@ class Graph:
 
 
 def returned(results: Sequence[Any], single: bool, names: Sequence[str]) -> Any:
-    """What forward returned of its results: the only one, a dict of them by `names`, or a tuple."""
+    """What a forward returns of its results.
+
+    Args:
+        results: in order.
+        single: whether it returns the only one by itself.
+        names: the keys, where it returns a dict; else none.
+
+    Returns:
+        The only result, a dict of them, or a tuple.
+
+    Example:
+        >>> tinyml.graph.returned([1, 2], False, ["a", "b"])
+        {'a': 1, 'b': 2}
+    """
     return results[0] if single else dict(zip(names, results, strict=True)) if names else tuple(results)
 
 
 def show_shape(shape: Shape) -> str:
-    """(B, 3, 32, 32)."""
+    """A shape as text, with B for the batch size.
+
+    Args:
+        shape: of numbers and Batch.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> tinyml.graph.show_shape((tinyml.graph.Batch(), 3, 32, 32))
+        '(B, 3, 32, 32)'
+    """
     parts = ["B" if n == Batch() else f"{n.factor}B" if isinstance(n, Batch) else str(n) for n in shape]
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
 def check_inputs(expected: list[Shape], got: list[tuple[int, ...]]) -> int:
-    """The batch size of inputs of shapes `got`, which must match `expected` in every fixed dimension."""
+    """The batch size of inputs.
+
+    Args:
+        expected: their shapes, with Batch.
+        got: their shapes as they are.
+
+    Returns:
+        The batch size; 1 where no shape follows it.
+
+    Raises:
+        ShapeError: a fixed dimension that differs, or batch sizes that do.
+
+    Example:
+        >>> tinyml.graph.check_inputs([(tinyml.graph.Batch(), 3)], [(8, 3)])
+        8
+    """
     batch = None
     for want, shape in zip(expected, got):
         fits = len(want) == len(shape)
@@ -171,7 +278,19 @@ def check_inputs(expected: list[Shape], got: list[tuple[int, ...]]) -> int:
 
 
 def resolve(value: Any, batch: int) -> Any:
-    """`value` (attributes, shapes, nested) with every Batch replaced by its number."""
+    """Attributes or shapes with every Batch replaced by its number.
+
+    Args:
+        value: which may be nested.
+        batch: the batch size.
+
+    Returns:
+        The value without Batch.
+
+    Example:
+        >>> tinyml.graph.resolve({"shape": (tinyml.graph.Batch(), 3)}, batch=8)
+        {'shape': (8, 3)}
+    """
     if isinstance(value, Batch):
         return value.factor * batch
     if isinstance(value, dict):
@@ -184,7 +303,20 @@ def resolve(value: Any, batch: int) -> Any:
 
 
 def resolve_constant(constant: Constant, batch: int) -> Tensor:
-    """The constant's Tensor, stretched to the batch where it follows it."""
+    """A constant's Tensor, stretched to the batch size where it follows it.
+
+    Args:
+        constant: the constant.
+        batch: the batch size.
+
+    Returns:
+        A Tensor that shares the constant's memory.
+
+    Example:
+        >>> constant = tinyml.graph.Constant(Tensor([[1.0, 2.0]]), batch_axes=(0,))
+        >>> tinyml.graph.resolve_constant(constant, batch=3).shape
+        (3, 2)
+    """
     if not constant.batch_axes:
         return constant.tensor
     shape = [batch if i in constant.batch_axes else n for i, n in enumerate(constant.tensor.shape)]

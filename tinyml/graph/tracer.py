@@ -74,15 +74,25 @@ class _Tracer(Recorder):
 
 
 def trace(model: Module, *example: Any) -> Graph:
-    """Record the forward of `model` in evaluation mode as a Graph.
+    """Record the forward of a model in evaluation mode as a program.
 
     Args:
-        example: one array or Tensor for each input of forward, or one dict from their names, first dimension the batch;
-            values should be typical.
+        model: the Module.
+        example: one array or Tensor for each input of forward, or one dict from their names. Their first dimension is the
+            batch; values should be typical.
+
+    Returns:
+        A Graph.
 
     Raises:
-        ShapeError: a dict of other names; TraceError: the forward depends on the data, leaves the tape (NumPy), or does not
-            follow the batch size.
+        TraceError: the forward depends on the data, leaves the tape (NumPy), or does not follow the batch size.
+        ShapeError: a dict of other names; DtypeError: no Module.
+
+    Example:
+        >>> print(tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32)))
+        input %0 (B, 2)
+        %3 (B, 3) = linear(%0, weight, bias)
+        output %3
     """
     checks.instance("trace", "model", model, Module)
     if len(example) == 1 and isinstance(example[0], Mapping):

@@ -29,6 +29,10 @@ def at_most(elements: int) -> Iterator[None]:
 
     Raises:
         ShapeError: from what would exceed it, before it allocates.
+
+    Example:
+        >>> with nn.init.at_most(1000):
+        ...     layer = nn.Linear(8, 8)
     """
     token = _left.set([elements])
     try:
@@ -126,7 +130,7 @@ def uniform(shape: tuple[int, ...], bound: float) -> np.ndarray:
         ShapeError, DtypeError: a size or a bound below 0, or that is no number.
 
     Example:
-        >>> abs(nn.init.uniform((3, 4), 0.1)).max() <= 0.1
+        >>> bool(abs(nn.init.uniform((3, 4), 0.1)).max() <= 0.1)
         True
     """
     shape, bound = _shape("init.uniform", shape), checks.number("init.uniform", "bound", bound, 0)
@@ -171,7 +175,7 @@ def fan_in_uniform(shape: tuple[int, ...]) -> np.ndarray:
         ShapeError, DtypeError: a size below 0, or that is no whole number.
 
     Example:
-        >>> abs(nn.init.fan_in_uniform((3, 4))).max() <= 0.5
+        >>> bool(abs(nn.init.fan_in_uniform((3, 4))).max() <= 0.5)
         True
     """
     shape = checks.several("init.fan_in_uniform", "shape", shape, 0)

@@ -13,7 +13,7 @@ from .._kernels.dispatch import threads_for
 from .._kernels.floats import kernels_for
 from ..errors import NonFiniteError
 from ..tensor import Tensor
-from .optimizers import flat
+from .optimizer import flat
 from .parameters import checked_parameters
 
 
@@ -22,19 +22,43 @@ def grad_norm(parameters: Iterable[Tensor]) -> float:
 
     `optimizer.step(scale=min(1, max_norm / (norm + 1e-6)))` clips by it without another pass over the gradients.
 
+    Args:
+        parameters: whose gradients; those without one count as 0.
+
+    Returns:
+        The norm.
+
     Raises:
         NonFiniteError: a gradient holds a NaN or an infinity; names the first parameter that has one.
+
+    Example:
+        >>> p = nn.Parameter([3.0, 4.0])
+        >>> (p * p).sum().backward()
+        >>> optim.grad_norm([p])
+        10.0
     """
     return _norm("grad_norm", checked_parameters("grad_norm", parameters))
 
 
 def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
-    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), in place; the norm before (Pascanu et al. 2013).
+    """Scale all gradients by min(1, max_norm / (norm + 1e-6)), in place (Pascanu et al. 2013).
 
-    norm is that of `grad_norm`. `max_norm` may be infinite, to measure only.
+    Args:
+        parameters: whose gradients.
+        max_norm: the largest norm; infinite to measure only.
+
+    Returns:
+        The norm before, as `grad_norm` gives it.
 
     Raises:
         NonFiniteError: a gradient holds a NaN or an infinity; none is scaled then.
+        ShapeError, DtypeError: no Parameters, a max_norm that is not above 0, or gradients that cannot be written.
+
+    Example:
+        >>> p = nn.Parameter([3.0, 4.0])
+        >>> (p * p).sum().backward()
+        >>> optim.clip_grad_norm_([p], max_norm=1.0), round(optim.grad_norm([p]), 4)
+        (10.0, 1.0)
     """
     max_norm = checks.number("clip_grad_norm_", "max_norm", max_norm, above=0, infinite=True)
     checked = checked_parameters("clip_grad_norm_", parameters)

@@ -10,7 +10,7 @@ import numpy as np
 from ... import checks, nn
 from ...errors import ShapeError
 from ...nn.containers import in_turn
-from ...tensor import Tensor, as_tensor
+from ...tensor import Tensor, TensorLike, as_tensor
 from .config import TinyGPTConfig
 
 
@@ -43,7 +43,14 @@ class Block(nn.Module):
         return x + self.dropout(self.feed_forward(x))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """down(gelu(up(norm(x)))), or with a gate down(silu(gate(norm(x))) * up(norm(x)))."""
+        """down(gelu(up(norm(x)))), or with a gate down(silu(gate(norm(x))) * up(norm(x))).
+
+        Args:
+            x: (B, T, C).
+
+        Returns:
+            A Tensor (B, T, C).
+        """
         if self.gate is None:
             y: Tensor = in_turn([self.norm2, self.up, self.gelu, self.down], x)
             return y
@@ -79,16 +86,46 @@ class Transformer(nn.Module):
                 if linear.bias is not None:
                     linear.bias.data[...] = 0
 
-    def forward(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
-        """Logits; with `caches` (see there) of ids that follow those which the caches have seen."""
+    def forward(self, ids: TensorLike, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """Logits of the id that follows each position.
+
+        Args:
+            ids: (B, T).
+            caches: keys and values of the ids before these (see `caches`), to which those of these are added.
+
+        Returns:
+            A Tensor (B, T, vocab_size).
+
+        Raises:
+            ShapeError: another shape, more ids than the context has left, or caches that do not fit.
+        """
         return self.head(self.states(ids, caches))
 
-    def last(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
-        """Logits (B, vocab_size) of the last position only: what generation needs of a long prompt."""
+    def last(self, ids: TensorLike, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """Logits of the last position only: what generation needs of a long prompt.
+
+        Args:
+            ids: (B, T).
+            caches: as in `forward`.
+
+        Returns:
+            A Tensor (B, vocab_size).
+        """
         return self.head(self.states(ids, caches)[:, -1])
 
-    def states(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
-        """What the head reads, (B, T, C)."""
+    def states(self, ids: TensorLike, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """What the head reads.
+
+        Args:
+            ids: (B, T).
+            caches: as in `forward`.
+
+        Returns:
+            A Tensor (B, T, C).
+
+        Raises:
+            ShapeError: another shape, more ids than the context has left, or caches that do not fit.
+        """
         ids = as_tensor(ids)
         if caches is not None and (not isinstance(caches, (list, tuple)) or len(caches) != len(self.blocks)):
             raise ShapeError(f"TinyGPT: expected a cache for each of {len(self.blocks)} blocks, see caches(), got "
@@ -105,7 +142,17 @@ class Transformer(nn.Module):
         return self.norm(x)
 
     def caches(self, batch: int, stored: str = "float32") -> list[nn.KeyValueCache]:
-        """An empty cache for each block, for `batch` rows of up to `context` positions, stored as "float32", "float16" or
-        "int8" (a scale for each head and position)."""
+        """An empty cache for each block.
+
+        Args:
+            batch: rows, of up to `context` positions each.
+            stored: "float32", "float16" or "int8" (one scale for each head and position).
+
+        Returns:
+            The caches, in the order of the blocks.
+
+        Raises:
+            ShapeError, DtypeError: arguments out of range; OutOfMemoryError: more than this machine has.
+        """
         c, batch = self.config, checks.whole("TinyGPT.caches", "batch", batch)
         return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads, stored) for _ in self.blocks]

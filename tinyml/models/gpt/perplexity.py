@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,30 +12,41 @@ from ...data import TokenFile
 from ...errors import ShapeError
 from ...nn.mode import mode
 from ...tape import no_grad
+from ...tensor import TensorLike
 from .model import TinyGPT
 from .next_token import next_token_loss
 
 LARGEST = 2**24         # elements of logits, or of another activation, that windows computed at once should not exceed
 
 
-def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str | None = None,
+def perplexity(model: TinyGPT, ids: TensorLike | TokenFile, context: int | None = None, cache: str | None = None,
                progress: bool = False) -> dict[str, float]:
-    """{"loss", "perplexity", "bits", "count"} of a text, in evaluation mode, without gradients.
+    """How well a model predicts a text, in evaluation mode, without gradients.
 
     The text is cut into windows of `context` ids, the last as long as what is left; each id but the first is predicted
-    once, from those before it in its window. loss is the mean cross entropy over all `count` of them, perplexity exp(loss),
-    bits loss / ln 2: what an id takes.
+    once, from those before it in its window.
 
     Args:
+        model: a TinyGPT, float or int8.
         ids: (L,) integers, an array or a data.TokenFile.
         context: of the windows; None: the model's, which is the most.
         cache: "float32", "float16" or "int8": predict from keys and values that are stored so, as generation does; None: as
             they were computed, which is float32 without the copies.
-        progress: a bar on stderr.
+        progress: whether to show a bar on stderr.
+
+    Returns:
+        "loss", the mean cross entropy over all ids that were predicted; "perplexity", exp(loss); "bits", loss / ln 2, what
+        an id takes; "count", how many were predicted.
 
     Raises:
         DtypeError, ShapeError: no TinyGPT; ids that are no row of at least two integers, or outside the vocabulary; a
             context or cache out of range.
+
+    Example:
+        >>> model = models.TinyGPT(vocab_size=65, context=16, layers=1, heads=2, dim=32)
+        >>> found = models.perplexity(model, np.arange(65))
+        >>> found["count"], 60 < found["perplexity"] < 70
+        (64, True)
     """
     checks.instance("perplexity", "model", model, TinyGPT)
     ids = ids if isinstance(ids, TokenFile) else checks.array("perplexity", "ids", ids, "iu")
