@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.data._files import Stream, expect_end, file_errors, opened, read_bytes
-from tinyml.errors import FileError
+from .. import checks
+from ..errors import FileError
+from ._files import Stream, expect_end, file_errors, opened, read_bytes
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}

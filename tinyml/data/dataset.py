@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.batches import leaves, mapped
-from tinyml.data.tokens import TokenFile
-from tinyml.errors import DtypeError, OutOfRangeError, ShapeError
-from tinyml.tensor import Tensor
+from .. import checks
+from ..batches import leaves, mapped
+from ..errors import DtypeError, OutOfRangeError, ShapeError
+from ..tensor import Tensor
+from .tokens import TokenFile
 
 Pair = tuple[Any, Any]
 Index = int | Sequence[int] | np.ndarray      # of one item, or of several

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.data._files import file_errors
-from tinyml.data._shipped import shipped
-from tinyml.data.arrays import npz_keys, read_idx, read_npz
-from tinyml.data.dataset import ArrayDataset
-from tinyml.errors import FileError
+from .. import checks
+from ..errors import FileError
+from ._files import file_errors
+from ._shipped import shipped
+from .arrays import npz_keys, read_idx, read_npz
+from .dataset import ArrayDataset
 
 # Mean and std per channel of pixel / 255 over the training set. Inputs are (pixel / 255 - mean) / std, whatever the
 # split, so a model meets the same numbers in training, in a test, and where it is deployed.
@@ -62,10 +62,8 @@ def fashion_mnist(split: str = "train", root: str | Path | None = None) -> Array
         images, labels = (_plain_or_gz(place / f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
         if images and labels:
             return _fashion_mnist(images, labels)
-    raise FileError(
-        f"fashion_mnist: expected {part}-images-idx3-ubyte[.gz] and {part}-labels-idx1-ubyte[.gz] in one of"
-        f" {', '.join(map(str, places))}; got none. The Debian package dataset-fashion-mnist has them"
-    )
+    raise FileError(f"fashion_mnist: expected {part}-images-idx3-ubyte[.gz] and {part}-labels-idx1-ubyte[.gz] in one of"
+                    f" {', '.join(map(str, places))}; got none. The Debian package dataset-fashion-mnist has them")
 
 
 def fashion_mnist_small(split: str = "train") -> ArrayDataset:
@@ -118,9 +116,8 @@ def cifar10(root: str | Path, split: str = "train") -> ArrayDataset:
         raise FileError(f"cifar10: expected {', '.join(names)} in {places[0]} or {places[1]}; got none or not all")
     records = np.concatenate([_cifar10_records(place / name) for name in names])
     images = records[:, 1:].reshape(-1, 3, 32, 32)
-    return ArrayDataset(
-        _normalised(images, CIFAR10_MEAN, CIFAR10_STD), records[:, 0].astype(np.int64), list(CIFAR10_CLASSES)
-    )
+    inputs = _normalised(images, CIFAR10_MEAN, CIFAR10_STD)
+    return ArrayDataset(inputs, records[:, 0].astype(np.int64), list(CIFAR10_CLASSES))
 
 
 def npz_images(path: str | Path, split: str = "train") -> ArrayDataset:
@@ -155,10 +152,8 @@ def npz_images(path: str | Path, split: str = "train") -> ArrayDataset:
     images, labels = read_npz(path, list(pair))
     images = _channels_first(images, f"{path}[{pair[0]}]")
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),) or labels.min() < 0:
-        raise FileError(
-            f"{path}[{pair[1]}]: expected {len(images)} integer labels from 0,"
-            f" got {labels.dtype} {labels.shape} from {labels.min()}"
-        )
+        raise FileError(f"{path}[{pair[1]}]: expected {len(images)} integer labels from 0,"
+                        f" got {labels.dtype} {labels.shape} from {labels.min()}")
     reference = images
     if split == "test" and "x_train" in keys:
         reference = _channels_first(read_npz(path, ["x_train"])[0], f"{path}[x_train]")
@@ -188,10 +183,8 @@ def _cifar10_records(path: Path) -> np.ndarray:
     with file_errors(path, "a CIFAR-10 binary file"):
         data = np.frombuffer(path.read_bytes(), np.uint8)
     if len(data) == 0 or len(data) % _CIFAR10_RECORD:
-        raise FileError(
-            f"{path}: expected whole records of {_CIFAR10_RECORD} bytes, got {len(data)} bytes:"
-            f" {len(data) // _CIFAR10_RECORD} records and {len(data) % _CIFAR10_RECORD} bytes"
-        )
+        raise FileError(f"{path}: expected whole records of {_CIFAR10_RECORD} bytes, got {len(data)} bytes:"
+                        f" {len(data) // _CIFAR10_RECORD} records and {len(data) % _CIFAR10_RECORD} bytes")
     records = data.reshape(-1, _CIFAR10_RECORD)
     _check_labels(records[:, 0], path)
     return records

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tinyml import checks, random
-from tinyml.batches import leaves, mapped
-from tinyml.data._order import Shuffled, shuffled
-from tinyml.data.dataset import Dataset
-from tinyml.errors import DtypeError, ShapeError
-from tinyml.tensor import Tensor
+from .. import checks, random
+from ..batches import leaves, mapped
+from ..errors import DtypeError, ShapeError
+from ..tensor import Tensor
+from ._order import Shuffled, shuffled
+from .dataset import Dataset
 
 Transform = Callable[[Any, np.random.Generator], Any]
 
@@ -62,24 +62,15 @@ class DataLoader(_Batches):
         [4, 4, 2]
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        batch_size: int = 32,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        seed: int | None = None,
-        transform: Transform | None = None,
-    ):
+    def __init__(self, dataset: Dataset, batch_size: int = 32, shuffle: bool = False, drop_last: bool = False,
+                 seed: int | None = None, transform: Transform | None = None):
         super().__init__(dataset, batch_size, seed)
         self.shuffle = checks.flag("DataLoader", "shuffle", shuffle)
         self.drop_last = checks.flag("DataLoader", "drop_last", drop_last)
         self.transform = None if transform is None else checks.function("DataLoader", "transform", transform)
         if len(self) == 0:
-            raise ShapeError(
-                f"DataLoader with drop_last: expected at least {self.batch_size} items for one full batch,"
-                f" got {len(dataset)}"
-            )
+            raise ShapeError(f"DataLoader with drop_last: expected at least {self.batch_size} items for one full batch,"
+                             f" got {len(dataset)}")
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.dataset), self.batch_size)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinyml import checks
-from tinyml.data.dataset import Dataset, TextDataset
-from tinyml.data.images import SPLITS, cifar10, fashion_mnist, fashion_mnist_small, npz_images
-from tinyml.data.text import CharTokenizer, bible, read_text
-from tinyml.errors import FileError
+from .. import checks
+from ..errors import FileError
+from .dataset import Dataset, TextDataset
+from .images import SPLITS, cifar10, fashion_mnist, fashion_mnist_small, npz_images
+from .text import CharTokenizer, bible, read_text
 
 NAMES = {"shipped": fashion_mnist_small, "fashion-mnist": fashion_mnist}
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.data._files import file_errors
-from tinyml.data._shipped import shipped
-from tinyml.errors import FileError, ShapeError
+from .. import checks
+from ..errors import FileError, ShapeError
+from ._files import file_errors
+from ._shipped import shipped
 
 BIBLE = "bible-kjv-genesis-to-ruth.txt.xz"
 

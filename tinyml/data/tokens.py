@@ -15,10 +15,10 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinyml import checks
-from tinyml.atomic import replacing, write_errors
-from tinyml.data._files import file_errors
-from tinyml.errors import DtypeError, FileError, OutOfRangeError, ShapeError
+from .. import checks
+from ..atomic import replacing, write_errors
+from ..errors import DtypeError, FileError, OutOfRangeError, ShapeError
+from ._files import file_errors
 
 KINDS = (np.dtype("<u2"), np.dtype("<u4"))
 HEADER = 256            # bytes of the header that write_tokens writes

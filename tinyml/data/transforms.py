@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.errors import DtypeError, ShapeError
+from .. import checks
+from ..errors import DtypeError, ShapeError
 
 
 def _checked(transform: object, batch: np.ndarray, rng: np.random.Generator | None, draws: bool = False) -> np.ndarray:

@@ -145,7 +145,7 @@ class MaxPool2d(Module):
     """Largest element of each window of x (B, C, H, W).
 
     Args:
-        kernel_size: rows and columns of a window.
+        kernel_size: (rows, columns) of a window, or one number for both.
         stride: pixels from one window to the next; None: the window's size.
         padding: rows and columns on each side, which are never the largest.
 
@@ -176,7 +176,7 @@ class AvgPool2d(MaxPool2d):
     """Mean of each window of x (B, C, H, W); padding counts as zeros.
 
     Args:
-        kernel_size: rows and columns of a window.
+        kernel_size: (rows, columns) of a window, or one number for both.
         stride: pixels from one window to the next; None: the window's size.
         padding: rows and columns of zeros on each side.
 
@@ -195,7 +195,7 @@ class AdaptiveAvgPool2d(Module):
     """Mean of each of outputs[0] x outputs[1] windows, which cover the image x (B, C, H, W).
 
     Args:
-        outputs: how many windows there are, in rows and columns.
+        outputs: how many windows there are, as (rows, columns) or one number for both.
 
     Raises:
         ShapeError, DtypeError: numbers out of range, or no numbers.

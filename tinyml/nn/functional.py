@@ -113,9 +113,9 @@ def conv2d(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, st
         x: (B, C, H, W), float, or int8 with one scale.
         weight: (N, C / groups, kh, kw), float, or int8 with one scale per output channel (or one for all).
         bias: (N,).
-        stride: pixels from one window to the next.
-        padding: rows and columns of zeros on each side.
-        dilation: pixels from one element of a window to the next.
+        stride: pixels from one window to the next, as (down, across) or one number for both.
+        padding: (rows, columns) of zeros on each side, or one number for both.
+        dilation: pixels from one element of a window to the next, as (down, across) or one number for both.
         groups: into how many groups channels are divided; each of N / groups outputs reads C / groups inputs.
         scale: of an int8 result, for int8 x and weight; None for a float32 result.
         zero_point: of an int8 result.
@@ -323,7 +323,7 @@ def max_pool2d(x: TensorLike, size: Pair, stride: Pair | None = None, padding: P
 
     Args:
         x: (B, C, H, W).
-        size: rows and columns of a window.
+        size: (rows, columns) of a window, or one number for both.
         stride: pixels from one window to the next; None: the window's size.
         padding: rows and columns on each side, which are never the largest.
 
@@ -345,7 +345,7 @@ def avg_pool2d(x: TensorLike, size: Pair, stride: Pair | None = None, padding: P
 
     Args:
         x: (B, C, H, W).
-        size: rows and columns of a window.
+        size: (rows, columns) of a window, or one number for both.
         stride: pixels from one window to the next; None: the window's size.
         padding: rows and columns of zeros on each side.
 
@@ -373,7 +373,7 @@ def adaptive_avg_pool2d(x: TensorLike, outputs: Pair) -> Tensor:
 
     Args:
         x: (B, C, H, W).
-        outputs: how many windows there are, in rows and columns.
+        outputs: how many windows there are, as (rows, columns) or one number for both.
 
     Returns:
         A Tensor (B, C, outputs[0], outputs[1]).

@@ -62,10 +62,10 @@ class Conv2d(Module):
     Args:
         in_channels: C.
         out_channels: N.
-        kernel_size: kh and kw, or one number for both.
-        stride: pixels from one window to the next.
-        padding: rows and columns of zeros on each side.
-        dilation: pixels from one element of a window to the next.
+        kernel_size: (kh, kw), or one number for both.
+        stride: pixels from one window to the next, as (down, across) or one number for both.
+        padding: (rows, columns) of zeros on each side, or one number for both.
+        dilation: pixels from one element of a window to the next, as (down, across) or one number for both.
         groups: into how many groups channels are divided, each convolved by itself; C for a depthwise convolution.
         bias: whether there is one.
 

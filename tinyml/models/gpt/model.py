@@ -60,8 +60,9 @@ class TinyGPT(Transformer):
                  tied: bool = True, kv_heads: int | None = None, hidden: int | None = None, norm: str = "layer",
                  eps: float = 1e-5, positions: str = "learned", theta: float = 10000.0, activation: str = "gelu",
                  bias: bool = True, characters: str | None = None):
-        super().__init__(TinyGPTConfig(vocab_size, context, layers, heads, dim, dropout, tied, kv_heads, hidden, norm, eps,
-                                       positions, theta, activation, bias, characters))
+        super().__init__(TinyGPTConfig(
+            vocab_size, context, layers, heads, dim, dropout, tied, kv_heads, hidden,       # type: ignore[arg-type]
+            norm, eps, positions, theta, activation, bias, characters))
         self._made = layout(self)       # by which generation sees whether something was replaced since
 
     @classmethod
