@@ -33,6 +33,7 @@ cdef class TensorBase:
 
     @property
     def data(self):
+        """The elements as an ndarray. An ndarray or a Tensor may be assigned, whose memory is shared then."""
         return self.array
 
     @data.setter

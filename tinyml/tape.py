@@ -1,6 +1,6 @@
 """The tape: what is noted while ops run, and the walk back over it.
 
-One node an op result, numbered as they are made; backward visits nodes by falling number from a heap, so it needs no
+One node per op result, numbered as they are made; backward visits nodes by falling number from a heap, so it needs no
 recursion however long the chain is.
 """
 
@@ -141,7 +141,7 @@ def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
         elif not isinstance(found, tuple) or len(found) != len(edges):
             got = f"a tuple of {len(found)}" if isinstance(found, tuple) else f"a {type(found).__name__}"
             raise GradError(f"{node.op.name}: backward returned {got}, expected a tuple of {len(edges)} gradients, "
-                            "one an operand, None where there is none")
+                            "one per operand, None where there is none")
         grads = list(found)
         del found       # a tuple that the op keeps shows in the count of references to what is in it
         for i, edge in enumerate(edges):
@@ -165,7 +165,8 @@ def _backward(node: Node, pending: dict[Node, np.ndarray]) -> Any:
 
 
 def _send(edge: Any, grads: list[np.ndarray], i: int, pending: dict[Node, np.ndarray], heap: list[Node]) -> None:
-    """Add grads[i] to what has come along `edge`, in place where nothing else sees the memory of one of the two."""
+    """Add the gradient grads[i] to the sum of those that came to the same edge before, in place where nothing else sees the
+    memory of one of the two."""
     if type(edge) is not Node:
         if edge.requires_grad:
             edge._accumulate(grads, i)

@@ -50,6 +50,9 @@ def call(name: str, *inputs: Any, **attrs: Any) -> Tensor:
 class Tensor(TensorBase):
     """An array of n dimensions with a dtype, and, for floats, a place on the tape.
 
+    `grad` is the gradient that `backward` collected here, a Tensor, or None; `requires_grad` says whether it collects one,
+    or whether the Tensor depends on another that does.
+
     Args:
         data: anything that NumPy makes an array of. Python floats become float32; an array keeps its dtype and memory.
         requires_grad: whether `backward` collects a gradient here (floats only).

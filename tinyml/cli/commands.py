@@ -55,7 +55,7 @@ def _conversion(p: Parser) -> None:
     """Options of to_int8 that several commands take."""
     p.add_argument("--samples", type=int, default=512, help="of the training part, to calibrate with (default 512)")
     p.add_argument("--observer", choices=precision.OBSERVERS, default=OBSERVER, help="how ranges come from the data")
-    p.add_argument("--per-tensor", action="store_true", help="one weight scale a layer, not one a channel")
+    p.add_argument("--per-tensor", action="store_true", help="one weight scale per layer, not one per channel")
     p.add_argument("--repairs", nargs="+", choices=REPAIRS, default=[], help="see docs/repairs.md")
     p.add_argument("--skip", nargs="+", default=[], metavar="LAYER", help="layers that stay float")
 
@@ -160,7 +160,7 @@ def _bench_arguments(p: Parser) -> None:
     add_model(p)
     p.add_argument("--data", required=True, help=f"inputs: {DATA}")
     p.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="samples at a time (default 1 64)")
-    p.add_argument("--seconds", type=float, default=1.0, help="a batch size (default 1)")
+    p.add_argument("--seconds", type=float, default=1.0, help="per batch size (default 1)")
 
 
 def _bench(args: Args) -> list[dict[str, Any]]:

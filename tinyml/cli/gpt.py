@@ -38,7 +38,7 @@ def _train_arguments(p: Parser) -> None:
     p.add_argument("--dropout", type=float, default=0.0)
     p.add_argument("--steps", type=int, default=2000, help="updates (default 2000)")
     p.add_argument("--batch", type=int, default=12, help="windows at a time (default 12)")
-    p.add_argument("--accumulate", type=int, default=1, help="batches an update (default 1)")
+    p.add_argument("--accumulate", type=int, default=1, help="batches per update (default 1)")
     p.add_argument("--lr", type=float, default=1e-3, help="of AdamW: a warm-up, then a cosine to a tenth (default 0.001)")
     p.add_argument("--weight-decay", type=float, default=0.1)
     p.add_argument("--evaluate", type=int, default=500, metavar="N", help="on the last tenth every N updates (default 500)")

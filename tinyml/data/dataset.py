@@ -18,7 +18,7 @@ Index = int | Sequence[int] | np.ndarray      # of one item, or of several
 
 
 def collate(items: Sequence[Any], what: str) -> Any:
-    """Nests of one form, one an item, as one nest of batches: each array or number stacked along a new first axis.
+    """Nests of one form, one per item, as one nest of batches: each array or number stacked along a new first axis.
 
     Raises ShapeError where items differ in form or shape, DtypeError where they are not numbers; naming `what`.
     """

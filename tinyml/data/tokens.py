@@ -45,7 +45,7 @@ class TokenFile:
         path: .npy as write_tokens (or numpy.save) makes it, or raw little-endian ids, which need `dtype`.
         dtype: "uint16" or "uint32" of a raw file, such as nanoGPT's train.bin ("uint16").
         check: compare the ids to the digest that write_tokens put into the header, which reads the file once, a second or
-            two a gigabyte. Files of other programs have none: of those only the size is checked, and models refuse ids
+            two per gigabyte. Files of other programs have none: of those only the size is checked, and models refuse ids
             outside of their vocabulary.
 
     Raises:

@@ -51,7 +51,7 @@ class Sampling:
 
     def draw(self, logits: np.ndarray, best: np.ndarray, seen: Callable[[], np.ndarray],
              rng: np.random.Generator) -> np.ndarray:
-        """One id a row of finite logits (B, V), the largest of which are at `best` (B,), where ids `seen()` (B, T) were
+        """One id per row of finite logits (B, V), the largest of which are at `best` (B,), where ids `seen()` (B, T) were
         before."""
         if self.repetition_penalty != 1:
             ids = seen()
