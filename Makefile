@@ -1,5 +1,5 @@
 # make demo: train, quantize, compare.  make test: the test suite.  Each makes its own virtual environment in .venv.
-# make parity: compare live with PyTorch, ONNX Runtime and transformers (installs them).  make lint: ruff.
+# make parity: compare live with PyTorch, ONNX Runtime and transformers (installs them).  make lint: ruff and mypy.
 # make test-aarch64: the kernel tests on an emulated aarch64 (installs a cross-compiler and qemu; takes some 5 minutes).
 # make test-versions: the suite on Python 3.10 with the oldest NumPy, on 3.13 with the newest; kernels built by Clang.
 # make sanitize: the tests of kernels, plans and files, and damaged plans, under GCC's address and undefined-behaviour sanitizers.
@@ -33,6 +33,7 @@ parity: $(VENV)/.parity
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 # Installed in place ("editable"): the checkout is what runs. Kernels are built again when their sources change.
 $(VENV)/.run: $(SOURCES)

@@ -13,8 +13,9 @@ import tinyml
 
 ROOT = Path(tinyml.__file__).parent
 # Lowest first; modules of one row do not import each other. testing is for users of ops: nothing is built on it.
-LAYERS = [{"errors", "tables", "timing"}, {"checks"}, {"random", "atomic"}, {"_kernels"}, {"engine", "options"},
-          {"quantized"}, {"tape"}, {"tensor"}, {"ops"}, {"testing"}, {"nn", "nests"}, {"batches", "metrics"},
+LAYERS = [{"errors", "tables", "timing"}, {"checks"}, {"random", "atomic", "state"}, {"_kernels"},
+          {"dtypes", "engine", "options"}, {"apply", "arguments", "in_place", "quantized", "tape"}, {"tensor"}, {"ops"},
+          {"testing"}, {"nn", "nests"}, {"batches", "metrics"},
           {"optim", "data", "checkpointing", "profiling", "evaluation"}, {"graph", "updates"}, {"plan"}, {"precision"},
           {"io"}, {"trainer", "report"}, {"models"}, {"demo", "course"}, {"cli"}]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

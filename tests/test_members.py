@@ -14,6 +14,7 @@ import tinyml
 from tinyml import nn, optim
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.nn import functional as F
+from tinyml.nn.module import run
 from tinyml.tensor import Tensor
 
 Parts = namedtuple("Parts", "scale layer")
@@ -98,7 +99,7 @@ def test_names_are_those_of_a_module_list():
     model.layers.append(nn.Linear(2, 2))        # noticed too
     assert len(model.parameters()) == 6
     with pytest.raises(ShapeError, match=r"in layer Listed\.layers\.1: Linear"):
-        model._call(lambda: model.layers[1](normal(3, 3)))
+        run(model, lambda: model.layers[1](normal(3, 3)))
 
 
 def test_what_has_no_name_or_no_end_is_refused():

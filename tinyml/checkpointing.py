@@ -9,27 +9,42 @@ from typing import Any
 import numpy as np
 
 from . import checks, random
+from .engine import RECOMPUTED, Node
 from .errors import DtypeError, GradError
 from .nn.module import Module, Parameter
-from .tape import MARK, MARKED, Context, Continued, Node, state
+from .state import Context, GradMode, Recorder, state
+from .tape import Continued
 from .tensor import Tensor
 
 _NOTHING = np.zeros(())     # what goes along an edge that only says: this output has its gradient
 
 
-def checkpoint(fn: Callable, *inputs: Any) -> Any:
+def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
     """fn(*inputs), of which nothing is kept but inputs and outputs; backward runs `fn` again for the rest.
 
-    `fn` returns a Tensor or a tuple of Tensors and may use parameters. Gradients are those of fn(*inputs) to the bit: the
-    second run draws the same random numbers and meets the buffers of layers (running moments, ranges) as the first did, and
-    leaves them as they are. Checkpoints may be nested.
+    Gradients are those of fn(*inputs) to the bit: the second run draws the same random numbers and meets the buffers of
+    layers (running moments, ranges) as the first did, and leaves them as they are. Checkpoints may be nested (Chen et al.
+    2016).
+
+    Args:
+        fn: returns a Tensor or a tuple of Tensors, and may use parameters.
+        inputs: its arguments.
+
+    Returns:
+        What `fn` returns.
 
     Raises:
-        DtypeError: `fn` returned something else.
+        DtypeError: `fn` is no function, or returned something else.
         GradError: in backward, if the second run gave other shapes or dtypes than the first.
+
+    Example:
+        >>> x = Tensor([1.0, 2.0], requires_grad=True)
+        >>> tinyml.checkpoint(lambda t: (t * t).exp(), x).sum().backward()
+        >>> x.grad.shape
+        (2,)
     """
     checks.function("checkpoint", "fn", fn)
-    if state.grad is not True:      # nothing is kept in any case
+    if state.grad is not GradMode.ON:      # nothing is kept in any case
         return fn(*inputs)
     run = _Run(fn, inputs)
     outputs = run.first()
@@ -49,23 +64,23 @@ def checkpoint(fn: Callable, *inputs: Any) -> Any:
 class _Run:
     """What the second run of `fn` needs to be the first: inputs, random numbers, layers, and their buffers as they were."""
 
-    def __init__(self, fn: Callable, inputs: tuple):
+    def __init__(self, fn: Callable[..., Any], inputs: tuple[Any, ...]):
         self.fn, self.given = fn, inputs
         # what `fn` changes in place is another Tensor then
         self.inputs = tuple(_alias(t) if isinstance(t, Tensor) and t.node is not None else t for t in inputs)
         self.began = Node(_Recompute, None, [], _NOTHING).made_at
         self.random, self.modules = random.get_state(), list(state.modules)
         self.buffers: list[tuple[Tensor, np.ndarray]] = []
-        self.marked: list = []      # the outputs that depend on a gradient
+        self.marked: list[Any] = []     # the outputs that depend on a gradient
         self.grads: dict[int, np.ndarray] = {}
 
     def first(self) -> Any:
         """Run `fn`, keeping nothing."""
         watched = _Watched(state.modules, self.buffers)
-        with _state(MARK, watched, state.recorder):
+        with _state(GradMode.RECOMPUTE, watched, state.recorder):
             outputs = self.fn(*self.given)
         del self.given
-        self.marked = _marked(outputs, lambda t: t.node is MARKED)
+        self.marked = _marked(outputs, lambda t: t.node is RECOMPUTED)
         return outputs
 
     def again(self) -> list[Tensor]:
@@ -76,7 +91,7 @@ class _Run:
         try:
             # what was computed before this run has a lower number on the tape than all that it makes
             first = Node(_Recompute, None, [], _NOTHING).number
-            with _state(True, list(self.modules), None):
+            with _state(GradMode.ON, list(self.modules), None):
                 outputs = self.fn(*self.inputs)
         finally:
             random.set_state(generator)
@@ -85,7 +100,7 @@ class _Run:
         if [(t.shape, t.dtype) for t in found] != self.marked:
             raise GradError(f"checkpoint: expected the second run of {_name(self.fn)} to give what the first gave, "
                             f"{_shapes(self.marked)}, got {_shapes([(t.shape, t.dtype) for t in found])}")
-        self.backdate([t.node for t in found], first)
+        self.backdate([t.node for t in found if t.node is not None], first)
         return found
 
     def backdate(self, nodes: list[Node], first: int) -> None:
@@ -107,7 +122,7 @@ class _Output:
     name = "checkpoint"
 
     @staticmethod
-    def backward(ctx: Context, grad: np.ndarray) -> tuple:
+    def backward(ctx: Context, grad: np.ndarray) -> tuple[np.ndarray]:
         ctx.run.grads[ctx.i] = grad
         return (_NOTHING,)
 
@@ -125,12 +140,13 @@ class _Recompute:
         return Continued([outputs[i].node for i in grads], list(grads.values()))
 
 
-class _Watched(list):
+class _Watched(list[Module]):
     """The stack of running layers, which notes the buffers of a layer and of all below it before it runs."""
 
     def __init__(self, modules: list[Module], buffers: list[tuple[Tensor, np.ndarray]]):
         super().__init__(modules)
-        self.buffers, self.seen = buffers, set()
+        self.buffers = buffers
+        self.seen: set[int] = set()
         for module in modules:
             self.note(module)
 
@@ -153,7 +169,7 @@ def _alias(t: Tensor) -> Tensor:
 
 
 @contextmanager
-def _state(grad: Any, modules: list, recorder: Any) -> Iterator[None]:
+def _state(grad: GradMode, modules: list[Any], recorder: Recorder | None) -> Iterator[None]:
     before = state.grad, state.modules, state.recorder
     state.grad, state.modules, state.recorder = grad, modules, recorder
     try:
@@ -177,9 +193,9 @@ def _marked(outputs: Any, chosen: Callable[[Tensor], bool]) -> list[Tensor]:
     return [t for t in {id(t): t for t in several}.values() if chosen(t)]
 
 
-def _name(fn: Callable) -> str:
+def _name(fn: Callable[..., Any]) -> str:
     return getattr(fn, "__name__", type(fn).__name__)
 
 
-def _shapes(found: list[tuple]) -> str:
+def _shapes(found: list[tuple[Any, ...]]) -> str:
     return ", ".join(f"{shape} of {dtype}" for shape, dtype in found) or "nothing that depends on a gradient"

@@ -92,7 +92,7 @@ def number(who: str, name: str, value: Any, least: float = -math.inf, most: floa
     try:
         real = float(value)
     except OverflowError:
-        real = math.inf if value > 0 else -math.inf
+        real = -math.inf if value < 0 else math.inf
     if not (least <= real <= most and (above is None or real > above) and (below is None or real < below)) or (
             math.isinf(real) and not infinite):
         raise ShapeError(f"{who}: expected {name} to be {_number(least, most, above, below, infinite)}, got "
@@ -213,14 +213,15 @@ def path(who: str, value: Any, name: str = "path") -> str:
     return found
 
 
-def function(who: str, name: str, value: Any) -> Callable:
+def function(who: str, name: str, value: Any) -> Callable[..., Any]:
     """`value`, something that can be called."""
     if not callable(value):
         raise DtypeError(f"{who}: expected {name} to be a function, got {described(value)}")
-    return value
+    found: Callable[..., Any] = value
+    return found
 
 
-def rows(who: str, name: str, value: Any, what: str, hint: str = "") -> Iterable:
+def rows(who: str, name: str, value: Any, what: str, hint: str = "") -> Iterable[Any]:
     """`value`, anything that can be iterated over for several of `what`: no string, array, dict or number."""
     if isinstance(value, (str, bytes, dict, np.ndarray, np.generic)) or hasattr(value, "quantized") or not isinstance(
             value, Iterable):

@@ -10,12 +10,16 @@ import weakref
 import numpy as np
 
 from .errors import DtypeError, GradError
+from .state import Context, GradMode, state
 
 cdef object ndarray = np.ndarray
 cdef object float16 = np.dtype(np.float16)
 cdef object float32 = np.dtype(np.float32)
 cdef object float64 = np.dtype(np.float64)
 cdef object new = object.__new__
+cdef object context_class = Context
+cdef object thread = state      # what the Python thread that asks is doing
+cdef object OFF = GradMode.OFF, ON = GradMode.ON
 cdef long long made = 0
 
 
@@ -29,6 +33,7 @@ cdef class TensorBase:
 
     @property
     def data(self):
+        """The elements as an ndarray. An ndarray or a Tensor may be assigned, whose memory is shared then."""
         return self.array
 
     @data.setter
@@ -37,6 +42,26 @@ cdef class TensorBase:
         if value is self.array:         # t.data -= x: NumPy has changed the elements
             note_change(value, "an assignment to its data")
         self.array = value
+
+    @property
+    def shape(self):
+        """Size of each dimension."""
+        return self.array.shape
+
+    @property
+    def ndim(self):
+        """Number of dimensions."""
+        return self.array.ndim
+
+    @property
+    def size(self):
+        """Number of elements."""
+        return self.array.size
+
+    @property
+    def dtype(self):
+        """NumPy's dtype of the elements."""
+        return self.array.dtype
 
 
 cpdef TensorBase wrap(type cls, array):
@@ -133,24 +158,25 @@ cdef class Node:
         return self.number
 
 
-cdef class Apply:
+class _Recomputed:
+    name = "checkpoint"
+
+
+RECOMPUTED = Node(_Recomputed, None, None, np.empty(0))     # of every result under GradMode.RECOMPUTE
+
+
+cdef class ApplyBase:
     """apply(op, *inputs, **attrs): run `op` on Tensors (or what becomes one; None for an absent operand), note it on the tape.
 
-    float16 operands are computed in float32 and the result is float16 only if all float operands are and one is no weight
-    (design (12): weights may be stored as float16, activations are float32). float32 meeting float64 becomes float64,
-    except in layers (`one_precision`), where it is an error: there it is always a mistake. int8 operands run the op's
-    integer rule. tensor.py makes the function, of what stands above this module.
-
-    Raises:
-        DtypeError, ShapeError: from the op, naming it; GradError: a gradient through int8 is asked for.
+    Here is what happens to float32 Tensors. All else is rare, and in three methods of the subclass in tensor.py:
+    `as_tensors(op, inputs)` for operands that are no Tensors, `convert(op, arrays)` for other dtypes, and
+    `run_integers(op, inputs, attrs, grad)` for int8.
     """
 
-    cdef type tensor
-    cdef object context, state, mark, marked, as_tensors, converted, quantized, record
+    cdef type tensor        # the class of results
 
-    def __init__(self, tensor, context, state, mark, marked, as_tensors, converted, quantized, record):
-        self.tensor, self.context, self.state, self.mark, self.marked = tensor, context, state, mark, marked
-        self.as_tensors, self.converted, self.quantized, self.record = as_tensors, converted, quantized, record
+    def __init__(self, type tensor):
+        self.tensor = tensor
 
     def __call__(self, op, *inputs, **attrs):
         cdef list arrays = [], needs = []
@@ -170,15 +196,15 @@ cdef class Apply:
                 needs.append(False)
             else:
                 return self(op, *self.as_tensors(op, inputs), **attrs)
-        grad = noted and self.state.grad
+        grad = thread.grad if noted else OFF
         if not plain:
             for t in inputs:
                 if t is not None and (<TensorBase>t).quantized is not None:
-                    return self.quantized(op, inputs, attrs, grad)
-            arrays, half = self.converted(op, arrays)
-        context = new(self.context)
-        context.needs = needs if grad is True or not noted else [False] * len(needs)
-        profiler = self.state.profiler
+                    return self.run_integers(op, inputs, attrs, grad)
+            arrays, half = self.convert(op, arrays)
+        context = new(context_class)
+        context.needs = needs if grad is ON or not noted else [False] * len(needs)
+        profiler = thread.profiler
         if profiler is None:
             result = op.forward(context, *arrays, **attrs)
         else:
@@ -187,12 +213,13 @@ cdef class Apply:
             result = result.astype(float16)
         output = wrap(self.tensor, result)
         array = output.array
-        if grad and (array.dtype is float32 or array.dtype in (float16, float32, float64)):
+        if grad is not OFF and (array.dtype is float32 or array.dtype in (float16, float32, float64)):
             output.requires_grad = True
-            if grad is self.mark:
-                output.node = self.marked
-            else:
+            if grad is ON:
                 output.node = Node(op, context, [(t.node or t) if need else None for t, need in zip(inputs, needs)], array)
-        if self.state.recorder is not None:
-            self.record(op, inputs, attrs, output)
+            else:
+                output.node = RECOMPUTED
+        recorder = thread.recorder
+        if recorder is not None:
+            recorder.note(op, inputs, attrs, output)
         return output

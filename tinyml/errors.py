@@ -15,7 +15,11 @@ class TinymlError(Exception):
         self.layers: list[str] = []
 
     def passing(self, layer: str) -> None:
-        """Note that the error left `layer` (called by Module, innermost first)."""
+        """Note that the error left a layer; a Module calls it, the innermost first.
+
+        Args:
+            layer: its name.
+        """
         self.layers.insert(0, layer)
 
     def __str__(self) -> str:
@@ -62,5 +66,15 @@ def install_hint(extra: str) -> str:
     """How to install what an extra of pyproject.toml brings.
 
     On PyPI the name tinyml belongs to another project, so that the checkout is what there is to install from.
+
+    Args:
+        extra: its name, such as "text".
+
+    Returns:
+        Words that end a message.
+
+    Example:
+        >>> tinyml.errors.install_hint("text")
+        "pip install '.[text]' in tinyml's checkout installs it"
     """
     return f"pip install '.[{extra}]' in tinyml's checkout installs it"

@@ -66,7 +66,7 @@ def cross_entropies(logits: np.ndarray, targets: np.ndarray, counted: np.ndarray
     x = logits.astype(np.float64)
     x -= x.max(axis=-1, keepdims=True)
     of_target = np.take_along_axis(x, np.where(counted, targets, 0)[..., None], axis=-1)[..., 0]
-    return np.log(np.exp(x).sum(axis=-1)) - of_target
+    return np.asarray(np.log(np.exp(x).sum(axis=-1)) - of_target)
 
 
 @np.errstate(over="ignore", invalid="ignore")
@@ -78,7 +78,7 @@ def squared_errors(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     if outputs.shape != targets.shape:
         raise ShapeError(f"mse_loss: expected targets of the outputs' shape {outputs.shape}, got {targets.shape}")
-    return np.square(outputs.astype(np.float64) - targets)
+    return np.asarray(np.square(outputs.astype(np.float64) - targets))
 
 
 def output_array(what: str, output: Any) -> np.ndarray:

@@ -39,7 +39,7 @@ def leaves(nest: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{path}[{key!r}]")
 
 
-def join(what: str, nests: list) -> Any:
+def join(what: str, nests: list[Any]) -> Any:
     """One nest of the ndarrays of several nests of the same form, each joined along the first dimension.
 
     Raises:

@@ -37,12 +37,12 @@ class Quantized:
             if not -len(shape) <= axis < len(shape):
                 raise ShapeError(f"axis: expected a dimension of shape {shape}, got {axis}")
             axis %= len(shape)
-        expected = () if axis is None else (shape[axis],)
+        expected: tuple[int, ...] = () if axis is None else (shape[axis],)
         if group is not None:
             if not is_group(group) or axis != 0 or len(shape) != 2 or np.any(zero):
                 raise ShapeError(f"group: expected one of {GROUPS}, for codes (N, K) with axis 0 and zero point 0, got "
                                  f"{group!r} for shape {shape}, axis {axis}")
-            expected, zero = (shape[0], -(-shape[1] // group)), np.int8(0)
+            expected, zero = (shape[0], -(-shape[1] // group)), np.array(0, np.int8)
         if scale.shape != expected and not (axis is not None and scale.shape == ()):
             raise ShapeError(f"scale: expected shape {expected} for codes of shape {shape} and axis {axis}, "
                              f"got {scale.shape}")
@@ -111,7 +111,7 @@ def quantize_array(x: np.ndarray, scale: Any, zero_point: Any, axis: int | None,
             raise ShapeError("to_int8: groups have zero point 0 and are of rows, got zero point "
                              f"{checks.described(zero_point)}, axis {checks.described(axis)}")
         codes, quantized = _quantize_groups(x, scale, group)
-        return _weight_codes(codes, np.count_nonzero(np.isnan(x))), quantized
+        return _weight_codes(codes, int(np.count_nonzero(np.isnan(x)))), quantized
     if scale is None:
         if zero_point is not None:
             raise QuantizationError("to_int8: a zero_point needs a scale")
@@ -130,7 +130,7 @@ def quantize_array(x: np.ndarray, scale: Any, zero_point: Any, axis: int | None,
         u, nans = quantize(x, quantized.scale, int(quantized.zero_point))
         codes = to_signed(u)
     else:
-        nans = np.count_nonzero(np.isnan(x))
+        nans = int(np.count_nonzero(np.isnan(x)))
         with np.errstate(over="ignore"):        # an infinite quotient is clamped
             q = np.rint(x / quantized.along(quantized.scale, x.ndim))
         q = np.nan_to_num(q, nan=0) + quantized.along(quantized.zero_point, x.ndim).astype(np.float32)

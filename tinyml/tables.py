@@ -27,8 +27,8 @@ def layout(rows: Sequence[Sequence[str]], left: Collection[int] = (0,), rules: C
     widths = [max(map(len, column)) for column in zip(*rows)]
     cells = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]
     if markdown:
-        rule = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
-        return "\n".join(f"| {' | '.join(row)} |" for row in [cells[0], rule, *cells[1:]])
+        under = ["-" * w if i in left else "-" * (w - 1) + ":" for i, w in enumerate(widths)]
+        return "\n".join(f"| {' | '.join(row)} |" for row in [cells[0], under, *cells[1:]])
     lines = ["  ".join(row).rstrip() for row in cells]
     rule = "-" * max(map(len, lines))
     return "\n".join(f"{rule}\n{line}" if i in rules else line for i, line in enumerate(lines))

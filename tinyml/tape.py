@@ -1,62 +1,60 @@
 """The tape: what is noted while ops run, and the walk back over it.
 
-One node an op result, numbered as they are made; backward visits nodes by falling number from a heap, so it needs no
+One node per op result, numbered as they are made; backward visits nodes by falling number from a heap, so it needs no
 recursion however long the chain is.
 """
 
 from __future__ import annotations
 
 import heapq
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial, wraps
 from inspect import isgeneratorfunction
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from ._kernels import memory
 from ._kernels.rows.elementwise import elementwise
 from ._kernels.rows.sums import total
-from .engine import Node
+from .engine import RECOMPUTED, Node
 from .errors import DtypeError, GradError
+from .state import Context, GradMode, Record, Recorder, state
 
+__all__ = ["Context", "Continued", "GradMode", "Node", "Record", "Recorder", "no_grad", "record", "run_backward", "state",
+           "unbroadcast"]
 
-class _State(threading.local):
-    """What differs between Python threads: whether gradients are noted, who listens, which layers are running.
-
-    grad: True, False, or MARK: results then say that they depend on a gradient, and nothing is kept for it.
-    modes: id of a layer -> whether it is in training mode here, whatever its own mode is (nn.mode).
-    """
-
-    grad: Any = True
-    modes: dict[int, bool] | None = None
-    recorder: Any = None
-    profiler: Any = None
-
-    def __init__(self):
-        self.modules: list[Any] = []
-
-
-state = _State()
-MARK = "mark"
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 class no_grad:
-    """Within it no gradients are noted: `with no_grad():`, or @no_grad() above a function or generator."""
+    """Within it no gradients are noted: `with no_grad():`, or @no_grad above a function or generator.
 
-    def __new__(cls, function: Callable | None = None) -> Any:
+    Args:
+        function: what is decorated, where it is no `with`.
+
+    Raises:
+        DtypeError: it decorates what is no function.
+
+    Example:
+        >>> x = Tensor([1.0], requires_grad=True)
+        >>> with tinyml.no_grad():
+        ...     (x * 2).requires_grad
+        False
+    """
+
+    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
         self = super().__new__(cls)
         return self if function is None else self(function)     # @no_grad without parentheses
 
     def __enter__(self) -> None:
-        self.before, state.grad = state.grad, False
+        self.before, state.grad = state.grad, GradMode.OFF
 
     def __exit__(self, *error: Any) -> None:
         state.grad = self.before
 
-    def __call__(self, function: Callable) -> Callable:
+    def __call__(self, function: F) -> F:
         if not callable(function):
             raise DtypeError(f"no_grad: expected a function to decorate, got {type(function).__name__}")
 
@@ -66,7 +64,7 @@ class no_grad:
                 return function(*args, **kwargs)
 
         @wraps(function)
-        def generate(*args: Any, **kwargs: Any) -> Iterator:
+        def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
             inner = function(*args, **kwargs)
             resume = partial(next, inner)
             while True:     # not around the yield: what runs between two items is the caller's
@@ -80,46 +78,24 @@ class no_grad:
                 except BaseException as error:      # thrown in by the caller, GeneratorExit by close()
                     resume = partial(inner.throw, error)
 
-        return generate if isgeneratorfunction(function) else call
+        return cast(F, generate if isgeneratorfunction(function) else call)
 
 
 @contextmanager
-def record(into: list | None = None) -> Iterator[list[Record]]:
-    """Collect every op that runs within, whether or not gradients are noted, in a new list or in `into`."""
-    before, state.recorder = state.recorder, [] if into is None else into
+def record(into: Recorder | None = None) -> Iterator[Recorder]:
+    """Collect every op that runs within, whether or not gradients are noted, in a new Recorder or in `into`."""
+    recorder = Recorder() if into is None else into
+    before, state.recorder = state.recorder, recorder
     try:
-        yield state.recorder
+        yield recorder
     finally:
         state.recorder = before
-
-
-class Record:
-    """One op as it ran: inputs and output are Tensors, module the innermost layer that ran it."""
-
-    __slots__ = ("attrs", "inputs", "module", "op", "output")
-
-    def __init__(self, op, inputs, attrs, output, module):
-        self.op, self.inputs, self.attrs, self.output, self.module = op, inputs, attrs, output, module
-
-
-class Context:
-    """What an op's forward leaves for its backward; `needs[i]` tells whether input i wants a gradient."""
-
-    def __init__(self, needs: list[bool]):
-        self.needs = needs
-
-
-class _Marked:
-    name = "checkpoint"
-
-
-MARKED = Node(_Marked, None, None, np.empty(0))     # of results under MARK
 
 
 class Continued:
     """What a backward may return in place of gradients: edges and the gradients to send along them."""
 
-    def __init__(self, edges: list, grads: list[np.ndarray]):
+    def __init__(self, edges: list[Any], grads: list[np.ndarray]):
         self.edges, self.grads = edges, grads
 
 
@@ -150,7 +126,7 @@ def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
     del grad
     while heap:
         node = heapq.heappop(heap)
-        if node is MARKED:
+        if node is RECOMPUTED:
             raise GradError("backward: a Tensor from inside a checkpoint has no tape; return it from the function that is "
                             "checkpointed")
         if node.context is None:
@@ -165,7 +141,7 @@ def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
         elif not isinstance(found, tuple) or len(found) != len(edges):
             got = f"a tuple of {len(found)}" if isinstance(found, tuple) else f"a {type(found).__name__}"
             raise GradError(f"{node.op.name}: backward returned {got}, expected a tuple of {len(edges)} gradients, "
-                            "one an operand, None where there is none")
+                            "one per operand, None where there is none")
         grads = list(found)
         del found       # a tuple that the op keeps shows in the count of references to what is in it
         for i, edge in enumerate(edges):
@@ -189,7 +165,8 @@ def _backward(node: Node, pending: dict[Node, np.ndarray]) -> Any:
 
 
 def _send(edge: Any, grads: list[np.ndarray], i: int, pending: dict[Node, np.ndarray], heap: list[Node]) -> None:
-    """Add grads[i] to what has come along `edge`, in place where nothing else sees the memory of one of the two."""
+    """Add the gradient grads[i] to the sum of those that came to the same edge before, in place where nothing else sees the
+    memory of one of the two."""
     if type(edge) is not Node:
         if edge.requires_grad:
             edge._accumulate(grads, i)
@@ -202,7 +179,9 @@ def _send(edge: Any, grads: list[np.ndarray], i: int, pending: dict[Node, np.nda
 
 def _sum(pending: dict[Node, np.ndarray], edge: Node, grads: list[np.ndarray], i: int) -> np.ndarray:
     if pending[edge].dtype is grads[i].dtype:
-        for holder, key in ((pending, edge), (grads, i)):
+        places: tuple[tuple[Any, Any], ...] = (pending, edge), (grads, i)
+        for holder, key in places:
             if memory.sole(holder, key):
-                return np.add(pending[edge], grads[i], out=holder[key])
+                np.add(pending[edge], grads[i], out=holder[key])
+                return holder[key]      # type: ignore[no-any-return]
     return elementwise(np.add, pending[edge], grads[i])

@@ -5,28 +5,32 @@ from __future__ import annotations
 import copyreg
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 
 from . import checks
 from ._kernels import memory
-from .engine import Apply, Node, TensorBase, note_change, wrap
+from .apply import Apply
+from .arguments import PLAIN_AXES, dimension, index_of, number, shape_of
+from .dtypes import FLOAT16, FLOAT32, FLOATS, INT8, INTEGERS, NAMES, as_dtype
+from .engine import TensorBase, wrap
 from .errors import DtypeError, GradError, ShapeError
+from .in_place import assign, check_changeable
 from .quantized import Quantized, dequantize_codes, quantize_array
-from .tape import MARK, MARKED, Context, Record, run_backward, state
+from .state import state
+from .tape import run_backward
 
-OPS: dict[str, type] = {}       # name -> op class, filled by ops/
+__all__ = ["FLOATS", "INT8", "INTEGERS", "OPS", "Axes", "Tensor", "TensorLike", "apply", "as_dtype", "as_tensor", "call"]
 
-FLOATS = tuple(np.dtype(t) for t in (np.float16, np.float32, np.float64))
-INTEGERS = tuple(np.dtype(t) for t in (np.int32, np.int64, np.uint8, np.bool_))
-INT8 = np.dtype(np.int8)
-_F16, _F32, _F64 = FLOATS
-PLAIN_AXES = (type(None), int)      # which need no conversion: most calls
-_NAMES = {str(d): d for d in (*FLOATS, *INTEGERS, INT8)}
+TensorLike: TypeAlias = "Tensor | ArrayLike"        # what becomes a Tensor: an array, a number, nested lists of them
+Axes: TypeAlias = "int | tuple[int, ...] | None"    # dimensions, from the end where negative; None: all of them
+
+OPS: dict[str, type[Any]] = {}      # name -> op class, filled by ops/
 
 
-def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
+def as_tensor(value: TensorLike, dtype: np.dtype[Any] | None = None) -> Tensor:
     """`value` itself if it is a Tensor, else a Tensor of it; Python numbers take `dtype`."""
     if isinstance(value, Tensor):
         return value
@@ -38,92 +42,48 @@ def as_tensor(value: Any, dtype: np.dtype | None = None) -> Tensor:
     return Tensor(value)
 
 
-def _tensors(op: type, inputs: tuple) -> list:
-    """`inputs` as Tensors; Python numbers take the dtype of the first that has floats. What the op reads as integers may be
-    an array of any of them, int8 too, which are no codes then."""
-    like = _F32
-    for t in inputs:
-        if isinstance(t, Tensor) and t.data.dtype in FLOATS:
-            like = t.data.dtype
-            break
-    return [t if t is None or isinstance(t, Tensor) else as_tensor(
-        checks.ids(t) if isinstance(t, np.ndarray) and i in op.integer_operands else t, like) for i, t in enumerate(inputs)]
-
-
-def _record(op: type, inputs: tuple, attrs: dict, output: Tensor) -> None:
-    state.recorder.append(Record(op, inputs, attrs, output, state.modules[-1] if state.modules else None))
-
-
-def _quantized(op: type, inputs: tuple, attrs: dict, grad: Any) -> Tensor:
-    """The op's integer rule; a layer's int8 weight that the op does not read as one is what its codes stand for."""
-    read = [t.dequantize() if t is not None and t.stored and t.quantized is not None and i not in op.stored else t
-            for i, t in enumerate(inputs)]
-    if any(a is not b for a, b in zip(read, inputs)):
-        return apply(op, *read, **attrs)
-    if grad:
-        raise GradError(f"{op.name}: gradients do not flow through int8; use no_grad() to run the model, or train "
-                        "the float model with fake-quantization and convert it afterwards")
-    profiler = state.profiler
-    output = op.quantized(*inputs, **attrs) if profiler is None else profiler.quantized(op, inputs, attrs)
-    if state.recorder is not None:
-        _record(op, inputs, attrs, output)
-    return output
-
-
-def _converted(op: type, arrays: list) -> tuple[list, bool]:
-    """The operands in the dtypes the op computes in, and whether its result is rounded to float16."""
-    if not op.any_dtype:
-        _check_dtypes(op, arrays)
-    floats = {a.dtype for a in arrays if a is not None and a.dtype in FLOATS}
-    half = floats == {_F16} and not op.any_dtype and any(
-        a is not None and a.dtype == _F16 for i, a in enumerate(arrays) if i not in op.stored)
-    if len(floats) > 1 or half:
-        if op.one_precision and _F64 in floats:
-            raise DtypeError(f"{op.name}: operands are {' and '.join(sorted(str(d) for d in floats))}; float64 would "
-                             "take a slow road through the layer: convert it with .to('float32') (or astype in NumPy)")
-        wide = _F64 if _F64 in floats else _F32
-        arrays = [a.astype(wide) if a is not None and a.dtype in FLOATS and a.dtype != wide and not (
-            a.dtype == _F16 and i in op.reads_half) else a for i, a in enumerate(arrays)]
-    return arrays, half
-
-
-def _check_dtypes(op: type, arrays: list) -> None:
-    for i, a in enumerate(arrays):
-        if a is None:
-            continue
-        expected = INTEGERS if i in op.integer_operands else FLOATS
-        if a.dtype not in expected:
-            hint = "" if i in op.integer_operands else "; convert it with .to('float32')"
-            raise DtypeError(f"{op.name}: operand {i + 1} is {a.dtype}, expected "
-                             f"{' or '.join(str(d) for d in expected)}{hint}")
-
-
 def call(name: str, *inputs: Any, **attrs: Any) -> Tensor:
     """`apply` by the op's name. Tensor's methods look ops up as this does: they are defined above this module."""
     return apply(OPS[name], *inputs, **attrs)
 
 
 class Tensor(TensorBase):
-    """An n-dimensional array with a dtype, and, for floats, a place on the tape.
+    """An array of n dimensions with a dtype, and, for floats, a place on the tape.
+
+    `grad` is the gradient that `backward` collected here, a Tensor, or None; `requires_grad` says whether it collects one,
+    or whether the Tensor depends on another that does.
 
     Args:
-        data: anything NumPy makes an array of; Python floats become float32, arrays keep their dtype and memory.
+        data: anything that NumPy makes an array of. Python floats become float32; an array keeps its dtype and memory.
         requires_grad: whether `backward` collects a gradient here (floats only).
-        dtype: "float32", "float16", "float64" or a NumPy dtype to convert to.
-        scale, zero_point, axis, group: for int8 codes, the numbers they stand for: scale * (code - zero_point), per
-            tensor, one scale per index of `axis`, or for codes (N, K) one for each `group` (32 or 64) of them along K.
+        dtype: "float32", "float16", "float64" or another dtype of tinyml, to convert `data` to.
+        scale: for int8 codes, what they stand for: scale * (code - zero_point), equation (1). One number, one number per
+            index of `axis`, or one per `group`.
+        zero_point: the code of 0, shaped as `scale`.
+        axis: the dimension that has one scale per index; None for one scale per tensor.
+        group: 32 or 64: how many codes along K of a matrix (N, K) share a scale, which then has shape (N, K / group).
 
     Raises:
         DtypeError: a dtype that has no meaning here (complex, object, int8 without a scale, ...).
-        ShapeError: nested lists of different lengths.
+        ShapeError: nested lists of different lengths, or a scale that does not fit.
+
+    Example:
+        >>> x = Tensor([[1.0, 2.0], [3.0, 4.0]], requires_grad=True)
+        >>> (x * x).sum().backward()
+        >>> x.grad
+        Tensor([[2., 4.],
+         [6., 8.]], shape=(2, 2))
     """
 
     __slots__ = ("__weakref__",)
     __array_ufunc__ = None      # NumPy leaves `array + tensor` to us
     stored: ClassVar[bool] = False      # whether int8 codes are a layer's weight, which ops without integers read as floats
+    grad: Tensor | None
+    quantized: Quantized | None
 
-    def __init__(self, data: Any, requires_grad: bool = False, dtype: Any = None, scale: Any = None,
-                 zero_point: Any = 0, axis: int | None = None, group: int | None = None):
+    def __init__(self, data: TensorLike, requires_grad: bool = False, dtype: DTypeLike | None = None,
+                 scale: TensorLike | None = None, zero_point: TensorLike = 0, axis: int | None = None,
+                 group: int | None = None):
         if isinstance(data, Tensor):
             data = data.data
         try:
@@ -131,10 +91,9 @@ class Tensor(TensorBase):
         except ValueError:
             raise ShapeError("Tensor: expected nested lists of equal lengths, got lists of different ones") from None
         if dtype is not None:
-            dtype = as_dtype(dtype)
-            array = checks.array("Tensor", "data", array, "biufc").astype(dtype, copy=False)
+            array = checks.array("Tensor", "data", array, "biufc").astype(as_dtype(dtype), copy=False)
         elif not isinstance(data, (np.ndarray, np.generic)):
-            array = array.astype(_F32) if array.dtype.kind == "f" or array.size == 0 else array
+            array = array.astype(FLOAT32) if array.dtype.kind == "f" or array.size == 0 else array
         self.quantized = None
         if array.dtype == INT8:
             if scale is None:
@@ -145,12 +104,11 @@ class Tensor(TensorBase):
             raise DtypeError(f"Tensor: a scale goes with int8 codes, got dtype {array.dtype}")
         elif array.dtype.kind in "iu":
             array = checks.ids(array)       # int16 and unsigned ones are no dtypes of ours; int64 holds them
-        elif array.dtype not in _NAMES.values():
-            raise DtypeError(f"Tensor: expected one of {', '.join(_NAMES)}, got {array.dtype}")
-        self.data: np.ndarray = array
-        self.grad: Tensor | None = None
-        self.node: Node | None = None
-        self.requires_grad: bool = False
+        elif array.dtype not in NAMES.values():
+            raise DtypeError(f"Tensor: expected one of {', '.join(NAMES)}, got {array.dtype}")
+        self.data = array
+        self.grad = self.node = None
+        self.requires_grad = False
         if requires_grad is not False:
             self.requires_grad_(requires_grad)
 
@@ -165,42 +123,25 @@ class Tensor(TensorBase):
             if value.quantized is not None:
                 raise DtypeError("data: int8 codes mean nothing without their scale; dequantize() them first")
             value = value.data
-        if not isinstance(value, np.ndarray) or value.dtype not in _NAMES.values():
+        if not isinstance(value, np.ndarray) or value.dtype not in NAMES.values():
             kind = f"an array of {value.dtype}" if isinstance(value, np.ndarray) else type(value).__name__
-            raise DtypeError(f"data: expected an ndarray or a Tensor of one of {', '.join(_NAMES)}, got {kind}")
+            raise DtypeError(f"data: expected an ndarray or a Tensor of one of {', '.join(NAMES)}, got {kind}")
         return value
 
-    def __reduce_ex__(self, protocol: Any) -> tuple:
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # how copies are made, and pickles
         if self.node is not None:
             raise GradError(f"copy: expected a Tensor of its own, got the result of {self.node.op.name} on the tape; "
                             "detach() it first")
         names = ("data", "grad", "quantized", "requires_grad", *self.__slots__)
         values = {name: getattr(self, name) for name in names if name != "__weakref__"}
-        return copyreg.__newobj__, (type(self),), values | getattr(self, "__dict__", {})
+        return copyreg.__newobj__, (type(self),), values | getattr(self, "__dict__", {})     # type: ignore[attr-defined]
 
     def __setstate__(self, values: dict[str, Any]) -> None:
         for name, value in values.items():
             setattr(self, name, value)
 
     # -- what it is ---------------------------------------------------------------------------------------------------
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.data.shape
-
-    @property
-    def ndim(self) -> int:
-        return self.data.ndim
-
-    @property
-    def size(self) -> int:
-        """Number of elements."""
-        return self.data.size
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.data.dtype
-
     @property
     def nbytes(self) -> int:
         """Bytes of the elements, and of scales and zero points where there are any."""
@@ -218,12 +159,12 @@ class Tensor(TensorBase):
 
     @property
     def axis(self) -> int | None:
-        """The dimension that has a scale per index; None: one scale for all (or not int8)."""
+        """The dimension that has one scale per index; None where there is one scale for all, or none."""
         return self.quantized.axis if self.quantized else None
 
     @property
     def group(self) -> int | None:
-        """How many int8 codes along the last dimension share a scale; None where none do so (or not int8)."""
+        """How many int8 codes along the last dimension share a scale; None where none do, or there is no scale."""
         return self.quantized.group if self.quantized else None
 
     @property
@@ -242,7 +183,7 @@ class Tensor(TensorBase):
     def __repr__(self) -> str:
         body = np.array2string(self.data, threshold=20, precision=4, separator=", ")
         marks = "".join([
-            f", dtype={self.dtype}" if self.dtype != _F32 else "",
+            f", dtype={self.dtype}" if self.dtype != FLOAT32 else "",
             f", {self.quantized}" if self.quantized else "",
             f", op={self.node.op.name}" if self.node else ", requires_grad=True" if self.requires_grad else "",
         ])
@@ -250,16 +191,22 @@ class Tensor(TensorBase):
 
     # -- values -------------------------------------------------------------------------------------------------------
     def numpy(self) -> np.ndarray:
-        """The elements as an ndarray (codes for int8), sharing memory."""
+        """The elements as an ndarray that shares their memory; for int8, the codes."""
         return self.data
 
     def item(self) -> float | int | bool:
-        """The only element as a Python number."""
+        """The only element as a Python number.
+
+        Raises:
+            ShapeError: there is not exactly one element.
+        """
         if self.size != 1:
             raise ShapeError(f"item(): expected one element, got shape {self.shape}")
-        if hasattr(state.recorder, "escaped"):
-            state.recorder.escaped(self)        # a trace cannot follow a value into Python
-        return self.dequantize().data.item() if self.quantized else self.data.item()
+        if state.recorder is not None:
+            state.recorder.escaped(self)
+        array = self.data if self.quantized is None else self.dequantize().data
+        found: float | int | bool = array.item()
+        return found
 
     def __float__(self) -> float:
         return float(self.item())
@@ -290,19 +237,30 @@ class Tensor(TensorBase):
             return np.array(array, dtype)
         return array
 
-    def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: tuple[Any, ...],
+                           kwargs: dict[str, Any]) -> Any:
         """NumPy's functions take Tensors as arrays, off the tape, and return arrays."""
         return function(*_as_arrays(args), **_as_arrays(kwargs))
 
     def detach(self) -> Tensor:
-        """The same elements off the tape."""
+        """The same elements, sharing their memory, off the tape."""
         t = Tensor._of(self.data)
         t.quantized = self.quantized
         return t
 
     # -- gradients ----------------------------------------------------------------------------------------------------
     def requires_grad_(self, on: bool = True) -> Tensor:
-        """Switch collecting a gradient on or off, in place."""
+        """Switch collecting a gradient on or off, in place.
+
+        Args:
+            on: whether `backward` collects a gradient here from now on.
+
+        Returns:
+            The Tensor itself.
+
+        Raises:
+            GradError: the dtype is no float.
+        """
         on = checks.flag("requires_grad", "its argument", on)
         if on and self.dtype not in FLOATS:
             hint = "; int8 is trained through fake-quantization of floats" if self.quantized else ""
@@ -321,16 +279,22 @@ class Tensor(TensorBase):
             copy[...] = grads[i]
             self.grad = Tensor._of(copy)
 
-    def backward(self, grad: Any = None, retain_graph: bool = False) -> None:
-        """Add d(self)/d(leaf), contracted with `grad`, to every leaf's `grad`.
+    def backward(self, grad: TensorLike | None = None, retain_graph: bool = False) -> None:
+        """Add d(self)/d(leaf), contracted with `grad`, to the `grad` of every leaf that requires one.
 
         Args:
-            grad: cotangent of self's shape; may be left out for one element (then 1).
+            grad: cotangent, of the shape of the Tensor; may be left out for a single element (then it is 1).
             retain_graph: keep the tape for another backward.
 
         Raises:
             GradError: nothing requires a gradient, `grad` is missing, or the tape was already used.
             ShapeError: `grad` has another shape.
+
+        Example:
+            >>> w = Tensor([2.0, 3.0], requires_grad=True)
+            >>> (w * w).backward([1.0, 10.0])
+            >>> w.grad
+            Tensor([ 4., 60.], shape=(2,))
         """
         if not self.requires_grad:
             raise GradError("backward: this Tensor does not depend on anything with requires_grad=True "
@@ -350,29 +314,63 @@ class Tensor(TensorBase):
         return seed
 
     # -- precision ----------------------------------------------------------------------------------------------------
-    def to(self, dtype: Any) -> Tensor:
-        """The elements in another dtype; "int8" quantizes with the range of the elements."""
-        dtype = as_dtype(dtype)
-        if dtype == INT8:
+    def to(self, dtype: DTypeLike) -> Tensor:
+        """The elements in another dtype.
+
+        Args:
+            dtype: the name of a dtype, or a NumPy dtype. "int8" quantizes by the range of the elements (see `to_int8`).
+
+        Returns:
+            A Tensor of that dtype, on the tape; the Tensor itself where it has the dtype already.
+
+        Raises:
+            DtypeError: a dtype that no Tensor has; QuantizationError: an element that the dtype cannot represent.
+
+        Example:
+            >>> Tensor([1.5, 2.5]).to("int64")
+            Tensor([1, 2], shape=(2,), dtype=int64)
+        """
+        found = as_dtype(dtype)
+        if found == INT8:
             return self.to_int8()
         if self.quantized:
-            return self.dequantize().to(dtype)
-        return self if dtype == self.dtype else apply(OPS["cast"], self, dtype=str(dtype))
+            return self.dequantize().to(found)
+        return self if found == self.dtype else apply(OPS["cast"], self, dtype=str(found))
 
     def to_fp16(self) -> Tensor:
-        """The elements as IEEE half precision; a finite element above 65504 is an error (design (12))."""
-        return self.to(_F16)
+        """The elements as IEEE half precision, equation (12).
 
-    def to_int8(self, scale: Any = None, zero_point: Any = None, axis: int | None = None,
+        Raises:
+            QuantizationError: a finite element above 65504.
+        """
+        return self.to(FLOAT16)
+
+    def to_int8(self, scale: TensorLike | None = None, zero_point: TensorLike | None = None, axis: int | None = None,
                 group: int | None = None) -> Tensor:
-        """int8 codes rint(x / scale) + zero_point, clamped to [-128, 127]; equations (6) and (7).
+        """int8 codes: clamp(rint(x / scale) + zero_point) to [-128, 127]; equations (6) and (7).
 
-        Without a scale it comes from the elements: affine over their range per tensor, symmetric per index of `axis`, or
-        symmetric for each `group` (32 or 64) elements along the last dimension of a matrix.
+        Args:
+            scale: what one step of the codes is worth. None takes it from the elements: affine over their range for one
+                scale per tensor, symmetric for one per index of `axis` or one per `group`.
+            zero_point: the code of 0, shaped as `scale`; None is 0, where a scale is given.
+            axis: the dimension that has one scale per index; None for one scale per tensor.
+            group: 32 or 64: one scale for each so many elements along the last dimension of a matrix.
+
+        Returns:
+            An int8 Tensor, off the tape, which carries scale, zero point and axis.
 
         Raises:
             QuantizationError: NaN or infinite elements with no scale given, NaN with one, or a scale that is not
-            positive and normal; GradError: self is on the tape.
+                positive and normal.
+            GradError: the Tensor is on the tape.
+            DtypeError, ShapeError: elements that are no floats; a scale, an axis or a group that does not fit.
+
+        Example:
+            >>> q = Tensor([-1.0, 0.0, 0.5]).to_int8(scale=0.01)
+            >>> q.numpy()
+            array([-100,    0,   50], dtype=int8)
+            >>> q.dequantize()
+            Tensor([-1. ,  0. ,  0.5], shape=(3,))
         """
         if self.requires_grad and state.grad:
             raise GradError("to_int8: gradients do not flow through int8; use detach() or no_grad(), or train with "
@@ -387,97 +385,299 @@ class Tensor(TensorBase):
         return t
 
     def dequantize(self) -> Tensor:
-        """scale * (code - zero_point) in float32, equation (1); floats come back as they are."""
+        """What int8 codes stand for: scale * (code - zero_point) in float32, equation (1). Floats come back as they are."""
         if self.quantized is None:
             return self
         return Tensor._of(dequantize_codes(self.data, self.quantized))
 
     # -- arithmetic ---------------------------------------------------------------------------------------------------
-    def __add__(self, other): return apply(OPS["add"], self, other)
-    def __radd__(self, other): return apply(OPS["add"], other, self)
-    def __sub__(self, other): return apply(OPS["sub"], self, other)
-    def __rsub__(self, other): return apply(OPS["sub"], other, self)
-    def __mul__(self, other): return apply(OPS["mul"], self, other)
-    def __rmul__(self, other): return apply(OPS["mul"], other, self)
-    def __truediv__(self, other): return apply(OPS["div"], self, other)
-    def __rtruediv__(self, other): return apply(OPS["div"], other, self)
-    def __matmul__(self, other): return apply(OPS["matmul"], self, other)
-    def __rmatmul__(self, other): return apply(OPS["matmul"], other, self)
-    def __pow__(self, other):
+    def __add__(self, other: TensorLike) -> Tensor: return apply(OPS["add"], self, other)
+    def __radd__(self, other: TensorLike) -> Tensor: return apply(OPS["add"], other, self)
+    def __sub__(self, other: TensorLike) -> Tensor: return apply(OPS["sub"], self, other)
+    def __rsub__(self, other: TensorLike) -> Tensor: return apply(OPS["sub"], other, self)
+    def __mul__(self, other: TensorLike) -> Tensor: return apply(OPS["mul"], self, other)
+    def __rmul__(self, other: TensorLike) -> Tensor: return apply(OPS["mul"], other, self)
+    def __truediv__(self, other: TensorLike) -> Tensor: return apply(OPS["div"], self, other)
+    def __rtruediv__(self, other: TensorLike) -> Tensor: return apply(OPS["div"], other, self)
+    def __matmul__(self, other: TensorLike) -> Tensor: return apply(OPS["matmul"], self, other)
+    def __rmatmul__(self, other: TensorLike) -> Tensor: return apply(OPS["matmul"], other, self)
+    def __rpow__(self, other: TensorLike) -> Tensor: return apply(OPS["power"], other, self)
+    def __neg__(self) -> Tensor: return apply(OPS["neg"], self)
+    def __getitem__(self, index: Any) -> Tensor: return apply(OPS["getitem"], self, index=index_of(index))
+
+    def __pow__(self, other: TensorLike) -> Tensor:
         if isinstance(other, (Tensor, np.ndarray)):
             return apply(OPS["power"], self, other)
-        return apply(OPS["pow"], self, exponent=plain_number("pow", "exponent", other))
+        return apply(OPS["pow"], self, exponent=number("pow", "exponent", other))
 
-    def __rpow__(self, other): return apply(OPS["power"], other, self)
-    def __neg__(self): return apply(OPS["neg"], self)
-    def __getitem__(self, index): return apply(OPS["getitem"], self, index=plain_index(index))
-
-    def __eq__(self, other): return compare(np.equal, self, other)
-    def __ne__(self, other): return compare(np.not_equal, self, other)
-    def __lt__(self, other): return compare(np.less, self, other)
-    def __le__(self, other): return compare(np.less_equal, self, other)
-    def __gt__(self, other): return compare(np.greater, self, other)
-    def __ge__(self, other): return compare(np.greater_equal, self, other)
+    def __eq__(self, other: object) -> Tensor: return _compare(np.equal, self, other)          # type: ignore[override]
+    def __ne__(self, other: object) -> Tensor: return _compare(np.not_equal, self, other)      # type: ignore[override]
+    def __lt__(self, other: TensorLike) -> Tensor: return _compare(np.less, self, other)
+    def __le__(self, other: TensorLike) -> Tensor: return _compare(np.less_equal, self, other)
+    def __gt__(self, other: TensorLike) -> Tensor: return _compare(np.greater, self, other)
+    def __ge__(self, other: TensorLike) -> Tensor: return _compare(np.greater_equal, self, other)
     __hash__ = object.__hash__
 
     # -- in place: the Tensor stays the same object, and so does its memory unless it is on the tape -------------------
-    def __iadd__(self, other): return change(self, "add", other)
-    def __isub__(self, other): return change(self, "sub", other)
-    def __imul__(self, other): return change(self, "mul", other)
-    def __itruediv__(self, other): return change(self, "div", other)
-    def __imatmul__(self, other): return change(self, "matmul", other)
+    def __iadd__(self, other: TensorLike) -> Tensor: return _change(self, "add", other)
+    def __isub__(self, other: TensorLike) -> Tensor: return _change(self, "sub", other)
+    def __imul__(self, other: TensorLike) -> Tensor: return _change(self, "mul", other)
+    def __itruediv__(self, other: TensorLike) -> Tensor: return _change(self, "div", other)
+    def __imatmul__(self, other: TensorLike) -> Tensor: return _change(self, "matmul", other)
 
-    def __ipow__(self, other):
+    def __ipow__(self, other: TensorLike) -> Tensor:
         if isinstance(other, (Tensor, np.ndarray)):
-            return change(self, "power", other)
-        return change(self, "pow", exponent=plain_number("pow", "exponent", other))
+            return _change(self, "power", other)
+        return _change(self, "pow", exponent=number("pow", "exponent", other))
 
-    def exp(self): return apply(OPS["exp"], self)
-    def log(self): return apply(OPS["log"], self)
-    def sqrt(self): return apply(OPS["sqrt"], self)
-    def abs(self): return apply(OPS["abs"], self)
-    def round(self): return apply(OPS["round"], self)
-    def clip(self, lo: float = -math.inf, hi: float = math.inf):
-        """Elements below lo become lo, above hi become hi."""
-        return apply(OPS["clip"], self, lo=plain_number("clip", "lo", lo), hi=plain_number("clip", "hi", hi))
+    # -- elementwise --------------------------------------------------------------------------------------------------
+    def exp(self) -> Tensor:
+        """e^x of each element x."""
+        return apply(OPS["exp"], self)
 
-    def relu(self): return apply(OPS["relu"], self)
-    def sigmoid(self): return apply(OPS["sigmoid"], self)
-    def tanh(self): return apply(OPS["tanh"], self)
-    def softmax(self, axis: int = -1): return apply(OPS["softmax"], self, axis=checks.axis("softmax", axis))
+    def log(self) -> Tensor:
+        """Natural logarithm of each element."""
+        return apply(OPS["log"], self)
 
-    # -- reductions: axis None is all of them -------------------------------------------------------------------------
-    def sum(self, axis=None, keepdims=False): return _reduced("sum", self, axis, keepdims)
-    def mean(self, axis=None, keepdims=False): return _reduced("mean", self, axis, keepdims)
-    def max(self, axis=None, keepdims=False): return _reduced("max", self, axis, keepdims)
-    def min(self, axis=None, keepdims=False): return _reduced("min", self, axis, keepdims)
+    def sqrt(self) -> Tensor:
+        """Square root of each element."""
+        return apply(OPS["sqrt"], self)
 
-    def var(self, axis=None, keepdims=False, correction: int = 1):
-        """Variance with n - correction in the denominator."""
+    def abs(self) -> Tensor:
+        """Absolute value of each element."""
+        return apply(OPS["abs"], self)
+
+    def round(self) -> Tensor:
+        """The nearest whole number to each element, ties to even."""
+        return apply(OPS["round"], self)
+
+    def relu(self) -> Tensor:
+        """max(x, 0) of each element x."""
+        return apply(OPS["relu"], self)
+
+    def sigmoid(self) -> Tensor:
+        """1 / (1 + e^-x) of each element x."""
+        return apply(OPS["sigmoid"], self)
+
+    def tanh(self) -> Tensor:
+        """Hyperbolic tangent of each element."""
+        return apply(OPS["tanh"], self)
+
+    def clip(self, lo: float = -math.inf, hi: float = math.inf) -> Tensor:
+        """min(max(x, lo), hi) of each element x.
+
+        Args:
+            lo: what smaller elements become.
+            hi: what larger elements become.
+
+        Returns:
+            A Tensor of the same shape.
+
+        Raises:
+            DtypeError: `lo` or `hi` is no number; ShapeError: it is NaN.
+
+        Example:
+            >>> Tensor([-2.0, 0.5, 9.0]).clip(0, 6)
+            Tensor([0. , 0.5, 6. ], shape=(3,))
+        """
+        return apply(OPS["clip"], self, lo=number("clip", "lo", lo), hi=number("clip", "hi", hi))
+
+    def softmax(self, axis: int = -1) -> Tensor:
+        """exp(x) / sum of exp(x) over the dimension `axis`.
+
+        Args:
+            axis: the dimension whose elements sum to 1 afterwards.
+
+        Returns:
+            A Tensor of the same shape.
+
+        Raises:
+            ShapeError: a dimension that there is not.
+
+        Example:
+            >>> Tensor([0.0, 0.0]).softmax()
+            Tensor([0.5, 0.5], shape=(2,))
+        """
+        return apply(OPS["softmax"], self, axis=checks.axis("softmax", axis))
+
+    # -- reductions ---------------------------------------------------------------------------------------------------
+    def sum(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """Sum of the elements over the dimensions `axis`.
+
+        Args:
+            axis: one dimension or several; None for all.
+            keepdims: whether the result keeps these dimensions, with size 1.
+
+        Returns:
+            A Tensor without the dimensions `axis` (or with size 1 there).
+
+        Raises:
+            ShapeError: a dimension that there is not, or one that is named twice.
+
+        Example:
+            >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).sum(axis=0)
+            Tensor([4., 6.], shape=(2,))
+        """
+        return _reduced("sum", self, axis, keepdims)
+
+    def mean(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """Mean of the elements over the dimensions `axis`.
+
+        Args:
+            axis: one dimension or several; None for all.
+            keepdims: whether the result keeps these dimensions, with size 1.
+
+        Returns:
+            A Tensor without the dimensions `axis` (or with size 1 there).
+
+        Raises:
+            ShapeError: a dimension that there is not, one that is named twice, or no elements.
+
+        Example:
+            >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).mean(axis=1, keepdims=True).shape
+            (2, 1)
+        """
+        return _reduced("mean", self, axis, keepdims)
+
+    def max(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """Largest element over the dimensions `axis`; where several are, they share the gradient.
+
+        Args:
+            axis: one dimension or several; None for all.
+            keepdims: whether the result keeps these dimensions, with size 1.
+
+        Returns:
+            A Tensor without the dimensions `axis` (or with size 1 there).
+
+        Raises:
+            ShapeError: a dimension that there is not, one that is named twice, or no elements.
+
+        Example:
+            >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).max(axis=0)
+            Tensor([3., 4.], shape=(2,))
+        """
+        return _reduced("max", self, axis, keepdims)
+
+    def min(self, axis: Axes = None, keepdims: bool = False) -> Tensor:
+        """Smallest element over the dimensions `axis`; where several are, they share the gradient.
+
+        Args:
+            axis: one dimension or several; None for all.
+            keepdims: whether the result keeps these dimensions, with size 1.
+
+        Returns:
+            A Tensor without the dimensions `axis` (or with size 1 there).
+
+        Raises:
+            ShapeError: a dimension that there is not, one that is named twice, or no elements.
+
+        Example:
+            >>> Tensor([[1.0, 2.0], [3.0, 4.0]]).min()
+            Tensor(1., shape=())
+        """
+        return _reduced("min", self, axis, keepdims)
+
+    def var(self, axis: Axes = None, keepdims: bool = False, correction: float = 1) -> Tensor:
+        """Variance over the dimensions `axis`: sum of (x - mean)^2 / (n - correction), of n elements.
+
+        Args:
+            axis: one dimension or several; None for all.
+            keepdims: whether the result keeps these dimensions, with size 1.
+            correction: 1 for the unbiased estimate of a sample's variance, 0 for the variance of the elements.
+
+        Returns:
+            A Tensor without the dimensions `axis` (or with size 1 there).
+
+        Raises:
+            ShapeError: a dimension that there is not, one that is named twice, or no elements.
+
+        Example:
+            >>> Tensor([1.0, 2.0, 3.0]).var()
+            Tensor(1., shape=())
+        """
         correction, mean = checks.number("var", "correction", correction), self.mean(axis, keepdims=True)
         n = self.size // max(mean.size, 1)
         return ((self - mean) ** 2).sum(axis, keepdims) / (n - correction)
 
     def argmax(self, axis: int | None = None) -> Tensor:
-        """Index of the largest element (no gradient)."""
+        """Index of the largest element, without a gradient; of several, the first.
+
+        Args:
+            axis: the dimension to search along; None for the index in the flattened Tensor.
+
+        Returns:
+            An int64 Tensor without the dimension `axis`.
+
+        Raises:
+            ShapeError: a dimension that there is not, or no elements.
+
+        Example:
+            >>> Tensor([[1.0, 5.0], [7.0, 2.0]]).argmax(axis=1)
+            Tensor([1, 0], shape=(2,), dtype=int64)
+        """
         if not (self.size if axis is None else self.shape[dimension("argmax", axis, self.ndim)]):
             raise ShapeError(f"argmax: no elements along axis {axis} of a Tensor of shape {self.shape}")
         return _off_tape(Tensor._of(np.asarray(self.dequantize().data.argmax(axis))), self)
 
     # -- shapes -------------------------------------------------------------------------------------------------------
-    def reshape(self, *shape):
-        return apply(OPS["reshape"], self, shape=plain_shape("reshape", shape))
+    def reshape(self, *shape: Any) -> Tensor:
+        """The same elements, in the same order, in another shape.
+
+        Args:
+            shape: the size of each dimension, as numbers or as one tuple. One may be -1: what the others leave for it.
+
+        Returns:
+            A Tensor that shares the memory where its layout allows it.
+
+        Raises:
+            ShapeError: sizes that do not fit the number of elements.
+
+        Example:
+            >>> Tensor([1.0, 2.0, 3.0, 4.0]).reshape(2, -1).shape
+            (2, 2)
+        """
+        return apply(OPS["reshape"], self, shape=shape_of("reshape", shape))
 
     view = reshape
 
-    def flatten(self, start: int = 0, end: int = -1):
-        """Dimensions start..end as one."""
+    def flatten(self, start: int = 0, end: int = -1) -> Tensor:
+        """The dimensions from `start` to `end` as one.
+
+        Args:
+            start: the first of these dimensions.
+            end: the last of them.
+
+        Returns:
+            A Tensor that shares the memory where its layout allows it.
+
+        Raises:
+            ShapeError: a dimension that there is not.
+
+        Example:
+            >>> Tensor(np.zeros((2, 3, 4))).flatten(1).shape
+            (2, 12)
+        """
         first, last = (dimension("flatten", d, max(self.ndim, 1)) for d in (start, end))
         merged = math.prod(self.shape[first : last + 1])
         return self.reshape(*self.shape[:first], merged, *self.shape[last + 1 :])
 
-    def transpose(self, a: int = -2, b: int = -1):
-        """Dimensions a and b swapped."""
+    def transpose(self, a: int = -2, b: int = -1) -> Tensor:
+        """The dimensions `a` and `b` swapped.
+
+        Args:
+            a: one dimension.
+            b: the other.
+
+        Returns:
+            A Tensor that shares the memory.
+
+        Raises:
+            ShapeError: a dimension that there is not.
+
+        Example:
+            >>> Tensor(np.zeros((2, 3, 4))).transpose(0, 2).shape
+            (4, 3, 2)
+        """
         order, a, b = list(range(self.ndim)), checks.axis("transpose", a), checks.axis("transpose", b)
         try:
             order[a], order[b] = order[b], order[a]
@@ -485,94 +685,90 @@ class Tensor(TensorBase):
             raise ShapeError(f"transpose: dimensions {a} and {b} of a Tensor of shape {self.shape}") from None
         return self.permute(*order)
 
-    def permute(self, *order):
-        """Dimensions in a new order."""
-        return apply(OPS["permute"], self, order=plain_shape("permute", order))
+    def permute(self, *order: Any) -> Tensor:
+        """The dimensions in another order.
 
-    def broadcast_to(self, *shape): return apply(OPS["broadcast_to"], self, shape=plain_shape("broadcast_to", shape))
+        Args:
+            order: all dimensions, as numbers or as one tuple: the first is that of the result's first dimension.
 
-    def squeeze(self, axis: int):
-        """Without dimension `axis`, which must be 1."""
+        Returns:
+            A Tensor that shares the memory.
+
+        Raises:
+            ShapeError: not every dimension is named once.
+
+        Example:
+            >>> Tensor(np.zeros((2, 3, 4))).permute(2, 0, 1).shape
+            (4, 2, 3)
+        """
+        return apply(OPS["permute"], self, order=shape_of("permute", order))
+
+    def broadcast_to(self, *shape: Any) -> Tensor:
+        """The elements repeated along dimensions of size 1, and along new ones in front.
+
+        Args:
+            shape: the size of each dimension, as numbers or as one tuple.
+
+        Returns:
+            A Tensor of this shape; its gradient is summed over what was repeated.
+
+        Raises:
+            ShapeError: the shape of the Tensor does not broadcast to it.
+
+        Example:
+            >>> Tensor([1.0, 2.0]).broadcast_to(2, 2)
+            Tensor([[1., 2.],
+             [1., 2.]], shape=(2, 2))
+        """
+        return apply(OPS["broadcast_to"], self, shape=shape_of("broadcast_to", shape))
+
+    def squeeze(self, axis: int) -> Tensor:
+        """Without the dimension `axis`, which must be of size 1.
+
+        Args:
+            axis: the dimension to drop.
+
+        Returns:
+            A Tensor that shares the memory where its layout allows it.
+
+        Raises:
+            ShapeError: the dimension is not of size 1, or there is no such dimension.
+
+        Example:
+            >>> Tensor([[1.0, 2.0]]).squeeze(0).shape
+            (2,)
+        """
         axis = checks.axis("squeeze", axis)
         if not -self.ndim <= axis < self.ndim or self.shape[axis] != 1:
             raise ShapeError(f"squeeze: expected dimension {axis} to be 1, got shape {self.shape}")
         axis %= self.ndim
         return self.reshape(*self.shape[:axis], *self.shape[axis + 1 :])
 
-    def unsqueeze(self, axis: int):
-        """With a new dimension of 1 before `axis`."""
+    def unsqueeze(self, axis: int) -> Tensor:
+        """With a new dimension of size 1 before the dimension `axis`.
+
+        Args:
+            axis: where the new dimension is in the result.
+
+        Returns:
+            A Tensor that shares the memory where its layout allows it.
+
+        Raises:
+            ShapeError: the result has no such dimension.
+
+        Example:
+            >>> Tensor([1.0, 2.0]).unsqueeze(0).shape
+            (1, 2)
+        """
         at = dimension("unsqueeze", axis, self.ndim + 1)
         return self.reshape(*self.shape[:at], 1, *self.shape[at:])
 
 
-def _reduced(name: str, t: Tensor, axis: Any, keepdims: Any) -> Tensor:
+def _reduced(name: str, t: Tensor, axis: Axes, keepdims: bool) -> Tensor:
     """The reduction `name` of t, whose arguments are mostly as the op takes them."""
     if type(axis) not in PLAIN_AXES or type(keepdims) is not bool:
         axis, keepdims = checks.axes(name, axis), checks.flag(name, "keepdims", keepdims)
     return apply(OPS[name], t, axis=axis, keepdims=keepdims)
-
-
-def as_dtype(dtype: Any) -> np.dtype:
-    """A NumPy dtype from a name or dtype.
-
-    Raises:
-        DtypeError: not one that a Tensor can have.
-    """
-    try:
-        found = np.dtype(dtype)
-    except (TypeError, ValueError):
-        found = None
-    if found is None or found not in _NAMES.values():
-        raise DtypeError(f"dtype: expected one of {', '.join(_NAMES)}, got {checks.described(dtype)}")
-    return found
-
-
-def dimension(name: str, axis: int, ndim: int) -> int:
-    """`axis` counted from the front.
-
-    Raises:
-        ShapeError: naming the method, where there is no such dimension.
-    """
-    axis = checks.axis(name, axis)
-    if not -ndim <= axis < ndim:
-        raise ShapeError(f"{name}: dimension {axis} of {ndim}")
-    return axis % ndim
-
-
-def plain_shape(name: str, shape: tuple) -> tuple[int, ...]:
-    """(2, 3) from reshape(2, 3) as from reshape((2, 3))."""
-    if len(shape) == 1:
-        if type(shape[0]) is int:
-            return shape        # a third of the time that reshape takes
-        if isinstance(shape[0], (tuple, list)):
-            shape = shape[0]
-    for n in shape:
-        if type(n) is not int:
-            break
-    else:
-        return tuple(shape)
-    return checks.several(name, "dimensions", shape)
-
-
-def plain_number(name: str, argument: str, value: Any) -> float:
-    """A Python float, which may be infinite, from a number or a Tensor or array of one element."""
-    one = isinstance(value, (Tensor, np.ndarray)) and value.size == 1 and value.dtype.kind in "fiu"
-    return checks.number(name, argument, value.item() if one else value, infinite=True)
-
-
-def plain_index(index: Any) -> tuple:
-    """An index as a tuple of ints, slices, None, Ellipsis and integer or boolean arrays."""
-    if type(index) is int:
-        return (index,)
-
-    def one(i):
-        i = i.data if isinstance(i, Tensor) else i
-        if isinstance(i, list):
-            found = checks.array("getitem", "an index", i, "biu")
-            return found if found.size else found.astype(np.int64)
-        return i
-
-    return tuple(one(i) for i in index) if isinstance(index, tuple) else (one(index),)
 
 
 def _as_arrays(value: Any) -> Any:
@@ -584,66 +780,37 @@ def _as_arrays(value: Any) -> Any:
     return {k: _as_arrays(v) for k, v in value.items()} if type(value) is dict else value
 
 
-def change(t: Tensor, name: str, *others: Any, **attrs: Any) -> Tensor:
-    """`t` itself, its elements replaced by those of the op `name` on it: t += 1.
-
-    Off the tape they are written where they are, which all views see. With a gradient `t` becomes the op's result: what
-    the tape kept of it before stays as it was.
-
-    Raises:
-        GradError: a leaf that requires a gradient, outside no_grad(); ShapeError, DtypeError: results that do not fit.
-    """
+def _change(t: Tensor, name: str, *others: Any, **attrs: Any) -> Tensor:
+    """`t` itself, its elements replaced by those of the op `name` on it."""
     what = f"{name} in place"
-    if t.quantized is not None:
-        raise DtypeError(f"{what}: expected floats or integers, got int8 codes; dequantize() them first")
-    if t.requires_grad and t.node is None and state.grad:
-        raise GradError(f"{what}: a leaf that requires a gradient cannot change on the tape; change it within no_grad(), "
-                        "or write x = x + y for a new Tensor")
-    result = apply(OPS[name], t, *others, **attrs)
-    if result.shape != t.shape:
-        raise ShapeError(f"{what}: expected a result of shape {t.shape}, got {result.shape}")
-    if not np.can_cast(result.dtype, t.dtype, "same_kind"):
-        raise DtypeError(f"{what}: a result of {result.dtype} does not fit in a Tensor of {t.dtype}")
-    recorder = state.recorder
-    if recorder is None and t.node is None and not result.requires_grad:
-        if not t.data.flags.writeable:
-            raise ShapeError(f"{what}: the memory of this Tensor of shape {t.shape} is read-only; make it of a copy")
-        np.copyto(t.data, result.data, casting="same_kind")
-        note_change(t.data, what)
-        return t
-    if hasattr(recorder, "renamed"):
-        recorder.renamed(t, result)
-    elif recorder is not None:      # what was recorded is the op on the elements from before
-        recorder[-1].inputs = tuple(t.detach() if x is t else x for x in recorder[-1].inputs)
-    if state.grad:
-        t.node, t.requires_grad = result.node, result.requires_grad
-    t.data = result.data.astype(t.dtype, copy=False)
+    check_changeable(t, what)
+    assign(t, apply(OPS[name], t, *others, **attrs), what)
     return t
 
 
-def compare(function, a: Any, b: Any) -> Tensor:
+def _compare(function: np.ufunc, a: Tensor, b: Any) -> Tensor:
     """Elementwise comparison as a boolean Tensor (no gradient)."""
     name = function.__name__
     if not isinstance(b, (Tensor, np.ndarray, np.generic, int, float, tuple, list)):
         if name in ("equal", "not_equal"):
-            return NotImplemented       # to Python: they are not equal
+            return NotImplemented       # type: ignore[no-any-return]   # to Python: they are not equal
         raise DtypeError(f"{name}: expected a Tensor, an array or a number, got {checks.described(b)}")
     left, right = (v.dequantize().data if isinstance(v, Tensor) else v if isinstance(v, (int, float)) else checks.array(
         name, "an operand", v) for v in (a, b))
     try:
         result = np.asarray(function(left, right))
     except OverflowError:
-        raise ShapeError(f"{name}: expected a number that fits {left.dtype}, got {checks.described(right)}") from None
+        raise ShapeError(f"{name}: expected a number that fits {a.dtype}, got {checks.described(right)}") from None
     except ValueError:
-        raise ShapeError(f"{function.__name__}: shapes {np.shape(left)} and {np.shape(right)} do not broadcast") from None
+        raise ShapeError(f"{name}: shapes {np.shape(left)} and {np.shape(right)} do not broadcast") from None
     return _off_tape(Tensor._of(result), a, b)
 
 
 def _off_tape(result: Tensor, *sources: Any) -> Tensor:
     """`result`, which no op made: a trace is told what it was computed from, to notice when Python branches on it."""
-    if hasattr(state.recorder, "derived"):
+    if state.recorder is not None:
         state.recorder.derived(result, sources)
     return result
 
 
-apply = Apply(Tensor, Context, state, MARK, MARKED, _tensors, _converted, _quantized, _record)
+apply: Callable[..., Tensor] = Apply(Tensor, as_tensor)

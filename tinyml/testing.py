@@ -11,10 +11,30 @@ from . import checks
 from .errors import ShapeError
 from .tensor import OPS, Tensor, apply
 
+__all__ = ["check_op", "gradcheck", "numeric_gradient"]
+
 
 def numeric_gradient(function: Callable[..., Tensor], inputs: list[Any], which: int, cotangent: np.ndarray,
                      eps: float = 1e-6) -> np.ndarray:
-    """Central differences of sum(function(*inputs) * cotangent) by inputs[which], in float64."""
+    """Central differences of sum(function(*inputs) * cotangent) by inputs[which], in float64.
+
+    Args:
+        function: of Tensors, returns a Tensor.
+        inputs: its arguments, as arrays.
+        which: the position of the one to differentiate by.
+        cotangent: of the result's shape.
+        eps: half of the distance between the two values of an element.
+
+    Returns:
+        A float64 array of the shape of inputs[which].
+
+    Raises:
+        ShapeError, DtypeError: arguments that do not fit.
+
+    Example:
+        >>> tinyml.testing.numeric_gradient(lambda x: x * x, [np.array([3.0])], 0, np.ones(1)).round(6)
+        array([6.])
+    """
     who = "numeric_gradient"
     checks.function(who, "function", function)
     inputs = list(checks.rows(who, "inputs", inputs, "operands"))
@@ -40,17 +60,28 @@ def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 
     """Compare backward with central differences in float64, for a random cotangent.
 
     A random cotangent, because a plain sum() cannot see errors that cancel: a softmax whose backward returned zeros would
-    pass. float64 arrays among `inputs` are differentiated; everything else is passed as it is.
+    pass.
+
+    Args:
+        function: of Tensors, returns a Tensor.
+        inputs: its arguments. float64 arrays among them are differentiated; everything else is passed as it is.
+        rtol: tolerance relative to the gradient.
+        atol: absolute tolerance.
+        seed: of the cotangent.
 
     Raises:
         AssertionError: naming the input and the largest difference.
+        ShapeError, DtypeError: arguments that do not fit.
+
+    Example:
+        >>> tinyml.testing.gradcheck(lambda x: x.softmax(), [np.array([[0.5, -1.0, 2.0]])])
     """
     checks.function("gradcheck", "function", function)
     inputs = list(checks.rows("gradcheck", "inputs", inputs, "operands"))
     rtol, atol = checks.number("gradcheck", "rtol", rtol, 0), checks.number("gradcheck", "atol", atol, 0)
     rng = np.random.default_rng(checks.seed("gradcheck", seed))
     differentiated = [i for i, v in enumerate(inputs) if isinstance(v, np.ndarray) and v.dtype == np.float64]
-    tensors = [Tensor(v, requires_grad=True) if i in differentiated else v for i, v in enumerate(inputs)]
+    tensors: list[Any] = [Tensor(v, requires_grad=True) if i in differentiated else v for i, v in enumerate(inputs)]
     out = function(*tensors)
     cotangent = rng.standard_normal(checks.instance("gradcheck", "what the function returns", out, Tensor).shape)
     if not out.requires_grad:
@@ -67,10 +98,20 @@ def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 
 
 
 def check_op(name: str) -> int:
-    """gradcheck an op over all its samples; returns how many there were.
+    """gradcheck an op over all its samples.
+
+    Args:
+        name: of the op.
+
+    Returns:
+        How many samples there are.
 
     Raises:
-        AssertionError: a gradient is wrong, or the op has no samples.
+        AssertionError: a gradient is wrong, or the op has no samples; ShapeError: an unknown name.
+
+    Example:
+        >>> tinyml.testing.check_op("tanh")
+        3
     """
     op, count = OPS[checks.choice("check_op", "name", name, OPS)], 0
     for s in op.samples(np.random.default_rng(1)):

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from typing import Any, TypeVar
 
@@ -72,7 +73,7 @@ def time_by_turns(functions: Mapping[Key, Function], seconds: float, rounds: int
                 functions[key]()
         return [min(time_calls(functions[key], calls[key]) for _ in range(repeats))]
 
-    found = take_turns({key: lambda key=key: turn(key) for key in functions}, seconds, rounds)
+    found = take_turns({key: partial(turn, key) for key in functions}, seconds, rounds)
     return {key: Samples(times, calls[key]) for key, times in found.items()}
 
 

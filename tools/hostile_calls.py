@@ -33,7 +33,7 @@ from hostile_arguments import HOSTILE, METHODS, OTHERS, SPACES, TENSOR_METHODS, 
 
 from tinyml import Tensor, checks, data
 from tinyml.errors import TinymlError
-from tinyml.tape import state
+from tinyml.state import GradMode, state
 
 SECONDS, MEMORY = 20, 4 << 30       # that a call may take; sizes above half of MEMORY are absurd on this machine
 # of a forward, or of a function that was passed, called with arguments that it does not take
@@ -165,9 +165,9 @@ def offence(call: Call) -> str | None:
         signal.signal(signal.SIGALRM, before)
     if found is None and time.perf_counter() - start > SECONDS:
         found = f"took {time.perf_counter() - start:.0f} seconds"
-    if state.modules or state.grad is not True or state.recorder is not None:
+    if state.modules or state.grad is not GradMode.ON or state.recorder is not None:
         found = f"{found or ''}; it left a layer running, the tape off, or a recorder on"
-        state.modules, state.grad, state.recorder = [], True, None
+        state.modules, state.grad, state.recorder = [], GradMode.ON, None
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,7 @@ def _conversion(p: Parser) -> None:
     """Options of to_int8 that several commands take."""
     p.add_argument("--samples", type=int, default=512, help="of the training part, to calibrate with (default 512)")
     p.add_argument("--observer", choices=precision.OBSERVERS, default=OBSERVER, help="how ranges come from the data")
-    p.add_argument("--per-tensor", action="store_true", help="one weight scale a layer, not one a channel")
+    p.add_argument("--per-tensor", action="store_true", help="one weight scale per layer, not one per channel")
     p.add_argument("--repairs", nargs="+", choices=REPAIRS, default=[], help="see docs/repairs.md")
     p.add_argument("--skip", nargs="+", default=[], metavar="LAYER", help="layers that stay float")
 
@@ -141,7 +142,8 @@ def _report(args: Args) -> dict[str, Any]:
         if path:
             write(path)
             print(f"wrote {path}")
-    return found.as_dict()
+    figures: dict[str, Any] = found.as_dict()
+    return figures
 
 
 def _info(args: Args) -> dict[str, Any]:
@@ -162,7 +164,7 @@ def _bench_arguments(p: Parser) -> None:
     add_model(p)
     p.add_argument("--data", required=True, help=f"inputs: {DATA}")
     p.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="samples at a time (default 1 64)")
-    p.add_argument("--seconds", type=float, default=1.0, help="a batch size (default 1)")
+    p.add_argument("--seconds", type=float, default=1.0, help="per batch size (default 1)")
 
 
 def _bench(args: Args) -> list[dict[str, Any]]:
@@ -175,13 +177,14 @@ def _bench(args: Args) -> list[dict[str, Any]]:
     rows = []
     for size in args.batch:
         x = batches(args.data, "test", net, size, size)[0][0]
-        times = median_times([lambda m=m, x=x: m(x) for m in forms.values()], args.seconds)
+        times = median_times([partial(form, x) for form in forms.values()], args.seconds)
         for (name, form), ms in zip(forms.items(), times):
             rows.append({"batch": len(x), "form": name, "ms": ms, "samples_per_second": 1e3 * len(x) / ms,
                          "bytes": form.nbytes})
     cells = [[str(r["batch"]), r["form"], f"{r['ms']:.3f}", f"{r['samples_per_second']:,.0f}", f"{r['bytes']:,}"]
              for r in rows]
-    print(layout([["batch", "form", "ms", "samples a second", "bytes"], *cells], left=(1,)))
+    head = ["batch", "form", "ms", "samples per second", "bytes"]
+    print(layout([head, *cells], left=(1,)))
     return rows
 
 

@@ -39,7 +39,7 @@ def _train_arguments(p: Parser) -> None:
     p.add_argument("--dropout", type=float, default=0.0)
     p.add_argument("--steps", type=int, default=2000, help="updates (default 2000)")
     p.add_argument("--batch", type=int, default=12, help="windows at a time (default 12)")
-    p.add_argument("--accumulate", type=int, default=1, help="batches an update (default 1)")
+    p.add_argument("--accumulate", type=int, default=1, help="batches per update (default 1)")
     p.add_argument("--lr", type=float, default=1e-3, help="of AdamW: a warm-up, then a cosine to a tenth (default 0.001)")
     p.add_argument("--weight-decay", type=float, default=0.1)
     p.add_argument("--evaluate", type=int, default=500, metavar="N", help="on the last tenth every N updates (default 500)")
@@ -68,7 +68,7 @@ def _train(args: Args) -> dict[str, Any]:
     prompt = held_out[: min(16, net.context)]
 
     def sample() -> str:
-        return text.decode(net.generate(prompt, args.sample, temperature=0.8, top_k=20))
+        return text.decode(np.asarray(net.generate(prompt, args.sample, temperature=0.8, top_k=20)))
 
     print(f"{net.config.parameters:,} parameters, {len(train):,} ids to train on, {len(validation.dataset):,} windows of "
           f"{net.context} to evaluate on", file=sys.stderr)

@@ -7,7 +7,7 @@ import importlib
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from .. import data, io
 from ..errors import FileError, TinymlError
@@ -60,7 +60,7 @@ def _make(name: str, arguments: dict[str, Any]) -> Module:
     if "" not in sys.path:
         sys.path.insert(0, "")      # modules of the folder that the user is in, as under python -m
     try:
-        made = importlib.import_module(where)
+        made: Any = importlib.import_module(where)
         for part in what.split("."):
             made = getattr(made, part)
         result = made(**arguments)
@@ -78,7 +78,15 @@ def dataset(name: str, split: str, model: Module) -> data.Dataset:
     return data.load_dataset(name, split, model.context if isinstance(model, TinyGPT) else 64)
 
 
-def batches(name: str, split: str, model: Module, size: int, most: int | None = None) -> data.DataLoader | list:
+@overload
+def batches(name: str, split: str, model: Module, size: int) -> data.DataLoader: ...
+
+
+@overload
+def batches(name: str, split: str, model: Module, size: int, most: int) -> list[Any]: ...
+
+
+def batches(name: str, split: str, model: Module, size: int, most: int | None = None) -> data.DataLoader | list[Any]:
     """The batches of `dataset`, or of its first `most` samples."""
     whole = dataset(name, split, model)
     if most is None:

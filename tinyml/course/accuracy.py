@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from .. import checks, precision
 from ..batches import read_batches
@@ -15,7 +16,7 @@ from ..tensor import Tensor
 from .models import check_model
 
 
-def evaluate(model: Module, loader: Iterable) -> float:
+def evaluate(model: Module, loader: Iterable[Any]) -> float:
     """The percentage of the targets that the model predicts, in evaluation mode; targets of -100 do not count.
 
     >>> import numpy as np
@@ -71,7 +72,7 @@ class AccuracyValidator:
         self.model, self.int8_model = (check_model("AccuracyValidator", m) for m in (model, int8_model))
         self.tolerance = checks.number("AccuracyValidator", "tolerance", tolerance, 0)
 
-    def validate(self, loader: Iterable) -> Comparison:
+    def validate(self, loader: Iterable[Any]) -> Comparison:
         """`precision.compare` over batches (inputs, targets), which raises what this does.
 
         Returns:

@@ -127,7 +127,7 @@ class Int8Quantizer:
             raise ShapeError(f"Int8Quantizer: axis {self.axis} of an array of shape {t.shape}")
         axis = None if self.axis is None else self.axis % t.ndim
         q = t.to_int8(fixed_point.weight_scales(t.data, axis), 0, axis)
-        return Codes(q.data, q.scale)
+        return Codes(q.data, np.asarray(q.scale))
 
     def dequantize(self, codes: Any, scale: Any = None) -> np.ndarray:
         """scale * codes in float32: dequantize(codes, scale), or dequantize(quantize(x)).

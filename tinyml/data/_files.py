@@ -14,7 +14,7 @@ from pathlib import Path
 from tokenize import TokenError
 from typing import IO
 
-from tinyml.errors import FileError
+from ..errors import FileError
 
 Stream = IO[bytes] | BufferedIOBase
 

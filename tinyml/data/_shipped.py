@@ -6,8 +6,8 @@ import hashlib
 import json
 from pathlib import Path
 
-from tinyml.data._files import file_errors
-from tinyml.errors import FileError
+from ..errors import FileError
+from ._files import file_errors
 
 SHIPPED = Path(__file__).parent / "shipped"
 

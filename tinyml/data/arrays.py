@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.data._files import Stream, expect_end, file_errors, opened, read_bytes
-from tinyml.errors import FileError
+from .. import checks
+from ..errors import FileError
+from ._files import Stream, expect_end, file_errors, opened, read_bytes
 
 _IDX_TYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -20,9 +20,22 @@ _MOST_AXES = 32  # of NumPy 1
 def read_idx(path: str | Path) -> np.ndarray:
     """The array of an IDX file, plain, .gz or .xz, in native byte order.
 
-    Layout, big-endian: bytes 0, 0, type code, number of axes; a uint32 per axis; the elements, last axis fastest.
-    Raises FileError where the file is missing, is no IDX file, is empty, or is longer or shorter than its header says.
-    Source: http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT".
+    Layout, big-endian: bytes 0, 0, type code, number of axes; a uint32 per axis; the elements, last axis fastest
+    (http://yann.lecun.com/exdb/mnist/, "THE IDX FILE FORMAT").
+
+    Args:
+        path: the file.
+
+    Returns:
+        The array.
+
+    Raises:
+        FileError: the file is missing, is no IDX file, is empty, or is longer or shorter than its header says.
+
+    Example:
+        >>> np.array([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9], np.uint8).tofile("labels")
+        >>> data.read_idx("labels")
+        array([7, 8, 9], dtype=uint8)
     """
     path = checks.path("read_idx", path)
     with file_errors(path, "an IDX file"), opened(path) as stream:

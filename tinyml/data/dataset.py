@@ -7,17 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.data.tokens import TokenFile
-from tinyml.errors import DtypeError, OutOfRangeError, ShapeError
-from tinyml.nests import leaves, map_arrays
-from tinyml.tensor import Tensor
+from .. import checks
+from ..errors import DtypeError, OutOfRangeError, ShapeError
+from ..nests import leaves, map_arrays
+from ..tensor import Tensor
+from .tokens import TokenFile
 
 Pair = tuple[Any, Any]
+Index = int | Sequence[int] | np.ndarray      # of one item, or of several
 
 
-def collate(items: Sequence, what: str) -> Any:
-    """Nests of one form, one an item, as one nest of batches: each array or number stacked along a new first axis.
+def collate(items: Sequence[Any], what: str) -> Any:
+    """Nests of one form, one per item, as one nest of batches: each array or number stacked along a new first axis.
 
     Raises ShapeError where items differ in form or shape, DtypeError where they are not numbers; naming `what`.
     """
@@ -30,7 +31,7 @@ def collate(items: Sequence, what: str) -> Any:
     return map_arrays(lambda _: next(stacked), items[0])
 
 
-def _stacked(parts: Sequence, what: str) -> np.ndarray:
+def _stacked(parts: Sequence[Any], what: str) -> np.ndarray:
     arrays = [part.data if isinstance(part, Tensor) else np.asarray(part) for part in parts]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
@@ -43,23 +44,39 @@ def _stacked(parts: Sequence, what: str) -> np.ndarray:
 
 
 class Dataset:
-    """Base of data sets: define `__len__`, and `__getitem__(index)` giving the pair (inputs, targets).
+    """Base of data sets: a subclass defines `__len__`, and `__getitem__(index)` giving the pair (inputs, targets).
 
     Both are ndarrays or numbers, or tuples (named ones too), lists and dicts of them; a list of numbers is an array.
     `__getitem__` needs to take an int only; raise IndexError past the end and `for` works too. Where a whole batch
     can be fetched at once, override `batch`.
+
+    Example:
+        >>> class Squares(data.Dataset):
+        ...     def __len__(self):
+        ...         return 5
+        ...     def __getitem__(self, index):
+        ...         return np.float32(index), index**2
+        >>> Squares().batch(np.array([1, 2]))
+        (array([1., 2.], dtype=float32), array([1, 4]))
     """
 
     def __len__(self) -> int:
         raise NotImplementedError(f"{type(self).__name__} does not define __len__")
 
-    def __getitem__(self, index: int | np.ndarray) -> Pair:
+    def __getitem__(self, index: Index) -> Pair:
         raise NotImplementedError(f"{type(self).__name__} does not define __getitem__")
 
     def batch(self, indices: np.ndarray) -> Pair:
-        """Items `indices` (B,) stacked: inputs (B, ...) and targets (B, ...), in that order, nested as the items are.
+        """Several items, stacked.
 
-        Raises ShapeError where items differ in shape or form or are no pairs, DtypeError where they are not numbers.
+        Args:
+            indices: (B,), in the order wanted.
+
+        Returns:
+            Inputs (B, ...) and targets (B, ...), nested as the items are.
+
+        Raises:
+            ShapeError: items that differ in shape or form, or are no pairs; DtypeError: items that are no numbers.
         """
         items = [self[int(index)] for index in indices]
         for index, item in zip(indices, items, strict=True):
@@ -70,7 +87,7 @@ class Dataset:
         return collate([item[0] for item in items], "inputs"), collate([item[1] for item in items], "targets")
 
 
-def checked_indices(index: int | np.ndarray, length: int) -> np.ndarray:
+def checked_indices(index: Index, length: int) -> np.ndarray:
     """`index` as an int64 array of shape () or (B,), every entry in [0, length).
 
     Raises DtypeError for anything but integers, ShapeError for more than one axis, OutOfRangeError out of range.
@@ -88,8 +105,18 @@ def checked_indices(index: int | np.ndarray, length: int) -> np.ndarray:
 class ArrayDataset(Dataset):
     """Arrays held in memory: item i is (inputs[i], targets[i]); inputs (N, ...), targets (N, ...).
 
-    Either may be a tuple or dict of arrays, whose items are tuples or dicts; a list is one array.
-    `classes` names the class of each target, where there are any. Raises ShapeError where the lengths differ.
+    Args:
+        inputs: an array, or a tuple or dict of arrays, whose items are tuples or dicts then. A list is one array.
+        targets: likewise.
+        classes: the name of each class, where targets are classes.
+
+    Raises:
+        ShapeError: lengths that differ, or arrays without dimensions; DtypeError: no numbers.
+
+    Example:
+        >>> items = data.ArrayDataset(np.zeros((10, 3), np.float32), np.arange(10))
+        >>> len(items), items[7][1]
+        (10, array(7))
     """
 
     def __init__(self, inputs: Any, targets: Any, classes: list[str] | None = None):
@@ -107,7 +134,7 @@ class ArrayDataset(Dataset):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int | np.ndarray) -> Pair:
+    def __getitem__(self, index: Index) -> Pair:
         indices = checked_indices(index, len(self))
         inputs, targets = (map_arrays(lambda a: np.asarray(a[indices]), nest) for nest in (self.inputs, self.targets))
         return inputs, targets
@@ -127,12 +154,23 @@ def _as_arrays(name: str, nest: Any) -> Any:
 class TextDataset(Dataset):
     """Windows of a text for next-token prediction: item i is (ids[s:s+T], ids[s+1:s+T+1]), s = i * stride, both int64.
 
-    ids (L,) integers, as an array or a TokenFile; context T. stride None means T: consecutive windows without overlap; 1:
-    every start. An array of indices (B,) gives a pair of (B, T). Raises ShapeError where ids is not one axis of at least
-    T + 1 or context or stride is below 1, DtypeError where ids are not integers, OutOfRangeError out of range.
+    An array of indices (B,) gives a pair of (B, T).
+
+    Args:
+        ids: (L,) integers, as an array or a TokenFile.
+        context: T.
+        stride: from one window to the next; None: T, consecutive windows without overlap; 1: every start.
+
+    Raises:
+        ShapeError: ids that are no row of at least T + 1, a context or stride below 1; DtypeError: ids that are no
+        integers; when indexed, OutOfRangeError.
+
+    Example:
+        >>> data.TextDataset(np.arange(10), context=3)[1]
+        (array([3, 4, 5]), array([4, 5, 6]))
     """
 
-    def __init__(self, ids: np.ndarray, context: int, stride: int | None = None):
+    def __init__(self, ids: np.ndarray | TokenFile, context: int, stride: int | None = None):
         ids = ids if isinstance(ids, TokenFile) else checks.array("TextDataset", "ids", ids, "iu")
         context = checks.whole("TextDataset", "context", context, 1)
         stride = context if stride is None else checks.whole("TextDataset", "stride", stride, 1)
@@ -145,7 +183,7 @@ class TextDataset(Dataset):
     def __len__(self) -> int:
         return (len(self.ids) - 1 - self.context) // self.stride + 1
 
-    def __getitem__(self, index: int | np.ndarray) -> Pair:
+    def __getitem__(self, index: Index) -> Pair:
         starts = checked_indices(index, len(self)) * self.stride
         positions = starts[..., None] + np.arange(self.context)  # (T,) or (B, T)
         windows = self.ids[np.concatenate([positions, positions[..., -1:] + 1], axis=-1)].astype(np.int64)

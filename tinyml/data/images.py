@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.data._files import file_errors
-from tinyml.data._shipped import shipped
-from tinyml.data.arrays import npz_keys, read_idx, read_npz
-from tinyml.data.dataset import ArrayDataset
-from tinyml.errors import FileError
+from .. import checks
+from ..errors import FileError
+from ._files import file_errors
+from ._shipped import shipped
+from .arrays import npz_keys, read_idx, read_npz
+from .dataset import ArrayDataset
 
 # Mean and std per channel of pixel / 255 over the training set. Inputs are (pixel / 255 - mean) / std, whatever the
 # split, so a model meets the same numbers in training, in a test, and where it is deployed.
@@ -35,10 +35,22 @@ _CIFAR10_RECORD = 1 + 3 * 32 * 32
 def fashion_mnist(split: str = "train", root: str | Path | None = None) -> ArrayDataset:
     """Fashion-MNIST: 60,000 "train" or 10,000 "test" images (N, 1, 28, 28) of 10 kinds of clothing.
 
-    Reads {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz, from the first that has them of: `root`,
-    $TINYML_DATA, $TINYML_DATA/fashion-mnist, and the place of the Debian package dataset-fashion-mnist.
-    Raises FileError where no place has them or they are damaged, ShapeError for another split.
-    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017, arXiv:1708.07747.
+    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", 2017, arXiv:1708.07747. Reads
+    {train,t10k}-{images-idx3,labels-idx1}-ubyte, plain or .gz, from the first that has them of: `root`, $TINYML_DATA,
+    $TINYML_DATA/fashion-mnist, and the place of the Debian package dataset-fashion-mnist.
+
+    Args:
+        split: "train" or "test".
+        root: a folder.
+
+    Returns:
+        The data set, its images normalised by FASHION_MNIST_MEAN and FASHION_MNIST_STD.
+
+    Raises:
+        FileError: no place has the files, or they are damaged; ShapeError: another split.
+
+    Example:
+        >>> train = data.fashion_mnist("train", root="/data/fashion-mnist")  # doctest: +SKIP
     """
     part = "train" if checks.choice("fashion_mnist", "split", split, SPLITS) == "train" else "t10k"
     places = [] if root is None else [Path(checks.path("fashion_mnist", root, "root"))]
@@ -50,16 +62,26 @@ def fashion_mnist(split: str = "train", root: str | Path | None = None) -> Array
         images, labels = (_plain_or_gz(place / f"{part}-{kind}-ubyte") for kind in ("images-idx3", "labels-idx1"))
         if images and labels:
             return _fashion_mnist(images, labels)
-    raise FileError(
-        f"fashion_mnist: expected {part}-images-idx3-ubyte[.gz] and {part}-labels-idx1-ubyte[.gz] in one of"
-        f" {', '.join(map(str, places))}; got none. The Debian package dataset-fashion-mnist has them"
-    )
+    raise FileError(f"fashion_mnist: expected {part}-images-idx3-ubyte[.gz] and {part}-labels-idx1-ubyte[.gz] in one of"
+                    f" {', '.join(map(str, places))}; got none. The Debian package dataset-fashion-mnist has them")
 
 
 def fashion_mnist_small(split: str = "train") -> ArrayDataset:
     """The part of Fashion-MNIST that is shipped: 12,000 "train" or 2,000 "test" images (N, 1, 28, 28), balanced.
 
-    Raises FileError where the files are not those that were shipped, ShapeError for another split.
+    Args:
+        split: "train" or "test".
+
+    Returns:
+        The data set, its images normalised by FASHION_MNIST_MEAN and FASHION_MNIST_STD.
+
+    Raises:
+        FileError: the files are not those that were shipped; ShapeError: another split.
+
+    Example:
+        >>> images, labels = data.fashion_mnist_small("test")[[0, 1, 2]]
+        >>> images.shape, labels.shape
+        ((3, 1, 28, 28), (3,))
     """
     part = "train" if checks.choice("fashion_mnist_small", "split", split, SPLITS) == "train" else "t10k"
     name = f"fashion-mnist-small-{part}"
@@ -69,9 +91,21 @@ def fashion_mnist_small(split: str = "train") -> ArrayDataset:
 def cifar10(root: str | Path, split: str = "train") -> ArrayDataset:
     """CIFAR-10: images (N, 3, 32, 32) of the binary version; "train" is data_batch_1..5.bin, "test" is test_batch.bin.
 
-    The files stand in `root` or root/cifar-10-batches-bin. A record is a label byte and 3,072 pixels, channel by
-    channel. Raises FileError where files are missing or damaged, ShapeError for another split.
-    Source: Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", 2009.
+    A record is a label byte and 3,072 pixels, channel by channel. Source: Krizhevsky, "Learning Multiple Layers of
+    Features from Tiny Images", 2009.
+
+    Args:
+        root: the folder of the files, or the one that has cifar-10-batches-bin.
+        split: "train" or "test".
+
+    Returns:
+        The data set, its images normalised by CIFAR10_MEAN and CIFAR10_STD.
+
+    Raises:
+        FileError: files are missing or damaged; ShapeError: another split.
+
+    Example:
+        >>> train = data.cifar10("/data/cifar10", "train")  # doctest: +SKIP
     """
     checks.choice("cifar10", "split", split, SPLITS)
     root = Path(checks.path("cifar10", root, "root"))
@@ -82,18 +116,31 @@ def cifar10(root: str | Path, split: str = "train") -> ArrayDataset:
         raise FileError(f"cifar10: expected {', '.join(names)} in {places[0]} or {places[1]}; got none or not all")
     records = np.concatenate([_cifar10_records(place / name) for name in names])
     images = records[:, 1:].reshape(-1, 3, 32, 32)
-    return ArrayDataset(
-        _normalised(images, CIFAR10_MEAN, CIFAR10_STD), records[:, 0].astype(np.int64), list(CIFAR10_CLASSES)
-    )
+    inputs = _normalised(images, CIFAR10_MEAN, CIFAR10_STD)
+    return ArrayDataset(inputs, records[:, 0].astype(np.int64), list(CIFAR10_CLASSES))
 
 
 def npz_images(path: str | Path, split: str = "train") -> ArrayDataset:
     """Images and labels of an .npz archive with keys x_train, y_train, x_test, y_test.
 
     A file with one split may name them x, y or images, labels; that split is "train". Images are uint8 (N, H, W),
-    (N, C, H, W) or (N, H, W, C) with C of 1 or 3; labels are integers (N,) from 0. Mean and std per channel are those
-    of x_train where the file has it, else of the images themselves.
-    Raises FileError where the file is missing, damaged or holds other keys or arrays, ShapeError for another split.
+    (N, C, H, W) or (N, H, W, C) with C of 1 or 3; labels are integers (N,) from 0.
+
+    Args:
+        path: the file.
+        split: "train" or "test".
+
+    Returns:
+        The data set, its images (N, C, H, W) normalised by mean and standard deviation per channel: those of x_train where
+        the file has it, else of the images themselves.
+
+    Raises:
+        FileError: the file is missing, damaged, or holds other keys or arrays; ShapeError: another split.
+
+    Example:
+        >>> np.savez("images.npz", x=np.zeros((5, 8, 8), np.uint8), y=np.arange(5))
+        >>> data.npz_images("images.npz")[[0, 1]][0].shape
+        (2, 1, 8, 8)
     """
     wanted = [(f"x_{checks.choice('npz_images', 'split', split, SPLITS)}", f"y_{split}")]
     keys = npz_keys(path)
@@ -105,10 +152,8 @@ def npz_images(path: str | Path, split: str = "train") -> ArrayDataset:
     images, labels = read_npz(path, list(pair))
     images = _channels_first(images, f"{path}[{pair[0]}]")
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),) or labels.min() < 0:
-        raise FileError(
-            f"{path}[{pair[1]}]: expected {len(images)} integer labels from 0,"
-            f" got {labels.dtype} {labels.shape} from {labels.min()}"
-        )
+        raise FileError(f"{path}[{pair[1]}]: expected {len(images)} integer labels from 0,"
+                        f" got {labels.dtype} {labels.shape} from {labels.min()}")
     reference = images
     if split == "test" and "x_train" in keys:
         reference = _channels_first(read_npz(path, ["x_train"])[0], f"{path}[x_train]")
@@ -138,10 +183,8 @@ def _cifar10_records(path: Path) -> np.ndarray:
     with file_errors(path, "a CIFAR-10 binary file"):
         data = np.frombuffer(path.read_bytes(), np.uint8)
     if len(data) == 0 or len(data) % _CIFAR10_RECORD:
-        raise FileError(
-            f"{path}: expected whole records of {_CIFAR10_RECORD} bytes, got {len(data)} bytes:"
-            f" {len(data) // _CIFAR10_RECORD} records and {len(data) % _CIFAR10_RECORD} bytes"
-        )
+        raise FileError(f"{path}: expected whole records of {_CIFAR10_RECORD} bytes, got {len(data)} bytes:"
+                        f" {len(data) // _CIFAR10_RECORD} records and {len(data) % _CIFAR10_RECORD} bytes")
     records = data.reshape(-1, _CIFAR10_RECORD)
     _check_labels(records[:, 0], path)
     return records

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from tinyml import checks, random
-from tinyml.data._order import Shuffled, shuffled
-from tinyml.data.dataset import Dataset
-from tinyml.errors import DtypeError, ShapeError
-from tinyml.nests import leaves, map_arrays
-from tinyml.tensor import Tensor
+from .. import checks, random
+from ..errors import DtypeError, ShapeError
+from ..nests import leaves, map_arrays
+from ..tensor import Tensor
+from ._order import Shuffled, shuffled
+from .dataset import Dataset
 
 Transform = Callable[[Any, np.random.Generator], Any]
 
@@ -40,32 +40,37 @@ class DataLoader(_Batches):
     """Each iteration is one epoch over `dataset`: pairs of Tensors, inputs (B, ...) and targets (B, ...).
 
     Where the data set's items are nested (tuples, dicts), so are the batches, with Tensors (B, ...) in the place of arrays.
-    B is `batch_size`; the last batch holds what is left, or is left out with `drop_last`. dtypes are the data set's.
-    `shuffle` visits the items in random order: with a `seed` the order of epoch e depends on (seed, e) only, without
-    one it is drawn from tinyml.random. There is no array of the order of more than 4 million items, whatever it is.
-    `transform(inputs, rng)` returns the inputs to use, as an ndarray, or nested as the model takes them.
-    `epoch` counts the iterations started, and is the e of the next one: set it to resume.
-    Raises ShapeError for a batch size below 1, a negative seed, an empty data set, or no full batch with `drop_last`.
+    dtypes are the data set's. `epoch` counts the iterations started: set it to resume.
+
+    Args:
+        dataset: a Dataset.
+        batch_size: B.
+        shuffle: whether items come in random order. There is no array of the order of more than 4 million items.
+        drop_last: whether the last batch is left out where it has fewer than B items.
+        seed: of the order and the transform, which then depend on (seed, epoch) only; None: they are drawn from tinyml's
+            generator.
+        transform: a function of (inputs, rng) that returns the inputs to use, as an ndarray, or nested as the model takes
+            them.
+
+    Raises:
+        ShapeError: a batch size below 1, a negative seed, an empty data set, or no full batch with `drop_last`.
+        DtypeError: no Dataset, or another kind of argument.
+
+    Example:
+        >>> items = data.ArrayDataset(np.zeros((10, 3), np.float32), np.arange(10))
+        >>> [len(y) for x, y in data.DataLoader(items, batch_size=4, shuffle=True)]
+        [4, 4, 2]
     """
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        batch_size: int = 32,
-        shuffle: bool = False,
-        drop_last: bool = False,
-        seed: int | None = None,
-        transform: Transform | None = None,
-    ):
+    def __init__(self, dataset: Dataset, batch_size: int = 32, shuffle: bool = False, drop_last: bool = False,
+                 seed: int | None = None, transform: Transform | None = None):
         super().__init__(dataset, batch_size, seed)
         self.shuffle = checks.flag("DataLoader", "shuffle", shuffle)
         self.drop_last = checks.flag("DataLoader", "drop_last", drop_last)
         self.transform = None if transform is None else checks.function("DataLoader", "transform", transform)
         if len(self) == 0:
-            raise ShapeError(
-                f"DataLoader with drop_last: expected at least {self.batch_size} items for one full batch,"
-                f" got {len(dataset)}"
-            )
+            raise ShapeError(f"DataLoader with drop_last: expected at least {self.batch_size} items for one full batch,"
+                             f" got {len(dataset)}")
 
     def __len__(self) -> int:
         full, rest = divmod(len(self.dataset), self.batch_size)
@@ -96,11 +101,24 @@ def _checked_transform(inputs: Any, samples: int) -> Any:
 
 
 class RandomBatches(_Batches):
-    """Each iteration yields `steps` batches of `batch_size` items drawn uniformly, with replacement.
+    """Each iteration is `steps` batches of items that are drawn uniformly, with replacement.
 
     For training on windows of a text that overlap (`TextDataset` with stride 1), where an epoch has no meaning.
-    With a `seed` iteration e depends on (seed, e) only, where e is `epoch`; without one it draws from tinyml.random.
-    Raises ShapeError for a batch size or steps below 1, a negative seed, or an empty data set.
+
+    Args:
+        dataset: a Dataset.
+        batch_size: items in a batch.
+        steps: batches in an iteration.
+        seed: of the draws, which then depend on (seed, epoch) only; None: they come from tinyml's generator.
+
+    Raises:
+        ShapeError: a batch size or steps below 1, a negative seed, or an empty data set.
+        DtypeError: no Dataset, or another kind of argument.
+
+    Example:
+        >>> windows = data.TextDataset(np.arange(100), context=8, stride=1)
+        >>> [x.shape for x, y in data.RandomBatches(windows, batch_size=4, steps=2)]
+        [(4, 8), (4, 8)]
     """
 
     def __init__(self, dataset: Dataset, batch_size: int, steps: int, seed: int | None = None):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tinyml import checks
-from tinyml.data.dataset import Dataset, TextDataset
-from tinyml.data.images import SPLITS, cifar10, fashion_mnist, fashion_mnist_small, npz_images
-from tinyml.data.text import CharTokenizer, bible, read_text
-from tinyml.errors import FileError
+from .. import checks
+from ..errors import FileError
+from .dataset import Dataset, TextDataset
+from .images import SPLITS, cifar10, fashion_mnist, fashion_mnist_small, npz_images
+from .text import CharTokenizer, bible, read_text
 
 NAMES = {"shipped": fashion_mnist_small, "fashion-mnist": fashion_mnist}
 
@@ -18,11 +18,19 @@ def load_dataset(source: str | Path, split: str = "train", context: int = 64) ->
 
     Args:
         source: "shipped" (14,000 Fashion-MNIST images) or "fashion-mnist" (all of it); "bible", the text that is shipped;
-            a path: .npz (images and labels, see npz_images), .txt (text), a folder (CIFAR-10's binary version).
-        context: of a text, the length of its windows. Characters are numbered in sorted order, the last tenth is "test".
+            or a path: .npz (images and labels, see npz_images), .txt (text), a folder (CIFAR-10's binary version).
+        split: "train" or "test".
+        context: the length of a text's windows. Characters are numbered in sorted order; the last tenth is "test".
+
+    Returns:
+        The data set.
 
     Raises:
         FileError: none of these, or what its reader raises; ShapeError: another split.
+
+    Example:
+        >>> len(data.load_dataset("shipped", "test"))
+        2000
     """
     checks.choice("load_dataset", "split", split, SPLITS)
     context = checks.whole("load_dataset", "context", context, 1)

@@ -8,18 +8,28 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.data._files import file_errors
-from tinyml.data._shipped import shipped
-from tinyml.errors import FileError, ShapeError
+from .. import checks
+from ..errors import FileError, ShapeError
+from ._files import file_errors
+from ._shipped import shipped
 
 BIBLE = "bible-kjv-genesis-to-ruth.txt.xz"
 
 
 class CharTokenizer:
-    """Numbers the distinct characters of `text` in sorted order: `vocab_size` ids from 0.
+    """Numbers the distinct characters of a text in sorted order: `vocab_size` ids from 0.
 
-    Raises ShapeError where `text` is empty or holds half of a surrogate pair, which no file can hold.
+    Args:
+        text: the text.
+
+    Raises:
+        ShapeError: an empty text, or one with half of a surrogate pair, which no file can hold.
+        DtypeError: no string.
+
+    Example:
+        >>> tokenizer = data.CharTokenizer("hello")
+        >>> tokenizer.characters, tokenizer.encode("hole"), tokenizer.decode([1, 0, 2, 2])
+        ('ehlo', array([1, 3, 2, 0]), 'hell')
     """
 
     def __init__(self, text: str):
@@ -37,7 +47,17 @@ class CharTokenizer:
         return len(self.characters)
 
     def encode(self, text: str) -> np.ndarray:
-        """Ids (L,) int64 of the L characters of `text`. Raises ShapeError for a character without an id."""
+        """The ids of a text's characters.
+
+        Args:
+            text: of L characters.
+
+        Returns:
+            Ids (L,), int64.
+
+        Raises:
+            ShapeError: a character without an id; DtypeError: no string.
+        """
         code_points = _code_points(checks.text("CharTokenizer", "text", text))
         ids = np.searchsorted(self._code_points, code_points)
         ids = np.minimum(ids, self.vocab_size - 1)
@@ -50,9 +70,16 @@ class CharTokenizer:
         return ids.astype(np.int64)
 
     def decode(self, ids: np.ndarray) -> str:
-        """The text of `ids`, an integer or integers (L,).
+        """The text of ids.
 
-        Raises ShapeError for another rank or an id outside the vocabulary, DtypeError for anything but integers.
+        Args:
+            ids: integers (L,), or one.
+
+        Returns:
+            A text of L characters.
+
+        Raises:
+            ShapeError: another rank, or an id outside the vocabulary; DtypeError: no integers.
         """
         ids = np.atleast_1d(checks.array("CharTokenizer", "ids", ids, "iu"))
         if ids.ndim != 1:
@@ -65,7 +92,7 @@ class CharTokenizer:
             raise ShapeError(
                 f"CharTokenizer: expected ids in 0 .. {self.vocab_size - 1}, got {ids[position]} at position {position}"
             )
-        return self._code_points[ids].tobytes().decode("utf-32-le")
+        return bytes(self._code_points[ids]).decode("utf-32-le")
 
     def to_json(self) -> str:
         """The vocabulary as a JSON string of its characters in the order of their ids."""
@@ -73,7 +100,17 @@ class CharTokenizer:
 
     @classmethod
     def from_json(cls, text: str) -> CharTokenizer:
-        """The tokenizer that `to_json` wrote. Raises FileError where `text` is not such a string."""
+        """The tokenizer that `to_json` wrote.
+
+        Args:
+            text: the JSON string.
+
+        Returns:
+            The tokenizer.
+
+        Raises:
+            FileError: no such string.
+        """
         with file_errors("CharTokenizer.from_json", "a JSON string of characters"):
             characters = json.loads(text)
         # Ids are positions: characters in any other order would decode to other text than was encoded.
@@ -88,7 +125,22 @@ def _code_points(text: str) -> np.ndarray:
 
 
 def read_text(path: str | Path) -> str:
-    """The text of a UTF-8 file, with line ends as \\n. Raises FileError where it is missing, not UTF-8, or empty."""
+    """The text of a UTF-8 file, with line ends as \\n.
+
+    Args:
+        path: the file.
+
+    Returns:
+        The text.
+
+    Raises:
+        FileError: the file is missing, not UTF-8, or empty.
+
+    Example:
+        >>> np.frombuffer(b"To be", np.uint8).tofile("text.txt")
+        >>> data.read_text("text.txt")
+        'To be'
+    """
     path = checks.path("read_text", path)
     with file_errors(path, "a text in UTF-8"):
         text = Path(path).read_text(encoding="utf-8")
@@ -98,9 +150,14 @@ def read_text(path: str | Path) -> str:
 
 
 def bible() -> str:
-    """The shipped text: Genesis to Ruth in the King James Version, about 1 MB; a verse a line, a blank line a chapter.
+    """The shipped text: Genesis to Ruth in the King James Version, about 1 MB; one verse per line, chapters apart.
 
-    Raises FileError where the file is not the one that was shipped.
+    Raises:
+        FileError: the file is not the one that was shipped.
+
+    Example:
+        >>> len(data.bible()) > 900_000
+        True
     """
     path = shipped(BIBLE)
     with file_errors(path, "a text in UTF-8, xz"):

@@ -8,15 +8,17 @@ import mmap
 import os
 import re
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from tinyml import checks
-from tinyml.atomic import replacing, write_errors
-from tinyml.data._files import file_errors
-from tinyml.errors import DtypeError, FileError, OutOfRangeError, ShapeError
+from .. import checks
+from ..atomic import replacing, write_errors
+from ..errors import DtypeError, FileError, OutOfRangeError, ShapeError
+from ._files import file_errors
 
 KINDS = (np.dtype("<u2"), np.dtype("<u4"))
 HEADER = 256            # bytes of the header that write_tokens writes
@@ -24,13 +26,12 @@ PIECE = 2**20           # bytes that are read at a time for the digest
 RESIDENT = 2**28        # bytes of pages read after which they are given back; the system may still have them cached
 
 
-def _kind(dtype: Any) -> np.dtype:
+def _kind(dtype: DTypeLike) -> np.dtype[Any]:
     """The dtype that raw ids have in a file."""
-    try:
+    found: np.dtype[Any] | None = None
+    with suppress(TypeError, ValueError):
         found = np.dtype(dtype).newbyteorder("<")
-    except (TypeError, ValueError):
-        found = None
-    if found not in KINDS:
+    if found is None or found not in KINDS:
         raise DtypeError(f"TokenFile: expected dtype uint16 or uint32, got {checks.described(dtype)}")
     return found
 
@@ -38,17 +39,23 @@ def _kind(dtype: Any) -> np.dtype:
 class TokenFile:
     """Ids (L,) in a file of uint16 or uint32: what TextDataset takes in the place of an array, read as it is asked for.
 
-    tokens[index] is int64 whatever the file has. Resident memory stays below some 300 MB however much is read.
+    tokens[index] is int64 whatever the file has. Resident memory stays below some 300 MB, however much is read.
 
     Args:
         path: .npy as write_tokens (or numpy.save) makes it, or raw little-endian ids, which need `dtype`.
         dtype: "uint16" or "uint32" of a raw file, such as nanoGPT's train.bin ("uint16").
         check: compare the ids to the digest that write_tokens put into the header, which reads the file once, a second or
-            two a gigabyte. Files of other programs have none: of those only the size is checked, and models refuse ids
+            two per gigabyte. Files of other programs have none: of those only the size is checked, and models refuse ids
             outside of their vocabulary.
 
     Raises:
-        FileError: a missing or damaged file, or one that is no row of uint16 or uint32.
+        FileError: a missing or damaged file, or one that is no row of uint16 or uint32; DtypeError: another dtype.
+
+    Example:
+        >>> data.write_tokens("tokens.npy", np.arange(1000), vocab_size=1000)
+        1000
+        >>> data.TokenFile("tokens.npy")[10:13]
+        array([10, 11, 12])
     """
 
     ndim = 1
@@ -70,7 +77,7 @@ class TokenFile:
         self._read = 0
         self.shape = (length,)
 
-    def _header(self, file, kind: np.dtype | None) -> tuple[int, np.dtype, int]:
+    def _header(self, file: BinaryIO, kind: np.dtype | None) -> tuple[int, np.dtype, int]:
         """Where the ids begin, their dtype and number."""
         if kind is not None:
             return 0, kind, os.fstat(file.fileno()).st_size // kind.itemsize
@@ -85,7 +92,7 @@ class TokenFile:
             raise FileError(f"{self.path}: expected one row of uint16 or uint32, got {kind} of shape {shape}")
         return file.tell(), kind, shape[0]
 
-    def _check_digest(self, file, begin: int) -> None:
+    def _check_digest(self, file: BinaryIO, begin: int) -> None:
         file.seek(0)
         wanted = re.search(rb"# sha256 ([0-9a-f]{64})", file.read(begin))
         if wanted is None:
@@ -117,7 +124,17 @@ class TokenFile:
         return found
 
     def split(self, at: int) -> tuple[TokenFile, TokenFile]:
-        """The ids before `at` and those from there on, as two of the same file. Raises ShapeError where one has none."""
+        """The ids before a place, and those from there on, of the same file.
+
+        Args:
+            at: the place.
+
+        Returns:
+            Two TokenFiles.
+
+        Raises:
+            ShapeError: one of them would have none.
+        """
         if not 0 < at < len(self):
             raise ShapeError(f"TokenFile.split: expected a place inside {len(self):,} ids, got {at}")
         parts = copy.copy(self), copy.copy(self)
@@ -127,14 +144,22 @@ class TokenFile:
 
 
 def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab_size: int) -> int:
-    """Write ids to a .npy file that TokenFile reads; returns how many. The file is complete or not there.
+    """Write ids to a .npy file that TokenFile reads; the file is complete or not there.
 
     Args:
+        path: the file.
         ids: (L,), or pieces of it one after the other, so that a corpus need not fit in memory.
         vocab_size: ids are in [0, vocab_size); up to 65,536 they take two bytes each, else four.
 
+    Returns:
+        How many ids there are.
+
     Raises:
         DtypeError, ShapeError: a piece that is no row of integers in that range; FileError: the file cannot be written.
+
+    Example:
+        >>> data.write_tokens("tokens.npy", (np.arange(5) for _ in range(3)), vocab_size=5)
+        15
     """
     path = Path(checks.path("write_tokens", path))
     vocab_size = checks.whole("write_tokens", "vocab_size", vocab_size, 1, 2**32)
@@ -161,7 +186,7 @@ def write_tokens(path: str | Path, ids: Iterable[np.ndarray] | np.ndarray, vocab
     return count
 
 
-def _write_header(file, kind: np.dtype, count: int, digest: str) -> None:
+def _write_header(file: BinaryIO, kind: np.dtype, count: int, digest: str) -> None:
     """A header of .npy format 1.0, of fixed size, with the digest as a comment, which NumPy passes over."""
     about = f"{{'descr': '{kind.str}', 'fortran_order': False, 'shape': ({count},), }}  # sha256 {digest}"
     magic = b"\x93NUMPY\x01\x00" + (HEADER - 10).to_bytes(2, "little")

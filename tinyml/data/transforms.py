@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from tinyml import checks
-from tinyml.errors import DtypeError, ShapeError
+from .. import checks
+from ..errors import DtypeError, ShapeError
 
 
 def _checked(transform: object, batch: np.ndarray, rng: np.random.Generator | None, draws: bool = False) -> np.ndarray:
@@ -21,7 +21,19 @@ def _checked(transform: object, batch: np.ndarray, rng: np.random.Generator | No
 
 
 class Compose:
-    """Applies the given transforms in order."""
+    """Applies transforms in order.
+
+    Args:
+        transforms: functions of (batch, rng).
+
+    Raises:
+        DtypeError: no list of functions.
+
+    Example:
+        >>> transform = data.Compose([data.RandomFlip(), data.RandomShift(2)])
+        >>> transform(np.zeros((4, 1, 8, 8)), np.random.default_rng(0)).shape
+        (4, 1, 8, 8)
+    """
 
     def __init__(self, transforms: Sequence[Callable[[np.ndarray, np.random.Generator], np.ndarray]]):
         if not isinstance(transforms, (tuple, list)):
@@ -37,7 +49,15 @@ class Compose:
 class RandomFlip:
     """Mirrors each sample of (B, C, H, W) left to right with probability `p`.
 
-    Raises ShapeError for another rank or a `p` outside [0, 1].
+    Args:
+        p: from 0 to 1.
+
+    Raises:
+        ShapeError: `p` out of range; when called, a batch of another rank.
+
+    Example:
+        >>> data.RandomFlip(p=1.0)(np.arange(3.0).reshape(1, 1, 1, 3), np.random.default_rng(0)).ravel()
+        array([2., 1., 0.])
     """
 
     def __init__(self, p: float = 0.5):
@@ -50,10 +70,18 @@ class RandomFlip:
 
 
 class RandomShift:
-    """Moves each sample of (B, C, H, W) by -pixels..pixels rows and columns, drawn uniformly and independently.
+    """Moves each sample of (B, C, H, W) by -pixels to pixels rows and columns, drawn uniformly and independently.
 
-    What leaves on one side comes back on the other (`mode="roll"`) or is lost, with zeros coming in (`"zero"`).
-    Raises ShapeError for another rank, an unknown mode, or pixels below 0 or not below H and W.
+    Args:
+        pixels: how far at most, below H and W.
+        mode: "roll": what leaves on one side comes back on the other; "zero": it is lost, and zeros come in.
+
+    Raises:
+        ShapeError: an unknown mode, pixels below 0; when called, a batch of another rank, or too small.
+
+    Example:
+        >>> data.RandomShift(2, "zero")(np.ones((4, 3, 8, 8)), np.random.default_rng(0)).shape
+        (4, 3, 8, 8)
     """
 
     def __init__(self, pixels: int, mode: str = "roll"):
@@ -77,9 +105,19 @@ class RandomShift:
 
 
 class RandomCrop(RandomShift):
-    """Pads each sample of (B, C, H, W) with `padding` zeros on every side and crops it back to (H, W) anywhere.
+    """Pads each sample of (B, C, H, W) with zeros on every side and crops it back to (H, W) anywhere.
 
-    That is a shift of up to `padding` pixels that brings in zeros. Raises ShapeError as RandomShift does.
+    That is a shift of up to `padding` pixels that brings in zeros.
+
+    Args:
+        padding: rows and columns of zeros.
+
+    Raises:
+        ShapeError: as RandomShift does.
+
+    Example:
+        >>> data.RandomCrop(4)(np.ones((4, 3, 8, 8)), np.random.default_rng(0)).shape
+        (4, 3, 8, 8)
     """
 
     def __init__(self, padding: int):
@@ -87,9 +125,19 @@ class RandomCrop(RandomShift):
 
 
 class Normalize:
-    """(batch - mean) / std with `mean` and `std` one number per channel (C,), or one for all; keeps the dtype.
+    """(batch - mean) / std, in the dtype of the batch.
 
-    Raises ShapeError for another rank or channel count, or a std that is not positive; DtypeError for integers.
+    Args:
+        mean: one number per channel, (C,), or one for all.
+        std: as many, above 0.
+
+    Raises:
+        ShapeError: numbers that do not fit, a std that is not positive; when called, another rank or number of channels.
+        DtypeError: when called, a batch of integers.
+
+    Example:
+        >>> data.Normalize([1.0], [2.0])(np.full((1, 1, 1, 1), 5.0)).item()
+        2.0
     """
 
     def __init__(self, mean: float | Sequence[float], std: float | Sequence[float]):
@@ -109,4 +157,4 @@ class Normalize:
         if len(self.mean) not in (1, batch.shape[1]):
             raise ShapeError(f"Normalize: expected {len(self.mean)} channels, got shape {batch.shape}")
         mean, std = (v.astype(batch.dtype)[:, None, None] for v in (self.mean, self.std))
-        return (batch - mean) / std
+        return np.asarray((batch - mean) / std)

@@ -14,18 +14,36 @@ from ..tape import no_grad
 from ..tensor import FLOATS, Tensor, apply, as_tensor
 
 Ranges = dict[int, tuple[float, float]]     # (lo, hi) of values, by their numbers in a graph
+Shape = tuple[Any, ...]                     # numbers, and Batch for those that follow the batch
 
 
 @dataclass(frozen=True)
 class Batch:
-    """`factor` times the batch size, a symbolic number in shapes and attributes."""
+    """A multiple of the batch size: a symbolic number in shapes and attributes.
+
+    Args:
+        factor: how many times the batch size.
+
+    Example:
+        >>> tinyml.graph.resolve((tinyml.graph.Batch(2), 10), batch=4)
+        (8, 10)
+    """
 
     factor: int = 1
 
 
 @dataclass(frozen=True)
 class BatchNorm:
-    """A batch norm that is part of the layer before it: the numbers of gamma, beta, mean and variance, and eps."""
+    """A batch norm made part of the layer before it.
+
+    Args:
+        inputs: numbers of the values gamma, beta, mean and variance.
+        eps: what is added to the variance.
+
+    Example:
+        >>> tinyml.graph.BatchNorm((3, 4, 5, 6), eps=1e-5).eps
+        1e-05
+    """
 
     inputs: tuple[int, int, int, int]
     eps: float
@@ -33,14 +51,20 @@ class BatchNorm:
 
 @dataclass
 class Node:
-    """One op of the program.
+    """One op of a program, whose values are numbered.
 
-    Attributes:
-        op: its class; attrs: the keyword arguments of its forward.
-        inputs: the numbers of its operands, None for one that is absent.
+    Args:
+        op: its class.
+        inputs: numbers of its operands, None for an absent one.
+        attrs: its attributes.
         output: the number of its result.
-        module: the name of the layer that it ran in, "" outside layers.
-        norm: the batch norm behind it that became part of it, see `passes.fuse_batch_norm`.
+        module: the name of the layer that ran it.
+        norm: a batch norm that was made part of it.
+
+    Example:
+        >>> program = tinyml.trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), np.ones((1, 2), np.float32))
+        >>> [str(node) for node in program.nodes]
+        ['linear in 0', 'relu in 1']
     """
 
     op: type[Op]
@@ -56,7 +80,18 @@ class Node:
 
 @dataclass
 class Constant:
-    """A value that does not depend on the input; its `batch_axes` are stretched to the batch size."""
+    """A value that does not depend on the input.
+
+    Args:
+        tensor: the value.
+        name: of the parameter or buffer that it is; "" for none.
+        batch_axes: dimensions of size 1 that are stretched to the batch size.
+
+    Example:
+        >>> program = tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32))
+        >>> [constant.name for constant in program.constants.values()]
+        ['weight', 'bias']
+    """
 
     tensor: Tensor
     name: str = ""
@@ -65,29 +100,31 @@ class Constant:
 
 @dataclass
 class Graph:
-    """A program: the ops of one forward in order. Values are numbers.
+    """A program: what one forward of a model computes, for any batch size.
 
-    Attributes:
-        inputs, outputs: the numbers of the values that enter and leave.
-        nodes: the ops in the order they run.
-        constants: the values that do not depend on the input: parameters, buffers and arrays.
-        shapes, dtypes: of all values, by number. Shapes have Batch where they follow the batch size.
-        single_output: whether forward returned a Tensor, rather than a tuple or a dict of them.
-        input_names, output_names: of the arguments of forward, and of a dict that it returned; empty where not known.
+    Args:
+        inputs: numbers of the inputs.
+        outputs: numbers of the outputs.
+        nodes: the ops in order.
+        constants: values that do not depend on the input, by number.
+        shapes: of every value, by number; they may hold Batch.
+        dtypes: of every value, by number.
+        single_output: whether forward returns one Tensor, or else a tuple or dict.
+        input_names: of forward's arguments; empty where they have none.
+        output_names: of a dict that forward returns; empty where it returns none.
 
     Example:
-        >>> import numpy as np
-        >>> from tinyml import nn, trace
-        >>> graph = trace(nn.ReLU(), np.ones((1, 3), np.float32))
-        >>> graph.nodes[0].op.name, graph(np.array([[-1, 0, 2]], np.float32)).numpy().tolist()
-        ('relu', [[0.0, 0.0, 2.0]])
+        >>> print(tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32)))
+        input %0 (B, 2)
+        %3 (B, 3) = linear(%0, weight, bias)
+        output %3
     """
 
     inputs: list[int]
     outputs: list[int]
     nodes: list[Node]
     constants: dict[int, Constant]
-    shapes: dict[int, tuple]
+    shapes: dict[int, Shape]
     dtypes: dict[int, np.dtype]
     single_output: bool = True
     input_names: list[str] = field(default_factory=list)
@@ -111,8 +148,9 @@ class Graph:
         values: dict[int, Tensor] = dict(zip(self.inputs, given))
         for number, constant in self.constants.items():
             values[number] = resolve_constant(constant, batch)
-        for number in self.inputs if observe else ():
-            observe(number, values[number].data)
+        if observe:
+            for number in self.inputs:
+                observe(number, values[number].data)
         for node in self.nodes:
             operands = [None if i is None else values[i] for i in node.inputs]
             values[node.output] = apply(node.op, *operands, **resolve(node.attrs, batch))
@@ -121,14 +159,35 @@ class Graph:
         return pack_outputs([values[o] for o in self.outputs], self.single_output, self.output_names)
 
     def compute_values(self, inputs: Sequence[Any], wanted: Collection[int]) -> list[np.ndarray]:
-        """The values of these numbers, inputs or results, for a batch of inputs."""
+        """Some values of a program for a batch of inputs, without gradients.
+
+        Args:
+            inputs: one array or Tensor for each of the program's.
+            wanted: numbers of inputs or results.
+
+        Returns:
+            One array for each of `wanted`.
+
+        Raises:
+            ShapeError: another number of inputs, or a fixed dimension that differs.
+        """
         found: dict[int, np.ndarray] = {}
         with no_grad():
             self(*inputs, observe=lambda value, x: found.update({value: x}) if value in wanted else None)
         return [found[v] for v in wanted]
 
     def batch_size(self, inputs: list[Tensor]) -> int:
-        """The batch size of `inputs`, whose other dimensions are checked."""
+        """The batch size of inputs, after checking every other dimension.
+
+        Args:
+            inputs: one Tensor for each of the program's.
+
+        Returns:
+            The batch size.
+
+        Raises:
+            ShapeError: another number of inputs, or a fixed dimension that differs.
+        """
         if len(inputs) != len(self.inputs):
             raise ShapeError(f"graph: expected {len(self.inputs)} inputs, got {len(inputs)}")
         return check_inputs([self.shapes[n] for n in self.inputs], [x.shape for x in inputs])
@@ -143,7 +202,8 @@ class Graph:
         return found
 
     def may_be_infinite(self) -> set[int]:
-        """The values that are computed from infinities, as an attention mask adds them, or padding before a max-pool."""
+        """Numbers of values computed from infinities: an attention mask adds them on purpose, padding before a max-pool
+        may."""
         found = {i for i, c in self.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
         for node in self.nodes:
             if found.intersection(node.inputs) or np.isinf(node.attrs.get("value", 0)):
@@ -177,22 +237,57 @@ class Graph:
         return "\n".join([*lines, f"output {', '.join(name(i) for i in self.outputs)}"])
 
 
-def pack_outputs(results: Sequence, single: bool, names: Sequence[str]) -> Any:
-    """The results as forward returns them: the only one, a dict of them by `names`, or a tuple."""
+def pack_outputs(results: Sequence[Any], single: bool, names: Sequence[str]) -> Any:
+    """What a forward returns of its results.
+
+    Args:
+        results: in order.
+        single: whether it returns the only one by itself.
+        names: the keys, where it returns a dict; else none.
+
+    Returns:
+        The only result, a dict of them, or a tuple.
+
+    Example:
+        >>> tinyml.graph.pack_outputs([1, 2], False, ["a", "b"])
+        {'a': 1, 'b': 2}
+    """
     return results[0] if single else dict(zip(names, results, strict=True)) if names else tuple(results)
 
 
-def show_shape(shape: tuple) -> str:
-    """A shape as text, such as "(B, 3, 32, 32)"."""
+def show_shape(shape: Shape) -> str:
+    """A shape as text, with B for the batch size.
+
+    Args:
+        shape: of numbers and Batch.
+
+    Returns:
+        The text.
+
+    Example:
+        >>> tinyml.graph.show_shape((tinyml.graph.Batch(), 3, 32, 32))
+        '(B, 3, 32, 32)'
+    """
     parts = ["B" if n == Batch() else f"{n.factor}B" if isinstance(n, Batch) else str(n) for n in shape]
     return f"({', '.join(parts)}{',' if len(parts) == 1 else ''})"
 
 
-def check_inputs(expected: list[tuple], got: list[tuple]) -> int:
-    """The batch size of inputs of shapes `got`.
+def check_inputs(expected: list[Shape], got: list[tuple[int, ...]]) -> int:
+    """The batch size of inputs.
+
+    Args:
+        expected: their shapes, with Batch.
+        got: their shapes as they are.
+
+    Returns:
+        The batch size; 1 where no shape follows it.
 
     Raises:
-        ShapeError: they differ from `expected` in a fixed dimension, or in their batch sizes.
+        ShapeError: a fixed dimension that differs, or batch sizes that do.
+
+    Example:
+        >>> tinyml.graph.check_inputs([(tinyml.graph.Batch(), 3)], [(8, 3)])
+        8
     """
     batch = None
     for want, shape in zip(expected, got):
@@ -209,7 +304,19 @@ def check_inputs(expected: list[tuple], got: list[tuple]) -> int:
 
 
 def resolve(value: Any, batch: int) -> Any:
-    """`value`, attributes or a shape, nested, with every Batch replaced by its number."""
+    """Attributes or shapes with every Batch replaced by its number.
+
+    Args:
+        value: which may be nested.
+        batch: the batch size.
+
+    Returns:
+        The value without Batch.
+
+    Example:
+        >>> tinyml.graph.resolve({"shape": (tinyml.graph.Batch(), 3)}, batch=8)
+        {'shape': (8, 3)}
+    """
     if isinstance(value, Batch):
         return value.factor * batch
     if isinstance(value, dict):
@@ -222,7 +329,20 @@ def resolve(value: Any, batch: int) -> Any:
 
 
 def resolve_constant(constant: Constant, batch: int) -> Tensor:
-    """The constant's Tensor, stretched to the batch where it follows it."""
+    """A constant's Tensor, stretched to the batch size where it follows it.
+
+    Args:
+        constant: the constant.
+        batch: the batch size.
+
+    Returns:
+        A Tensor that shares the constant's memory.
+
+    Example:
+        >>> constant = tinyml.graph.Constant(Tensor([[1.0, 2.0]]), batch_axes=(0,))
+        >>> tinyml.graph.resolve_constant(constant, batch=3).shape
+        (3, 2)
+    """
     if not constant.batch_axes:
         return constant.tensor
     shape = [batch if i in constant.batch_axes else n for i, n in enumerate(constant.tensor.shape)]

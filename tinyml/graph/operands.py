@@ -20,9 +20,11 @@ def array_of(graph: Graph, node: Node, operand: int) -> np.ndarray | None:
 
 def weight_of(graph: Graph, node: Node) -> np.ndarray | None:
     """The constant float32 weight of a linear layer or convolution; None for other nodes."""
-    constant = graph.constants.get(node.inputs[1]) if node.op in PRODUCTS else None
-    known = constant is not None and constant.tensor.dtype == np.float32 and constant.tensor.size
-    return constant.tensor.data if known else None
+    value = node.inputs[1] if node.op in PRODUCTS else None
+    if value is None or value not in graph.constants:
+        return None
+    weight = graph.constants[value].tensor
+    return weight.data if weight.dtype == np.float32 and weight.size else None
 
 
 def replace_operand(graph: Graph, node: Node, operand: int, array: np.ndarray) -> None:

@@ -16,13 +16,16 @@ from ..batches import argument_names, arguments
 from ..errors import TraceError
 from ..nn.mode import mode
 from ..nn.module import Module
-from ..tape import Record, no_grad, record
+from ..state import Recorder
+from ..tape import no_grad, record
 from ..tensor import FLOATS, Tensor, as_tensor
-from .graph import Batch, Constant, Graph, Node
+from .graph import Batch, Constant, Graph, Node, Shape
 
 
-class _Tracer(list):
+class _Tracer(Recorder):
     """Records ops, and refuses values of the input that leave the tape as Python numbers."""
+
+    traces = True
 
     def __init__(self, model: Module, inputs: list[Tensor]):
         super().__init__()
@@ -30,33 +33,34 @@ class _Tracer(list):
         for name, module in model.named_modules():
             self.names.setdefault(id(module), name)
         self.source: dict[int, str] = {id(x): "the input" for x in inputs}
-        self.inputs, self.kept = inputs, []     # kept alive, so that ids stay theirs
+        self.inputs = inputs
+        self.kept: list[Tensor] = []        # alive, so that ids stay theirs
         self.made: set[int] = set(map(id, inputs))      # what the trace has a value for
 
     def path(self, module: Module | None) -> str:
         return "" if module is None else self.names.get(id(module), type(module).__name__)
 
-    def append(self, item: Record) -> None:
-        super().append(item)
-        self.made.add(id(item.output))
-        if any(t is not None and id(t) in self.source for t in item.inputs):
-            where = self.path(item.module)
-            self.source[id(item.output)] = item.op.name + (f" in {where}" if where else "")
+    def note(self, op: type[Any], inputs: tuple[Any, ...], attrs: dict[str, Any], output: Tensor) -> None:
+        super().note(op, inputs, attrs, output)
+        self.made.add(id(output))
+        if any(t is not None and id(t) in self.source for t in inputs):
+            where = self.path(self[-1].module)
+            self.source[id(output)] = op.name + (f" in {where}" if where else "")
 
-    def renamed(self, changed: Tensor, result: Tensor) -> None:
-        """`changed` holds what the last op made, `result`, from now on: it was changed in place.
+    def changed(self, tensor: Tensor, result: Tensor) -> None:
+        """The last op's result is `tensor` from now on.
 
         Raises:
             TraceError: it was no result of the trace, but a parameter, a buffer or a constant.
         """
-        if id(changed) not in self.made:
-            raise TraceError(f"trace: a Tensor of shape {changed.shape} that does not come from the input is changed in "
+        if id(tensor) not in self.made:
+            raise TraceError(f"trace: a Tensor of shape {tensor.shape} that does not come from the input is changed in "
                              f"place by {self[-1].op.name}; write x = x + y instead of x += y")
-        self[-1].output = changed
+        self[-1].output = tensor
         if id(result) in self.source:
-            self.source[id(changed)] = self.source[id(result)]
+            self.source[id(tensor)] = self.source[id(result)]
 
-    def derived(self, result: Tensor, sources: tuple) -> None:
+    def derived(self, result: Tensor, sources: tuple[Any, ...]) -> None:
         found = [self.source[id(t)] for t in sources if id(t) in self.source]
         if found:
             self.source[id(result)] = found[0]
@@ -70,32 +74,25 @@ class _Tracer(list):
 
 
 def trace(model: Module, *example: Any) -> Graph:
-    """Record the forward of a model in evaluation mode as a Graph.
-
-    The model runs at batch 2 and at batch 3 with values made from the example's. What both runs did alike is the program;
-    numbers that are 2k in one and 3k in the other follow the batch size.
+    """Record the forward of a model in evaluation mode as a program.
 
     Args:
-        model: a Module with float parameters.
-        example: one array or Tensor per input of forward, or one dict of them by name. The first dimension is the batch,
-            and the values should be typical.
+        model: the Module.
+        example: one array or Tensor for each input of forward, or one dict from their names. Their first dimension is the
+            batch; values should be typical.
 
     Returns:
-        A Graph that takes batches of any size. It shares the model's parameters.
+        A Graph.
 
     Raises:
-        ShapeError: a dict of other names.
-        TraceError: the forward depends on the data, leaves the tape (by NumPy), or does not follow the batch size; names
-            the op and its layer.
+        TraceError: the forward depends on the data, leaves the tape (NumPy), or does not follow the batch size.
+        ShapeError: a dict of other names; DtypeError: no Module.
 
     Example:
-        >>> import numpy as np
-        >>> from tinyml import nn, trace
-        >>> print(trace(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), np.ones((1, 4), np.float32)))
-        input %0 (B, 4)
-        %3 (B, 2) = linear in 0(%0, 0.weight, 0.bias)
-        %4 (B, 2) = relu in 1(%3)
-        output %4
+        >>> print(tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32)))
+        input %0 (B, 2)
+        %3 (B, 3) = linear(%0, weight, bias)
+        output %3
     """
     checks.instance("trace", "model", model, Module)
     if len(example) == 1 and isinstance(example[0], Mapping):
@@ -148,7 +145,7 @@ class _Merger:
         (self.a, self.out_a), (self.b, self.out_b) = first, second
         self.numbers: tuple[dict[int, int], dict[int, int]] = ({}, {})      # id of a Tensor -> value, in each run
         self.constants: dict[int, Constant] = {}
-        self.shapes: dict[int, tuple] = {}
+        self.shapes: dict[int, Shape] = {}
         self.dtypes: dict[int, np.dtype] = {}
 
     def _new(self, a: Tensor, b: Tensor, where: str) -> int:
@@ -178,9 +175,8 @@ class _Merger:
     def _operand(self, a: Tensor | None, b: Tensor | None, where: str) -> int | None:
         if a is None and b is None:
             return None
-        left = None if a is None else self.numbers[0].get(id(a))
-        right = None if b is None else self.numbers[1].get(id(b))
-        if left != right:
+        left, right = (None if t is None else numbers.get(id(t)) for t, numbers in zip((a, b), self.numbers))
+        if left != right or a is None or b is None:
             raise TraceError(f"trace: {where} reads other values in two runs of the model: its forward depends on the data")
         return self._constant(a, b, where) if left is None else left
 
@@ -232,7 +228,7 @@ class _Merger:
             o.values() if names else o for o in (self.out_a, self.out_b))))
         if not outs:
             raise TraceError("trace: the model returned nothing; expected a Tensor (or a tuple or dict of them)")
-        outputs = []
+        outputs: list[Any] = []     # numbers: none is absent
         for a, b in outs:
             if not isinstance(a, Tensor) or id(a) not in self.a.source or id(a) not in self.numbers[0]:
                 what = "a Tensor that does not depend on the input" if isinstance(a, Tensor) else f"a {type(a).__name__}"

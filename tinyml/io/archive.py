@@ -77,6 +77,8 @@ def data_of(file: BinaryIO, offset: int, name: str, limit: int) -> int:
     """The first byte of an entry's content, behind its own header, which must agree with the directory."""
     if offset + LOCAL.size > limit:
         raise FileError(f"damaged archive: entry {name!r:.80} begins at byte {offset} of {limit}")
+    n: int
+    extra: int
     magic, *_, n, extra = LOCAL.unpack(part(file, offset, LOCAL.size))
     if magic != MAGIC or part(file, offset + LOCAL.size, n) != name.encode():
         raise FileError(f"damaged archive: at byte {offset} there is no entry {name!r:.80}")

@@ -22,7 +22,8 @@ def changed_attributes(model: Module, fresh: Module, arrays: dict[str, np.ndarra
     Raises:
         FileError: such an attribute that no file can hold, naming layer and attribute.
     """
-    made, found = dict(fresh.named_modules()), {}
+    made = dict(fresh.named_modules())
+    found: dict[str, dict[str, Any]] = {}
     for name, m in model.named_modules():
         if name not in made or type(made[name]).__qualname__ != type(m).__qualname__:
             continue        # another layer than was built: loading asks for an instance
@@ -68,13 +69,13 @@ def same(a: Any, b: Any) -> bool:
     if isinstance(a, (Tensor, Module)):
         return True
     if isinstance(a, np.ndarray):
-        return a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+        return bool(a.dtype == b.dtype and np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
     if isinstance(a, FunctionType):     # made anew by each call of a constructor
-        return a.__code__ == b.__code__
-    if type(a).__eq__ is not object.__eq__:
+        return bool(a.__code__ == b.__code__)
+    if type(a).__eq__ is not object.__eq__:     # type: ignore[comparison-overlap]
         return bool(a == b) or (a != a and b != b)
     return same(vars(a), vars(b)) if hasattr(a, "__dict__") else True

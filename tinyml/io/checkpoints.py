@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ class Epoch:
     """How far an epoch has come. Its batches are found again by beginning it again: hence `loader_epoch` and `random`."""
 
     loader_epoch: int | None    # the loader's `epoch`, if it has one, ...
-    random: dict                # ... and the state of tinyml.random, when the epoch began
+    random: Mapping[str, Any]   # ... and the state of tinyml.random, when the epoch began
     batches: int = 0            # trained on
     updates: int = 0            # optimizer steps
     loss: float = 0.0           # sum over the targets
@@ -53,7 +53,7 @@ class Progress:
 
     history: list[dict[str, Any]]
     best: tuple[str, float] | None      # what the best epoch so far was chosen by, and its value
-    random: dict                        # state of tinyml.random
+    random: Mapping[str, Any]           # state of tinyml.random
     loader_epoch: int | None            # `epoch` of the loader, if it has one
     epoch: Epoch | None                 # None: between epochs
 
@@ -99,7 +99,7 @@ def epoch_of(loader: Any) -> int | None:
     return getattr(loader, "epoch", None)
 
 
-def batches_left(loader: Iterable, epoch: Epoch) -> Iterator:
+def batches_left(loader: Any, epoch: Epoch) -> Iterator[Any]:
     """The batches of `epoch` behind those that were trained on, which are made again as they were then, and dropped.
 
     Raises:
@@ -111,7 +111,7 @@ def batches_left(loader: Iterable, epoch: Epoch) -> Iterator:
     random.set_state(epoch.random)
     if epoch_of(loader) is not None and epoch.loader_epoch is not None:
         loader.epoch = epoch.loader_epoch
-    batches = iter(loader)
+    batches: Iterator[Any] = iter(loader)
     for i in range(epoch.batches):
         if next(batches, None) is None:
             raise FileError(f"fit: to resume after {epoch.batches} batches of an epoch, expected a loader of at least as "
@@ -153,7 +153,8 @@ def _restore(about: dict[str, Any], arrays: dict[str, np.ndarray], model: Module
 
 def _progress(about: dict[str, Any]) -> Progress:
     """The progress in a description; every number that training goes on from is one that training can have written."""
-    progress = Progress(**json.loads(about["progress"]))
+    found = json.loads(about["progress"])
+    progress = Progress(**found)
     progress.history = _checked_rows("history", "epochs", progress.history)
     for at, row in enumerate(progress.history):
         if _checked_count("history: epoch", row.get("epoch")) != at + 1:
@@ -166,7 +167,7 @@ def _progress(about: dict[str, Any]) -> Progress:
     progress.random = _checked_random(progress.random)
     progress.loader_epoch = _checked_passes(progress.loader_epoch)
     if progress.epoch is not None:
-        progress.epoch = _checked_epoch(Epoch(**progress.epoch))
+        progress.epoch = _checked_epoch(Epoch(**found["epoch"]))
     return progress
 
 
@@ -218,7 +219,7 @@ def _checked_passes(value: Any) -> int | None:
     return None if value is None else _checked_count("loader_epoch", value)
 
 
-def _checked_random(state: Any) -> dict:
+def _checked_random(state: Any) -> Mapping[str, Any]:
     """A state of tinyml.random, tried on a generator of its own."""
     trial = np.random.PCG64(0)
     try:

@@ -44,7 +44,7 @@ def content_digest(text: str, arrays: dict[str, np.ndarray]) -> str:
     for name in sorted(arrays):
         a = arrays[name]
         found.update(json.dumps([name, a.dtype.name, a.shape]).encode())
-        found.update(a.reshape(-1).view(np.uint8))
+        found.update(a.reshape(-1).view(np.uint8).data)
     return found.hexdigest()
 
 
@@ -196,7 +196,7 @@ def read_array(file: BinaryIO, stored: Stored) -> np.ndarray:
     """
     array = np.empty(stored.shape, stored.dtype)
     content = array.reshape(-1).view(np.uint8)
-    if file.readinto(content) != content.size:
+    if file.readinto(content) != content.size:       # type: ignore[attr-defined]   # of all binary files
         raise FileError(f"tensor {stored.name!r} is cut: the file changed while it was read")
     if stored.dtype == np.bool_ and content.max(initial=0) > 1:
         raise FileError(f"tensor {stored.name!r} of BOOL holds bytes other than 0 and 1")

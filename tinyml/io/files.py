@@ -6,8 +6,9 @@ Nothing in a file is executed: a class is looked up among the Module classes tha
 
 from __future__ import annotations
 
+from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import TypeVar, overload
 
 import numpy as np
 
@@ -22,43 +23,83 @@ from .modules import build, describe_module, load_tensors
 from .plans import describe_plan, load_plan
 from .torch_files import LEGACY, is_torch_file, read_state_dict, without_prefix
 
+M = TypeVar("M", bound=Module)
+
 
 def serialize(model: Module) -> bytes:
-    """The bytes that `save` writes."""
+    """The bytes that `save` writes.
+
+    Args:
+        model: a float or int8 model, or a Plan.
+
+    Returns:
+        A safetensors file.
+
+    Raises:
+        FileError: an attribute that no file can hold, or a model that is prepared for training in int8.
+
+    Example:
+        >>> tinyml.io.serialize(nn.Linear(2, 3))[8:24]
+        b'{"__metadata__":'
+    """
     if isinstance(model, QATModel):
         raise FileError("save: a model prepared for quantization-aware training has no file of its own; save its "
                         "to_int8(), or its state_dict() to train on")
     return pack(*(describe_plan(model) if isinstance(model, Plan) else describe_module(model)))
 
 
-def save(model: Module, path: Any) -> None:
-    """Write a float or int8 model; the file is complete or not there.
+def save(model: Module, path: str | PathLike[str]) -> None:
+    """Write a float or int8 model to a safetensors file; it is complete or not there.
+
+    Args:
+        model: a Module or a Plan.
+        path: the file, which is replaced if it is there.
 
     Raises:
-        FileError: an attribute that cannot be written, or the file cannot.
+        FileError: an attribute that no file can hold, or a path that cannot be written.
+
+    Example:
+        >>> tinyml.save(nn.Linear(2, 3), "linear.safetensors")
+        >>> tinyml.load("linear.safetensors")
+        Linear(2, 3, bias=True, float32)
     """
     path = Path(checks.path("save", path))
     write_whole(path, serialize(checks.instance("save", "model", model, Module)))
 
 
-def load(path: Any, model: Module | None = None) -> Any:
-    """The model that `save` wrote, in evaluation mode, its outputs equal bit for bit. What a file is, its first bytes tell.
+@overload
+def load(path: str | PathLike[str], model: None = None) -> Module | dict[str, np.ndarray]: ...
 
-    A state dict that PyTorch wrote (.pt, .pth) is read without PyTorch and gives a dict from names to arrays, for
-    load_state_dict; with `model` it is put into that, "module." of DataParallel left out, and the model is returned. So is
-    the state dict that a Trainer writes, best.safetensors.
 
-    Every bit of a file is checked against its digest. A plan without float islands is also run, on an input made from the
-    seed in its file, and must give the bytes it gave when it was saved. Float layers differ in their last bits between
-    instruction sets, so models with them have no such check.
+@overload
+def load(path: str | PathLike[str], model: M) -> M: ...
+
+
+def load(path: str | PathLike[str], model: Module | None = None) -> Module | dict[str, np.ndarray]:
+    """The model that `save` wrote, its outputs equal bit for bit; or the state dict that PyTorch or a Trainer wrote.
+
+    Nothing in a file is executed, and PyTorch is not needed. Every bit of a file is checked against its digest. A plan
+    without float islands is also run, on an input made from the seed in its file, and must give the bytes it gave when it
+    was saved. Float layers differ in their last bits between instruction sets, so models with them have no such check.
 
     Args:
-        model: an instance to load into, for a class that cannot be built from the file (unusual constructor arguments),
-            or for a state dict.
+        path: a file of `save`, .pt or .pth of torch.save (state dicts only), or best.safetensors of a Trainer. What it is,
+            its first bytes tell.
+        model: an instance to load into, for a class that cannot be built from the file (unusual constructor arguments), or
+            for a state dict ("module." of DataParallel is left out of the names).
+
+    Returns:
+        The model in evaluation mode; of a state dict without `model`, a dict from names to arrays.
 
     Raises:
-        FileError: missing, damaged or foreign file, a class that is not imported, or tensors that do not fit the model;
+        FileError: a missing, damaged or foreign file, a class that is not imported, or tensors that do not fit the model;
             naming the file.
+        DtypeError: `model` is no Module.
+
+    Example:
+        >>> nn.Linear(2, 3).save("linear.safetensors")
+        >>> tinyml.load("linear.safetensors")
+        Linear(2, 3, bias=True, float32)
     """
     path, state = Path(checks.path("load", path)), random.get_state()
     if model is not None:

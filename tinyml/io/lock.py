@@ -13,7 +13,7 @@ from ..errors import FileError
 try:
     import fcntl
 except ImportError:     # Windows: nothing is locked there
-    fcntl = None
+    fcntl = None    # type: ignore[assignment]
 
 # file systems that cannot lock a folder
 UNSUPPORTED = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR}

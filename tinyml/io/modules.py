@@ -98,14 +98,15 @@ def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray
             continue
         first[id(t)] = name
         arrays[name] = t.data
-        if t.quantized is not None:
-            axes[name] = t.axis
-            if t.group is not None:
-                groups[name] = t.group
-            arrays[f"{name}.scale"] = t.scale
-            if t.zero_point.any():
-                arrays[f"{name}.zero_point"] = t.zero_point
-    recipe, own = write_recipe(model._recipe), {}
+        if (q := t.quantized) is not None:
+            axes[name] = q.axis
+            if q.group is not None:
+                groups[name] = q.group
+            arrays[f"{name}.scale"] = q.scale
+            if q.zero_point.any():
+                arrays[f"{name}.zero_point"] = q.zero_point
+    recipe = write_recipe(model._recipe)
+    own: dict[str, np.ndarray] = {}
     attributes = changed_attributes(model, _fresh(model, recipe), own)
     about = {"kind": "module", "recipe": recipe, "layout": _layout(model), "ties": ties, "axes": axes}
     if groups:

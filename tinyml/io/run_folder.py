@@ -30,7 +30,7 @@ class RunFolder:
 
     def __init__(self, path: Any):
         self.path = Path(checks.path("Trainer", path, "checkpoint_dir"))
-        self._own: dict[str, tuple] = {}        # files as this object left them
+        self._own: dict[str, tuple[int, ...]] = {}        # files as this object left them
         self._make()
 
     @property
@@ -71,9 +71,9 @@ class RunFolder:
             finally:
                 self._own = self._files()
 
-    def _files(self) -> dict[str, tuple]:
+    def _files(self) -> dict[str, tuple[int, ...]]:
         """What tells each file there is from any that is written later."""
-        found = {}
+        found: dict[str, tuple[int, ...]] = {}
         for name in NAMES:
             if (self.path / name).exists():
                 about = (self.path / name).stat()

@@ -205,7 +205,7 @@ def _counts(values: Any) -> bool:
     return type(values) is tuple and all(type(n) is int and 0 <= n < 2**63 for n in values)
 
 
-def make_view(arguments: tuple) -> View:
+def make_view(arguments: tuple[Any, ...]) -> View:
     """torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks[, metadata])."""
     if not 6 <= len(arguments) <= 7 or not isinstance(arguments[0], Storage) or (len(arguments) == 7 and arguments[6]):
         raise FileError("damaged pickle, or no plain tensor: expected a storage, an offset, a shape and strides")
@@ -224,7 +224,7 @@ def make_view(arguments: tuple) -> View:
     return View(storage, offset, shape, strides)
 
 
-def make_parameter(arguments: tuple) -> View:
+def make_parameter(arguments: tuple[Any, ...]) -> View:
     """torch._utils._rebuild_parameter(tensor, requires_grad, hooks)."""
     if len(arguments) != 3 or not isinstance(arguments[0], View):
         raise FileError("damaged pickle: expected the tensor of a parameter")

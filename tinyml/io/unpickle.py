@@ -46,7 +46,7 @@ class Budget:
             raise FileError(f"its description takes more than {self.limit} bytes, more than the file's size accounts for")
 
 
-class Ordered(dict):
+class Ordered(dict[Any, Any]):
     """What stands for collections.OrderedDict: a dict, whose attributes (state dicts have `_metadata`) are dropped."""
 
     __slots__ = ()
@@ -56,10 +56,10 @@ class Ordered(dict):
 class Function:
     """What a file may call: make(arguments) is data again. One of `Unpickler.known`."""
 
-    make: Callable[[tuple], Any]
+    make: Callable[[tuple[Any, ...]], Any]
 
 
-def make_ordered(arguments: tuple) -> Ordered:
+def make_ordered(arguments: tuple[Any, ...]) -> Ordered:
     """collections.OrderedDict(): torch.save fills it afterwards."""
     if arguments:
         raise FileError("damaged pickle: expected OrderedDict() without arguments")
@@ -183,7 +183,7 @@ class Unpickler:
             self.budget.spend(sys.getsizeof(value))
         self.push(value)
 
-    def grow(self, kind: type, change: Callable[[Any, list], None], values: list[Any]) -> None:
+    def grow(self, kind: type, change: Callable[[Any, list[Any]], None], values: list[Any]) -> None:
         """change(container, values) of the container on top of the stack, counting what it takes more."""
         if not self.stack or not isinstance(self.stack[-1], kind):
             raise FileError(f"damaged pickle: expected a {kind.__name__} to put values in")
@@ -224,7 +224,7 @@ class Unpickler:
         return self.memo[i]
 
 
-def set_items(target: dict, items: list[Any]) -> None:
+def set_items(target: dict[Any, Any], items: list[Any]) -> None:
     """Put [key, value, key, value, ...] into a dict."""
     if len(items) % 2:
         raise FileError("damaged pickle: a key without a value")

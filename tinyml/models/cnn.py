@@ -11,7 +11,19 @@ from ..tensor import Tensor
 class CifarCNN(nn.Sequential):
     """VGG-like: 3x3 conv + batch norm + ReLU, twice each at width, 2 width, 4 width, pooled between; mean pool, linear.
 
-    77 MFLOP a 3x32x32 image at width 32. Logits (B, classes) from images (B, in_channels, H, W), H and W at least 4.
+    77 MFLOP per 3x32x32 image at width 32. Logits (B, classes) from images (B, in_channels, H, W), H and W at least 4.
+
+    Args:
+        in_channels: channels of the images.
+        classes: how many there are.
+        width: channels behind the first convolution.
+
+    Raises:
+        ShapeError, DtypeError: a size below 1, or that is no whole number.
+
+    Example:
+        >>> models.CifarCNN(width=8)(np.zeros((2, 3, 32, 32), np.float32)).shape
+        (2, 10)
     """
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 32):
@@ -47,7 +59,22 @@ class Residual(nn.Module):
 
 
 class ResNet8(nn.Module):
-    """Conv, three residual blocks at width, 2 width, 4 width, mean pool, linear: MLPerf Tiny's image classifier."""
+    """Conv, three residual blocks at width, 2 width, 4 width, mean pool, linear: MLPerf Tiny's image classifier.
+
+    Logits (B, classes) from images (B, in_channels, H, W) of any size.
+
+    Args:
+        in_channels: channels of the images.
+        classes: how many there are.
+        width: channels behind the first convolution.
+
+    Raises:
+        ShapeError, DtypeError: a size below 1, or that is no whole number.
+
+    Example:
+        >>> models.ResNet8(width=8)(np.zeros((2, 3, 32, 32), np.float32)).shape
+        (2, 10)
+    """
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 16):
         in_channels, classes, width = checks.sizes("ResNet8", in_channels=in_channels, classes=classes, width=width)
@@ -68,7 +95,19 @@ class DepthwiseCNN(nn.Sequential):
     """MobileNet-like (Howard et al. 2017): 3x3 conv, five pairs of a 3x3 depthwise and a 1x1 conv, mean pool, linear.
 
     Batch norm and ReLU behind every conv; from width to 8 width, and two of the depthwise convs halve the image.
-    33 MFLOP a 3x32x32 image at width 32. Logits (B, classes) from images (B, in_channels, H, W) of any size.
+    33 MFLOP per 3x32x32 image at width 32. Logits (B, classes) from images (B, in_channels, H, W) of any size.
+
+    Args:
+        in_channels: channels of the images.
+        classes: how many there are.
+        width: channels behind the first convolution.
+
+    Raises:
+        ShapeError, DtypeError: a size below 1, or that is no whole number.
+
+    Example:
+        >>> models.DepthwiseCNN(width=8)(np.zeros((2, 3, 32, 32), np.float32)).shape
+        (2, 10)
     """
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 32):
@@ -91,7 +130,18 @@ class DepthwiseCNN(nn.Sequential):
 
 
 class MLP(nn.Sequential):
-    """Linear layers with ReLU between; images are flattened. sizes = (inputs, hidden..., classes)."""
+    """Linear layers with ReLU between; images are flattened.
+
+    Args:
+        sizes: inputs, hidden features, ..., classes.
+
+    Raises:
+        ShapeError, DtypeError: fewer than two sizes, or one that is no whole number of at least 1.
+
+    Example:
+        >>> models.MLP(784, 64, 10)(np.zeros((2, 1, 28, 28), np.float32)).shape
+        (2, 10)
+    """
 
     def __init__(self, *sizes: int):
         if len(sizes) < 2:

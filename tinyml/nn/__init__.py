@@ -17,10 +17,12 @@ from .activations import (
 )
 from .attention import MultiHeadAttention, Rotary
 from .cache import KeyValueCache
+from .containers import ModuleList, Sequential
 from .layers import Conv2d, Embedding, Linear
 from .losses import BCEWithLogitsLoss, CrossEntropyLoss, MSELoss
-from .module import Module, ModuleList, Parameter, Sequential
+from .module import Module
 from .norms import BatchNorm1d, BatchNorm2d, LayerNorm, RMSNorm
+from .parameter import Parameter
 
 __all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d",
            "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "KeyValueCache", "LayerNorm", "Linear", "MSELoss",

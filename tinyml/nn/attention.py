@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import numpy as np
 
 from .. import checks
 from ..errors import ShapeError
-from ..tensor import Tensor, as_tensor
+from ..tensor import Tensor, TensorLike, as_tensor
 from . import functional as F
 from .cache import KeyValueCache
 from .layers import Linear
@@ -29,8 +28,19 @@ def angles(length: int, dim: int, theta: float) -> tuple[np.ndarray, np.ndarray]
 class Rotary(Module):
     """x (..., T, dim) with pair i of its elements turned by position * theta^(-2i/dim) (Su et al. 2021).
 
-    A pair is elements 2i and 2i + 1 if interleaved, else i and i + dim/2, as in Llama. The tables are no parameters: layers
-    share them, and no file has them.
+    The tables of angles are no parameters: layers share them, and no file has them.
+
+    Args:
+        dim: elements of a head, an even number.
+        theta: base of the angles.
+        interleaved: pair i is elements 2i and 2i + 1; else i and i + dim / 2, as in Llama.
+
+    Raises:
+        ShapeError, DtypeError: a number out of range, or that is none; an odd dim.
+
+    Example:
+        >>> nn.Rotary(8)(np.ones((2, 5, 8), np.float32), start=3).shape
+        (2, 5, 8)
     """
 
     def __init__(self, dim: int, theta: float = 10000.0, interleaved: bool = False):
@@ -39,8 +49,20 @@ class Rotary(Module):
         if self.dim % 2:
             raise ShapeError(f"Rotary: expected an even dim, got {dim}")
 
-    def forward(self, x: Any, start: int = 0, heads: int | None = None) -> Tensor:
-        """start: the position of the first of the T; heads: see functional.rotary."""
+    def forward(self, x: TensorLike, start: int = 0, heads: int | None = None) -> Tensor:
+        """Turn the pairs.
+
+        Args:
+            x: (..., T, dim).
+            start: the position of the first of the T.
+            heads: only so many, the first, of the third dimension from the end are turned; None: all.
+
+        Returns:
+            A Tensor of the same shape.
+
+        Raises:
+            ShapeError: shapes or numbers that do not fit.
+        """
         x, start = as_tensor(x), checks.whole("Rotary", "start", start)
         if x.ndim < 2 or x.shape[-1] != self.dim:
             raise ShapeError(f"Rotary: expected x (..., T, {self.dim}), got {x.shape}")
@@ -55,11 +77,25 @@ class Rotary(Module):
 
 
 class MultiHeadAttention(Module):
-    """Self-attention of x (B, T, C) in `heads` heads of size C / heads (Vaswani et al. 2017).
+    """Self-attention of x (B, T, C) in several heads of size C / heads (Vaswani et al. 2017).
 
-    qkv is one product for queries, keys and values; proj maps the heads' results back. causal: position t sees positions up
-    to t. kv_heads: how many heads of keys and values there are, each for heads / kv_heads heads of queries in a row
-    (Ainslie et al. 2023); None: as many as `heads`. rotary: a Rotary(C / heads) that turns queries and keys.
+    The layer `qkv` is one product for queries, keys and values; `proj` maps the heads' results back.
+
+    Args:
+        dim: C.
+        heads: heads of queries, which divide C.
+        causal: position t sees positions up to t only.
+        bias: whether qkv and proj have one.
+        kv_heads: heads of keys and values, each for heads / kv_heads heads of queries in a row (Ainslie et al. 2023);
+            None: as many as `heads`.
+        rotary: a Rotary(C / heads) that turns queries and keys; None for none.
+
+    Raises:
+        ShapeError, DtypeError: numbers out of range, or that do not divide each other.
+
+    Example:
+        >>> nn.MultiHeadAttention(32, heads=4)(np.ones((2, 5, 32), np.float32)).shape
+        (2, 5, 32)
     """
 
     def __init__(self, dim: int, heads: int, causal: bool = True, bias: bool = True, kv_heads: int | None = None,
@@ -78,8 +114,19 @@ class MultiHeadAttention(Module):
         self.rotary = rotary
         self.proj = Linear(dim, dim, bias)
 
-    def forward(self, x: Tensor, cache: KeyValueCache | None = None) -> Tensor:
-        """cache: keys and values of the positions before x, to which those of x are added; x sees them all."""
+    def forward(self, x: TensorLike, cache: KeyValueCache | None = None) -> Tensor:
+        """Attend.
+
+        Args:
+            x: (B, T, C).
+            cache: keys and values of the positions before x, to which those of x are added; x sees them all.
+
+        Returns:
+            A Tensor (B, T, C).
+
+        Raises:
+            ShapeError: another shape, or more positions than the cache has room for.
+        """
         x = as_tensor(x)
         if x.ndim != 3:
             raise ShapeError(f"MultiHeadAttention: expected x (B, T, C), got {x.shape}")

@@ -17,12 +17,27 @@ LARGEST_HALF = 65504
 class KeyValueCache:
     """Keys and values of one attention layer, (B, kv_heads, capacity, size) each, of which `lengths` (B,) are there.
 
-    A head's positions lie one behind the other, so that a new query reads them in one sweep. `stored` is "float32",
-    "float16", or "int8": codes 128 + rint(x / s), s = max|x| / 127 of each head and position. No gradient goes through it.
+    A head's positions lie one behind the other, so that a new query reads them in one sweep. No gradient goes through it.
+
+    Args:
+        batch: B.
+        kv_heads: heads of keys and values.
+        capacity: positions there is room for.
+        size: elements of a head.
+        stored: "float32", "float16", or "int8": codes 128 + rint(x / s), s = max|x| / 127 of each head and position.
 
     Raises:
-        DtypeError: another `stored`.
+        DtypeError: another `stored`; ShapeError: a size out of range; OutOfMemoryError: more than this machine has.
+
+    Example:
+        >>> cache = nn.KeyValueCache(batch=1, kv_heads=2, capacity=16, size=8)
+        >>> attention = nn.MultiHeadAttention(16, heads=2)
+        >>> attention(np.ones((1, 3, 16), np.float32), cache).shape, cache.length
+        ((1, 3, 16), 3)
     """
+
+    key_scale: np.ndarray | None
+    value_scale: np.ndarray | None
 
     def __init__(self, batch: int, kv_heads: int, capacity: int, size: int, stored: str = "float32"):
         if not isinstance(stored, str) or stored not in STORED:
@@ -43,14 +58,26 @@ class KeyValueCache:
 
     @property
     def length(self) -> int:
-        """Positions that all rows have; raises ShapeError where rows have different numbers of them."""
+        """Positions that all rows have.
+
+        Raises:
+            ShapeError: rows have different numbers of them.
+        """
         if len(set(self.lengths.tolist())) > 1:
             raise ShapeError(f"KeyValueCache: expected rows of equal lengths, got {self.lengths.tolist()}; rows(b, b + 1) "
                              "is one row")
         return int(self.lengths[0]) if len(self.lengths) else 0
 
     def rows(self, first: int, end: int) -> KeyValueCache:
-        """Rows first .. end as a cache that shares their memory."""
+        """Some of the rows as a cache that shares their memory.
+
+        Args:
+            first: the first of them.
+            end: the first behind them.
+
+        Returns:
+            A cache of end - first rows.
+        """
         part = KeyValueCache.__new__(KeyValueCache)
         part.stored = self.stored
         for name in ("lengths", "keys", "values", "key_scale", "value_scale"):
@@ -59,18 +86,26 @@ class KeyValueCache:
         return part
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Add (B, kv_heads, T, size) of the next T positions; all there are now, as float32 and as they are stored.
+        """Add the next T positions.
+
+        Args:
+            keys: (B, kv_heads, T, size).
+            values: of the same shape.
+
+        Returns:
+            Keys and values of all positions there are now, as float32 and as they are stored.
 
         Raises:
             ShapeError: another batch, heads or size, or more positions than there is room for.
+            DtypeError: keys or values that are no Tensors of floats.
             QuantizationError: beyond the largest float16.
         """
-        for name, new in (("keys", keys), ("values", values)):
-            if checks.instance("KeyValueCache", name, new, Tensor).ndim != 4 or new.shape != keys.shape:
+        for name, given in (("keys", keys), ("values", values)):
+            if checks.instance("KeyValueCache", name, given, Tensor).ndim != 4 or given.shape != keys.shape:
                 raise ShapeError(f"KeyValueCache: expected {name} (B, kv_heads, T, size), as many keys as values, got "
-                                 f"{new.shape}")
-            if new.dtype not in FLOATS:
-                raise DtypeError(f"KeyValueCache: expected {name} to be floats, got {new.dtype}")
+                                 f"{given.shape}")
+            if given.dtype not in FLOATS:
+                raise DtypeError(f"KeyValueCache: expected {name} to be floats, got {given.dtype}")
         b, heads, t, size = keys.shape
         begin = self.length
         if (b, heads, size) != (*self.keys.shape[:2], self.keys.shape[3]) or begin + t > self.capacity:
@@ -78,7 +113,7 @@ class KeyValueCache:
                              f"{self.keys.shape[:2]} and size {self.keys.shape[3]}, got {keys.shape}")
         end = begin + t
         for kept, scale, new in ((self.keys, self.key_scale, keys.data), (self.values, self.value_scale, values.data)):
-            if self.stored == "int8":
+            if scale is not None:
                 codes, scales = quantize_rows(new.reshape(b * heads * t, size))
                 kept[:, :, begin:end] = codes.reshape(new.shape)
                 scale[:, :, begin:end] = scales.reshape(b, heads, t)

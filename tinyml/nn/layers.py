@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from .. import checks
 from ..errors import ShapeError
-from ..tensor import Tensor
+from ..tensor import Tensor, TensorLike
 from . import functional as F
 from . import init
 from .activations import name_of
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class Linear(Module):
-    """y (..., N) = x (..., K) @ weight^T + bias; weight (N, K), bias (N).
+    """y (..., N) = x (..., K) @ weight^T + bias; weight (N, K), bias (N,).
 
-    A Sequential runs it and a ReLU, GELU or SiLU behind it as one op.
+    Both begin uniform in +-1 / sqrt(K), as PyTorch's. A Sequential runs it and a ReLU, GELU or SiLU behind it as one op.
+
+    Args:
+        in_features: K.
+        out_features: N.
+        bias: whether there is one.
+
+    Raises:
+        ShapeError, DtypeError: a size below 1, or that is no whole number.
+
+    Example:
+        >>> nn.Linear(4, 2)(np.ones((3, 4), np.float32)).shape
+        (3, 2)
     """
 
     stored_weights = ("weight",)
@@ -28,10 +40,10 @@ class Linear(Module):
         self.weight = Parameter(init.fan_in_uniform((out_features, in_features)))
         self.bias = Parameter(init.uniform((out_features,), in_features**-0.5)) if bias else None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return F.linear(x, self.weight, self.bias)
 
-    def fused_with(self, following: Module) -> Callable | None:
+    def fused_with(self, following: Module) -> Callable[[TensorLike], Tensor] | None:
         activation = name_of(following)
         if activation is None or type(self).forward is not Linear.forward:
             return None
@@ -42,7 +54,28 @@ class Linear(Module):
 
 
 class Conv2d(Module):
-    """y (B, N, OH, OW) = x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N)."""
+    """y (B, N, OH, OW) = x (B, C, H, W) * weight (N, C / groups, kh, kw) + bias (N,), * the cross-correlation.
+
+    OH = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1, and OW likewise. Weight and bias begin uniform in
+    +-1 / sqrt(C / groups * kh * kw), as PyTorch's.
+
+    Args:
+        in_channels: C.
+        out_channels: N.
+        kernel_size: (kh, kw), or one number for both.
+        stride: pixels from one window to the next, as (down, across) or one number for both.
+        padding: (rows, columns) of zeros on each side, or one number for both.
+        dilation: pixels from one element of a window to the next, as (down, across) or one number for both.
+        groups: into how many groups channels are divided, each convolved by itself; C for a depthwise convolution.
+        bias: whether there is one.
+
+    Raises:
+        ShapeError, DtypeError: a number out of range, that is no whole number, or groups that do not divide C and N.
+
+    Example:
+        >>> nn.Conv2d(3, 8, 3, stride=2, padding=1)(np.ones((1, 3, 32, 32), np.float32)).shape
+        (1, 8, 16, 16)
+    """
 
     stored_weights = ("weight",)
 
@@ -60,7 +93,7 @@ class Conv2d(Module):
         self.weight = Parameter(init.fan_in_uniform((out_channels, in_channels // groups, *size)))
         self.bias = Parameter(init.uniform((out_channels,), fan_in**-0.5)) if bias else None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return F.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
 
     def describe(self) -> str:
@@ -71,7 +104,20 @@ class Conv2d(Module):
 
 
 class Embedding(Module):
-    """Rows of weight (V, D) by integer ids (...): y (..., D)."""
+    """y (..., D) = weight[ids]: rows of weight (V, D) by integer ids (...).
+
+    Args:
+        num_embeddings: V.
+        embedding_dim: D.
+        std: standard deviation of the normal distribution that the weight is drawn from.
+
+    Raises:
+        ShapeError, DtypeError: a number out of range, or a size that is no whole number.
+
+    Example:
+        >>> nn.Embedding(10, 4)([[1, 2, 3]]).shape
+        (1, 3, 4)
+    """
 
     stored_weights = ("weight",)
 
@@ -79,7 +125,7 @@ class Embedding(Module):
         shape = checks.sizes("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         self.weight = Parameter(init.normal(tuple(shape), checks.number("Embedding", "std", std, 0)))
 
-    def forward(self, ids: Any) -> Tensor:
+    def forward(self, ids: TensorLike) -> Tensor:
         return F.embedding(ids, self.weight)
 
     def describe(self) -> str:

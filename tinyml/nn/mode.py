@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..tape import state
+from ..state import state
 from .module import Module
 
 
@@ -14,6 +14,16 @@ def mode(*models: Module, training: bool) -> Iterator[None]:
     """Whole models run in training or evaluation mode within it, in this thread only: nothing in a model is changed.
 
     train(), eval() and assignments to `training` within it hold from there on, here too.
+
+    Args:
+        models: the Modules.
+        training: whether they are in training mode.
+
+    Example:
+        >>> layer = nn.Dropout(0.5)
+        >>> with mode(layer, training=False):
+        ...     layer.training
+        False
     """
     before = state.modes
     state.modes = {**(before or {}), **{id(m): training for model in models for m in model.modules()}}

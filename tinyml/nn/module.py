@@ -3,54 +3,52 @@
 from __future__ import annotations
 
 import copy
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from os import PathLike
+from typing import Any, ClassVar, ParamSpec, Protocol, TypeVar, overload
 
 import numpy as np
 
 from .. import checks
-from ..engine import note_change
-from ..errors import DtypeError, OutOfRangeError, ShapeError, TinymlError
-from ..tape import state
-from ..tensor import FLOATS, Tensor
-from . import init
+from ..errors import DtypeError, ShapeError, TinymlError
+from ..state import state
+from ..tensor import Tensor
 from .members import UNORDERED, members, replace_members
+from .parameter import Parameter, as_parameter
+from .recipe import Built, Opaque, Recipe
+from .state_dict import LoadedKeys, load_into
+
+__all__ = ["MODULES", "LoadedKeys", "Module", "Opaque", "Parameter", "Recipe", "as_parameter", "conversions",
+           "is_inside", "run"]
 
 # What packages above nn add to every module: Module.to_int8, save, ... look themselves up here, because imports run one
 # way and nn cannot see them.
-conversions: dict[str, Callable] = {}
+conversions: dict[str, Callable[..., Any]] = {}
 
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 M = TypeVar("M", bound="Module")
 MODULES: dict[str, type[Module]] = {}       # every Module class by its qualified name, for files that name classes
 
 
-class Parameter(Tensor):
-    """A Tensor that a Module owns and an optimizer trains; `decay` off exempts it from weight decay."""
+class HasForward(Protocol[P, R_co]):
+    """What a module's call takes and returns: what its forward does."""
 
-    __slots__ = ("decay",)
-    stored = True
-
-    def __init__(self, data: Any, requires_grad: bool = True, decay: bool = True):
-        super().__init__(data, requires_grad)
-        self.decay = decay
-        init.claim(self.size)
+    def forward(self, *inputs: P.args, **named: P.kwargs) -> R_co: ...
 
 
-def as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
-    """A Parameter that shares `t`'s elements (or codes) and scales."""
-    p = Parameter.__new__(Parameter)
-    p.data, p.quantized = t.data, t.quantized
-    p.grad = p.node = None
-    p.decay = getattr(t, "decay", True)
-    p.requires_grad = requires_grad and t.dtype in FLOATS
-    return p
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    """Whether two arrays of one shape have the same elements, NaNs in the same places among them."""
-    return bool(((a == b) | ((a != a) & (b != b))).all())
+def run(layer: Any, function: Callable[P, R], *inputs: P.args, **named: P.kwargs) -> R:
+    """function(*inputs, **named) as the Module `layer`: nodes on the tape and errors name it."""
+    state.modules.append(layer)
+    try:
+        return function(*inputs, **named)
+    except TinymlError as error:
+        name, kind = layer._name, type(layer).__name__
+        error.passing(f"{name}: {kind}" if name else kind)
+        raise
+    finally:
+        state.modules.pop()
 
 
 def is_inside(layer: str, name: str) -> bool:
@@ -58,41 +56,7 @@ def is_inside(layer: str, name: str) -> bool:
     return not name or layer == name or layer.startswith(name + ".")
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How a module was built, for files: its class by name and its constructor's arguments, Modules as recipes."""
-
-    name: str
-    args: tuple
-    kwargs: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Opaque:
-    """A constructor argument that no file can hold."""
-
-    kind: str
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Module):
-        return value._recipe
-    if isinstance(value, (tuple, list)):
-        return tuple(_plain(v) for v in value) if isinstance(value, tuple) else [_plain(v) for v in value]
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    plain = value is None or isinstance(value, (bool, int, float, str, np.generic))
-    return value if plain else Opaque(type(value).__name__)
-
-
-class LoadedKeys(NamedTuple):
-    """What `load_state_dict` found no value for, and what it found no place for."""
-
-    missing_keys: list[str]
-    unexpected_keys: list[str]
-
-
-class Module:
+class Module(Built):
     """Base of layers and models: assign Parameters, Tensors (buffers) and Modules as attributes, define forward.
 
     `m(x)` runs forward. Names follow attributes: `m.fc.weight` is "fc.weight" in `state_dict()`. Lists, tuples and dicts of
@@ -100,16 +64,27 @@ class Module:
 
     Raises:
         DtypeError: a Parameter or Module is replaced by something else, or is put into a set, in which nothing has a name.
+
+    Example:
+        >>> class Scale(nn.Module):
+        ...     def __init__(self, features):
+        ...         self.weight = nn.Parameter(np.ones(features, np.float32))
+        ...     def forward(self, x):
+        ...         return x * self.weight
+        >>> model = Scale(3)
+        >>> model(Tensor([1.0, 2.0, 3.0])).shape, list(model.state_dict())
+        ((3,), ['weight'])
     """
 
-    default_loss: ClassVar[Callable | None] = None     # the loss that Trainer takes, where it is not cross_entropy
+    default_loss: ClassVar[Callable[..., Any] | None] = None    # the loss that Trainer takes, where it is not cross_entropy
     stored_weights: ClassVar[tuple[str, ...]] = ()    # parameters that may be stored as float16, or as int8 by row (axis 0)
+    _training: bool
+    _name: str
 
     def __new__(cls: type[M], *args: Any, **kwargs: Any) -> M:
-        self = super().__new__(cls)
+        self = super().__new__(cls, *args, **kwargs)
         object.__setattr__(self, "_training", True)
         object.__setattr__(self, "_name", "")
-        object.__setattr__(self, "_recipe", Recipe(f"{cls.__module__}.{cls.__qualname__}", _plain(args), _plain(kwargs)))
         return self
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -121,30 +96,36 @@ class Module:
         super().__init_subclass__(**kwargs)
         MODULES[f"{cls.__module__}.{cls.__qualname__}"] = cls
 
-    def forward(self, *inputs: Any) -> Any:
-        """Compute the result; subclasses define it."""
+    def forward(self, *inputs: Any, **named: Any) -> Any:
+        """Compute the result; subclasses define it.
+
+        Args:
+            inputs: what the layer reads, as Tensors or arrays.
+            named: the same by name.
+
+        Returns:
+            A Tensor, or a tuple or a dict of them.
+
+        Raises:
+            TypeError: the class does not define it.
+        """
         raise TypeError(f"{type(self).__name__} defines no forward(); define one to call it")
 
-    def fused_with(self, following: Module) -> Callable | None:
-        """A function of x that is following(self(x)) as one op; None (as here) where there is none.
+    def fused_with(self, following: Module) -> Callable[[Any], Any] | None:
+        """A function of x that is following(self(x)) as one op.
 
         A rule must hold for the two layers as they are: neither is a subclass with a forward of its own.
+
+        Args:
+            following: the next layer of a Sequential.
+
+        Returns:
+            The function; None (as here) where there is none.
         """
         return None
 
-    def __call__(self, *inputs: Any, **named: Any) -> Any:
-        return self._call(self.forward, *inputs, **named)
-
-    def _call(self, function: Callable, *inputs: Any, **named: Any) -> Any:
-        """function(*inputs, **named) as this layer: nodes on the tape and errors name it."""
-        state.modules.append(self)
-        try:
-            return function(*inputs, **named)
-        except TinymlError as error:
-            error.passing(f"{self._name}: {type(self).__name__}" if self._name else type(self).__name__)
-            raise
-        finally:
-            state.modules.pop()
+    def __call__(self: HasForward[P, R], *inputs: P.args, **named: P.kwargs) -> R:
+        return run(self, self.forward, *inputs, **named)
 
     def __setattr__(self, name: str, value: Any) -> None:
         now = vars(self).get(name)
@@ -168,10 +149,21 @@ class Module:
             yield from members(value, name, (Module,))
 
     def named_modules(self, prefix: str = "", above: tuple[Module, ...] = ()) -> Iterator[tuple[str, Module]]:
-        """This module ("") and all below it; a shared module comes once a name. `above`: those that it is in.
+        """This module ("") and all below it with their names; a shared module comes once per name.
+
+        Args:
+            prefix: what the names begin with.
+            above: the modules that this one is in.
+
+        Returns:
+            An iterator of (name, module).
 
         Raises:
             ShapeError: a module that contains itself.
+
+        Example:
+            >>> [name for name, _ in nn.Sequential(nn.Linear(2, 2), nn.ReLU()).named_modules()]
+            ['', '0', '1']
         """
         if any(m is self for m in above):
             raise ShapeError(f"{type(above[0]).__name__}: {prefix!r} is a {type(self).__name__} inside itself; keep what "
@@ -194,7 +186,7 @@ class Module:
             yield from members(value, name, (Tensor,))
 
     def named_tensors(self) -> Iterator[tuple[str, Tensor]]:
-        """All parameters and buffers in the order they were assigned; tied ones come once a name."""
+        """All parameters and buffers in the order they were assigned; tied ones come once per name."""
         for prefix, m in self.named_modules():
             for name, t in m.own_tensors():
                 yield (f"{prefix}.{name}" if prefix else name), t
@@ -229,95 +221,230 @@ class Module:
             state.modes[id(self)] = bool(mode)
 
     def train(self: M, mode: bool = True) -> M:
-        """Training mode (dropout drops, batch norm takes the batch's moments), in the whole tree."""
+        """Put the whole tree in training mode: dropout drops, batch norm takes the batch's moments.
+
+        Args:
+            mode: False for evaluation mode, as `eval` does.
+
+        Returns:
+            The module itself.
+
+        Raises:
+            DtypeError: `mode` is no bool.
+
+        Example:
+            >>> nn.Dropout(0.5).train().training
+            True
+        """
         mode = checks.flag("train", "mode", mode)
         for m in self.modules():
             m.training = mode
         return self
 
     def eval(self: M) -> M:
-        """Evaluation mode, in the whole tree."""
+        """Put the whole tree in evaluation mode: dropout does nothing, batch norm takes its running moments."""
         return self.train(False)
 
     # -- state --------------------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Copies of all parameters and buffers by name (int8: the codes)."""
+        """Copies of all parameters and buffers by name (of int8, the codes)."""
         return {name: t.data.copy() for name, t in self.named_tensors()}
 
-    def load_state_dict(self, values: dict[str, Any], strict: bool = True) -> LoadedKeys:
+    def load_state_dict(self, values: Mapping[str, Any], strict: bool = True) -> LoadedKeys:
         """Copy arrays (or Tensors) into the parameters and buffers of the same names.
 
+        Args:
+            values: the arrays by name, as `state_dict` gives them, and `tinyml.load` of PyTorch's files.
+            strict: whether names that are missing or unexpected are an error.
+
         Returns:
-            missing_keys and unexpected_keys, which only without `strict` there are any.
+            `missing_keys` and `unexpected_keys`, both empty if `strict`.
 
         Raises:
             ShapeError: all missing, unexpected (if strict) and misshapen entries, and ties between entries that differ, in
                 one message; nothing is loaded then.
             DtypeError: an entry that is no array of floats (or integers, for an integer buffer).
+
+        Example:
+            >>> a, b = nn.Linear(2, 3), nn.Linear(2, 3)
+            >>> b.load_state_dict(a.state_dict())
+            LoadedKeys(missing_keys=[], unexpected_keys=[])
         """
-        own, who = dict(self.named_tensors()), f"load_state_dict of {type(self).__name__}"
-        strict = checks.flag(who, "strict", strict)
-        arrays = {k: checks.array(who, str(k), v) for k, v in checks.instance(who, "values", values, Mapping).items()}
-        keys = LoadedKeys([name for name in own if name not in arrays], [name for name in arrays if name not in own])
-        problems = [f"missing {name} {own[name].shape}" for name in keys.missing_keys] if strict else []
-        problems += [f"unexpected {name} {arrays[name].shape}" for name in keys.unexpected_keys] if strict else []
-        problems += [f"{name} has shape {arrays[name].shape}, expected {t.shape}"
-                     for name, t in own.items() if name in arrays and arrays[name].shape != t.shape]
-        problems += [f"{name} is in read-only memory" for name, t in own.items()
-                     if name in arrays and t.quantized is None and not t.data.flags.writeable]
-        first: dict[int, str] = {}
-        for name in (name for name in own if name in arrays):
-            other = first.setdefault(id(own[name]), name)
-            if other != name and not _same(arrays[name], arrays[other]):
-                problems.append(f"{other} and {name} are one Parameter here, but differ in what is to be loaded")
-        if problems:
-            raise ShapeError(f"load_state_dict of {type(self).__name__}: {len(problems)} problems: " + "; ".join(problems))
-        for name, t in own.items():
-            if name in arrays and (arrays[name].dtype.kind != t.dtype.kind or t.quantized is not None):
-                raise DtypeError(f"load_state_dict: {name} is {arrays[name].dtype}, expected {t.dtype}; int8 models are "
-                                 "read with tinyml.load")
-        for name, t in own.items():
-            if name in arrays:
-                checks.writable(who, name, t.data)
-        for name, t in own.items():
-            if name in arrays:
-                t.data[...] = arrays[name]
-                note_change(t.data, f"load_state_dict of {name}")
-        return keys
+        who = f"load_state_dict of {type(self).__name__}"
+        given: Mapping[str, Any] = checks.instance(who, "values", values, Mapping)      # type: ignore[type-abstract]
+        return load_into(dict(self.named_tensors()), given, checks.flag(who, "strict", strict), who)
 
     # -- conversion: defined in packages above -------------------------------------------------------------------------
-    def to_int8(self, calibration: Any = None, **options: Any) -> Module:
-        """An int8 copy of the model. Defined in tinyml.precision.convert, which documents it."""
-        return conversions["to_int8"](self, calibration, **options)
+    @overload
+    def to_int8(self: M, calibration: None = None, *, per_channel: bool = True, weights: str = "max",
+                skip: Sequence[str] = (), group: int | None = None, progress: bool = False) -> M: ...
 
-    def to_fp16(self, **options: Any) -> Module:
-        """A copy with its weights stored as float16. Defined in tinyml.precision.convert, which documents it."""
-        return conversions["to_fp16"](self, **options)
+    @overload
+    def to_int8(self, calibration: Any = None, observer: Any = "mse", per_channel: bool = True, rounding: str = "single",
+                weights: str = "max", skip: Sequence[str] = (), repairs: Sequence[str] = (), max_drop: float | None = None,
+                validation: Any = None, progress: bool = False, group: int | None = None) -> Module: ...
+
+    def to_int8(self, calibration: Any = None, observer: Any = "mse", per_channel: bool = True, rounding: str = "single",
+                weights: str = "max", skip: Sequence[str] = (), repairs: Sequence[str] = (), max_drop: float | None = None,
+                validation: Any = None, progress: bool = False, group: int | None = None) -> Module:
+        """An int8 copy of a float model; the model itself stays as it is.
+
+        Without `calibration` it is dynamic: the weights of linear layers, convolutions and embeddings are stored as int8;
+        activations are quantized per row as they come, and multiplied as integers, equation (9). With `calibration` it is
+        static: the model is traced, ranges are taken from the data, and the whole graph runs on codes, equations (4) to
+        (8). `docs/quantization.md` derives the equations.
+
+        Args:
+            calibration: batches of inputs or of (inputs, targets); some hundred typical samples are enough. For a model of
+                several inputs, `inputs` is a tuple of them, or a dict from the names of forward's arguments.
+            observer: how ranges come from the data: "minmax", "moving_average", "percentile", "entropy", "mse", or what
+                makes an Observer, as a class or a lambda; or a dict of these by layer, "" for all others. Static only.
+            per_channel: whether weights have one scale per output channel, or one per layer.
+            rounding: how sums become codes, equation (5): "single" rounds once, "double" twice, as gemmlowp does. Static
+                only.
+            weights: how the scales of weights are chosen: "max" clips no weight, "mse" clips where that lowers the squared
+                error.
+            skip: names of layers that stay float, with all inside them.
+            repairs: of "equalize", "migrate_scales", "learn_rounding", "correct_bias" those that are done, in this order
+                (see `tinyml.precision`). One that finds nothing to do warns. Static only.
+            max_drop: at most how much the result may be worse than the float model on the data: points of accuracy, or of
+                agreement with it where there are no targets; for sequences and float targets, how much higher the loss.
+                The fewest layers found stay float. The data are kept in memory. Static only.
+            validation: the data for `max_drop`, where they are not those of `calibration`.
+            progress: whether to show a bar on stderr.
+            group: 32 or 64: one scale for each so many weights of an output channel, and for as many activations of a row:
+                finer, for 4 bytes more per group. Linear layers and embeddings; convolutions have one scale per channel
+                all the same. Dynamic only.
+
+        Returns:
+            A model of the same class with int8 weights, or, with `calibration`, a `precision.Plan`.
+
+        Raises:
+            TraceError: the forward cannot be recorded.
+            QuantizationError: NaN or infinity in weights or data, or no data.
+            DtypeError: the model is already int8, has nothing to quantize, or a layer or an option is unknown.
+            ShapeError: a number out of range.
+
+        Example:
+            >>> model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
+            >>> x = np.random.default_rng(0).standard_normal((100, 64)).astype(np.float32)
+            >>> model.to_int8().nbytes < model.nbytes / 3
+            True
+            >>> model.to_int8(calibration=[x])(x).shape
+            (100, 10)
+        """
+        converted: Module = conversions["to_int8"](self, calibration, observer, per_channel, rounding, weights, skip,
+                                                   repairs, max_drop, validation, progress, group)
+        return converted
+
+    def to_fp16(self: M, skip: Sequence[str] = ()) -> M:
+        """A copy whose weights (linear, conv2d, embedding) are stored as float16, half the bytes; equation (12).
+
+        Activations, sums, biases and norms stay float32; what is int8 already stays int8, so
+        `model.to_int8(skip=["head"]).to_fp16()` has float16 in the head only.
+
+        Args:
+            skip: names of layers that stay as they are, with all inside them.
+
+        Returns:
+            A model of the same class.
+
+        Raises:
+            QuantizationError: a weight above 65504, naming it.
+            DtypeError: a Plan, a model without float32 weights, or an unknown layer.
+
+        Example:
+            >>> nn.Linear(2, 3).to_fp16().weight.dtype
+            dtype('float16')
+        """
+        converted: M = conversions["to_fp16"](self, skip)
+        return converted
 
     def compile(self, *example: Any) -> Module:
-        """The model as a float32 Plan, traced on `example`. Defined in tinyml.precision.convert, which documents it."""
-        return conversions["compile"](self, *example)
+        """The model in evaluation mode as a float32 Plan: what it computes, with less around it.
 
-    def save(self, path: Any) -> None:
-        """Write the model to a safetensors file that `tinyml.load` reads. Defined in tinyml.io.files."""
+        The forward is traced; batch norm is folded into the convolution before it, ReLU and clip into the layer before
+        them, weights are packed once, and values share memory that is planned for each batch size. The plan has a copy of
+        the parameters as they are now. Its results differ from the model's by rounding only.
+
+        Args:
+            example: one typical input for each of forward's, or one dict of them by name. Their first dimension is the
+                batch, which may be of any size later; other dimensions are fixed.
+
+        Returns:
+            A `precision.Plan`.
+
+        Raises:
+            TraceError: the forward cannot be recorded, or the model is a plan or has int8 weights.
+
+        Example:
+            >>> plan = nn.Linear(2, 3).compile(np.ones((1, 2), np.float32))
+            >>> plan(np.ones((5, 2), np.float32)).shape
+            (5, 3)
+        """
+        plan: Module = conversions["compile"](self, *example)
+        return plan
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model to a safetensors file that `tinyml.load` reads; the file is complete or not there.
+
+        Args:
+            path: the file, which is replaced if it is there.
+
+        Raises:
+            FileError: an attribute that no file can hold, or a path that cannot be written.
+        """
         conversions["save"](self, path)
 
-    def report(self, data: Any = None, batch: int = 1, **options: Any) -> Any:
-        """What each layer costs in bytes and time, and gains. Defined in tinyml.report.ledger, which documents it."""
-        return conversions["report"](self, data, batch, **options)
+    def report(self, data: Any = None, batch: int = 1, seconds: float = 1.0, diagnosis: Any = None) -> Any:
+        """What each layer costs in bytes and time, what it gains over float32, and why not where it does not.
+
+        Bytes on disk are those of the file that `save` would write; bytes in memory are those that the model keeps.
+        Times are the least of many calls, in milliseconds for the batch.
+
+        Args:
+            data: batches of inputs, as `to_int8(calibration=...)` takes them. The first is what is timed, repeated or cut
+                to `batch` samples; all give the histograms of activations. A plan is timed without data, too.
+            batch: samples in the batch that is timed.
+            seconds: how long to time; 0 for no times.
+            diagnosis: what `precision.diagnose` returned, for the page.
+
+        Returns:
+            A report that prints as a table; `as_dict()`, `to_html(path)` and `plot(path)` give it in other forms.
+
+        Raises:
+            ShapeError: a batch below 1, seconds below 0, data that do not fit the model.
+            DtypeError: a model that is prepared for training in int8.
+            FileError: a model that cannot be saved, and so has no bytes on disk.
+
+        Example:
+            >>> print(nn.Linear(64, 64).report(seconds=0).kind)
+            float32
+        """
+        return conversions["report"](self, data, batch, seconds, diagnosis)
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all distinct parameters and buffers."""
+        """Bytes of all distinct parameters and buffers: of int8, codes and scales."""
         distinct = {id(t): t for _, t in self.named_tensors()}
         return sum(t.nbytes for t in distinct.values())
 
     def copy(self: M) -> M:
-        """A deep copy; tied parameters stay tied."""
+        """A deep copy, in which tied parameters stay tied."""
         return copy.deepcopy(self)
 
     def replace_tensors(self, change: Callable[[str, Tensor], Tensor]) -> None:
-        """Replace each parameter or buffer by change(name, tensor); tied ones come once a name. A Parameter stays one."""
+        """Replace each parameter or buffer by another; what was a Parameter stays one.
+
+        Args:
+            change: gives the new Tensor for (name, tensor); tied ones come once per name.
+
+        Example:
+            >>> model = nn.Linear(2, 3)
+            >>> model.replace_tensors(lambda name, t: Tensor(np.zeros(t.shape, np.float32)))
+            >>> model.bias
+            Tensor([0., 0., 0.], shape=(3,))
+        """
         def one(name: str, t: Tensor) -> Tensor:
             new = change(name, t)
             keep = isinstance(t, Parameter) and not isinstance(new, Parameter)
@@ -341,70 +468,3 @@ class Module:
         body = "\n" + "\n".join(lines) + "\n" if lines else ""
         about = f"{self.describe()}{precision}".removeprefix(", ")
         return f"{type(self).__name__}({about}{',' if about and body else ''}{body})"
-
-
-def _submodules(module: Module) -> list[Module]:
-    """The Modules among the attributes themselves, in order."""
-    return [value for value in vars(module).values() if isinstance(value, Module)]
-
-
-class _Numbered(Module):
-    """Submodules named "0", "1", ..., as a sequence."""
-
-    def __len__(self) -> int:
-        return len(_submodules(self))
-
-    def __iter__(self) -> Iterator[Module]:
-        return iter(_submodules(self))
-
-    def __getitem__(self, i: int) -> Module:
-        found = _submodules(self)
-        at = checks.whole(type(self).__name__, "the index", i, -sys.maxsize)
-        if not -len(found) <= at < len(found):
-            raise OutOfRangeError(f"{type(self).__name__}: expected an index below {len(found)}, got {i}")
-        return found[at]
-
-
-class Sequential(_Numbered):
-    """Modules one after the other; names are "0", "1", ...
-
-    Two layers that have one op for both (`fused_with`) run as that op. A recorder sees each layer by itself.
-    """
-
-    def __init__(self, *layers: Module):
-        for i, layer in enumerate(layers):
-            if not isinstance(layer, Module):
-                raise DtypeError(f"Sequential: expected Modules, got {type(layer).__name__} at position {i}")
-            setattr(self, str(i), layer)
-
-    def forward(self, x: Any) -> Any:
-        return in_turn(list(self), x)
-
-
-def in_turn(layers: list[Module], x: Any) -> Any:
-    """Each layer of what the one before gave. Two that have one op for both run as that op (`fused_with`); a recorder sees
-    each layer by itself."""
-    fusing, i = state.recorder is None, 0
-    while i < len(layers):
-        layer, i = layers[i], i + 1
-        fused = layer.fused_with(layers[i]) if fusing and i < len(layers) else None
-        if fused is None:
-            x = layer(x)
-        else:
-            x, i = layer._call(fused, x), i + 1
-    return x
-
-
-class ModuleList(_Numbered):
-    """Modules in a list, called by the module that holds it; names are "0", "1", ..."""
-
-    def __init__(self, layers: Any = ()):
-        for layer in checks.rows("ModuleList", "layers", layers, "Modules"):
-            self.append(layer)
-
-    def append(self, layer: Module) -> ModuleList:
-        """Add a module at the end."""
-        if not isinstance(layer, Module):
-            raise DtypeError(f"ModuleList: expected Modules, got {type(layer).__name__}")
-        setattr(self, str(len(self)), layer)
-        return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -12,11 +12,12 @@ from .. import checks
 from ..engine import note_change
 from ..errors import ShapeError
 from ..ops import norm
-from ..tensor import Tensor, apply, as_tensor
+from ..tensor import Tensor, TensorLike, apply, as_tensor
 from . import functional as F
 from . import init
 from .activations import ReLU
-from .module import Module, Parameter
+from .module import Module
+from .parameter import Parameter
 
 
 class BatchNorm(Module):
@@ -38,31 +39,38 @@ class BatchNorm(Module):
         self.running_var = Tensor(init.full((num_features,), 1))
         self.num_batches_tracked = Tensor(np.array(0, np.int64))
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         if self.training:
             return self._train(norm.BatchNorm, x)
         return apply(norm.BatchNormEval, self._checked(x), self.weight, self.bias, self.running_mean, self.running_var,
                      eps=self.eps)
 
-    def fused_with(self, following: Module) -> Callable | None:
+    def fused_with(self, following: Module) -> Callable[[TensorLike], Tensor] | None:
         if self.training and type(following) is ReLU and type(self).forward is BatchNorm.forward:
             return partial(self._train, norm.BatchNormReLU)
         return None
 
-    def _checked(self, x: Any) -> Tensor:
+    def _checked(self, x: TensorLike) -> Tensor:
         x = as_tensor(x)
         if x.ndim not in self.inputs:
             raise ShapeError(f"{type(self).__name__}: expected input {' or '.join(self.inputs.values())}, got {x.shape}")
         return x
 
-    def _train(self, op: type[norm.BatchNorm], x: Any) -> Tensor:
+    def _train(self, op: type[norm.BatchNorm], x: TensorLike) -> Tensor:
         moments: list[np.ndarray] = []
         y = apply(op, self._checked(x), self.weight, self.bias, None, None, eps=self.eps, moments=moments)
-        self.track(*moments, y.size // y.shape[1])
+        mean, variance = moments
+        self.track(mean, variance, y.size // y.shape[1])
         return y
 
     def track(self, mean: np.ndarray, variance: np.ndarray, n: int) -> None:
-        """Move the running moments towards those of a batch of n values a channel (its variance with n)."""
+        """Move the running moments towards those of a batch.
+
+        Args:
+            mean: (C,), of the batch.
+            variance: (C,), with n in the denominator.
+            n: values per channel.
+        """
         for running, batch in ((self.running_mean, mean), (self.running_var, variance * (n / (n - 1)))):
             running.data[...] = (1 - self.momentum) * running.data + self.momentum * batch
             note_change(running.data, "the running moments of a batch norm")
@@ -73,19 +81,66 @@ class BatchNorm(Module):
 
 
 class BatchNorm1d(BatchNorm):
-    """Normalise each channel of x (B, C) or (B, C, L) over the batch, then scale and shift (Ioffe & Szegedy 2015)."""
+    """Normalise each channel of x (B, C) or (B, C, L) over the batch: (x - mean) / sqrt(variance + eps) * weight + bias.
 
-    inputs: ClassVar = {2: "(B, C)", 3: "(B, C, L)"}
+    In training the moments are the batch's; running ones move by running = (1 - momentum) running + momentum batch, the
+    variance with n - 1. Evaluation uses the running ones (Ioffe & Szegedy 2015). In training a Sequential runs it and a
+    ReLU behind it as one op.
+
+    Args:
+        num_features: channels C.
+        eps: what is added to the variance.
+        momentum: how far running moments move to the batch's.
+
+    Raises:
+        ShapeError, DtypeError: a number out of range, or that is none.
+
+    Example:
+        >>> nn.BatchNorm1d(3)(np.ones((4, 3), np.float32)).shape
+        (4, 3)
+    """
+
+    inputs: ClassVar[dict[int, str]] = {2: "(B, C)", 3: "(B, C, L)"}
 
 
 class BatchNorm2d(BatchNorm):
-    """Normalise each channel of x (B, C, H, W) over the batch, then scale and shift (Ioffe & Szegedy 2015)."""
+    """Normalise each channel of x (B, C, H, W) over the batch: (x - mean) / sqrt(variance + eps) * weight + bias.
 
-    inputs: ClassVar = {4: "(B, C, H, W)"}
+    In training the moments are the batch's; running ones move by running = (1 - momentum) running + momentum batch, the
+    variance with n - 1. Evaluation uses the running ones (Ioffe & Szegedy 2015). In training a Sequential runs it and a
+    ReLU behind it as one op.
+
+    Args:
+        num_features: channels C.
+        eps: what is added to the variance.
+        momentum: how far running moments move to the batch's.
+
+    Raises:
+        ShapeError, DtypeError: a number out of range, or that is none.
+
+    Example:
+        >>> nn.BatchNorm2d(3)(np.ones((4, 3, 8, 8), np.float32)).shape
+        (4, 3, 8, 8)
+    """
+
+    inputs: ClassVar[dict[int, str]] = {4: "(B, C, H, W)"}
 
 
 class LayerNorm(Module):
-    """Normalise over the last dimension of x (..., C), then scale and, with a bias, shift (Ba et al. 2016)."""
+    """(x - mean) / sqrt(variance + eps) * weight + bias, moments over the last dimension of x (..., C) (Ba et al. 2016).
+
+    Args:
+        dim: C.
+        eps: what is added to the variance.
+        bias: whether there is one.
+
+    Raises:
+        ShapeError, DtypeError: a number out of range, or that is none.
+
+    Example:
+        >>> nn.LayerNorm(2)([[1.0, 3.0]]).numpy().round(3).tolist()
+        [[-1.0, 1.0]]
+    """
 
     def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True):
         dim, bias = checks.whole("LayerNorm", "dim", dim, 1), checks.flag("LayerNorm", "bias", bias)
@@ -93,7 +148,7 @@ class LayerNorm(Module):
         self.weight = Parameter(init.full((dim,), 1))
         self.bias = Parameter(init.full((dim,), 0)) if bias else None
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return F.layer_norm(x, self.weight, self.bias, self.eps)
 
     def describe(self) -> str:
@@ -101,13 +156,25 @@ class LayerNorm(Module):
 
 
 class RMSNorm(Module):
-    """Divide x (..., C) by the root of its mean square over the last dimension, then scale (Zhang & Sennrich 2019)."""
+    """x / sqrt(mean of x^2 + eps) * weight, the mean over the last dimension of x (..., C) (Zhang & Sennrich 2019).
+
+    Args:
+        dim: C.
+        eps: what is added to the mean square.
+
+    Raises:
+        ShapeError, DtypeError: a number out of range, or that is none.
+
+    Example:
+        >>> nn.RMSNorm(2)([[1.0, -1.0]]).numpy().round(3).tolist()
+        [[1.0, -1.0]]
+    """
 
     def __init__(self, dim: int, eps: float = 1e-5):
         dim, self.eps = checks.whole("RMSNorm", "dim", dim, 1), checks.number("RMSNorm", "eps", eps, 0)
         self.weight = Parameter(init.full((dim,), 1))
 
-    def forward(self, x: Any) -> Tensor:
+    def forward(self, x: TensorLike) -> Tensor:
         return F.rms_norm(x, self.weight, self.eps)
 
     def describe(self) -> str:

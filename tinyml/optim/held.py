@@ -6,7 +6,7 @@ import warnings
 
 from ..errors import ShapeError
 from ..nn.module import Module
-from .optimizers import Optimizer
+from .optimizer import Optimizer
 
 
 def check_held(what: str, model: Module, optimizer: Optimizer) -> None:

@@ -14,7 +14,7 @@ from ..tensor import Tensor
 def checked_parameters(what: str, parameters: Iterable[Tensor]) -> list[Tensor]:
     """The parameters as a list of distinct leaves of float32 or float64; DtypeError or ShapeError where they are not.
 
-    float16 is refused because an update below 2^-11 of a weight is lost in it (design (12)).
+    float16 is refused because an update below 2^-11 of a weight is lost in it (equation (12)).
     """
     found = list(checks.rows(what, "parameters", parameters, "Parameters", "; pass model.parameters()"))
     if not found:

@@ -7,13 +7,18 @@ from typing import Any
 
 from .. import checks
 from ..errors import ShapeError
-from .optimizers import Optimizer
+from .optimizer import Optimizer
 
 
 class Schedule:
-    """Base of schedules: define `lr_at`. `step()` follows the optimizer's; `steps` counts the calls.
+    """Base of schedules: a subclass defines `lr_at`. `step()` follows the optimizer's; `steps` counts the calls.
 
-    base_lr None is the optimizer's own lr. Raises DtypeError unless `optimizer` is an Optimizer.
+    Args:
+        optimizer: whose `lr` is set.
+        base_lr: what `lr_at` may scale; None: the optimizer's own lr.
+
+    Raises:
+        DtypeError: no Optimizer; ShapeError: a base_lr below 0.
     """
 
     def __init__(self, optimizer: Optimizer, base_lr: float | None = None):
@@ -23,7 +28,14 @@ class Schedule:
         optimizer.lr = self.lr_at(0)
 
     def lr_at(self, step: int) -> float:
-        """The learning rate after `step` steps; subclasses define it."""
+        """The learning rate after so many steps; subclasses define it.
+
+        Args:
+            step: how many.
+
+        Raises:
+            TypeError: the class does not define it.
+        """
         raise TypeError(f"{type(self).__name__} defines no lr_at()")
 
     def step(self) -> None:
@@ -32,11 +44,18 @@ class Schedule:
         self.steps += 1
 
     def state_dict(self) -> dict[str, Any]:
-        """"steps" and "base_lr"; the rest is the constructor's."""
+        """What steps change: "steps" and "base_lr"; the rest is the constructor's."""
         return {"steps": self.steps, "base_lr": self.base_lr}
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Continue from what `state_dict` gave, and set the optimizer's lr. Raises ShapeError for other entries."""
+        """Continue from a state, and set the optimizer's lr.
+
+        Args:
+            values: what `state_dict` of a schedule of the same class gave.
+
+        Raises:
+            ShapeError: other entries, or numbers out of range; DtypeError: an entry of another kind.
+        """
         name = f"load_state_dict of {type(self).__name__}"
         if set(checks.instance(name, "the state", values, dict)) != {"steps", "base_lr"}:
             raise ShapeError(f"{name}: expected steps and base_lr, got {', '.join(map(str, values)) or 'nothing'}")
@@ -52,7 +71,26 @@ def _cosine(start: float, end: float, part: float) -> float:
 
 
 class LinearWarmup(Schedule):
-    """lr (s + 1) / steps for the first `steps` steps s, from lr / steps to lr; then lr, the optimizer's own."""
+    """lr (s + 1) / steps for the first `steps` steps s, from lr / steps to lr; then lr, the optimizer's own.
+
+    Args:
+        optimizer: whose `lr` is set.
+        steps: of the warm-up.
+
+    Raises:
+        ShapeError, DtypeError: steps below 1, or no Optimizer.
+
+    Example:
+        >>> optimizer = optim.SGD([nn.Parameter([1.0])], lr=1.0)
+        >>> schedule = optim.LinearWarmup(optimizer, steps=3)
+        >>> lrs = []
+        >>> for _ in range(4):
+        ...     lrs.append(round(optimizer.lr, 4))
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> lrs
+        [0.3333, 0.6667, 1.0, 1.0]
+    """
 
     def __init__(self, optimizer: Optimizer, steps: int):
         self.warmup_steps = checks.whole("LinearWarmup", "steps", steps, 1)
@@ -66,7 +104,26 @@ class CosineAnnealingLR(Schedule):
     """Warm-up from lr / warmup_steps to lr, then half a cosine down to min_lr, and min_lr from total_steps on.
 
     lr is the optimizer's own (Loshchilov & Hutter 2017; the warm-up as in nanoGPT).
-    Raises ShapeError unless 0 <= warmup_steps < total_steps and 0 <= min_lr <= lr.
+
+    Args:
+        optimizer: whose `lr` is set.
+        total_steps: where the cosine ends.
+        min_lr: the learning rate from there on, at most lr.
+        warmup_steps: of the warm-up, fewer than total_steps.
+
+    Raises:
+        ShapeError, DtypeError: numbers out of range, or no Optimizer.
+
+    Example:
+        >>> optimizer = optim.SGD([nn.Parameter([1.0])], lr=1.0)
+        >>> schedule = optim.CosineAnnealingLR(optimizer, total_steps=3)
+        >>> lrs = []
+        >>> for _ in range(4):
+        ...     lrs.append(round(optimizer.lr, 4))
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> lrs
+        [1.0, 0.75, 0.25, 0.0]
     """
 
     def __init__(self, optimizer: Optimizer, total_steps: int, min_lr: float = 0.0, warmup_steps: int = 0):
@@ -94,7 +151,29 @@ class OneCycleLR(Schedule):
     """Half a cosine up from max_lr / div_factor to max_lr, another down to max_lr / div_factor / final_div_factor.
 
     The peak is at step pct_start * total_steps - 1, the end at total_steps - 1; PyTorch's OneCycleLR with the momentum
-    left alone (Smith & Topin 2019). Raises ShapeError for numbers out of range and for a step past total_steps.
+    left alone (Smith & Topin 2019).
+
+    Args:
+        optimizer: whose `lr` is set.
+        max_lr: the peak.
+        total_steps: where it ends; a later step is an error.
+        pct_start: the share of the steps before the peak.
+        div_factor: max_lr / div_factor is the first learning rate.
+        final_div_factor: the first learning rate / final_div_factor is the last.
+
+    Raises:
+        ShapeError, DtypeError: numbers out of range, or no Optimizer.
+
+    Example:
+        >>> optimizer = optim.SGD([nn.Parameter([1.0])], lr=1.0)
+        >>> schedule = optim.OneCycleLR(optimizer, max_lr=1.0, total_steps=4, pct_start=0.5)
+        >>> lrs = []
+        >>> for _ in range(4):
+        ...     lrs.append(round(optimizer.lr, 4))
+        ...     optimizer.step()
+        ...     schedule.step()
+        >>> lrs
+        [0.04, 1.0, 0.5, 0.0]
     """
 
     def __init__(self, optimizer: Optimizer, max_lr: float, total_steps: int, pct_start: float = 0.3,

@@ -180,7 +180,7 @@ class Plan(Module):
         # a call like an earlier one goes straight to its program: checks would take a batch of one a tenth more time
         call = (wanted, get_num_threads(), *[_like(x) for x in inputs])
         ready = self._programs.ready.get(call)
-        if ready is None or hasattr(state.recorder, "escaped"):
+        if ready is None or state.recorder is not None:
             return self._check_and_run(inputs, wanted, call)
         key, layout = ready
         results = [empty(layout.shapes[w], layout.dtypes[w]) for w in wanted]
@@ -188,7 +188,7 @@ class Plan(Module):
         return results
 
     def _check_and_run(self, inputs: tuple, wanted: tuple[int, ...], call: tuple) -> list[np.ndarray]:
-        if hasattr(state.recorder, "escaped"):
+        if state.recorder is not None and state.recorder.traces:
             raise TraceError("trace: a Plan is already lowered; trace the float model")
         given = [as_tensor(x) for x in inputs]
         if len(given) != len(self.inputs):

@@ -24,7 +24,7 @@ def record_ops(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Recor
     names: dict[int, str] = {}
     for name, m in model.named_modules():
         names.setdefault(id(m), name)
-    with no_grad(), record([]) as ran:
+    with no_grad(), record() as ran:
         model(*inputs)
     return [(names.get(id(r.module), ""), r) for r in ran]
 

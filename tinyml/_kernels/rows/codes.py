@@ -11,6 +11,8 @@ import numpy as np
 
 from ..dispatch import active, threads_for
 
+Number = float | np.ndarray     # an array has no dimension
+
 
 def to_unsigned(q: np.ndarray) -> np.ndarray:
     """u = q + 128 (uint8), contiguous."""
@@ -22,7 +24,7 @@ def to_signed(u: np.ndarray) -> np.ndarray:
     return np.asarray(u ^ np.uint8(128)).view(np.int8)
 
 
-def quantize(x: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int]:
+def quantize(x: np.ndarray, scale: Number, zero_point: int, out: np.ndarray | None = None) -> tuple[np.ndarray, int]:
     """The unsigned codes of float32 values of any layout, and the number of NaNs; equation (7)."""
     y = np.empty(x.shape, np.uint8) if out is None else out
     if x.ndim == 4 and x.strides[2] == 4 != x.strides[3] and not any(s % 4 for s in x.strides) and x.dtype == np.float32:
@@ -42,7 +44,7 @@ def quantize_rows(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return y.reshape(x.shape), scale
 
 
-def dequantize(u: np.ndarray, scale: float, zero_point: int, out: np.ndarray | None = None) -> np.ndarray:
+def dequantize(u: np.ndarray, scale: Number, zero_point: int, out: np.ndarray | None = None) -> np.ndarray:
     """The float32 values that unsigned codes stand for; equation (1)."""
     u = np.asarray(u, order="C")
     y = np.empty(u.shape, np.float32) if out is None else out

@@ -16,13 +16,17 @@ class TinyGPTConfig:
     """Sizes and parts of a TinyGPT; the fields are the keywords of its constructor.
 
     Args:
-        vocab_size, context: how many ids there are, and how many positions at most.
-        layers, heads, dim: blocks; heads of queries in each, of size dim / heads; width of the residual stream.
+        vocab_size: how many ids there are.
+        context: how many positions at most.
+        layers: blocks.
+        heads: heads of queries in each block, of size dim / heads.
+        dim: width of the residual stream.
         dropout: of the embedding and of what each half of a block adds.
         tied: the output projection is the token embedding (Press & Wolf 2017).
         kv_heads: heads of keys and values, each for heads / kv_heads heads of queries (Ainslie et al. 2023); None: heads.
         hidden: width of the feed-forward; None: 4 dim.
-        norm, eps: "layer" (Ba et al. 2016) or "rms" (Zhang & Sennrich 2019), and the number below its root.
+        norm: "layer" (Ba et al. 2016) or "rms" (Zhang & Sennrich 2019).
+        eps: the number below the norm's root.
         positions: "learned", an embedding; "rotary" (Su et al. 2021), pairs half a head apart, as Llama has them; or
             "rotary_interleaved", pairs of neighbours.
         theta: base of the rotary angles.
@@ -33,6 +37,11 @@ class TinyGPTConfig:
 
     Raises:
         ShapeError: a size, number or name out of range, heads that do not divide.
+        DtypeError: a value of another kind.
+
+    Example:
+        >>> models.TinyGPTConfig(vocab_size=65, context=64, layers=4, heads=4, dim=128).parameters
+        809856
     """
 
     vocab_size: int
@@ -42,8 +51,8 @@ class TinyGPTConfig:
     dim: int
     dropout: float = 0.0
     tied: bool = True
-    kv_heads: int | None = None
-    hidden: int | None = None
+    kv_heads: int = None        # type: ignore[assignment]   # None becomes a number in __post_init__
+    hidden: int = None          # type: ignore[assignment]
     norm: str = "layer"
     eps: float = 1e-5
     positions: str = "learned"
@@ -75,7 +84,7 @@ class TinyGPTConfig:
         if self.characters is not None:
             check_characters(self.characters, self.vocab_size)
 
-    def _set(self, name: str, check: Callable, *limits: Any) -> None:
+    def _set(self, name: str, check: Callable[..., Any], *limits: Any) -> None:
         """A field as `check` gives it: plain Python, which files can hold."""
         object.__setattr__(self, name, check("TinyGPTConfig", name, getattr(self, name), *limits))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ... import nn
@@ -13,17 +15,17 @@ from ...tensor import Tensor
 from .network import Transformer
 
 
-def _linear(weight: Tensor, bias: Tensor | None = None) -> tuple:
+def _linear(weight: Tensor, bias: Tensor | None = None) -> tuple[Any, ...]:
     """A product by rows of weights, or an embedding, as DecodeStep takes it."""
     scale = None
-    if weight.quantized is not None:
+    if (q := weight.quantized) is not None:
         n = len(weight.data)
-        scale = np.ascontiguousarray(weight.scale if weight.group else np.broadcast_to(weight.scale, (n,)).reshape(n, 1))
+        scale = np.ascontiguousarray(q.scale if q.group else np.broadcast_to(q.scale, (n,)).reshape(n, 1))
     return (np.ascontiguousarray(weight.data), scale, weight.group or 0,
             None if bias is None else np.ascontiguousarray(bias.data))
 
 
-def _norm(norm: nn.Module) -> tuple:
+def _norm(norm: nn.LayerNorm | nn.RMSNorm) -> tuple[Any, ...]:
     gamma = np.ascontiguousarray(norm.weight.data)
     beta = getattr(norm, "bias", None)
     return gamma, np.zeros_like(gamma) if beta is None else np.ascontiguousarray(beta.data), norm.eps

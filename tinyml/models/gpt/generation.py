@@ -12,6 +12,7 @@ import numpy as np
 from ... import checks, nn, random
 from ...errors import ShapeError
 from ...nn.mode import mode
+from ...nn.module import run
 from ...tape import no_grad
 from .decoder import Decoder, check_finite
 from .network import Transformer
@@ -50,7 +51,7 @@ class Sampling:
 
     def draw(self, logits: np.ndarray, best: np.ndarray, seen: Callable[[], np.ndarray],
              rng: np.random.Generator) -> np.ndarray:
-        """One id a row of finite logits (B, V), the largest of which are at `best` (B,), where ids `seen()` (B, T) were
+        """One id per row of finite logits (B, V), the largest of which are at `best` (B,), where ids `seen()` (B, T) were
         before."""
         if self.repetition_penalty != 1:
             ids = seen()
@@ -73,7 +74,7 @@ class Sampling:
             np.put_along_axis(p, order, np.where(kept, np.take_along_axis(p, order, axis=1), 0), axis=1)
         up_to = p.cumsum(axis=1)
         # the last is exactly 1 and a draw is below 1, so an id of probability 0 never comes
-        return (up_to / up_to[:, -1:] <= rng.random((len(p), 1))).sum(axis=1)
+        return np.asarray((up_to / up_to[:, -1:] <= rng.random((len(p), 1))).sum(axis=1))
 
 
 def prompts(ids: Any, context: int, vocab_size: int) -> list[np.ndarray]:
@@ -103,7 +104,8 @@ class _Written:
     """The ids of each row so far: prompts of any lengths, then one id each at a time."""
 
     def __init__(self, rows: list[np.ndarray]):
-        self.rows, self.new = rows, []
+        self.rows = rows
+        self.new: list[np.ndarray] = []
         self.longest = max(len(row) for row in rows)
 
     def add(self, ids: np.ndarray) -> None:
@@ -148,13 +150,14 @@ def _stop(stop: int | Collection[int], vocab_size: int) -> np.ndarray:
 def _stream(model: Transformer, text: _Written, caches: list[nn.KeyValueCache], count: int | None, sampling: Sampling,
             seed: int | None, stop: np.ndarray, stops: bool) -> Iterator[np.ndarray]:
     rng = random.generator() if seed is None else np.random.default_rng(seed)
-    context, step, logits, kept = model.context, None, None, keeps_positions(model)
+    context, kept = model.context, keeps_positions(model)
+    step: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]] | None = None
     last_of = _last(model, kept)
     done = text.lengths() >= context if stops else np.zeros(len(text.rows), bool)
     some_done = bool(done.any())
     last = np.array([row[-1] for row in text.rows])
     while (count is None or count > 0) and not (some_done and done.all()):
-        if logits is None:
+        if step is None:
             logits, best = _whole(last_of, text.windows(context), caches if kept else None)
             step = Decoder(model, caches) if is_plain(model) else partial(_one_more, last_of, caches)
         elif not kept or (text.longest > context and not stops):    # when it slides every position is another one
@@ -181,7 +184,7 @@ def _last(model: Transformer, kept: bool) -> Last:
     """Logits by the model's layers; where they do not keep positions, those that a call of the model gives."""
     def last(ids: np.ndarray, caches: list[nn.KeyValueCache] | None) -> np.ndarray:
         with mode(model, training=False), no_grad():
-            return model._call(model.last, ids, caches).numpy() if kept else model(ids).numpy()[:, -1]
+            return run(model, model.last, ids, caches).numpy() if kept else model(ids).numpy()[:, -1]
 
     return last
 

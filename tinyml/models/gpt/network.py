@@ -9,12 +9,12 @@ import numpy as np
 
 from ... import checks, nn
 from ...errors import ShapeError
-from ...nn.module import in_turn
-from ...tensor import Tensor, as_tensor
+from ...nn.containers import in_turn
+from ...tensor import Tensor, TensorLike, as_tensor
 from .config import TinyGPTConfig
 
 
-def norm(c: TinyGPTConfig) -> nn.Module:
+def norm(c: TinyGPTConfig) -> nn.LayerNorm | nn.RMSNorm:
     """A normalisation of the residual stream."""
     return nn.LayerNorm(c.dim, c.eps, c.bias) if c.norm == "layer" else nn.RMSNorm(c.dim, c.eps)
 
@@ -27,12 +27,12 @@ class Block(nn.Module):
         self.norm1 = norm(c)
         self.attention = nn.MultiHeadAttention(c.dim, c.heads, True, c.bias, c.kv_heads, rotary)
         self.norm2 = norm(c)
+        self.gate: nn.Linear | None = None
         if c.activation == "swiglu":
             self.gate = nn.Linear(c.dim, c.hidden, c.bias)
             self.silu = nn.SiLU()
             self.up = nn.Linear(c.dim, c.hidden, c.bias)
         else:
-            self.gate = None
             self.up = nn.Linear(c.dim, c.hidden, c.bias)
             self.gelu = nn.GELU("tanh" if c.activation == "gelu_tanh" else "none")
         self.down = nn.Linear(c.hidden, c.dim, c.bias)
@@ -43,15 +43,25 @@ class Block(nn.Module):
         return x + self.dropout(self.feed_forward(x))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """down(gelu(up(norm(x)))), or with a gate down(silu(gate(norm(x))) * up(norm(x)))."""
+        """down(gelu(up(norm(x)))), or with a gate down(silu(gate(norm(x))) * up(norm(x))).
+
+        Args:
+            x: (B, T, C).
+
+        Returns:
+            A Tensor (B, T, C).
+        """
         if self.gate is None:
-            return in_turn([self.norm2, self.up, self.gelu, self.down], x)
+            y: Tensor = in_turn([self.norm2, self.up, self.gelu, self.down], x)
+            return y
         x = self.norm2(x)
         return self.down(in_turn([self.gate, self.silu], x) * self.up(x))
 
 
 class Transformer(nn.Module):
     """Logits (B, T, vocab_size) from ids (B, T), T up to `context`; position t predicts the id at t + 1."""
+
+    _made: Any      # its layers as they were made (plain.py)
 
     def __init__(self, config: TinyGPTConfig):
         c = self.config = config
@@ -60,7 +70,7 @@ class Transformer(nn.Module):
         self.tokens = nn.Embedding(c.vocab_size, c.dim, std=0.02)
         self.positions = None if c.rotary else nn.Embedding(c.context, c.dim, std=0.02)
         self.dropout = nn.Dropout(c.dropout)
-        self.blocks = nn.ModuleList(Block(c) for _ in range(c.layers))
+        self.blocks: nn.ModuleList[Block] = nn.ModuleList(Block(c) for _ in range(c.layers))
         self.norm = norm(c)
         self.head = nn.Linear(c.dim, c.vocab_size, bias=False)
         if c.tied:
@@ -76,16 +86,46 @@ class Transformer(nn.Module):
                 if linear.bias is not None:
                     linear.bias.data[...] = 0
 
-    def forward(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
-        """Logits; with `caches` (see there) of ids that follow those which the caches have seen."""
+    def forward(self, ids: TensorLike, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """Logits of the id that follows each position.
+
+        Args:
+            ids: (B, T).
+            caches: keys and values of the ids before these (see `caches`), to which those of these are added.
+
+        Returns:
+            A Tensor (B, T, vocab_size).
+
+        Raises:
+            ShapeError: another shape, more ids than the context has left, or caches that do not fit.
+        """
         return self.head(self.states(ids, caches))
 
-    def last(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
-        """Logits (B, vocab_size) of the last position only: what generation needs of a long prompt."""
+    def last(self, ids: TensorLike, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """Logits of the last position only: what generation needs of a long prompt.
+
+        Args:
+            ids: (B, T).
+            caches: as in `forward`.
+
+        Returns:
+            A Tensor (B, vocab_size).
+        """
         return self.head(self.states(ids, caches)[:, -1])
 
-    def states(self, ids: Any, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
-        """What the head reads, (B, T, C)."""
+    def states(self, ids: TensorLike, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
+        """What the head reads.
+
+        Args:
+            ids: (B, T).
+            caches: as in `forward`.
+
+        Returns:
+            A Tensor (B, T, C).
+
+        Raises:
+            ShapeError: another shape, more ids than the context has left, or caches that do not fit.
+        """
         ids = as_tensor(ids)
         if caches is not None and (not isinstance(caches, (list, tuple)) or len(caches) != len(self.blocks)):
             raise ShapeError(f"TinyGPT: expected a cache for each of {len(self.blocks)} blocks, see caches(), got "
@@ -97,12 +137,22 @@ class Transformer(nn.Module):
         if self.positions is not None:
             x = x + self.positions(np.arange(start, start + ids.shape[1]))
         x = self.dropout(x)
-        for block, cache in zip(self.blocks, caches or [None] * len(self.blocks)):
-            x = block(x, cache)
+        for i, block in enumerate(self.blocks):
+            x = block(x, caches[i] if caches else None)
         return self.norm(x)
 
     def caches(self, batch: int, stored: str = "float32") -> list[nn.KeyValueCache]:
-        """An empty cache for each block, for `batch` rows of up to `context` positions, stored as "float32", "float16" or
-        "int8" (a scale for each head and position)."""
+        """An empty cache for each block.
+
+        Args:
+            batch: rows, of up to `context` positions each.
+            stored: "float32", "float16" or "int8" (one scale for each head and position).
+
+        Returns:
+            The caches, in the order of the blocks.
+
+        Raises:
+            ShapeError, DtypeError: arguments out of range; OutOfMemoryError: more than this machine has.
+        """
         c, batch = self.config, checks.whole("TinyGPT.caches", "batch", batch)
         return [nn.KeyValueCache(batch, c.kv_heads, c.context, c.dim // c.heads, stored) for _ in self.blocks]

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ...errors import ShapeError
 from ...nn import functional as F
-from ...tensor import Tensor, as_tensor
+from ...tensor import Tensor, TensorLike, as_tensor
 
 
-def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Tensor:
+def next_token_loss(logits: TensorLike, targets: TensorLike, ignore_index: int = -100) -> Tensor:
     """Mean of -ln softmax(logits)[target], the classes being the last dimension: cross_entropy of all positions as rows.
-
-    >>> import numpy as np
-    >>> round(next_token_loss(np.zeros((2, 3, 5), np.float32), np.zeros((2, 3), int)).item(), 4)     # ln 5
-    1.6094
 
     Args:
         logits: (B, T, V), or (..., V).
-        targets: (B, T) of ids, or (...); `ignore_index` does not count.
+        targets: (B, T) of ids, or (...).
+        ignore_index: targets that do not count.
+
+    Returns:
+        A Tensor of one element.
 
     Raises:
         ShapeError: shapes do not fit, or a target is no id.
+
+    Example:
+        >>> tinyml.models.next_token_loss(np.zeros((2, 3, 5), np.float32), np.zeros((2, 3), int))
+        Tensor(1.6094, shape=())
     """
     logits, targets = as_tensor(logits), as_tensor(targets)
     if not logits.ndim or logits.shape[:-1] != targets.shape:
@@ -30,4 +32,4 @@ def next_token_loss(logits: Any, targets: Any, ignore_index: int = -100) -> Tens
     return F.cross_entropy(logits.reshape(targets.size, logits.shape[-1]), targets.reshape(-1), ignore_index)
 
 
-next_token_loss.class_axis = -1     # where `evaluate` looks for classes; they are dimension 1 of other losses
+next_token_loss.class_axis = -1     # type: ignore[attr-defined]   # where `evaluate` looks for classes; they are dimension 1 of other losses

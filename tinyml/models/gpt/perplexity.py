@@ -13,40 +13,41 @@ from ... import checks
 from ...data import TokenFile
 from ...errors import ShapeError
 from ...evaluation import run_models
+from ...tensor import TensorLike
 from .model import TinyGPT
 from .next_token import next_token_loss
 
 LARGEST = 2**24         # elements that the logits, or another activation, of the windows of one batch should not exceed
 
 
-def perplexity(model: TinyGPT, ids: Any, context: int | None = None, cache: str | None = None,
+def perplexity(model: TinyGPT, ids: TensorLike | TokenFile, context: int | None = None, cache: str | None = None,
                progress: bool = False) -> dict[str, float]:
-    """How well a model predicts a text, in evaluation mode and without gradients.
+    """How well a model predicts a text, in evaluation mode, without gradients.
 
-    The text is cut into windows of `context` ids; the last one has the ids that are left. Each id but the first is
-    predicted once, from the ids before it in its window:
-
-        loss = mean of -ln p(id), perplexity = exp(loss), bits = loss / ln 2
-
-    >>> from tinyml import models
-    >>> found = perplexity(models.TinyGPT(5, 4, 1, 1, 4), [0, 1, 2, 3, 4, 0, 1])
-    >>> sorted(found), found["count"]
-    (['bits', 'count', 'loss', 'perplexity'], 6)
+    The text is cut into windows of `context` ids, the last as long as what is left; each id but the first is predicted
+    once, from those before it in its window.
 
     Args:
-        model: The language model.
+        model: a TinyGPT, float or int8.
         ids: (L,) integers, an array or a data.TokenFile.
-        context: The length of a window; None for the model's context, which is the most.
-        cache: "float32", "float16" or "int8" to predict from keys and values that are stored so, as in generation; None to
-            use them as they were computed.
-        progress: Whether to show a bar on stderr.
+        context: of the windows; None: the model's, which is the most.
+        cache: "float32", "float16" or "int8": predict from keys and values that are stored so, as generation does; None: as
+            they were computed, which is float32 without the copies.
+        progress: whether to show a bar on stderr.
 
     Returns:
-        {"loss", "perplexity", "bits": per id, "count": of predicted ids}.
+        "loss", the mean cross entropy over all ids that were predicted; "perplexity", exp(loss); "bits", loss / ln 2, what
+        an id takes; "count", how many were predicted.
 
     Raises:
-        ShapeError: There are fewer than two ids, an id is outside the vocabulary, or a number is out of range.
-        DtypeError: The model is no TinyGPT, ids are no integers, or the cache has another name.
+        DtypeError, ShapeError: no TinyGPT; ids that are no row of at least two integers, or outside the vocabulary; a
+            context or cache out of range.
+
+    Example:
+        >>> model = models.TinyGPT(vocab_size=65, context=16, layers=1, heads=2, dim=32)
+        >>> found = models.perplexity(model, np.arange(65))
+        >>> found["count"], 60 < found["perplexity"] < 70
+        (64, True)
     """
     checks.instance("perplexity", "model", model, TinyGPT)
     ids = ids if isinstance(ids, TokenFile) else checks.array("perplexity", "ids", ids, "iu")

@@ -39,7 +39,7 @@ class Layout:
     """Name and class of each layer of a model, and its attributes: plain values as they are, of others the class. No tuple,
     as walks over the members of a module look into those."""
 
-    layers: tuple
+    layers: tuple[Any, ...]
 
 
 def layout(model: Transformer) -> Layout:
@@ -68,7 +68,7 @@ def keeps_positions(model: Transformer) -> bool:
     return _as_defined(model, tuple(FRAME)) and _same(made, now)
 
 
-def _same(made: Sequence[tuple], now: Sequence[tuple]) -> bool:
+def _same(made: Sequence[tuple[Any, ...]], now: Sequence[tuple[Any, ...]]) -> bool:
     """Whether the same layers have the same attributes as when they were made; they may have more."""
     return len(made) == len(now) and all(
         a[:2] == b[:2] and all(v == b[2].get(k) for k, v in a[2].items()) for a, b in zip(made, now))
@@ -96,7 +96,7 @@ def _stored(model: Transformer) -> bool:
     """Whether weights have shapes and dtypes that the compiled step reads."""
     c, kv = model.config, model.config.kv_heads * (model.config.dim // model.config.heads)
     shapes = [(model.tokens.weight, (c.vocab_size, c.dim)), (model.head.weight, (c.vocab_size, c.dim))]
-    vectors = [(model.norm, c.dim)]
+    vectors: list[tuple[Any, int]] = [(model.norm, c.dim)]
     if model.positions is not None:
         shapes.append((model.positions.weight, (c.context, c.dim)))
     for b in model.blocks:
@@ -106,7 +106,8 @@ def _stored(model: Transformer) -> bool:
         vectors += [(b.norm1, c.dim), (b.norm2, c.dim), (b.attention.qkv, c.dim + 2 * kv), (b.attention.proj, c.dim),
                     (b.up, c.hidden), (b.down, c.dim)] + ([] if b.gate is None else [(b.gate, c.hidden)])
     stored = all(t.shape == shape and (t.quantized is not None or t.dtype in (np.float32, np.float16))
-                 and (t.quantized is None or (t.axis in (None, 0) and not t.zero_point.any())) for t, shape in shapes)
+                 and (t.quantized is None or (t.axis in (None, 0) and not t.quantized.zero_point.any()))
+                 for t, shape in shapes)
     weights = {id(t) for t, _ in shapes}
     rest = [t for _, t in model.named_tensors() if id(t) not in weights]
     return stored and all(t.dtype == np.float32 for t in rest) and all(

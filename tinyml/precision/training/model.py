@@ -12,7 +12,8 @@ from ...errors import DtypeError, TinymlError
 from ...graph import BatchNorm, Graph, Node, pack_outputs, resolve, resolve_constant
 from ...nn import functional as F
 from ...nn import norms as norm_layers
-from ...nn.module import Module, ModuleList
+from ...nn.containers import ModuleList
+from ...nn.module import Module
 from ...ops import norm
 from ...ops.conv import Conv2d
 from ...ops.embedding import Embedding

@@ -1,4 +1,4 @@
-"""SGD, Adam, AdamW: updates in place on the parameters' arrays, with PyTorch's formulas."""
+"""What every optimizer is: parameters, the arrays kept for each, and a step that one kernel makes over all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from .. import checks
 from .._kernels.dispatch import kernels_for, threads_for
 from ..engine import note_change
-from ..errors import DtypeError, ShapeError
+from ..errors import ShapeError
 from ..tensor import Tensor
 from .parameters import checked_parameters
 
@@ -40,7 +40,7 @@ class _Store:
     """The parameters of one dtype, and their slots: one array a slot, so that large pages hold it. Parameters stay where
     they are; moving them into one array as well gained nothing measurable."""
 
-    def __init__(self, dtype: np.dtype, members: list[int], sizes: list[int]):
+    def __init__(self, dtype: np.dtype[Any], members: list[int], sizes: list[int]):
         self.dtype, self.members, self.sizes = dtype, members, dict(zip(members, sizes, strict=True))
         ends = np.cumsum(sizes, dtype=np.intp)
         self.at = dict(zip(members, (ends - sizes).tolist(), strict=True))
@@ -58,22 +58,29 @@ class _Store:
         return self.whole(slot)[self.at[i] : self.at[i] + self.sizes[i]]
 
 
-def in_place(a: np.ndarray, dtype: np.dtype) -> bool:
+def in_place(a: np.ndarray, dtype: np.dtype[Any]) -> bool:
     """Whether kernels can take the memory of `a` as it is."""
     return a.dtype == dtype and a.flags.carray
 
 
-def flat(a: np.ndarray, dtype: np.dtype) -> np.ndarray:
+def flat(a: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
     """The elements of `a` in C order: its own memory, or else a copy that kernels can take."""
     return a.reshape(-1) if in_place(a, dtype) else np.array(a, dtype, order="C").reshape(-1)
 
 
 class Optimizer:
-    """Base of optimizers: define `slots`, the names of the arrays kept for each parameter, and `update`.
+    """Base of optimizers: a subclass defines `slots`, the names of the arrays kept for each parameter, and `update`.
 
-    A subclass with weight decay sets `weight_decay`; Parameters made with decay=False are exempt.
-    `lr` may be set at any time, and is what the next step uses. A parameter without a gradient is left alone.
-    Raises ShapeError for no or repeated parameters and numbers out of range, DtypeError for what is no float Parameter.
+    A subclass with weight decay sets `weight_decay`; Parameters made with decay=False are exempt. `lr` may be set at any
+    time, and is what the next step uses. A parameter without a gradient is left alone.
+
+    Args:
+        parameters: the Parameters to update, as `model.parameters()` gives them.
+        lr: learning rate.
+
+    Raises:
+        ShapeError: no or repeated parameters, or a number out of range.
+        DtypeError: what is no Parameter of float32 or float64.
     """
 
     slots: tuple[str, ...] = ()
@@ -84,21 +91,32 @@ class Optimizer:
         self.lr = checks.number(type(self).__name__, "lr", lr, 0)
         self.updates = [0] * len(self.parameters)       # how often each was updated
         self._steps = [f"{type(self).__name__}.step, parameter {i}" for i in range(len(self.parameters))]
-        by_dtype: dict[np.dtype, list[int]] = {}
+        by_dtype: dict[np.dtype[Any], list[int]] = {}
         for i, p in enumerate(self.parameters):
             by_dtype.setdefault(p.dtype, []).append(i)
         self._stores = [_Store(dtype, members, [self.parameters[i].size for i in members])
                         for dtype, members in by_dtype.items()]
 
     def update(self, step: Step) -> None:
-        """Update all of step.p, and their slots, in place by step.scale * step.g."""
+        """Update all of step.p, and their slots, in place by step.scale * step.g; subclasses define it.
+
+        Args:
+            step: parameters, gradients and slots.
+
+        Raises:
+            TypeError: the class does not define it.
+        """
         raise TypeError(f"{type(self).__name__} defines no update()")
 
     def step(self, scale: float = 1.0) -> None:
-        """Update every parameter that has a gradient, as if that were multiplied by `scale` first.
+        """Update every parameter that has a gradient.
 
-        `scale` costs nothing: min(1, max_norm / norm) clips, 1 / n makes the mean of n gradients that were added up.
-        Raises ShapeError for a gradient of another shape, or a parameter whose number of elements has changed.
+        Args:
+            scale: what gradients are multiplied by first, which costs nothing: min(1, max_norm / norm) clips, 1 / n makes
+                the mean of n gradients that were added up.
+
+        Raises:
+            ShapeError: a gradient of another shape, or a parameter whose number of elements has changed.
         """
         name = type(self).__name__
         scale = checks.number(name, "scale", scale, infinite=True)
@@ -132,8 +150,9 @@ class Optimizer:
         for i in members:
             self.updates[i] += 1
         decay = [self.weight_decay if getattr(self.parameters[i], "decay", True) else 0.0 for i in members]
+        grads = [self.parameters[i].grad for i in members]
         self.update(Step(
-            elements, [flat(self.parameters[i].grad.data, store.dtype) for i in members], scale,
+            elements, [flat(g.data, store.dtype) for g in grads if g is not None], scale,
             [store.whole(slot) for slot in self.slots], np.array([store.at[i] for i in members], np.intp),
             np.array([self.updates[i] for i in members], float), np.array(decay), kernels_for(store.dtype),
             threads_for(16 * sum(store.sizes[i] for i in members))))
@@ -143,12 +162,12 @@ class Optimizer:
             note_change(a, self._steps[i])
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Forget all gradients."""
         for p in self.parameters:
             p.grad = None
 
     def state_dict(self) -> dict[str, Any]:
-        """What steps change, by parameter index: "lr", "parameters" (how many), "updates.0", and copies of the slots.
+        """What steps change: "lr", "parameters" (how many) and, for each parameter i, "updates.i" and copies of its slots.
 
         The other hyperparameters are the constructor's.
         """
@@ -162,10 +181,14 @@ class Optimizer:
         return values
 
     def load_state_dict(self, values: dict[str, Any]) -> None:
-        """Continue from what `state_dict` of an optimizer of the same class and parameters gave.
+        """Continue from a state.
+
+        Args:
+            values: what `state_dict` of an optimizer of the same class and parameters gave.
 
         Raises:
             ShapeError: all missing, unexpected and misshapen entries, in one message; nothing is loaded then.
+            DtypeError: an entry of another kind.
         """
         who = f"load_state_dict of {type(self).__name__}"
         count = checks.instance(who, "the state", values, dict).get("parameters")
@@ -192,84 +215,3 @@ class Optimizer:
                 if i in store.at:
                     for slot in self.slots:
                         store.part(slot, i)[...] = slots[f"{slot}.{i}"].reshape(-1)
-
-
-class SGD(Optimizer):
-    """Gradient descent with momentum (Polyak 1964) or Nesterov's (Sutskever et al. 2013), as PyTorch's.
-
-    g = grad + weight_decay p;  b = momentum b + g;  p = p - lr (g + momentum b if nesterov, else b).
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0,
-                 nesterov: bool = False):
-        super().__init__(parameters, lr)
-        self.momentum = checks.number("SGD", "momentum", momentum, 0)
-        self.weight_decay = checks.number("SGD", "weight_decay", weight_decay, 0)
-        self.nesterov = checks.flag("SGD", "nesterov", nesterov)
-        if self.nesterov and not self.momentum:
-            raise ShapeError(f"SGD: nesterov needs a momentum above 0, got {momentum}")
-        self.slots = ("momentum_buffer",) if self.momentum else ()
-
-    def update(self, step: Step) -> None:
-        step.kernels.sgd_f32(step.p, step.g, step.slots[0] if step.slots else None, step.at, self.lr, self.momentum,
-                             step.array(step.decay), self.nesterov, step.scale, step.threads)
-
-
-def _checked_adam(name: str, betas: tuple[float, float], eps: float, weight_decay: float) -> tuple:
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        raise DtypeError(f"{name}: expected betas to be two numbers, got {checks.described(betas)}")
-    return (tuple(checks.number(name, "betas", beta, 0, below=1) for beta in betas),
-            checks.number(name, "eps", eps, 0), checks.number(name, "weight_decay", weight_decay, 0))
-
-
-class _Moments(Optimizer):
-    """What Adam and AdamW share: running moments of the gradient g, and of its square.
-
-    m += (1 - beta1) (g - m);  v = beta2 v + (1 - beta2) g^2;  p -= lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps).
-    """
-
-    slots = ("exp_avg", "exp_avg_sq")
-    betas: tuple[float, float]
-    eps: float
-
-    def corrected(self, step: Step) -> tuple[np.ndarray, np.ndarray]:
-        """Step and eps of each parameter for p -= step m / (sqrt(v) + eps): the division by sqrt(1 - beta2^t) moved out of
-        the elements (Kingma & Ba 2015, end of section 2)."""
-        beta1, beta2 = self.betas
-        correction = np.sqrt(1 - beta2**step.t)
-        return step.array(self.lr * correction / (1 - beta1**step.t)), step.array(self.eps * correction)
-
-
-class Adam(_Moments):
-    """Steps scaled by running moments of the gradient (Kingma & Ba 2015); the decay is part of the gradient.
-
-    g = grad + weight_decay p, with whose moments m and v
-    p -= lr / (1 - beta1^t) m / (sqrt(v / (1 - beta2^t)) + eps).
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.0):
-        super().__init__(parameters, lr)
-        self.betas, self.eps, self.weight_decay = _checked_adam("Adam", betas, eps, weight_decay)
-
-    def update(self, step: Step) -> None:
-        rate, eps = self.corrected(step)
-        step.kernels.adam_f32(step.p, step.g, *step.slots, step.at, rate, *self.betas, eps, step.array(step.decay),
-                              step.scale, step.threads)
-
-
-class AdamW(_Moments):
-    """Adam with the decay taken off the weights, apart from the gradient (Loshchilov & Hutter 2019).
-
-    p = (1 - lr weight_decay) p, then as Adam with g = grad.
-    """
-
-    def __init__(self, parameters: Iterable[Tensor], lr: float = 1e-3, betas: tuple[float, float] = (0.9, 0.999),
-                 eps: float = 1e-8, weight_decay: float = 0.01):
-        super().__init__(parameters, lr)
-        self.betas, self.eps, self.weight_decay = _checked_adam("AdamW", betas, eps, weight_decay)
-
-    def update(self, step: Step) -> None:
-        rate, eps = self.corrected(step)
-        step.kernels.adamw_f32(step.p, step.g, *step.slots, step.at, rate, *self.betas, eps,
-                               step.array(1 - self.lr * step.decay), step.scale, step.threads)

@@ -1,0 +1,42 @@
+"""Parameter: a Tensor that a Module owns and an optimizer trains."""
+
+from __future__ import annotations
+
+from ..tensor import FLOATS, Tensor, TensorLike
+from . import init
+
+
+class Parameter(Tensor):
+    """A Tensor that a Module owns and an optimizer trains.
+
+    Args:
+        data: its elements, as for a Tensor.
+        requires_grad: whether `backward` collects a gradient here.
+        decay: whether an optimizer's weight decay is for this Parameter, too.
+
+    Raises:
+        DtypeError, ShapeError: as Tensor does.
+
+    Example:
+        >>> nn.Parameter([1.0, 2.0])
+        Tensor([1., 2.], shape=(2,), requires_grad=True)
+    """
+
+    __slots__ = ("decay",)
+    stored = True
+    decay: bool
+
+    def __init__(self, data: TensorLike, requires_grad: bool = True, decay: bool = True):
+        super().__init__(data, requires_grad)
+        self.decay = decay
+        init.claim(self.size)
+
+
+def as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
+    """A Parameter that shares `t`'s elements (or codes) and scales."""
+    p = Parameter.__new__(Parameter)
+    p.data, p.quantized = t.data, t.quantized
+    p.grad = p.node = None
+    p.decay = getattr(t, "decay", True)
+    p.requires_grad = requires_grad and t.dtype in FLOATS
+    return p
