@@ -181,10 +181,9 @@ def _bench(args: Args) -> list[dict[str, Any]]:
         for (name, form), ms in zip(forms.items(), times):
             rows.append({"batch": len(x), "form": name, "ms": ms, "samples_per_second": 1e3 * len(x) / ms,
                          "bytes": form.nbytes})
-    cells = [[str(r["batch"]), r["form"], f"{r['ms']:.3f}", f"{r['samples_per_second']:,.0f}", f"{r['bytes']:,}"]
+    cells = [[str(r["batch"]), str(r["form"]), f"{r['ms']:.3f}", f"{r['samples_per_second']:,.0f}", f"{r['bytes']:,}"]
              for r in rows]
-    head = ["batch", "form", "ms", "samples per second", "bytes"]
-    print(layout([head, *cells], left=(1,)))
+    print(layout([["batch", "form", "ms", "samples per second", "bytes"], *cells], left=(1,)))
     return rows
 
 

@@ -77,7 +77,8 @@ def make_inputs(model: Module, batch: int) -> tuple[np.ndarray, ...]:
             raise ShapeError(f"benchmark: {type(model).__name__} has no layer that tells what it reads; pass an input: "
                              "benchmark(model, x)")
         read = (32, 32) if isinstance(first, Conv2d) else ()
-        inner = getattr(model, "context", 16) if isinstance(first, Embedding) else getattr(first, first.stored_weights[0]).shape[1]
+        weight = getattr(first, first.stored_weights[0])
+        inner = getattr(model, "context", 16) if isinstance(first, Embedding) else weight.shape[1]
         shapes = [((batch, inner * getattr(first, "groups", 1), *read), not isinstance(first, Embedding))]
     for shape, _ in shapes:
         checks.room("benchmark", "an input", shape, 8)
