@@ -168,7 +168,7 @@ RECOMPUTED = Node(_Recomputed, None, None, np.empty(0))     # of every result un
 cdef class ApplyBase:
     """apply(op, *inputs, **attrs): run `op` on Tensors (or what becomes one; None for an absent operand), note it on the tape.
 
-    Here is what happens to float32 Tensors. All else is rare, and in three methods of the subclass in tensor.py:
+    Here is what happens to float32 Tensors. All else is rare, and in three methods of the subclass in apply.py:
     `as_tensors(op, inputs)` for operands that are no Tensors, `convert(op, arrays)` for other dtypes, and
     `run_integers(op, inputs, attrs, grad)` for int8.
     """

@@ -22,7 +22,8 @@ from .quantized import Quantized, dequantize_codes, quantize_array
 from .state import state
 from .tape import run_backward
 
-__all__ = ["FLOATS", "INT8", "INTEGERS", "OPS", "Axes", "Tensor", "TensorLike", "apply", "as_dtype", "as_tensor", "call"]
+__all__ = ["FLOATS", "INT8", "INTEGERS", "OPS", "Axes", "Tensor", "TensorLike", "apply", "as_dtype", "as_tensor", "call",
+           "change"]
 
 TensorLike: TypeAlias = "Tensor | ArrayLike"        # what becomes a Tensor: an array, a number, nested lists of them
 Axes: TypeAlias = "int | tuple[int, ...] | None"    # dimensions, from the end where negative; None: all of them
@@ -419,16 +420,16 @@ class Tensor(TensorBase):
     __hash__ = object.__hash__
 
     # -- in place: the Tensor stays the same object, and so does its memory unless it is on the tape -------------------
-    def __iadd__(self, other: TensorLike) -> Tensor: return _change(self, "add", other)
-    def __isub__(self, other: TensorLike) -> Tensor: return _change(self, "sub", other)
-    def __imul__(self, other: TensorLike) -> Tensor: return _change(self, "mul", other)
-    def __itruediv__(self, other: TensorLike) -> Tensor: return _change(self, "div", other)
-    def __imatmul__(self, other: TensorLike) -> Tensor: return _change(self, "matmul", other)
+    def __iadd__(self, other: TensorLike) -> Tensor: return change(self, "add", other)
+    def __isub__(self, other: TensorLike) -> Tensor: return change(self, "sub", other)
+    def __imul__(self, other: TensorLike) -> Tensor: return change(self, "mul", other)
+    def __itruediv__(self, other: TensorLike) -> Tensor: return change(self, "div", other)
+    def __imatmul__(self, other: TensorLike) -> Tensor: return change(self, "matmul", other)
 
     def __ipow__(self, other: TensorLike) -> Tensor:
         if isinstance(other, (Tensor, np.ndarray)):
-            return _change(self, "power", other)
-        return _change(self, "pow", exponent=number("pow", "exponent", other))
+            return change(self, "power", other)
+        return change(self, "pow", exponent=number("pow", "exponent", other))
 
     # -- elementwise --------------------------------------------------------------------------------------------------
     def exp(self) -> Tensor:
@@ -780,7 +781,7 @@ def _as_arrays(value: Any) -> Any:
     return {k: _as_arrays(v) for k, v in value.items()} if type(value) is dict else value
 
 
-def _change(t: Tensor, name: str, *others: Any, **attrs: Any) -> Tensor:
+def change(t: Tensor, name: str, *others: Any, **attrs: Any) -> Tensor:
     """`t` itself, its elements replaced by those of the op `name` on it."""
     what = f"{name} in place"
     check_changeable(t, what)
