@@ -28,7 +28,7 @@ def folder(tmp_path_factory) -> Path:
 
 def run(folder: Path, command: str, *arguments: str) -> dict | list:
     """The figures of a command, run in `folder`, in which names of files are looked for."""
-    kinds = (".npz", ".safetensors", ".txt", ".html", ".png", ".pt")
+    kinds = (".npz", ".safetensors", ".txt", ".html", ".svg", ".pt")
     named = [str(folder / a) if a.endswith(kinds) else a for a in arguments]
     assert cli.main([command, *named, "--json", str(folder / "figures.json")]) == 0
     return json.loads((folder / "figures.json").read_text())

@@ -147,14 +147,15 @@ def score_targets(what: str, loss: Loss | None, outputs: Sequence[np.ndarray], t
         return Scores(kind, [out.argmax(axis=-1) for out in outputs],
                       [squared_errors(out, targets.data) for out in outputs], [], None)
     shape = outputs[0].shape
-    if targets is None:
-        axis = getattr(loss, "class_axis", 1) if len(shape) > 1 else -1
-        return Scores(kind, [out.argmax(axis) for out in outputs], [], [], None)
-    axis = class_axis(loss, shape, targets.shape)
+    axis = (class_axis(loss, shape, targets.shape) if targets is not None else
+            getattr(loss, "class_axis", 1) if len(shape) > 1 else -1)
     if axis is None:
         raise ShapeError(f"{what}: cross_entropy: expected targets of shape {shape[:1] + shape[2:]} for logits {shape} "
                          f"(B, classes, ...), got {targets.shape}")
+    classes = [out.argmax(axis) for out in outputs]
+    if targets is None:
+        return Scores(kind, classes, [], [], None)
     ids = targets.data.astype(np.int64)
-    counted, classes = ids != IGNORED, [out.argmax(axis) for out in outputs]
+    counted = ids != IGNORED
     losses = [cross_entropies(np.moveaxis(out, axis, -1), ids, counted) for out in outputs]
     return Scores(kind, classes, losses, [c == ids for c in classes], counted)
