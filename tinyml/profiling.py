@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,39 +17,15 @@ from . import checks
 from ._kernels.dispatch import active, threads_for
 from .errors import TinymlError
 from .nn.module import Module
-from .ops.attention import parts
 from .tape import Context, Node, state
-
-
-def _attention(arrays: list, result: np.ndarray, attrs: dict) -> float:
-    q, k, v = parts(arrays, attrs.get("kv_heads"))
-    t, s = q.shape[-2], k.shape[-2]
-    pairs = t * s - (t * (t - 1) // 2 if attrs.get("causal") else 0)
-    return 2.0 * math.prod(result.shape[:-2]) * pairs * (q.shape[-1] + v.shape[-1])
-
-
-# Operations of a forward, two a multiply-add, from operands, result and attributes; and of a backward, in forwards.
-FLOPS: dict[str, Callable[[list, np.ndarray, dict], float]] = {
-    "linear": lambda arrays, result, attrs: 2.0 * arrays[0].size * len(arrays[1]),
-    "matmul": lambda arrays, result, attrs: 2.0 * result.size * arrays[0].shape[-1],
-    "conv2d": lambda arrays, result, attrs: 2.0 * result.size * math.prod(arrays[1].shape[1:]),
-    "attention": _attention,
-}
-FLOPS["linear_activation"] = FLOPS["linear"]
-BACKWARDS: dict[str, Callable[[Context], float]] = {
-    "linear": lambda context: sum(context.needs[:2]),       # a product for each operand that wants its gradient
-    "matmul": lambda context: sum(context.needs[:2]),
-    "conv2d": lambda context: sum(context.needs[:2]),
-    "attention": lambda context: 2.5,                       # two products forward; the scores again, and four, backward
-}
-BACKWARDS["linear_activation"] = BACKWARDS["linear"]
 
 
 @dataclass
 class Row:
     """What all calls of one op took in one phase, "forward" or "backward"; `peak` in operations a second.
 
-    bytes: of operands and results, in backward of what was saved, too. flops: operations, None where none are counted.
+    bytes: of operands and results, in backward of what was saved, too. flops: operations, None where the op counts none
+    (`Op.flops`).
     """
 
     op: str
@@ -120,9 +95,10 @@ class profile:
         """op.forward, measured."""
         result, row = self._timed(op.name, "forward", lambda: op.forward(context, *arrays, **attrs))
         row.bytes += _nbytes([*arrays, result])
-        if op.name in FLOPS:
-            context.flops = FLOPS[op.name](arrays, result, attrs)
-            row.flops = (row.flops or 0) + context.flops
+        flops = op.flops(result, *arrays, **attrs)
+        if flops is not None:
+            context.flops = flops
+            row.flops = (row.flops or 0) + flops
         return result
 
     def quantized(self, op: type, inputs: tuple, attrs: dict) -> Any:
@@ -138,7 +114,7 @@ class profile:
         row.bytes += _nbytes([grad, *saved, *(result if isinstance(result, tuple) else ())])
         flops = getattr(node.context, "flops", None)
         if flops is not None:
-            row.flops = (row.flops or 0) + BACKWARDS[node.op.name](node.context) * flops
+            row.flops = (row.flops or 0) + node.op.backward_flops(node.context.needs) * flops
         return result
 
     def _timed(self, name: str, phase: str, call: Callable[[], Any]) -> tuple[Any, Row]:

@@ -9,17 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..ops import Op
+from ..ops import Batch, Op
 from ..tensor import FLOATS, Tensor, apply, as_tensor
 
 Ranges = dict[int, tuple[float, float]]     # (lo, hi) of values, by their numbers in a graph
-
-
-@dataclass(frozen=True)
-class Batch:
-    """`factor` times the batch size: a symbolic number in shapes and attributes."""
-
-    factor: int = 1
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ from . import (
            rotary,
            shape,
 )
-from .op import Codec, Lowered, Op, Operand, Sample, Target, sample
+from .op import Batch, Codec, Lowered, Op, Operand, Sample, Target, sample
 
-__all__ = ["Codec", "Lowered", "Op", "Operand", "Sample", "Target", "arithmetic", "attention", "conv", "dropout",
-           "embedding", "fake_quantize", "linear", "losses", "norm", "pointwise", "pooling", "reductions", "rotary",
-           "sample", "shape"]
+__all__ = ["Batch", "Codec", "Lowered", "Op", "Operand", "Sample", "Target", "arithmetic", "attention", "conv",
+           "dropout", "embedding", "fake_quantize", "linear", "losses", "norm", "pointwise", "pooling", "reductions",
+           "rotary", "sample", "shape"]

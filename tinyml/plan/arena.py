@@ -11,11 +11,7 @@ import numpy as np
 
 from .._kernels.memory import LINE
 from ..errors import OutOfMemoryError
-
-
-def in_memory(x: np.ndarray) -> np.ndarray:
-    """`x` with its dimensions in the order in which standard memory has them."""
-    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+from ..ops.op import in_memory
 
 
 def is_standard(x: np.ndarray) -> bool:

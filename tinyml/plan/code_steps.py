@@ -1,6 +1,7 @@
 """Steps from codes to codes without weights: tables, arithmetic, joining, pooling, rows of an embedding.
 
-Arithmetic and joining state scale and zero point of all they read and make; integer multipliers follow, equation (5).
+Arithmetic and joining have the scales and zero points of all that they read and make; the integer multipliers follow from
+them by equation (5).
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from math import prod
 
 import numpy as np
 
+from .. import ops
 from .._kernels import fixed_point, integers
 from ..errors import TinymlError
-from ..ops.embedding import check_ids
+from ..tensor import OPS
 from .arena import empty, in_memory
-from .steps import Kernel, Step, _check, _codes, pair_by_sample
+from .steps import Kernel, Step, _check, _codes, make_island
 
-LARGEST = 2**28     # codes a sample that one step may make: far beyond any layer, so that no file can ask for all memory
+LARGEST = 2**28     # codes that one step may make per sample: far beyond any layer, and no file can ask for all memory
 
 
 def _check_size(step: Step, shape: tuple[int, ...], batch: int) -> None:
@@ -32,7 +34,8 @@ def _scales(step: Step) -> np.ndarray:
 
 
 def _rescaling(step: Step) -> list[np.ndarray | None]:
-    """For each operand the result's codes for its own 256, None where they are the same; equation (8)."""
+    """For each operand a table of the codes that its own 256 have in the result, None where they are the same; equation
+    (8)."""
     a, q, tables = step.attrs, np.arange(-128, 128), []
     *scales, scale_out = _scales(step)
     for scale, zero in zip(scales, a["zero_points"]):
@@ -64,6 +67,10 @@ class Table(Kernel):
     def bind(self, values, batch, out):
         return partial(integers.lookup, in_memory(values[0]), self._arrays["table"], in_memory(out))
 
+    def as_island(self):
+        a = self.attrs      # where a constant is part of the table, it has no attributes
+        return make_island(self, OPS[a["op"]], **a["attrs"]) if "attrs" in a else None
+
 
 class _Pair(Kernel):
     """Base of steps of two operands that broadcast: two activations, or one and a constant with codes of its own."""
@@ -89,7 +96,7 @@ class _Pair(Kernel):
         return self.combine(a, b, in_memory(out))
 
     def by_sample(self, ndims):
-        return pair_by_sample(ndims, self.constants)
+        return ops.arithmetic.count_dims_by_sample(ndims, self.constants)
 
     def combine(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> partial:
         """What writes the result of two operands of as many dimensions to `out`."""
@@ -114,6 +121,9 @@ class Add(_Pair):
         return partial(integers.add, a, b, tuple(p["zero_points"]), self.multipliers, self.shift, p["zero_point"],
                        p["lo"], p["hi"], out)
 
+    def as_island(self):
+        return make_island(self, ops.arithmetic.Add if self.attrs["signs"] == [1, 1] else ops.arithmetic.Sub, self._arrays)
+
 
 class Mul(_Pair):
     """Product, with the multiplier s_a s_b / s_y; equation (8)."""
@@ -130,6 +140,9 @@ class Mul(_Pair):
         p = self.attrs
         return partial(integers.mul, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"],
                        p["lo"], p["hi"], out)
+
+    def as_island(self):
+        return make_island(self, ops.arithmetic.Mul, self._arrays)
 
 
 class Concat(Kernel):
@@ -171,6 +184,9 @@ class Concat(Kernel):
     def by_sample(self, ndims):
         return ndims[0] if not self.constants and len(set(ndims)) == 1 and self.attrs["axis"] % ndims[0] else None
 
+    def as_island(self):
+        return make_island(self, ops.shape.Concat, self._arrays, self.attrs["operands"], axis=self.attrs["axis"])
+
 
 class Pad(Kernel):
     """A constant around an activation, in the result's codes; equation (8) for one operand."""
@@ -203,6 +219,12 @@ class Pad(Kernel):
     def by_sample(self, ndims):
         return ndims[0] if [list(w) for w in self.attrs["widths"][:1]] == [[0, 0]] else None
 
+    def elements(self, shapes, batch):
+        return ops.shape.Pad.elements(*shapes, widths=self.attrs["widths"])
+
+    def as_island(self):
+        return make_island(self, ops.shape.Pad, widths=tuple(map(tuple, self.attrs["widths"])), value=0.0)
+
 
 class Embedding(Step):
     """Rows of a table of codes, by id; scale and zero point tell what they stand for."""
@@ -218,7 +240,7 @@ class Embedding(Step):
     def run(self, values, batch):
         ids, table = values[0], self._arrays["table"]
         try:
-            check_ids(ids, table)
+            ops.embedding.check_ids(ids, table)
         except TinymlError as error:
             error.passing(self.name)
             raise
@@ -227,6 +249,12 @@ class Embedding(Step):
 
     def by_sample(self, ndims):
         return ndims[0] + 1
+
+    def elements(self, shapes, batch):
+        return ops.embedding.Embedding.elements(*shapes, self._arrays["table"].shape)
+
+    def as_island(self):
+        return make_island(self, ops.embedding.Embedding, self._arrays)
 
 
 def _is_spans(spans: np.ndarray) -> bool:
@@ -259,6 +287,9 @@ class AvgPool(Kernel):
     def bind(self, values, batch, out):
         return partial(integers.avg_pool, in_memory(values[0]), self.rows, self.columns, self._arrays["multiplier"],
                        self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"], in_memory(out))
+
+    def elements(self, shapes, batch):
+        return prod(shapes[0][:2]) * len(self.rows) * len(self.columns)
 
 
 class Mean(AvgPool):

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 
 from .._kernels import convolution
-from .steps import Kernel, _check, bind_layer, is_plain, window_of
+from .steps import PackedProduct, _check, is_plain, window_of
 
 
-class FloatProduct(Kernel):
-    """A linear layer or convolution in float32, clamped to lo .. hi. Weights live packed, and are unpacked to be saved."""
+class FloatProduct(PackedProduct):
+    """A linear layer or convolution in float32, clamped to lo .. hi."""
 
     kind = "float_product"
-    dtype = np.float32
+    reads = dtype = np.float32
     any_memory = True
 
     def prepare(self):
@@ -28,25 +28,5 @@ class FloatProduct(Kernel):
         self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
 
     @property
-    def arrays(self):
-        weight = self.layer.unpacked()
-        return {"weight": weight if self.attrs["spatial"] else weight[:, :, 0, 0], **self._arrays}
-
-    @property
     def nbytes(self):
         return self.layer.nbytes
-
-    def shape(self, values, batch):
-        x, window = values[0], self.layer.window
-        if self.attrs["spatial"]:
-            _check(self, input=x.ndim == 4 and x.dtype == np.float32 and x.shape[1] == self.channels
-                   and min(window.output(*x.shape[2:])) > 0)
-            return (len(x), self.filters, *window.output(*x.shape[2:]))
-        _check(self, input=x.ndim > 0 and x.dtype == np.float32 and x.shape[-1] == self.channels)
-        return (*x.shape[:-1], self.filters)
-
-    def bind(self, values, batch, out):
-        return bind_layer(self.layer, self.attrs["spatial"], values[0], out)
-
-    def by_sample(self, ndims):
-        return ndims[0] if ndims[0] > 1 else None

@@ -18,6 +18,7 @@ from ..ops.codes import tabulate
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval
+from ..ops.pointwise import Clip
 from ..tensor import FLOATS, apply
 from . import code_steps, float_steps  # noqa: F401 (they define steps)
 from .plan import Plan, Slot
@@ -28,7 +29,7 @@ Skip = Sequence[str] | Callable[[str], bool]
 # why an op stays float
 SKIPPED = "left in float on request"
 CONSTANT = "what it reads is a constant"
-UNPAID = "between float steps a table would quantize for itself alone"
+UNPAID = "its neighbours are float steps, so codes would be made for its table alone"
 
 
 def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str = "single", weights: str = "max",
@@ -199,7 +200,7 @@ class Lowering:
         return True
 
     def pays(self, node: Node) -> bool:
-        """Whether a table saves anything: between float islands it would quantize for itself alone."""
+        """Whether a table saves anything: between float islands codes would be made for it alone."""
         return self.read_as_codes(node.output) or any(i in self.as_codes or i in self.graph.inputs for i in node.inputs)
 
     def table(self, node: Node) -> int | str:
@@ -209,7 +210,7 @@ class Lowering:
         if not self.pays(node):
             return UNPAID
         source, target = self.codec(node.inputs[0]), self.codec(node.output)
-        table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data)
+        table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data, *self.clamp(node.output, target))
         return self.emit("table", [self.codes(node.inputs[0], node.module)], node.module,
                          {"op": node.op.name, "attrs": node.attrs}, {"table": table})
 
@@ -231,10 +232,7 @@ class Lowering:
         codec = self.codec(node.output)
         target = Target(self.graph.shapes[node.output], codec, weight_scale=self.weight_scales.get(node.output),
                         **self.options)
-        if node.output in self.clamps:
-            lo, hi = self.clamps[node.output]
-            target.lo = -128 if lo == -np.inf else codec.code(lo)
-            target.hi = 127 if hi == np.inf else codec.code(hi)
+        target.lo, target.hi = self.clamp(node.output, codec)
         lowered = node.op.lower(operands, target, node.attrs)
         if lowered is None:
             return f"{node.op.name} has no integer step for these operands"
@@ -242,6 +240,11 @@ class Lowering:
             return UNPAID
         inputs = [self.codes(i, node.module) if self.graph.dtypes[i] in FLOATS else self.plain[i] for i in activations]
         return self.emit(lowered.kind, inputs, node.module, lowered.attrs, lowered.arrays)
+
+    def clamp(self, value: int, codec: Codec) -> tuple[int, int]:
+        """The codes between which an activation that was fused keeps a value."""
+        lo, hi = self.clamps.get(value, (-np.inf, np.inf))
+        return -128 if lo == -np.inf else codec.code(lo), 127 if hi == np.inf else codec.code(hi)
 
     def island(self, node: Node) -> None:
         """The op in float32; its result stays float until somebody asks for codes."""
@@ -265,7 +268,7 @@ class Lowering:
         value = self.emit("island", inputs, node.module, {"op": node.op.name, "operands": where,
                                                           "batch_axes": batch_axes, "attrs": node.attrs}, arrays)
         if node.output in self.clamps:
-            value = self.emit("island", [value], node.module, {"op": "clip", "operands": ["value"], "batch_axes": [[]],
+            value = self.emit("island", [value], node.module, {"op": Clip.name, "operands": ["value"], "batch_axes": [[]],
                                                                "attrs": {"lo": float(lo), "hi": float(hi)}})
         self.plain[node.output] = value
 

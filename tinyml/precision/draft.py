@@ -11,15 +11,11 @@ import numpy as np
 from .._kernels import integers
 from ..graph import Constant, Graph, Node, Ranges
 from ..graph.passes import fold_batch_norm, fold_constants, fuse_batch_norm
-from ..ops.conv import Conv2d
-from ..ops.linear import Linear
 from ..plan.lowering import Lowering, lowering
 from ..plan.plan import Plan
 from ..plan.program import observe
 from ..tensor import Tensor
 from .ranges.calibration import Arrays
-
-PRODUCTS = (Conv2d, Linear)
 
 
 def batch_norm_folded(graph: Graph) -> Graph:
@@ -33,7 +29,7 @@ def batch_norm_folded(graph: Graph) -> Graph:
 
 def weight_of(graph: Graph, node: Node) -> np.ndarray | None:
     """The constant float32 weight of a linear layer or convolution; None for other nodes."""
-    constant = graph.constants.get(node.inputs[1]) if node.op in PRODUCTS else None
+    constant = graph.constants.get(node.inputs[1]) if node.op.has_weights else None
     known = constant is not None and constant.tensor.dtype == np.float32 and constant.tensor.size
     return constant.tensor.data if known else None
 
@@ -105,8 +101,8 @@ class Lowered:
 
     def layers(self, graph: Graph) -> Iterator[tuple[Node, Node]]:
         """Pairs of nodes as above, in order."""
-        for node, fused in zip((n for n in graph.nodes if n.op in PRODUCTS),
-                               (n for n in self.lowering.graph.nodes if n.op in PRODUCTS), strict=True):
+        for node, fused in zip((n for n in graph.nodes if n.op.has_weights),
+                               (n for n in self.lowering.graph.nodes if n.op.has_weights), strict=True):
             if self.lowering.rules[fused.output] == "integers" and weight_of(graph, node) is not None:
                 yield node, fused
 

@@ -21,7 +21,7 @@ from .twins import codecs, twin
 
 Functions = dict[Hashable, Callable[[], object]]
 FLOAT_KINDS = ("quantize", "dequantize", "island", "float_product")     # steps that are the same, or none, in float32
-LEAST_CHANNELS = 16     # of which half are left out; of fewer there are twice as many: codes are multiplied four at a time
+LEAST_CHANNELS = 16     # of which half are left out; of fewer there are twice as many
 
 
 def sized(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list[np.ndarray]:
@@ -126,7 +126,8 @@ def other_channels(layer: integers.IntegerLayer) -> integers.IntegerLayer | str:
         return "every output has one input channel"
     if layer.groups > 1:
         return "its channels are in groups"
-    k = layer.k // 2 // 4 * 4 if layer.k >= LEAST_CHANNELS else 2 * layer.k
+    # codes are multiplied four at a time: up to four channels take as long as one
+    k = layer.k // 2 // 4 * 4 if layer.k >= LEAST_CHANNELS else max(2 * layer.k, 5)
     codes = np.take(layer.unpacked(), np.arange(k) % layer.k, 1)
     return integers.IntegerLayer(codes, None, layer.zero_point, layer.window, layer.requant)
 

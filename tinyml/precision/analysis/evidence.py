@@ -10,7 +10,6 @@ import numpy as np
 from ..._kernels import fixed_point
 from ...graph import Graph, Node
 from ...ops import Codec
-from ...ops.conv import Conv2d
 from ...tape import no_grad
 from ..draft import Draft, Lowered, weight_of
 from ..ranges.calibration import Arrays
@@ -148,7 +147,7 @@ def gather(draft: Draft, lowered: Lowered, unfolded: Graph, batches: Iterable[Ar
     layers = []
     for node, fused in lowered.layers(graph):
         arrays, source, result = lowered.step(fused).arrays, node.inputs[0], fused.output
-        images = node.op is Conv2d
+        images = arrays["weight"].ndim == 4
         x = seen.setdefault(source, Seen(images, made.codecs.get(source) if source in graph.inputs else None))
         y = seen.setdefault(result, Seen(images, made.codecs.get(result)))
         raw, gain = raws.get(node.output, (None, None))

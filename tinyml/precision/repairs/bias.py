@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 
 from ...graph import Graph, Node
-from ...ops.conv import Conv2d
 from ...tape import no_grad
 from ...tensor import Tensor, apply
 from ..draft import Draft, array_of, replace_operand, weight_of
@@ -19,7 +18,7 @@ def _mean_output(node: Node, mean_input: np.ndarray, weight: np.ndarray) -> np.n
     """Mean of the layer's result without bias, by output channel: products are linear, so that of the mean input."""
     with no_grad():
         y = apply(node.op, Tensor(mean_input[None].astype(np.float32)), Tensor(weight), None, **node.attrs).data
-    channel = 1 if node.op is Conv2d else y.ndim - 1
+    channel = 1 if weight.ndim == 4 else y.ndim - 1
     return y.mean(axis=tuple(i for i in range(y.ndim) if i != channel), dtype=np.float64)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from ...graph import Graph, Node
-from ...ops.conv import Conv2d
 from ...tape import no_grad
 from ..draft import Draft, replace_operand, weight_of
 from ..ranges.calibration import Arrays
@@ -27,7 +26,7 @@ def vectors(node: Node, x: np.ndarray, size: tuple[int, ...], at: np.ndarray) ->
 
     G are the groups, K the channels of one times the taps of a window of `size`; a linear layer has one group.
     """
-    if node.op is not Conv2d:
+    if not size:
         rows = x.reshape(-1, x.shape[-1])
         return rows[at % len(rows), None]
     (ph, pw), (dh, dw), (sh, sw) = (node.attrs[k] for k in ("padding", "dilation", "stride"))
