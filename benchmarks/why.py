@@ -13,7 +13,8 @@ import tinyml
 from tinyml import models
 from tinyml._kernels.dispatch import active
 from tinyml.plan.plan import Plan
-from tinyml.plan.steps import Product, Step
+from tinyml.plan.product_steps import Product
+from tinyml.plan.steps import Step
 
 from . import ours
 from .layers import linear

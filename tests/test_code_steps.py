@@ -262,7 +262,7 @@ def block_islands(name: str) -> list[str]:
 
 
 def test_a_transformer_block_on_floats(tmp_path):
-    model = randomise(models.gpt.Block(models.TinyGPTConfig(1, 5, layers=1, heads=2, dim=8, dropout=0.1)))
+    model = randomise(models.gpt.network.Block(models.TinyGPTConfig(1, 5, layers=1, heads=2, dim=8, dropout=0.1)))
     x = images((5, 8), 12, 0)
     plan = model.to_int8(calibration=[x[:8], x[8:]])
     assert plan.islands == block_islands("")

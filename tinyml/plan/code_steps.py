@@ -6,8 +6,10 @@ them by equation (5).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
@@ -73,7 +75,13 @@ class Table(Kernel):
 
 
 class _Pair(Kernel):
-    """Base of steps of two operands that broadcast: two activations, or one and a constant with codes of its own."""
+    """Base of steps of two operands that broadcast: two activations, or one and a constant with codes of its own.
+
+    Attributes:
+        kernel: what computes the step, by its `multiplier` and `shift`.
+    """
+
+    kernel: ClassVar[Callable[..., object]]
 
     def prepare(self):
         a, constant = self.attrs, self._arrays.get("constant")
@@ -93,20 +101,19 @@ class _Pair(Kernel):
 
     def bind(self, values, batch, out):
         a, b = (in_memory(v.reshape((1,) * (out.ndim - v.ndim) + v.shape)) for v in [*values, *self.constants])
-        return self.combine(a, b, in_memory(out))
+        p = self.attrs
+        return partial(self.kernel, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"], p["lo"],
+                       p["hi"], in_memory(out))
 
     def by_sample(self, ndims):
         return ops.arithmetic.count_dims_by_sample(ndims, self.constants)
-
-    def combine(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> partial:
-        """What writes the result of two operands of as many dimensions to `out`."""
-        raise NotImplementedError
 
 
 class Add(_Pair):
     """Sum, or difference where a sign is -1; equation (8)."""
 
     kind = "add"
+    kernel = staticmethod(integers.add)
 
     def prepare(self):
         super().prepare()
@@ -114,12 +121,7 @@ class Add(_Pair):
         _check(self, signs=_codes(*signs) and [abs(v) for v in signs] == [1, 1])
         *scales, scale_out = _scales(self)
         multipliers, self.shift = fixed_point.shared_multipliers([s / scale_out for s in scales])
-        self.multipliers = tuple(sign * m for sign, m in zip(signs, multipliers))
-
-    def combine(self, a, b, out):
-        p = self.attrs
-        return partial(integers.add, a, b, tuple(p["zero_points"]), self.multipliers, self.shift, p["zero_point"],
-                       p["lo"], p["hi"], out)
+        self.multiplier = tuple(sign * m for sign, m in zip(signs, multipliers))
 
     def as_island(self):
         return make_island(self, ops.arithmetic.Add if self.attrs["signs"] == [1, 1] else ops.arithmetic.Sub, self._arrays)
@@ -129,17 +131,13 @@ class Mul(_Pair):
     """Product, with the multiplier s_a s_b / s_y; equation (8)."""
 
     kind = "mul"
+    kernel = staticmethod(integers.mul)
 
     def prepare(self):
         super().prepare()
         a, b, y = _scales(self)
         m, s = fixed_point.multiplier(a * b / y)
         self.multiplier, self.shift = int(m), int(s)
-
-    def combine(self, a, b, out):
-        p = self.attrs
-        return partial(integers.mul, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"],
-                       p["lo"], p["hi"], out)
 
     def as_island(self):
         return make_island(self, ops.arithmetic.Mul, self._arrays)

@@ -20,7 +20,7 @@ from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval
 from ..ops.pointwise import Clip
 from ..tensor import FLOATS, apply
-from . import code_steps, float_steps  # noqa: F401 (they define steps)
+from . import code_steps, product_steps  # noqa: F401 (they define steps)
 from .plan import Plan, Slot
 from .steps import ROUNDINGS, STEPS, Step
 

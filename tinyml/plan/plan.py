@@ -18,9 +18,9 @@ from ..ops import Codec
 from ..tape import state
 from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
 from .arena import empty
-from .float_steps import FloatProduct
+from .product_steps import FloatProduct, Product
 from .program import Layout, Memory, Programs, observe
-from .steps import ROUNDINGS, Dequantize, Island, Product, Step
+from .steps import ROUNDINGS, Dequantize, Island, Step
 
 FLOAT_STEPS = (Island, FloatProduct)
 # Bytes of values that a thread's share of a piece stays below: what a second-level cache holds. ResNet8 and DepthwiseCNN

@@ -1,24 +1,21 @@
 """The steps of a Plan: each reads values (unsigned codes or floats), computes one, and can be written to a file.
 
-Here are those between floats and codes, products by weights, and ops that run as they are; the others are in code_steps.py.
+Here are those between floats and codes, and those that run an op as it is; products by weights are in product_steps.py, the
+others in code_steps.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from math import prod
 from typing import Any, ClassVar
 
 import numpy as np
 
 from .._kernels import fixed_point, integers
-from .._kernels.convolution import FloatLayer
-from .._kernels.windows import Window
 from ..errors import ShapeError
 from ..graph import Constant, resolve, resolve_constant
 from ..ops import Op
-from ..ops.integer import count_elements
 from ..tape import no_grad
 from ..tensor import OPS, Tensor, apply
 from .arena import empty, in_memory, standard
@@ -32,10 +29,10 @@ def _check(step: Step, **claims: bool) -> None:
     """Raise ShapeError unless all claims hold: kernels trust sizes, and a file may hold anything."""
     wrong = [name for name, holds in claims.items() if not holds]
     if wrong:
-        raise ShapeError(f"{called(step)}: {', '.join(wrong)} out of range or of another shape than the step needs")
+        raise ShapeError(f"{describe_step(step)}: {', '.join(wrong)} out of range or of another shape than the step needs")
 
 
-def called(step: Step) -> str:
+def describe_step(step: Step) -> str:
     """A step as errors name it."""
     return f"{step.kind}{' in ' + step.name if step.name else ''}"
 
@@ -149,103 +146,6 @@ class Dequantize(_Edge):
     def bind(self, values, batch, out):
         a = self.attrs
         return partial(integers.dequantize, in_memory(values[0]), a["scale"], a["zero_point"], in_memory(out))
-
-
-class PackedProduct(Kernel):
-    """Base of a linear layer or convolution whose weights live packed, in `layer`, and are unpacked to be saved.
-
-    Attributes:
-        reads: the dtype of the activations.
-    """
-
-    reads: ClassVar[type]
-
-    def shape(self, values, batch):
-        x, window = values[0], self.layer.window
-        if self.attrs["spatial"]:
-            _check(self, input=x.ndim == 4 and x.dtype == self.reads and x.shape[1] == self.channels
-                   and min(window.output(*x.shape[2:])) > 0)
-            return (len(x), self.filters, *window.output(*x.shape[2:]))
-        _check(self, input=x.ndim > 0 and x.dtype == self.reads and x.shape[-1] == self.channels)
-        return (*x.shape[:-1], self.filters)
-
-    @property
-    def arrays(self):
-        weight = self.layer.unpacked()
-        return {**self._arrays, "weight": weight if self.attrs["spatial"] else weight[:, :, 0, 0]}
-
-    def bind(self, values, batch, out):
-        return bind_layer(self.layer, self.attrs["spatial"], values[0], out)
-
-    def by_sample(self, ndims):
-        return ndims[0] if ndims[0] > 1 else None
-
-    def elements(self, shapes, batch):
-        x, = shapes
-        if self.attrs["spatial"]:
-            return count_elements(x, self.layer.window, self.filters)
-        return prod(x[:-1]) * self.filters
-
-
-class Product(PackedProduct):
-    """A linear layer or convolution in integers; equations (4) and (5)."""
-
-    kind = "product"
-    reads = np.uint8
-
-    def prepare(self):
-        a = self.attrs
-        own = self._arrays
-        weight, scale, bias = own.pop("weight"), own["scale"], own["bias"]
-        window = window_of(self, a["size"])
-        _check(self, weight=weight.dtype == np.int8 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
-               bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
-               groups=len(weight) % window.groups == 0, zero_point=_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
-               size=window.size == (weight.shape[2:] or (1, 1)), linear=a["spatial"] or is_plain(window),
-               rounding=a["rounding"] in ROUNDINGS, doubled=type(a["doubled"]) is int and 0 <= a["doubled"] <= len(weight),
-               spatial=type(a["spatial"]) is bool)
-        for what, numbers in (("weights", scale), ("input and output", [a["scale_in"], a["scale_out"]])):
-            fixed_point.check_scale(numbers, what)
-        # the certificate of equation (4), one bound per output channel: what the file says of it must hold
-        self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
-        _check(self, bound=a["bound"] == self.bound.max(initial=0) <= integers.INT32_MAX)
-        real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
-        requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
-        codes = weight if a["spatial"] else weight[:, :, None, None]
-        self.layer = integers.IntegerLayer(codes, bias.astype(np.int64), a["zero_in"], window, requant)
-        self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
-
-    @property
-    def nbytes(self):
-        return super().nbytes + self.layer.nbytes
-
-
-def window_of(step: Step, size: Any) -> Window:
-    """The window that the step's attributes describe, of the given size."""
-    return Window(size, *(step.attrs[k] for k in ("stride", "padding", "dilation", "groups")), op=called(step))
-
-
-def is_plain(window: Window) -> bool:
-    """Whether it is that of a linear layer: one pixel to one pixel."""
-    return window == Window(window.size)
-
-
-def bind_layer(layer: integers.IntegerLayer | FloatLayer, spatial: bool, x: np.ndarray,
-               out: np.ndarray) -> Callable[[], object]:
-    """layer.bind as kernels read x and out: (images, height, width, channels), of one pixel each where it is linear."""
-    if spatial:
-        return layer.bind(in_memory(x), in_memory(out))
-    rows, made = (np.ascontiguousarray(v).reshape(prod(v.shape[:-1]), 1, 1, v.shape[-1]) for v in (x, out))
-    bound = layer.bind(rows, made)
-    if x.ndim != 4:
-        return bound
-
-    def call() -> None:     # rows are no rows in channels-last memory
-        np.copyto(rows.reshape(x.shape), x)
-        bound()
-        np.copyto(out, made.reshape(out.shape))
-
-    return call
 
 
 class OpStep(Step):

@@ -12,7 +12,8 @@ from ..ops import Codec
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..plan.plan import FLOAT_STEPS, Plan
-from ..plan.steps import Island, Product, Step
+from ..plan.product_steps import Product
+from ..plan.steps import Island, Step
 from ..tape import Record
 from .eager import is_dynamic
 from .figures import NO_LAYER, Histogram, Layer

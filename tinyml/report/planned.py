@@ -13,8 +13,9 @@ from ..graph import Batch, check_inputs, resolve
 from ..ops import Codec
 from ..plan.arena import empty, standard
 from ..plan.plan import Plan
+from ..plan.product_steps import Product, bind_layer
 from ..plan.program import observe
-from ..plan.steps import Product, Step, bind_layer
+from ..plan.steps import Step
 from ..tensor import FLOATS, INTEGERS
 from .timing import CROWD, FEW_ROWS, Calls, Took, in_turn, split, team_call
 from .twins import codecs, twin

@@ -10,7 +10,8 @@ from .._kernels import floats
 from .._kernels.convolution import FloatLayer
 from ..ops import Codec
 from ..plan.arena import empty, standard
-from ..plan.steps import Product, Step, bind_layer
+from ..plan.product_steps import Product, bind_layer
+from ..plan.steps import Step
 
 
 def codecs(steps: list[Step]) -> dict[int, Codec]:
