@@ -18,28 +18,29 @@ from .._kernels import fixed_point, integers
 from ..errors import TinymlError
 from ..tensor import OPS
 from .arena import empty, in_memory
-from .steps import Kernel, Step, _check, _codes, make_island
+from .steps import Kernel, Step, are_codes, make_island, require
 
 LARGEST = 2**28     # codes that one step may make per sample: far beyond any layer, and no file can ask for all memory
 
 
 def _check_size(step: Step, shape: tuple[int, ...], batch: int) -> None:
     """Raise ShapeError where a result would be absurdly large."""
-    _check(step, output=prod(shape) <= LARGEST * max(batch, 1))
+    require(step, output=prod(shape) <= LARGEST * max(batch, 1))
 
 
-def _scales(step: Step) -> np.ndarray:
+def _check_scales(step: Step) -> np.ndarray:
     """Scales of the operands and the result, in float64, once they and the zero points are checked."""
     a = step.attrs
-    _check(step, scales=len(a["scales"]) == len(a["zero_points"]), zero_point=_codes(*a["zero_points"], a["zero_point"]))
+    require(step, scales=len(a["scales"]) == len(a["zero_points"]),
+            zero_point=are_codes(*a["zero_points"], a["zero_point"]))
     return fixed_point.check_scale([*a["scales"], a["scale_out"]], step.kind).astype(np.float64)
 
 
-def _rescaling(step: Step) -> list[np.ndarray | None]:
+def _tabulate_rescaling(step: Step) -> list[np.ndarray | None]:
     """For each operand a table of the codes that its own 256 have in the result, None where they are the same; equation
     (8)."""
     a, q, tables = step.attrs, np.arange(-128, 128), []
-    *scales, scale_out = _scales(step)
+    *scales, scale_out = _check_scales(step)
     for scale, zero in zip(scales, a["zero_points"]):
         m, s = fixed_point.multiplier(scale / scale_out)
         y = a["zero_point"] + (((q - zero) * m + (np.int64(1) << (s - 1))) >> s)
@@ -64,7 +65,7 @@ class Table(Kernel):
 
     def prepare(self):
         table = self._arrays["table"]
-        _check(self, table=table.dtype == np.uint8 and table.shape == (256,))
+        require(self, table=table.dtype == np.uint8 and table.shape == (256,))
 
     def bind(self, values, batch, out):
         return partial(integers.lookup, in_memory(values[0]), self._arrays["table"], in_memory(out))
@@ -85,9 +86,9 @@ class _Pair(Kernel):
 
     def prepare(self):
         a, constant = self.attrs, self._arrays.get("constant")
-        _check(self, inputs=len(self.inputs) + (constant is not None) == len(a["scales"]) == 2,
-               constant=constant is None or constant.dtype == np.int8,
-               clamp=_codes(a["lo"], a["hi"]) and a["lo"] <= a["hi"])
+        require(self, inputs=len(self.inputs) + (constant is not None) == len(a["scales"]) == 2,
+                constant=constant is None or constant.dtype == np.int8,
+                clamp=are_codes(a["lo"], a["hi"]) and a["lo"] <= a["hi"])
         self.constants = [] if constant is None else [integers.to_unsigned(constant)]
 
     def shape(self, values, batch):
@@ -95,7 +96,7 @@ class _Pair(Kernel):
             shape = np.broadcast_shapes(*(v.shape for v in [*values, *self.constants]))
         except ValueError:
             shape = None
-        _check(self, input=shape is not None)
+        require(self, input=shape is not None)
         _check_size(self, shape, batch)
         return shape
 
@@ -118,8 +119,8 @@ class Add(_Pair):
     def prepare(self):
         super().prepare()
         signs = self.attrs["signs"]
-        _check(self, signs=_codes(*signs) and [abs(v) for v in signs] == [1, 1])
-        *scales, scale_out = _scales(self)
+        require(self, signs=are_codes(*signs) and [abs(v) for v in signs] == [1, 1])
+        *scales, scale_out = _check_scales(self)
         multipliers, self.shift = fixed_point.shared_multipliers([s / scale_out for s in scales])
         self.multiplier = tuple(sign * m for sign, m in zip(signs, multipliers))
 
@@ -135,7 +136,7 @@ class Mul(_Pair):
 
     def prepare(self):
         super().prepare()
-        a, b, y = _scales(self)
+        a, b, y = _check_scales(self)
         m, s = fixed_point.multiplier(a * b / y)
         self.multiplier, self.shift = int(m), int(s)
 
@@ -150,11 +151,11 @@ class Concat(Kernel):
 
     def prepare(self):
         a, own = self.attrs, self._arrays
-        self.tables = _rescaling(self)
+        self.tables = _tabulate_rescaling(self)
         constants = [where for where in a["operands"] if where != "value"]
-        _check(self, operands=len(a["operands"]) == len(constants) + len(self.inputs) == len(self.tables) > 0,
-               constants=sorted(constants) == sorted(own) and all(v.dtype == np.int8 for v in own.values()),
-               axis=_codes(a["axis"]))
+        require(self, operands=len(a["operands"]) == len(constants) + len(self.inputs) == len(self.tables) > 0,
+                constants=sorted(constants) == sorted(own) and all(v.dtype == np.int8 for v in own.values()),
+                axis=are_codes(a["axis"]))
         self.constants = {where: integers.to_unsigned(v) for where, v in own.items()}
 
     def _parts(self, values: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
@@ -166,10 +167,10 @@ class Concat(Kernel):
     def shape(self, values, batch):
         axis, parts = self.attrs["axis"], [p for p, _ in self._parts(values)]
         ndim = parts[0].ndim
-        _check(self, axis=-ndim <= axis < ndim)
+        require(self, axis=-ndim <= axis < ndim)
         axis %= ndim
         others = {tuple(n for i, n in enumerate(p.shape) if i != axis) for p in parts}
-        _check(self, input=len(others) == 1 and all(p.ndim == ndim for p in parts))
+        require(self, input=len(others) == 1 and all(p.ndim == ndim for p in parts))
         shape = list(parts[0].shape)
         shape[axis] = sum(p.shape[axis] for p in parts)
         _check_size(self, tuple(shape), batch)
@@ -193,13 +194,13 @@ class Pad(Kernel):
 
     def prepare(self):
         a = self.attrs
-        self.table, = _rescaling(self)
-        _check(self, inputs=len(self.inputs) == 1, code=_codes(a["code"]),
-               widths=all(len(w) == 2 and all(isinstance(n, int) and n >= 0 for n in w) for w in a["widths"]))
+        self.table, = _tabulate_rescaling(self)
+        require(self, inputs=len(self.inputs) == 1, code=are_codes(a["code"]),
+                widths=all(len(w) == 2 and all(isinstance(n, int) and n >= 0 for n in w) for w in a["widths"]))
 
     def shape(self, values, batch):
         x, widths = values[0], self.attrs["widths"]
-        _check(self, widths=len(widths) == x.ndim)
+        require(self, widths=len(widths) == x.ndim)
         shape = tuple(n + before + after for n, (before, after) in zip(x.shape, widths))
         _check_size(self, shape, batch)
         return shape
@@ -232,8 +233,8 @@ class Embedding(Step):
     def prepare(self):
         a, table = self.attrs, self._arrays["table"]
         fixed_point.check_scale(a["scale"], "embedding")
-        _check(self, table=table.dtype == np.int8 and table.ndim == 2, zero_point=_codes(a["zero_point"]),
-               inputs=len(self.inputs) == 1)
+        require(self, table=table.dtype == np.int8 and table.ndim == 2, zero_point=are_codes(a["zero_point"]),
+                inputs=len(self.inputs) == 1)
 
     def run(self, values, batch):
         ids, table = values[0], self._arrays["table"]
@@ -272,14 +273,14 @@ class AvgPool(Kernel):
         shape = (len(self.rows), len(self.columns))
         spans = [s for s in (self.rows, self.columns) if _is_spans(s)]
         most = prod(int((s[:, 1] - s[:, 0]).max(initial=0)) for s in spans)
-        _check(self, spans=len(spans) == 2, window=most <= integers.MOST_PIXELS,
-               zero_point=_codes(a["zero_in"], a["zero_point"]), shift=all(1 <= s <= 55 for s in own["shift"].flat),
-               multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
-               and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
+        require(self, spans=len(spans) == 2, window=most <= integers.MOST_PIXELS,
+                zero_point=are_codes(a["zero_in"], a["zero_point"]), shift=all(1 <= s <= 55 for s in own["shift"].flat),
+                multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
+                and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
 
     def shape(self, values, batch):
         x = values[0]
-        _check(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
+        require(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
         return (*x.shape[:2], len(self.rows), len(self.columns))
 
     def bind(self, values, batch, out):
@@ -297,7 +298,7 @@ class Mean(AvgPool):
 
     def prepare(self):
         super().prepare()
-        _check(self, pixel=len(self.rows) == len(self.columns) == 1)
+        require(self, pixel=len(self.rows) == len(self.columns) == 1)
 
     def shape(self, values, batch):
         return super().shape(values, batch)[:2]

@@ -13,10 +13,10 @@ from .._kernels.convolution import FloatLayer
 from .._kernels.windows import Window
 from ..ops.integer import count_elements
 from .arena import in_memory
-from .steps import ROUNDINGS, Kernel, Step, _check, _codes, describe_step
+from .steps import ROUNDINGS, Kernel, Step, are_codes, describe_step, require
 
 
-def window_of(step: Step, size: Any) -> Window:
+def make_window(step: Step, size: Any) -> Window:
     """The window that the step's attributes describe, of the given size."""
     return Window(size, *(step.attrs[k] for k in ("stride", "padding", "dilation", "groups")), op=describe_step(step))
 
@@ -56,10 +56,10 @@ class PackedProduct(Kernel):
     def shape(self, values, batch):
         x, window = values[0], self.layer.window
         if self.attrs["spatial"]:
-            _check(self, input=x.ndim == 4 and x.dtype == self.reads and x.shape[1] == self.channels
-                   and min(window.output(*x.shape[2:])) > 0)
+            require(self, input=x.ndim == 4 and x.dtype == self.reads and x.shape[1] == self.channels
+                    and min(window.output(*x.shape[2:])) > 0)
             return (len(x), self.filters, *window.output(*x.shape[2:]))
-        _check(self, input=x.ndim > 0 and x.dtype == self.reads and x.shape[-1] == self.channels)
+        require(self, input=x.ndim > 0 and x.dtype == self.reads and x.shape[-1] == self.channels)
         return (*x.shape[:-1], self.filters)
 
     @property
@@ -90,18 +90,19 @@ class Product(PackedProduct):
         a = self.attrs
         own = self._arrays
         weight, scale, bias = own.pop("weight"), own["scale"], own["bias"]
-        window = window_of(self, a["size"])
-        _check(self, weight=weight.dtype == np.int8 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
-               bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
-               groups=len(weight) % window.groups == 0, zero_point=_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
-               size=window.size == (weight.shape[2:] or (1, 1)), linear=a["spatial"] or is_plain(window),
-               rounding=a["rounding"] in ROUNDINGS, doubled=type(a["doubled"]) is int and 0 <= a["doubled"] <= len(weight),
-               spatial=type(a["spatial"]) is bool)
+        window = make_window(self, a["size"])
+        require(self, weight=weight.dtype == np.int8 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
+                bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
+                groups=len(weight) % window.groups == 0, size=window.size == (weight.shape[2:] or (1, 1)),
+                zero_point=are_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
+                linear=a["spatial"] or is_plain(window),
+                rounding=a["rounding"] in ROUNDINGS, doubled=type(a["doubled"]) is int and 0 <= a["doubled"] <= len(weight),
+                spatial=type(a["spatial"]) is bool)
         for what, numbers in (("weights", scale), ("input and output", [a["scale_in"], a["scale_out"]])):
             fixed_point.check_scale(numbers, what)
         # the certificate of equation (4), one bound per output channel: what the file says of it must hold
         self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
-        _check(self, bound=a["bound"] == self.bound.max(initial=0) <= integers.INT32_MAX)
+        require(self, bound=a["bound"] == self.bound.max(initial=0) <= integers.INT32_MAX)
         real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
         requant = integers.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
         codes = weight if a["spatial"] else weight[:, :, None, None]
@@ -123,11 +124,11 @@ class FloatProduct(PackedProduct):
     def prepare(self):
         a, own = self.attrs, self._arrays
         weight, bias = own.pop("weight"), own.get("bias")
-        _check(self, weight=weight.dtype == np.float32 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
-               bias=bias is None or (bias.dtype == np.float32 and bias.shape == weight.shape[:1]))
-        window = window_of(self, weight.shape[2:] or (1, 1))
-        _check(self, groups=len(weight) % window.groups == 0, linear=a["spatial"] or is_plain(window),
-               clamp=a["lo"] <= a["hi"], op=isinstance(a["op"], str), spatial=type(a["spatial"]) is bool)
+        require(self, weight=weight.dtype == np.float32 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
+                bias=bias is None or (bias.dtype == np.float32 and bias.shape == weight.shape[:1]))
+        window = make_window(self, weight.shape[2:] or (1, 1))
+        require(self, groups=len(weight) % window.groups == 0, linear=a["spatial"] or is_plain(window),
+                clamp=a["lo"] <= a["hi"], op=isinstance(a["op"], str), spatial=type(a["spatial"]) is bool)
         filters = weight if a["spatial"] else weight[:, :, None, None]
         self.layer = FloatLayer(filters, bias, window, a["lo"], a["hi"])
         self.channels, self.filters = weight.shape[1] * window.groups, len(weight)

@@ -25,7 +25,7 @@ STEPS: dict[str, type[Step]] = {}
 ROUNDINGS = ("single", "double")
 
 
-def _check(step: Step, **claims: bool) -> None:
+def require(step: Step, **claims: bool) -> None:
     """Raise ShapeError unless all claims hold: kernels trust sizes, and a file may hold anything."""
     wrong = [name for name, holds in claims.items() if not holds]
     if wrong:
@@ -37,7 +37,7 @@ def describe_step(step: Step) -> str:
     return f"{step.kind}{' in ' + step.name if step.name else ''}"
 
 
-def _codes(*values: Any) -> bool:
+def are_codes(*values: Any) -> bool:
     """Whether all are int8 codes."""
     return all(isinstance(v, int) and -128 <= v <= 127 for v in values)
 
@@ -118,7 +118,7 @@ class _Edge(Kernel):
 
     def prepare(self):
         fixed_point.check_scale(self.attrs["scale"], self.kind)
-        _check(self, zero_point=_codes(self.attrs["zero_point"]))
+        require(self, zero_point=are_codes(self.attrs["zero_point"]))
 
 
 class Quantize(_Edge):

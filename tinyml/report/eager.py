@@ -73,6 +73,8 @@ def _parts(r: Record) -> Functions:
         if is_linear(r):
             found.update(_linear_parts(r, bias))
             return found
+        if w.quantized.packed is None:      # an op of a user's that multiplies in its own way
+            return found
         layer, scale = w.quantized.packed[1], np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
         x = rows_of(r)
         u, rows = integers.quantize_rows(x)

@@ -56,21 +56,21 @@ def pairs(graph: Graph) -> Iterator[Pair]:
             value = node.output
 
 
-def by_input(w: np.ndarray, node: Node, channels: int) -> np.ndarray:
-    """The weights w (N, K) or (N, C/groups, kh, kw) of a layer that reads `channels` as an array (groups, outputs of a
-    group, channels of a group, weights that read the same channel)."""
+def split_by_input(w: np.ndarray, node: Node, channels: int) -> np.ndarray:
+    """The weights w (N, K) or (N, C/groups, kh, kw) of a layer that reads `channels`, as an array of (groups, outputs per
+    group, channels per group, weights that read the same channel)."""
     groups = node.attrs.get("groups", 1)
     return w.reshape(groups, len(w) // groups, channels // groups, -1)
 
 
 def columns(w: np.ndarray, node: Node, channels: int, reduce: Callable) -> np.ndarray:
     """`reduce` (np.max, np.sum) of the weights that read each channel."""
-    return reduce(by_input(w, node, channels), axis=(1, 3)).reshape(-1)
+    return reduce(split_by_input(w, node, channels), axis=(1, 3)).reshape(-1)
 
 
-def _rescaled(weight: np.ndarray, pair: Pair, s: np.ndarray) -> np.ndarray:
-    """The weight of the second layer with what reads channel c times s[c]."""
-    w = by_input(weight, pair.second, pair.channels)
+def _rescale(weight: np.ndarray, pair: Pair, s: np.ndarray) -> np.ndarray:
+    """The weight of the second layer with those that read channel c times s[c]."""
+    w = split_by_input(weight, pair.second, pair.channels)
     return (w * s.reshape(len(w), 1, -1, 1)).reshape(weight.shape)
 
 
@@ -99,7 +99,7 @@ def equalize(graph: Graph) -> Graph:
             alive = (made > 0) & (read > 0)
             s = np.sqrt(np.where(alive, made, 1) / np.where(alive, read, 1))
             weights[id(p.first)] = first / s.reshape(-1, *(1,) * (first.ndim - 1))
-            weights[id(p.second)] = _rescaled(second, p, s)
+            weights[id(p.second)] = _rescale(second, p, s)
             total[id(p.first)] *= s
             change = max(change, float(np.abs(np.log(s)).max(initial=0)))
         if change < SETTLED:
