@@ -130,7 +130,7 @@ class MatMul(Op):
 
 
 def _forward(name: str, ctx, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """x (..., K) @ weight (N, K)^T + bias (N)."""
+    """x (..., K) @ weight (N, K)^T + bias (N), for both ops below."""
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or (
             bias is not None and bias.shape != weight.shape[:1]):
         raise ShapeError(f"{name}: expected input (..., {weight.shape[-1] if weight.ndim else '?'}) and bias "
@@ -226,6 +226,12 @@ class LinearActivation(WeightedOp):
         # ReLU's gradient needs its output only, which may take the place of its input
         return np.maximum(y, 0, out=y) if activation == "relu" else floats.pointwise(activation, y)
 
+    @staticmethod
+    def backward(ctx, grad):
+        if not ctx.needs[2]:
+            return _backward(ctx, floats.pointwise_grad(ctx.kernel, ctx.kept, grad), None)
+        return _backward(ctx, *floats.pointwise_grad_sum(ctx.kernel, ctx.kept, grad))
+
     @classmethod
     def quantized(cls, x, weight, bias, *, activation):
         if x.quantized is not None or weight.quantized is None:
@@ -233,12 +239,6 @@ class LinearActivation(WeightedOp):
         return multiply_rows(x, weight, bias, activation)
 
     flops = staticmethod(Linear.flops)
-
-    @staticmethod
-    def backward(ctx, grad):
-        if not ctx.needs[2]:
-            return _backward(ctx, floats.pointwise_grad(ctx.kernel, ctx.kept, grad), None)
-        return _backward(ctx, *floats.pointwise_grad_sum(ctx.kernel, ctx.kept, grad))
 
     @staticmethod
     def samples(rng):
