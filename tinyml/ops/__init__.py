@@ -1,20 +1,20 @@
 """All ops; importing this package registers them."""
 
 from . import (
-           arithmetic,
-           attention,
-           conv,
-           dropout,
-           embedding,
-           fake_quantize,
-           linear,
-           losses,
-           norm,
-           pointwise,
-           pooling,
-           reductions,
-           rotary,
-           shape,
+    arithmetic,
+    attention,
+    conv,
+    dropout,
+    embedding,
+    fake_quantize,
+    linear,
+    losses,
+    norm,
+    pointwise,
+    pooling,
+    reductions,
+    rotary,
+    shape,
 )
 from .op import Batch, Codec, Lowered, Op, Operand, Sample, Target, sample
 
