@@ -14,7 +14,8 @@ import tinyml
 from tinyml import models
 from tinyml._kernels.dispatch import active
 from tinyml.plan.plan import Plan
-from tinyml.plan.steps import Product, Step
+from tinyml.plan.product_steps import Product
+from tinyml.plan.steps import Step
 from tinyml.tables import layout
 
 from . import ours

@@ -1,9 +1,12 @@
-"""Add an op of your own: one class, then check its gradient, train with it and quantize a model that uses it.
+"""Add an op of your own: one class, with all that tinyml needs to know of it. It is gradient checked, trained, fused with a
+clamp, run in pieces of a batch, profiled, quantized and reported like the ops of tinyml.
 
     python examples/add_an_op.py
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 
@@ -11,20 +14,20 @@ import tinyml
 from tinyml import nn, optim
 from tinyml.nn import functional as F
 from tinyml.ops import Op, sample
+from tinyml.tape import record
 from tinyml.tensor import apply
 from tinyml.testing import check_op
 
 
 class Softplus(Op):
-    """y = ln(1 + e^x), a smooth ReLU (Dugas et al. 2000); its derivative is the sigmoid."""
+    """A smooth ReLU: y = ln(1 + e^x), x of any shape (Dugas et al. 2000); its derivative is the sigmoid."""
 
     name = "softplus"
-    int8 = "table"      # a pointwise function of one code: in integer plans it becomes 256 codes
 
     @staticmethod
     def forward(ctx, x):
         ctx.x = x
-        return np.logaddexp(x, 0)       # no overflow for large x
+        return np.logaddexp(x, x.dtype.type(0))     # no overflow for large x
 
     @staticmethod
     def backward(ctx, grad):
@@ -35,23 +38,31 @@ class Softplus(Op):
         yield sample(rng.standard_normal((3, 4)))
         yield sample(50 * rng.standard_normal((2, 3)))
 
+    # All below is optional: without it the op stays in float32, as it is, and is slower
+    int8 = "table"          # a function of one number: in integer plans it is a table of 256 codes, sample by sample
+    takes_clamp = True      # a clip behind it becomes part of that table
+
     @staticmethod
-    def parity(torch, x):
-        return torch.nn.functional.softplus(x)
+    def bind(out, x):       # in plans it writes to where its result is to lie
+        return partial(np.logaddexp, x, np.float32(0), out=out)
+
+    @staticmethod
+    def flops(y, x):        # what the profiler counts: e^x, 1 + and ln
+        return 3.0 * x.size
 
 
 class Net(nn.Module):
-    """Two linear layers with the new op between them."""
+    """Two linear layers with the new op, limited to 0 .. 6, between them."""
 
     def __init__(self):
         self.inner, self.outer = nn.Linear(2, 32), nn.Linear(32, 2)
 
     def forward(self, x):
-        return self.outer(apply(Softplus, self.inner(x)))
+        return self.outer(apply(Softplus, self.inner(x)).clip(0.0, 6.0))
 
 
 def main() -> None:
-    """Check, train on two rings, quantize."""
+    """Check, train on two rings, profile, compile, quantize, report."""
     print(f"gradient of softplus: right for all {check_op('softplus')} samples")
     tinyml.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -64,9 +75,37 @@ def main() -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    int8 = model.to_int8(calibration=[x])
-    print(int8)
+
+    print("\nOne step of training, profiled: the operations of softplus are counted both ways.")
+    with tinyml.profile() as profile:
+        F.cross_entropy(model(x), y).backward()
+    counted = {row.phase: row.flops for row in profile.rows if row.op == Softplus.name}
+    assert counted == {"forward": 3.0 * 512 * 32, "backward": 3.0 * 512 * 32}
+
+    compiled, int8 = model.compile(x), model.to_int8(calibration=[x])
+    print(f"\n{compiled}\n{int8}")
+    for plan in (compiled, int8):
+        at_once = plan.memory(100_000).batch
+        print(f"{describe(plan)}; of a batch of 100,000 samples {at_once:,} run at a time")
+        assert at_once < 100_000
+    assert describe(int8) == "quantize, product, softplus, product, dequantize", "the clip is part of the table"
+    compiled(x)
+    with record() as ran:       # the first call runs one op after the other; later ones call what the ops have bound
+        compiled(x)
+    print(f"ops that the second call of the compiled model runs by themselves: {len(ran)}")
+    assert not ran
+
+    print()
     tinyml.precision.compare(model, int8, [(x, y)])
+    for plan in (compiled, int8):
+        report = plan.report([x], batch=512, seconds=0.1)
+        print(f"\n{report}")
+        assert any(Softplus.name in layer.ops and layer.total_ms > 0 for layer in report.layers)
+
+
+def describe(plan: tinyml.precision.Plan) -> str:
+    """The steps of a plan in a line: their ops, or what kinds of steps they are."""
+    return ", ".join(step.attrs.get("op", step.kind) for step in plan.steps)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
 import runpy
 import subprocess
 import sys
@@ -130,7 +131,11 @@ def test_add_an_op():
     done = run_python(str(EXAMPLES / "add_an_op.py"))
     assert done.returncode == 0, done.stderr
     assert "gradient of softplus: right for all 2 samples" in done.stdout
-    assert "table softplus" in done.stdout and "island" not in done.stdout
+    assert "linear, softplus, clip, linear; of a batch of 100,000 samples" in done.stdout
+    assert "quantize, product, softplus, product, dequantize; of a batch of 100,000 samples" in done.stdout
+    assert "ops that the second call of the compiled model runs by themselves: 0" in done.stdout
+    assert re.search(r"^softplus +forward +1 +[\d.]+ +[\d.]+% +[\d.]+ +[\d.]+ +[\d.]+ +\d+%$", done.stdout, re.MULTILINE)
+    assert re.search(r"^\(no layer\) +softplus +int8 .*x$", done.stdout, re.MULTILINE)     # as fast as float32
     accuracy = next(line.split()[1:3] for line in done.stdout.splitlines() if line.startswith("accuracy"))
     assert all(float(a.rstrip("%")) > 95 for a in accuracy)
 

@@ -9,6 +9,7 @@ import sys
 
 import numpy as np
 import pytest
+from nets import Then
 from safetensors import safe_open
 from saved import IDS, IMAGES, KINDS, ROWS, Own, made, opened, own
 from values import normal
@@ -148,6 +149,12 @@ def test_every_instruction_set_passes_the_check(tmp_path):
         assert done.stdout.split() == [isa], done.stderr
 
 
+def watch_elements(monkeypatch, watch):
+    """Have `watch(step, n)` see, and pass on, what each step says of how many elements it makes."""
+    for kind, says in {kind: kind.elements for kind in STEPS.values()}.items():
+        monkeypatch.setattr(kind, "elements", lambda step, shapes, batch, says=says: watch(step, says(step, shapes, batch)))
+
+
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith("static")])
 def test_plans_that_are_too_large_to_run_once_are_loaded_without(kind, tmp_path, monkeypatch):
     """Those of very large images; a smaller limit stands for a larger plan."""
@@ -156,9 +163,8 @@ def test_plans_that_are_too_large_to_run_once_are_loaded_without(kind, tmp_path,
     model.save(path)
     checked = path.read_bytes()
     largest = []
-    size = trial.elements
     with monkeypatch.context() as patch:
-        patch.setattr(trial, "elements", lambda *a: largest.append(size(*a)) or largest[-1])
+        watch_elements(patch, lambda step, n: largest.append(n) or n)
         tinyml.load(path)
     for limit in (max(largest), max(largest) - 1, 0):
         monkeypatch.setattr(trial, "LARGEST", limit)
@@ -173,10 +179,9 @@ def test_plans_that_are_too_large_to_run_once_are_loaded_without(kind, tmp_path,
 
 def test_sizes_are_known_before_a_step_runs(tmp_path, monkeypatch):
     kinds = set()
-    size = trial.elements
 
-    def watched(step, shapes):
-        said, run = size(step, shapes), step.run
+    def watched(step, said):
+        run = step.run
 
         def checked(values, batch):
             y = run(values, batch)
@@ -187,12 +192,21 @@ def test_sizes_are_known_before_a_step_runs(tmp_path, monkeypatch):
         step.run = checked
         return said
 
-    monkeypatch.setattr(trial, "elements", watched)
+    watch_elements(monkeypatch, watched)
     for kind in KINDS:
         if kind.startswith("static"):
             made(kind)[0].save(tmp_path / "model")
             tinyml.load(tmp_path / "model")
     assert kinds == set(STEPS)
+
+
+def test_products_with_vectors_are_saved(tmp_path):
+    model = nn.Sequential(nn.Linear(4, 4))
+    x = normal(3, 4)
+    for other in (np.ones(4, np.float32), np.ones((4, 2), np.float32)):
+        plan = Then(lambda m, x, other=other: m.a(x) @ other, model).compile(x)
+        plan.save(tmp_path / "plan")
+        assert np.array_equal(tinyml.load(tmp_path / "plan")(x).numpy(), plan(x).numpy())
 
 
 # ---- sizes of files

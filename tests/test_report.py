@@ -173,6 +173,8 @@ def test_channels_are_left_out_or_doubled_but_not_of_groups():
         return next(s.layer for s in plan.steps if s.kind == "product")
 
     assert planned.resize_channels(layer(32)).k == 16 and planned.resize_channels(layer(3)).k == 6
+    for k in range(1, 20):
+        assert planned.slices(layer(k)) != planned.slices(planned.resize_channels(layer(k)))
     assert planned.why_together(layer(32)) == "" and planned.why_together(layer(4, 2)) == "its channels are in groups"
     assert "one input channel" in planned.why_together(layer_of_depthwise())
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import threading
 import time
 from collections.abc import Callable
@@ -18,34 +17,9 @@ from . import checks
 from ._kernels.dispatch import active, threads_for
 from .errors import TinymlError
 from .nn.module import Module
-from .ops.attention import parts
 from .tables import layout
 from .tape import Context, Node, state
 from .timing import least_time
-
-
-def _attention(arrays: list, result: np.ndarray, attrs: dict) -> float:
-    q, k, v = parts(arrays, attrs.get("kv_heads"))
-    t, s = q.shape[-2], k.shape[-2]
-    pairs = t * s - (t * (t - 1) // 2 if attrs.get("causal") else 0)
-    return 2.0 * math.prod(result.shape[:-2]) * pairs * (q.shape[-1] + v.shape[-1])
-
-
-# Operations of a forward, two a multiply-add, from operands, result and attributes; and of a backward, in forwards.
-FLOPS: dict[str, Callable[[list, np.ndarray, dict], float]] = {
-    "linear": lambda arrays, result, attrs: 2.0 * arrays[0].size * len(arrays[1]),
-    "matmul": lambda arrays, result, attrs: 2.0 * result.size * arrays[0].shape[-1],
-    "conv2d": lambda arrays, result, attrs: 2.0 * result.size * math.prod(arrays[1].shape[1:]),
-    "attention": _attention,
-}
-FLOPS["linear_activation"] = FLOPS["linear"]
-BACKWARDS: dict[str, Callable[[Context], float]] = {
-    "linear": lambda context: sum(context.needs[:2]),       # a product for each operand that wants its gradient
-    "matmul": lambda context: sum(context.needs[:2]),
-    "conv2d": lambda context: sum(context.needs[:2]),
-    "attention": lambda context: 2.5,                       # two products forward; the scores again, and four, backward
-}
-BACKWARDS["linear_activation"] = BACKWARDS["linear"]
 
 
 @dataclass
@@ -55,7 +29,7 @@ class Row:
     phase: "forward", "backward", or "int8" for an op's integer rule.
     peak: Operations per second that the machine can do at most.
     bytes: Of operands and results, and in backward of what was saved.
-    flops: Operations, two per multiply-add; None if none are counted for this op.
+    flops: Operations, two per multiply-add; None if the op counts none (`Op.flops`).
     """
 
     op: str
@@ -132,9 +106,10 @@ class profile:
         """op.forward, measured."""
         result, row = self._time(op.name, "forward", lambda: op.forward(context, *arrays, **attrs))
         row.bytes += _nbytes([*arrays, result])
-        if op.name in FLOPS:
-            context.flops = FLOPS[op.name](arrays, result, attrs)
-            row.flops = (row.flops or 0) + context.flops
+        flops = op.flops(result, *arrays, **attrs)
+        if flops is not None:
+            context.flops = flops
+            row.flops = (row.flops or 0) + flops
         return result
 
     def quantized(self, op: type, inputs: tuple, attrs: dict) -> Any:
@@ -150,7 +125,7 @@ class profile:
         row.bytes += _nbytes([grad, *saved, *(result if isinstance(result, tuple) else ())])
         flops = getattr(node.context, "flops", None)
         if flops is not None:
-            row.flops = (row.flops or 0) + BACKWARDS[node.op.name](node.context) * flops
+            row.flops = (row.flops or 0) + node.op.backward_flops(node.context.needs) * flops
         return result
 
     def _time(self, name: str, phase: str, call: Callable[[], Any]) -> tuple[Any, Row]:

@@ -1,7 +1,7 @@
 """One forward of a model as a program: traced, rewritten by passes, run."""
 
+from ..ops import Batch
 from .graph import (
-    Batch,
     BatchNorm,
     Constant,
     Graph,

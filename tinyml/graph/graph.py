@@ -9,27 +9,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import ShapeError
-from ..ops import Op
+from ..ops import Batch, Op
 from ..tape import no_grad
 from ..tensor import FLOATS, Tensor, apply, as_tensor
 
 Ranges = dict[int, tuple[float, float]]     # (lo, hi) of values, by their numbers in a graph
 Shape = tuple[Any, ...]                     # numbers, and Batch for those that follow the batch
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A multiple of the batch size: a symbolic number in shapes and attributes.
-
-    Args:
-        factor: how many times the batch size.
-
-    Example:
-        >>> tinyml.graph.resolve((tinyml.graph.Batch(2), 10), batch=4)
-        (8, 10)
-    """
-
-    factor: int = 1
 
 
 @dataclass(frozen=True)

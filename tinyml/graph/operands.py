@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ops.conv import Conv2d
-from ..ops.linear import Linear
 from ..tensor import Tensor
 from .graph import Constant, Graph, Node
-
-PRODUCTS = (Conv2d, Linear)
 
 
 def array_of(graph: Graph, node: Node, operand: int) -> np.ndarray | None:
@@ -20,7 +16,7 @@ def array_of(graph: Graph, node: Node, operand: int) -> np.ndarray | None:
 
 def weight_of(graph: Graph, node: Node) -> np.ndarray | None:
     """The constant float32 weight of a linear layer or convolution; None for other nodes."""
-    value = node.inputs[1] if node.op in PRODUCTS else None
+    value = node.inputs[1] if node.op.has_weights else None
     if value is None or value not in graph.constants:
         return None
     weight = graph.constants[value].tensor

@@ -8,7 +8,6 @@ import numpy as np
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval, fold_arrays
-from ..ops.pointwise import Clip, ReLU
 from ..tape import no_grad
 from ..tensor import apply
 from .graph import Batch, BatchNorm, Constant, Graph, Node
@@ -97,21 +96,15 @@ def fuse_activations(graph: Graph) -> dict[int, tuple[float, float]]:
     clamps: dict[int, tuple[float, float]] = {}
     gone = set()
     for node in graph.nodes:
-        if node.op not in (ReLU, Clip):
-            continue
-        source = from_op.get(node.inputs[0])
-        if source is None or not can_clamp(source) or len(users[source.output]) > 1 or source.output in graph.outputs:
+        clamp = node.op.clamp(**node.attrs)
+        source = None if clamp is None else from_op.get(node.inputs[0])
+        if source is None or not source.op.takes_clamp or len(users[source.output]) > 1 or source.output in graph.outputs:
             continue
         lo, hi = clamps.pop(source.output, (-np.inf, np.inf))
-        low, high = (0.0, np.inf) if node.op is ReLU else (node.attrs["lo"], node.attrs["hi"])
+        low, high = clamp
         clamps[node.output] = (min(max(lo, low), high), max(min(hi, high), low))
         source.output = node.output
         from_op[node.output] = source
         gone.add(id(node))
     graph.nodes = [n for n in graph.nodes if id(n) not in gone]
     return clamps
-
-
-def can_clamp(node: Node) -> bool:
-    """Whether the op's integer step takes a clamp."""
-    return node.op in (Conv2d, Linear, BatchNormEval) or node.op.name in ("add", "sub", "mul")

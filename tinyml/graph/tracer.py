@@ -16,10 +16,11 @@ from ..batches import argument_names, arguments
 from ..errors import TraceError
 from ..nn.mode import mode
 from ..nn.module import Module
+from ..ops import Batch
 from ..state import Recorder
 from ..tape import no_grad, record
 from ..tensor import FLOATS, Tensor, as_tensor
-from .graph import Batch, Constant, Graph, Node, Shape
+from .graph import Constant, Graph, Node, Shape
 
 
 class _Tracer(Recorder):

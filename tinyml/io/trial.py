@@ -11,13 +11,10 @@ from math import prod
 
 import numpy as np
 
-from .._kernels.products.windows import Window, scratch, sweep
 from .._kernels.rows.codes import dequantize
 from ..errors import FileError
-from ..graph import resolve, resolve_constant
-from ..plan.float_steps import FloatProduct
+from ..graph import resolve
 from ..plan.plan import Plan, Slot
-from ..plan.steps import Product, Step
 
 SEED, BATCH = 0, 2
 # Elements of one value: twice an image of 64 channels and 362 x 362 pixels. Larger plans are not run. It may grow, but a
@@ -52,7 +49,7 @@ def run(plan: Plan, seed: int) -> list[np.ndarray] | None:
     kept = {s.value for s in plan.outputs}
     for at, step in enumerate(plan.steps):
         operands = [values[i] for i in step.inputs]
-        if elements(step, [v.shape for v in operands]) > LARGEST:
+        if step.elements([v.shape for v in operands], BATCH) > LARGEST:
             return None
         with np.errstate(all="ignore"):
             y = step.run(operands, BATCH)
@@ -73,67 +70,3 @@ def _input(slot: Slot, generator: np.random.Philox | None) -> np.ndarray:
         return np.broadcast_to(np.float32(0) if slot.floats else np.int64(0), shape)
     raw = generator.random_raw(-(-prod(shape) // 8)).astype("<u8").view(np.uint8)
     return dequantize(raw[: prod(shape)].reshape(shape), slot.codec.scale, slot.codec.zero_point)
-
-
-def elements(step: Step, shapes: list[tuple[int, ...]]) -> int:
-    """At least as many elements as the step makes of operands of such shapes: a few numbers may ask for very many."""
-    runs_op = step.kind in ("codes", "island")
-    name, attrs = (step.attrs["op"], resolve(step.attrs["attrs"], BATCH)) if runs_op else (step.kind, step.attrs)
-    x, *others = _with_constants(step, shapes)
-    if isinstance(step, (Product, FloatProduct)):
-        return _product(x, step.layer.window, step.filters) if attrs["spatial"] else prod(x[:-1]) * step.filters
-    match name:
-        case "conv2d":
-            filters, _, *size = others[0]
-            window = Window(size, *(attrs[k] for k in ("stride", "padding", "dilation", "groups")), op="conv2d")
-            return _product(x, window, filters)
-        case "linear":
-            return prod(x[:-1]) * others[0][0]
-        case "matmul":
-            a, b = x, others[0]
-            largest = max(*a[-2:]) * max(*b[-2:])       # of both operands too, which are copied where they are stretched
-            return prod(np.broadcast_shapes(a[:-2], b[:-2])) * largest
-        case "embedding":
-            return prod(x) * prod(others[0][1:])
-        case "avg_pool":
-            return prod(x[:2]) * len(step.rows) * len(step.columns)
-        case "adaptive_avg_pool2d":
-            return prod(x[:2]) * prod(attrs["outputs"])
-        case "pad":
-            return prod(n + sum(around) for n, around in zip(x, attrs["widths"]))
-        case "broadcast_to":
-            return prod(attrs["shape"])
-        case "getitem":
-            arrays = [i for i in attrs["index"] if isinstance(i, (np.ndarray, list))]
-            rest = tuple(slice(0, 1) if isinstance(i, (np.ndarray, list)) else i for i in attrs["index"])
-            return np.broadcast_to(np.uint8(0), x)[rest].size * prod(np.broadcast_shapes(*map(np.shape, arrays)))
-    try:
-        stretched = prod(np.broadcast_shapes(x, *others))
-    except ValueError:
-        stretched = 0
-    return max(stretched, prod(x) + sum(map(prod, others)))
-
-
-def _product(x: tuple[int, ...], window: Window, filters: int) -> int:
-    """Elements of a convolution's result, or of the padded input that a thread keeps for it, whichever are more."""
-    b, channels, *image = x
-    out = window.output(*image)
-    made = b * prod(out) * filters
-    if min(out) < 1 or made > LARGEST:
-        return made
-    return max(made, scratch(sweep((b, *image, channels), window, None, True)[0]))      # True: never read in place
-
-
-def _with_constants(step: Step, shapes: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Shapes of all operands, of which the step may own some."""
-    if isinstance(step, (Product, FloatProduct)):
-        return shapes
-    if step.kind != "island":
-        return [*shapes, *(a.shape for a in step.arrays.values())]
-    given, found = iter(shapes), []
-    for where in step.attrs["operands"]:
-        if where == "value":
-            found.append(next(given))
-        elif where is not None:
-            found.append(resolve_constant(step.constants[where], BATCH).shape)
-    return found

@@ -1,23 +1,23 @@
 """All ops; importing this package registers them."""
 
 from . import (
-           arithmetic,
-           attention,
-           conv,
-           dropout,
-           embedding,
-           fake_quantize,
-           linear,
-           losses,
-           norm,
-           pointwise,
-           pooling,
-           reductions,
-           rotary,
-           shape,
+    arithmetic,
+    attention,
+    conv,
+    dropout,
+    embedding,
+    fake_quantize,
+    linear,
+    losses,
+    norm,
+    pointwise,
+    pooling,
+    reductions,
+    rotary,
+    shape,
 )
-from .op import Codec, IntegerStep, Op, Operand, Sample, Target, sample
+from .op import Batch, Codec, IntegerStep, Op, Operand, Sample, Target, sample
 
-__all__ = ["Codec", "IntegerStep", "Op", "Operand", "Sample", "Target", "arithmetic", "attention", "conv", "dropout",
-           "embedding", "fake_quantize", "linear", "losses", "norm", "pointwise", "pooling", "reductions", "rotary",
-           "sample", "shape"]
+__all__ = ["Batch", "Codec", "IntegerStep", "Op", "Operand", "Sample", "Target", "arithmetic", "attention", "conv",
+           "dropout", "embedding", "fake_quantize", "linear", "losses", "norm", "pointwise", "pooling", "reductions",
+           "rotary", "sample", "shape"]

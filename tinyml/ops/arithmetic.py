@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import ClassVar
+
 import numpy as np
 
 from .._kernels.rows.elementwise import elementwise
 from ..errors import ShapeError
 from ..tensor import apply
-from .codes import constant_codes, drowns, tabulate
-from .op import IntegerStep, Op, broadcasting, normal, sample
+from .codes import encode_constant, is_below_one_code, tabulate
+from .op import IntegerStep, Op, broadcast, in_memory, normal, sample
 
 
 def _pairs(rng):
@@ -20,107 +23,129 @@ def _pairs(rng):
     yield sample(normal(rng, 0, 3), normal(rng, 1, 3))
 
 
-class _Binary(Op):
-    """Base in integers: with a single number it is a table; subclasses with a `lowered` take two operands."""
+def count_dims_by_sample(ndims: list[int], constants: list[np.ndarray]) -> int | None:
+    """What `Op.by_sample` says of operands that broadcast: samples stay apart where all have the batch as their first
+    dimension, and no constant differs along it."""
+    rows = [c.ndim < ndims[0] or (c.ndim == ndims[0] and len(c) == 1) for c in constants]
+    return ndims[0] if len(set(ndims)) == 1 and all(rows) else None
+
+
+class Binary(Op):
+    """Base of ops of two operands that broadcast.
+
+    In integers, an op of an activation and a single number is a table; `lower_pair` makes the step of any other two.
+
+    Attributes:
+        ufunc: NumPy's function that computes the op, where it writes what forward gives; None: nothing does.
+    """
 
     int8 = "lower"
+    ufunc: ClassVar[np.ufunc | None] = None
+    samples = staticmethod(_pairs)
 
     @classmethod
     def lower(cls, operands, target, attrs):
         x, number = operands if operands[0].codec is not None else operands[::-1]
         if x.codec is None or number.value is None or number.value.size != 1 or x.shape != target.shape:
-            return cls.lowered(operands, target)
+            return cls.lower_pair(operands, target)
         c = number.value.reshape(())
         table = tabulate(x.codec, target.codec, lambda v: apply(cls, *((v, c) if x is operands[0] else (c, v))).data,
                          target.lo, target.hi)
         return IntegerStep("table", {"op": cls.name}, {"table": table})
 
     @classmethod
-    def lowered(cls, operands, target):
-        """The step for two operands of any shape; a float island where there is none."""
+    def lower_pair(cls, operands, target):
+        """The step for two operands of any shapes; None where there is none, and the op stays in float32."""
         return None
 
+    @classmethod
+    def by_sample(cls, ndims, constants):
+        return count_dims_by_sample(ndims, constants)
 
-def _step(kind, operands, target, signs=None):
-    """A step of two activations, or of one and a constant that gets codes of its own: [activation, constant].
+    @classmethod
+    def bind(cls, out, a, b):
+        if cls.ufunc is None:
+            return None
+        if a.shape == b.shape:
+            a, b, out = map(in_memory, (a, b, out))     # contiguous, for which NumPy takes half of the time
+        return partial(cls.ufunc, a, b, out=out)
 
-    None for a sum in which an operand drowns, as scores do beside the -1e9 of a mask: in float it survives.
+
+def _lower_to(kind, operands, target, signs=None):
+    """A step of two activations, or of one and a constant that gets codes of its own.
+
+    None where the constant is not finite. None for a sum, too, in which an operand is below one code of the result, as
+    scores are beside the -1e9 of a mask: the integers would lose it, and floats keep it.
     """
     codecs, arrays = [o.codec for o in operands], {}
     for i, o in enumerate(operands):
         if o.value is not None:
-            found = constant_codes(o.value)
-            if found is None:
+            encoded = encode_constant(o.value)
+            if encoded is None:
                 return None
-            arrays["constant"], codecs[i] = found
+            arrays["constant"], codecs[i] = encoded
     attrs = {"scales": [float(c.scale) for c in codecs], "zero_points": [c.zero_point for c in codecs]}
     if signs is not None:
-        if any(drowns(c, target.codec) for c in codecs):
+        if any(is_below_one_code(c, target.codec) for c in codecs):
             return None
         attrs["signs"] = signs
-    if operands[0].value is not None:
+    if operands[0].value is not None:       # a step has the activation first
         attrs = {k: v[::-1] for k, v in attrs.items()}
     return IntegerStep(kind, {**attrs, "scale_out": float(target.codec.scale), "zero_point": target.codec.zero_point,
                               "lo": target.lo, "hi": target.hi}, arrays)
 
 
-class Add(_Binary):
-    """y = a + b."""
+class Add(Binary):
+    """Sum: y = a + b; operands a, b of any shapes that broadcast."""
 
     name = "add"
+    takes_clamp = True
+    ufunc = np.add
 
     @staticmethod
     def forward(ctx, a, b):
-        return broadcasting("add", np.add, a, b)
+        return broadcast("add", np.add, a, b)
 
     @staticmethod
     def backward(ctx, grad):
         return grad, grad
 
     @classmethod
-    def lowered(cls, operands, target):
-        return _step("add", operands, target, signs=[1, 1])
-
-    samples = staticmethod(_pairs)
-
-    @staticmethod
-    def parity(torch, a, b):
-        return a + b
+    def lower_pair(cls, operands, target):
+        return _lower_to("add", operands, target, signs=[1, 1])
 
 
-class Sub(_Binary):
-    """y = a - b."""
+class Sub(Binary):
+    """Difference: y = a - b; operands a, b of any shapes that broadcast."""
 
     name = "sub"
+    takes_clamp = True
+    ufunc = np.subtract
 
     @staticmethod
     def forward(ctx, a, b):
-        return broadcasting("sub", np.subtract, a, b)
+        return broadcast("sub", np.subtract, a, b)
 
     @staticmethod
     def backward(ctx, grad):
         return grad, elementwise(np.negative, grad) if ctx.needs[1] else None
 
     @classmethod
-    def lowered(cls, operands, target):
-        return _step("add", operands, target, signs=[1, -1])
-
-    samples = staticmethod(_pairs)
-
-    @staticmethod
-    def parity(torch, a, b):
-        return a - b
+    def lower_pair(cls, operands, target):
+        return _lower_to("add", operands, target, signs=[1, -1])
 
 
-class Mul(_Binary):
-    """y = a * b."""
+class Mul(Binary):
+    """Elementwise product: y = a * b; operands a, b of any shapes that broadcast."""
 
     name = "mul"
+    takes_clamp = True
+    ufunc = np.multiply
 
     @staticmethod
     def forward(ctx, a, b):
         ctx.a, ctx.b = a, b
-        return broadcasting("mul", np.multiply, a, b)
+        return broadcast("mul", np.multiply, a, b)
 
     @staticmethod
     def backward(ctx, grad):
@@ -128,18 +153,12 @@ class Mul(_Binary):
                 elementwise(np.multiply, grad, ctx.a) if ctx.needs[1] else None)
 
     @classmethod
-    def lowered(cls, operands, target):
-        return _step("mul", operands, target)
-
-    samples = staticmethod(_pairs)
-
-    @staticmethod
-    def parity(torch, a, b):
-        return a * b
+    def lower_pair(cls, operands, target):
+        return _lower_to("mul", operands, target)
 
 
-class Div(_Binary):
-    """y = a / b; dividing by zero gives infinities, as IEEE says."""
+class Div(Binary):
+    """Quotient: y = a / b; operands a, b of any shapes that broadcast. Dividing by zero gives infinities (IEEE 754)."""
 
     name = "div"
 
@@ -147,7 +166,7 @@ class Div(_Binary):
     def forward(ctx, a, b):
         ctx.a, ctx.b = a, b
         with np.errstate(divide="ignore", invalid="ignore"):
-            return broadcasting("div", np.divide, a, b)
+            return broadcast("div", np.divide, a, b)
 
     @staticmethod
     def backward(ctx, grad):
@@ -160,13 +179,9 @@ class Div(_Binary):
         for s in _pairs(rng):
             yield sample(s.inputs[0], np.abs(s.inputs[1]) + 0.5)
 
-    @staticmethod
-    def parity(torch, a, b):
-        return a / b
-
 
 class Neg(Op):
-    """y = -x."""
+    """Negation: y = -x; x of any shape."""
 
     name = "neg"
     int8 = "table"
@@ -183,13 +198,9 @@ class Neg(Op):
     def samples(rng):
         yield sample(normal(rng, 2, 3))
 
-    @staticmethod
-    def parity(torch, x):
-        return -x
-
 
 class Pow(Op):
-    """y = x ** exponent, a constant exponent."""
+    """Power: y = x ** exponent; x of any shape, `exponent` a number."""
 
     name = "pow"
     int8 = "table"
@@ -215,14 +226,12 @@ class Pow(Op):
             yield sample(np.abs(normal(rng, 2, 3)) + 0.3, exponent=exponent)
         yield sample(normal(rng, 2, 3), exponent=3.0)
 
-    @staticmethod
-    def parity(torch, x, exponent):
-        return x ** exponent
-
 
 class Power(Op):
-    """y = a ** b, both of them Tensors. Where the result does not depend on a small change (0 ** b to b, a ** 0 to a) the
-    gradient is 0, as in PyTorch."""
+    """Power of two operands: y = a ** b; a, b of any shapes that broadcast.
+
+    Where the result does not depend on a small change (0 ** b on b, a ** 0 on a) the gradient is 0, as in PyTorch.
+    """
 
     name = "power"
 
@@ -230,7 +239,7 @@ class Power(Op):
     def forward(ctx, a, b):
         ctx.a, ctx.b = a, b
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ctx.y = broadcasting("power", np.power, a, b)
+            ctx.y = broadcast("power", np.power, a, b)
         return ctx.y
 
     @staticmethod
@@ -253,51 +262,41 @@ class Power(Op):
         return a ** b
 
 
-class _Pick(_Binary):
-    """Shared by maximum and minimum: the gradient goes to the operand picked, half to each of equals."""
+class _Pick(Binary):
+    """Base of maximum and minimum: the gradient goes to the operand that was picked, half to each where they are equal.
+
+    Attributes:
+        before: NumPy's comparison that holds where a is picked.
+    """
+
+    before: ClassVar[np.ufunc]
+
+    @classmethod
+    def forward(cls, ctx, a, b):
+        y = broadcast(cls.name, cls.ufunc, a, b)
+        ctx.first, ctx.equal = cls.before(a, b), a == b
+        return y
 
     @staticmethod
     def backward(ctx, grad):
         first = ctx.first + 0.5 * ctx.equal
         return grad * first.astype(grad.dtype), grad * (1 - first).astype(grad.dtype)
 
-    samples = staticmethod(_pairs)
-
 
 class Maximum(_Pick):
-    """y = max(a, b) elementwise."""
+    """Larger of two: y = max(a, b) elementwise; operands a, b of any shapes that broadcast."""
 
-    name = "maximum"
-
-    @staticmethod
-    def forward(ctx, a, b):
-        y = broadcasting("maximum", np.maximum, a, b)
-        ctx.first, ctx.equal = a > b, a == b
-        return y
-
-    @staticmethod
-    def parity(torch, a, b):
-        return torch.maximum(a, b)
+    name, ufunc, before = "maximum", np.maximum, np.greater
 
 
 class Minimum(_Pick):
-    """y = min(a, b) elementwise."""
+    """Smaller of two: y = min(a, b) elementwise; operands a, b of any shapes that broadcast."""
 
-    name = "minimum"
-
-    @staticmethod
-    def forward(ctx, a, b):
-        y = broadcasting("minimum", np.minimum, a, b)
-        ctx.first, ctx.equal = a < b, a == b
-        return y
-
-    @staticmethod
-    def parity(torch, a, b):
-        return torch.minimum(a, b)
+    name, ufunc, before = "minimum", np.minimum, np.less
 
 
 class Where(Op):
-    """y = a where the condition holds, else b."""
+    """Choice: y = a where the condition holds, else b; operands condition (a mask), a, b of any shapes that broadcast."""
 
     name = "where"
     integer_operands = (0,)
@@ -318,7 +317,3 @@ class Where(Op):
     def samples(rng):
         yield sample(rng.random((3, 4)) > 0.5, normal(rng, 3, 4), normal(rng, 4))
         yield sample(rng.random((3, 1)) > 0.5, normal(rng), normal(rng, 2, 3, 4))
-
-    @staticmethod
-    def parity(torch, condition, a, b):
-        return torch.where(condition, a, b)

@@ -1,6 +1,8 @@
-"""Attention as one op, whose scores are never in memory."""
+"""Attention as one op, whose matrix of scores is never in memory."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -10,13 +12,17 @@ from .op import Op, normal, sample
 
 
 class Attention(Op):
-    """y = softmax(q k^T / sqrt(D)) v of q (..., T, D), k (..., S, D), v (..., S, E) (Vaswani et al. 2017).
+    """Scaled dot-product attention: y = softmax(q k^T / sqrt(D)) v (Vaswani et al. 2017).
 
-    One operand (3, ..., T, D) is q, k and v in one array. causal: query t sees keys up to t + S - T. Leading dimensions
-    broadcast. Computed block by block (FlashAttention, Dao et al. 2022), the scores again in backward.
+    Operands q (..., T, D), k (..., S, D), v (..., S, E), whose leading dimensions broadcast, or one operand (3, ..., T, D)
+    that has q, k and v in one array; y (..., T, E). It is computed block by block (FlashAttention, Dao et al. 2022), and
+    backward computes the scores again.
 
-    kv_heads: k and v have that many heads (the third dimension from the end), q a multiple H of it, and H / kv_heads heads
-    of q in a row share one (grouped-query attention, Ainslie et al. 2023); one operand is then (..., H + 2 kv_heads, T, D).
+    Attributes:
+        causal: query t sees the keys up to t + S - T only.
+        kv_heads: k and v have that many heads (their third dimension from the end) and q has H heads, a multiple; each
+            H / kv_heads heads of q in a row share one of k and v (grouped-query attention, Ainslie et al. 2023). One
+            operand is then (..., H + 2 kv_heads, T, D). None: as many heads in all.
 
     Raises:
         ShapeError: shapes do not fit, or causal with fewer keys than queries, of which the first would see none.
@@ -26,7 +32,7 @@ class Attention(Op):
 
     @staticmethod
     def forward(ctx, *qkv, causal=False, kv_heads=None):
-        q, k, v = parts(qkv, kv_heads)
+        q, k, v = split_qkv(qkv, kv_heads)
         _check(q, k, v, causal, kv_heads)
         y, ctx.rows = attention(q, k, v, causal, kv_heads)
         ctx.qkv, ctx.causal, ctx.kv_heads, ctx.y = qkv, causal, kv_heads, y
@@ -34,8 +40,19 @@ class Attention(Op):
 
     @staticmethod
     def backward(ctx, grad):
-        return attention_grad(*parts(ctx.qkv, ctx.kv_heads), ctx.causal, ctx.y, ctx.rows, grad,
-                              len(ctx.qkv) == 1, ctx.kv_heads)
+        return attention_grad(*split_qkv(ctx.qkv, ctx.kv_heads), ctx.causal, ctx.y, ctx.rows, grad,
+                                        len(ctx.qkv) == 1, ctx.kv_heads)
+
+    @staticmethod
+    def flops(y, *qkv, causal=False, kv_heads=None):
+        q, k, v = split_qkv(qkv, kv_heads)
+        t, s = q.shape[-2], k.shape[-2]
+        pairs = t * s - (t * (t - 1) // 2 if causal else 0)
+        return 2.0 * math.prod(y.shape[:-2]) * pairs * (q.shape[-1] + v.shape[-1])
+
+    @staticmethod
+    def backward_flops(needs):
+        return 2.5      # two products forward; the scores again and four products backward
 
     @staticmethod
     def samples(rng):
@@ -53,12 +70,16 @@ class Attention(Op):
 
     @staticmethod
     def parity(torch, *qkv, causal=False, kv_heads=None):
-        q, k, v = parts(qkv, kv_heads)
+        q, k, v = split_qkv(qkv, kv_heads)
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=kv_heads is not None)
 
 
-def parts(qkv, kv_heads=None):
-    """q, k and v of the operands of an Attention."""
+def split_qkv(qkv, kv_heads=None):
+    """q, k and v from the operands of an Attention, one or three.
+
+    Raises:
+        ShapeError: another number of operands, or one of another shape.
+    """
     if len(qkv) == 3:
         return qkv
     if kv_heads is not None:

@@ -1,4 +1,4 @@
-"""What ops lower to without a product of weights: tables of functions, constants as codes."""
+"""What ops without weights need to run in integers: tables of functions, and codes of constants."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from .op import Codec
 
 def tabulate(source: Codec, target: Codec, function: Callable[[np.ndarray], np.ndarray], lo: int = -128,
              hi: int = 127) -> np.ndarray:
-    """`function` of the 256 numbers that codes of `source` stand for, as unsigned codes of `target` within [lo, hi].
+    """Compute `function` of the 256 numbers that codes of `source` stand for, as unsigned codes of `target`, clamped to
+    lo .. hi.
 
     Codes that calibration never saw may lie outside the function's domain: a NaN becomes zero.
     """
@@ -25,8 +26,9 @@ def tabulate(source: Codec, target: Codec, function: Callable[[np.ndarray], np.n
     return table.clip(lo + 128, hi + 128)
 
 
-def constant_codes(value: np.ndarray) -> tuple[np.ndarray, Codec] | None:
-    """int8 codes of a constant and what they stand for, from its own range; equations (6) and (7). None if not finite."""
+def encode_constant(value: np.ndarray) -> tuple[np.ndarray, Codec] | None:
+    """int8 codes of a constant, and what they stand for, from its own range; equations (6) and (7). None if it is not
+    finite."""
     if not np.isfinite(value).all():
         return None
     codec = Codec(*fixed_point.affine_parameters(value.min(initial=0), value.max(initial=0), "constant"))
@@ -34,6 +36,6 @@ def constant_codes(value: np.ndarray) -> tuple[np.ndarray, Codec] | None:
     return to_signed(u), codec
 
 
-def drowns(source: Codec, target: Codec) -> bool:
-    """Whether all that `source` can represent is less than one step of `target`: its codes would tell nothing."""
+def is_below_one_code(source: Codec, target: Codec) -> bool:
+    """Whether all numbers that `source` can represent lie within one step of `target`, whose codes would not show them."""
     return 255 * float(source.scale) < float(target.scale)

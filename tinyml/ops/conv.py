@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .._kernels.layout import nhwc
@@ -9,33 +11,44 @@ from .._kernels.products import convolution
 from .._kernels.products.windows import Window
 from .._kernels.rows.columns import sum_columns
 from ..errors import DtypeError, ShapeError
-from .integer import WeightedOp, check_output, product
+from .integer import WeightedOp, check_output, count_elements, multiply
 from .op import normal, sample
 
 
-def _window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
+def make_window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
+    """The window of a convolution by a weight of this shape, checked.
+
+    Raises:
+        ShapeError: the weight has not four dimensions, or a number is out of range.
+    """
     if len(weight_shape) != 4:
         raise ShapeError(f"conv2d: expected a weight of 4 dimensions (N, C/groups, kh, kw), got weight {weight_shape}")
     return Window(weight_shape[2:], stride, padding, dilation, groups, "conv2d")
 
 
 class Conv2d(WeightedOp):
-    """y (B, N, OH, OW) = x (B, C, H, W) * weight (N, C/groups, kh, kw) + bias (N).
+    """Two-dimensional cross-correlation: y = x * weight + bias.
 
-    OH = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1. Memory is channels-last, so a chain of convolutions
-    transposes once. int8: as linear.
+        y[b, n, i, j] = bias[n] + sum over c, u, v of weight[n, c, u, v] x[b, c, stride i + dilation u - padding, ...]
+
+    x (B, C, H, W), weight (N, C/groups, kh, kw), bias (N) or None; y (B, N, OH, OW) with
+    OH = floor((H + 2 padding - dilation (kh - 1) - 1) / stride) + 1. stride, padding and dilation are pairs, of rows and
+    columns; output channels of a group read the input channels of the same group. Memory is channels-last, so a chain of
+    convolutions transposes once. int8 operands: as in Linear, where a row is a sample.
+
+    Raises:
+        ShapeError: shapes do not fit; OutOfMemoryError: there is no room for the result.
     """
 
     name = "conv2d"
-    optional = (2,)
-    one_precision = True
-    stored = (1,)
+    int8 = "lower"
+    takes_clamp = True
 
     @staticmethod
     def forward(ctx, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
         if scale is not None:
             raise DtypeError("conv2d: an output scale goes with int8 activations and weights, got floats")
-        window = _window(weight.shape, stride, padding, dilation, groups)
+        window = make_window(weight.shape, stride, padding, dilation, groups)
         if x.ndim != 4 or x.shape[1] != weight.shape[1] * groups or weight.shape[0] % groups or (
                 bias is not None and bias.shape != weight.shape[:1]):
             raise ShapeError(f"conv2d: expected input (B, {weight.shape[1] * groups}, H, W) and bias ({weight.shape[0]},) "
@@ -54,12 +67,20 @@ class Conv2d(WeightedOp):
 
     @classmethod
     def quantized(cls, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
-        return product("conv2d", x, weight, bias, _window(weight.shape, stride, padding, dilation, groups), scale,
-                       zero_point)
+        return multiply("conv2d", x, weight, bias, make_window(weight.shape, stride, padding, dilation, groups), scale,
+                        zero_point)
 
     @staticmethod
     def window(weight_shape, attrs):
-        return _window(weight_shape, **attrs)
+        return make_window(weight_shape, *(attrs[k] for k in ("stride", "padding", "dilation", "groups")))
+
+    @staticmethod
+    def flops(y, x, weight, bias, **attrs):
+        return 2.0 * y.size * math.prod(weight.shape[1:])
+
+    @classmethod
+    def elements(cls, x, weight, bias=(), **attrs):
+        return count_elements(x, cls.window(weight, attrs), weight[0])
 
     @staticmethod
     def samples(rng):
@@ -71,7 +92,3 @@ class Conv2d(WeightedOp):
         yield sample(normal(rng, 2, 3, 4, 4), normal(rng, 3, 1, 2, 2), None, **{**plain, "groups": 3})
         yield sample(np.moveaxis(normal(rng, 2, 4, 4, 3), 3, 1), normal(rng, 2, 3, 1, 1), None, **plain)
         yield sample(normal(rng, 0, 2, 4, 4), normal(rng, 2, 2, 3, 3), normal(rng, 2), **plain)
-
-    @staticmethod
-    def parity(torch, x, weight, bias, stride, padding, dilation, groups):
-        return torch.nn.functional.conv2d(x, weight, bias, stride, padding, dilation, groups)

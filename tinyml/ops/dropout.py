@@ -10,10 +10,10 @@ from .op import Op, normal, sample
 
 
 class Dropout(Op):
-    """y = x / (1 - p) where an element is kept, with probability 1 - p, else 0 (Srivastava et al. 2014).
+    """Dropout: y = x / (1 - p) where an element is kept, which has the probability 1 - p, else 0 (Srivastava et al. 2014).
 
-    Which are kept follows from `key` (64 bits) and the element's place in memory alone, so the gradient computes the mask
-    again instead of keeping it; see _kernels/words/philox.h.
+    x of any shape. Which elements are kept follows from `key` (64 bits) and their place in memory alone, so backward
+    computes the mask again and keeps none; see _kernels/words/philox.h.
     """
 
     name = "dropout"

@@ -1,6 +1,8 @@
-"""Rows of a table by id."""
+"""Rows of a table, picked by id."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
@@ -24,8 +26,13 @@ def check_ids(ids: np.ndarray, weight: np.ndarray) -> None:
 
 
 class Embedding(Op):
-    """y (..., D) = weight (V, D)[ids (...)]; ids that repeat add their gradients. A float16 or int8 table
-    gives float32 rows."""
+    """Rows of a table: y (..., D) = weight[ids], of ids (...), integers from 0 to V - 1, and weight (V, D).
+
+    A row that is picked more than once gets the sum of the gradients. A table in float16 or int8 gives float32 rows.
+
+    Raises:
+        ShapeError: an id is not that of a row; DtypeError: ids that are no integers.
+    """
 
     name = "embedding"
     integer_operands = (0,)
@@ -66,9 +73,13 @@ class Embedding(Op):
             picked = np.subtract(picked, zero, dtype=np.int16)      # NumPy 1 would take int8 for a zero of no dimension
         return Tensor._of(np.multiply(picked, scale, out=memory.empty(picked.shape, np.float32)))
 
+    @staticmethod
+    def elements(ids, weight):
+        return math.prod(ids) * math.prod(weight[1:])
+
     @classmethod
     def lower(cls, operands, target, attrs):
-        """The table in the output's codes, one byte an element: rows beyond the calibrated range are clamped."""
+        """The table in the codes of the result, one byte per element. Rows beyond the calibrated range are clamped."""
         ids, weight = operands
         if ids.value is not None or weight.value is None:
             return None
@@ -83,7 +94,3 @@ class Embedding(Op):
     def samples(rng):
         yield sample(np.array([[0, 3, 3], [1, 0, 3]]), normal(rng, 4, 5))
         yield sample(np.zeros((2, 0), np.int64), normal(rng, 4, 5))
-
-    @staticmethod
-    def parity(torch, ids, weight):
-        return torch.nn.functional.embedding(ids, weight)

@@ -1,4 +1,4 @@
-"""Fake quantization: floats rounded to what int8 codes would stand for, with a gradient to train through."""
+"""Fake quantization: floats rounded to the numbers that int8 codes stand for, with a gradient to train through."""
 
 from __future__ import annotations
 
@@ -14,13 +14,17 @@ from .op import Op, normal, sample
 
 
 class FakeQuantize(Op):
-    """y = s (q - z), q = clamp(rint(x / s) + z, lo, hi): quantized by equation (7) and dequantized by (1).
+    """Fake quantization: y = s (q - z) with q = clamp(rint(x / s) + z, lo, hi); equations (7) and (1).
 
-    x: any shape; scale s: () or, one an index of x's first dimension, (N); zero_point z and the rails lo, hi: integers.
-    Gradients: to x that of y where q is not clamped, 0 where it is (straight through, Bengio et al. 2013); to s, summed
-    over what it scales and divided by sqrt(n Q), n the number of those elements and Q the largest |q - z|:
-    q - z - x/s where q is not clamped, q - z where it is (LSQ, Esser et al. 2020).
-    Raises ShapeError for scales of another shape, QuantizationError for one that is not positive and normal.
+    x of any shape; scale s () or, with one per index of the first dimension of x, (N); zero_point z, lo and hi are
+    integers.
+
+    The gradient to x is that of y where q is not clamped, and 0 where it is (straight through, Bengio et al. 2013). The
+    gradient to s is q - z - x/s where q is not clamped, and q - z where it is, times that of y, summed over the n elements
+    that s scales, and divided by sqrt(n Q), Q being the largest |q - z| (LSQ, Esser et al. 2020).
+
+    Raises:
+        ShapeError: scales of another shape; QuantizationError: a scale that is not positive and normal.
     """
 
     name = "fake_quantize"

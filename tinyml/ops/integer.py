@@ -1,7 +1,7 @@
-"""Products of int8 Tensors, shared by linear, matmul and conv2d: dynamic, eager and lowered.
+"""Products with int8 weights, shared by linear, matmul and conv2d.
 
 Dynamic: float32 activations are quantized per row as they come, equation (9). Eager: int8 activations give float32, or
-int8 where the call names an output scale and zero point, equations (4) and (5).
+int8 where the call names an output scale and zero point, equations (4) and (5). Lowered: a step of an integer plan.
 """
 
 from __future__ import annotations
@@ -14,12 +14,41 @@ from .. import checks
 from .._kernels.layout import nchw, nhwc
 from .._kernels.products import fixed_point, integer_layer
 from .._kernels.products.dynamic_linear import dynamic_linear as multiply_arrays
-from .._kernels.products.windows import Window
+from .._kernels.products.windows import Window, scratch, sweep
 from .._kernels.rows.codes import quantize_rows, to_signed, to_unsigned
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized
 from ..tensor import FLOATS, Tensor
 from .op import IntegerStep, Op, Operand, Target
+
+LARGE = 2**24       # elements of a result that alone tell that a step is too large to be tried
+
+
+class WeightedOp(Op):
+    """Base of products with weights: operands x, weight (N, ...) and bias (N) or None."""
+
+    optional = (2,)
+    one_precision = True
+    stored = (1,)
+    has_weights = True
+    multiplies = True
+
+    @staticmethod
+    def window(weight_shape: tuple[int, ...], attrs: dict) -> Window:
+        """The window that the weight slides over x: that of a linear layer by default, one pixel."""
+        return Window()
+
+    @classmethod
+    def lower(cls, operands, target, attrs):
+        x, weight, bias = operands
+        if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
+            return None
+        return lower_product(weight.value, None if bias is None else bias.value, x, target,
+                             cls.window(weight.shape, attrs))
+
+    @staticmethod
+    def backward_flops(needs):
+        return float(sum(needs[:2]))        # the gradient to the bias is no product
 
 
 def _check_weight(name: str, q: Quantized) -> None:
@@ -30,8 +59,8 @@ def _check_weight(name: str, q: Quantized) -> None:
                          f"{q.zero_point.ravel()[:3]}")
 
 
-def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integer_layer.IntegerLayer:
-    """The packed form of an int8 weight, made once and kept beside its codes.
+def pack_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integer_layer.IntegerLayer:
+    """The packed form of an int8 weight (N, C/groups[, kh, kw]), made once and kept beside its codes.
 
     Raises:
         QuantizationError: sums can leave int32.
@@ -44,8 +73,10 @@ def weight_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integ
     return q.packed[1]
 
 
-def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str = "identity") -> Tensor:
-    """activation(float x (..., K) by int8 w (N, K)), x quantized per row (and group of w) as it comes; equation (9).
+def multiply_rows(x: Tensor, w: Tensor, bias: Tensor | None, activation: str = "identity") -> Tensor:
+    """activation(x (..., K) @ w (N, K)^T + bias (N)) of float x and int8 w: (..., N) in float32; equation (9).
+
+    x is quantized per row, and per group of weights where w has groups, as it comes.
 
     Raises:
         DtypeError, ShapeError: operands of other kinds or shapes; QuantizationError: sums can leave int32.
@@ -65,7 +96,11 @@ def dynamic_linear(x: Tensor, w: Tensor, bias: Tensor | None, activation: str = 
 
 
 def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | None:
-    """The bias as float32 (channels,)."""
+    """The bias as float32 (channels), None if it is absent.
+
+    Raises:
+        DtypeError, ShapeError: it is int8, or has another shape.
+    """
     if bias is None:
         return None
     if bias.quantized is not None:
@@ -84,11 +119,14 @@ def check_reach(name: str, codes: np.ndarray, zero_point: int) -> None:
                                                                "of 32 products" if codes.ndim == 2 else ""))
 
 
-def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window, scale, zero_point) -> Tensor:
-    """x (images, C, H, W) by w (N, C/groups, kh, kw) or (N, C), either or both int8, as the module's docstring says.
+def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window, scale, zero_point) -> Tensor:
+    """Multiply x (B, C, H, W), float or int8, by int8 w (N, C/groups, kh, kw) or (N, C): (B, N, OH, OW).
+
+    Float x: dynamic, equation (9). int8 x: the result is float32, or with an output scale int8, equations (4) and (5).
 
     Raises:
-        DtypeError: int8 activations with float weights, per-channel activations, an output scale for a float result.
+        DtypeError: int8 activations with float weights, activations with several scales, or an output scale for float
+        activations; ShapeError: shapes do not fit; QuantizationError: sums can leave int32.
     """
     if w.quantized is None:
         raise DtypeError(f"{name}: int8 activations need int8 weights, got weights of {w.dtype}; quantize them with "
@@ -109,14 +147,14 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
             raise DtypeError(f"{name}: expected float or int8 activations, got {x.dtype}")
         if scale is not None:
             raise DtypeError(f"{name}: an output scale goes with int8 activations, got {x.dtype}")
-        layer = weight_layer(name, w, 0, window)
+        layer = pack_layer(name, w, 0, window)
         u, rows = quantize_rows(nhwc(x.data.astype(np.float32, copy=False)))
         return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
     if x.axis is not None:
         raise DtypeError(f"{name}: expected int8 activations with one scale per tensor, got one per index of axis {x.axis}")
     u, z = to_unsigned(nhwc(x.data)), int(x.zero_point)
     if scale is None:
-        layer = weight_layer(name, w, z, window)
+        layer = pack_layer(name, w, z, window)
         rows = np.full(len(u), x.scale, np.float32)
         return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
     s_y, z_y = fixed_point.check_scale(scale, f"{name}: output scale")[()], int(zero_point or 0)
@@ -137,7 +175,8 @@ def product(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window
 
 
 def check_output(name: str, shape: tuple, window: Window, channels: int) -> None:
-    """Raise ShapeError unless the window fits an input (B, C, H, W), or OutOfMemoryError where the result has no room."""
+    """Raise ShapeError unless the window fits an input of `shape` (B, C, H, W), or OutOfMemoryError where there is no room
+    for the result."""
     out = window.output(*shape[2:])
     if min(out) < 1:
         raise ShapeError(f"{name}: a window of {window.size} (dilation {window.dilation}) does not fit input {shape} with "
@@ -146,28 +185,22 @@ def check_output(name: str, shape: tuple, window: Window, channels: int) -> None
         checks.room(name, "the result", (shape[0], channels, *out))
 
 
-class WeightedOp(Op):
-    """Base of linear and conv2d: operands x, weight (N, ...) and bias (N) or None. Their integer step is a product by the
-    constant weight; equations (2) to (5)."""
-
-    int8 = "lower"
-
-    @staticmethod
-    def window(weight_shape: tuple[int, ...], attrs: dict) -> Window:
-        """The window that the weight slides over x: that of a linear layer by default, one pixel."""
-        return Window()
-
-    @classmethod
-    def lower(cls, operands, target, attrs):
-        x, weight, bias = operands
-        if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
-            return None
-        return lower_product(weight.value, None if bias is None else bias.value, x, target,
-                             cls.window(weight.value.shape, attrs))
+def count_elements(x: tuple[int, ...], window: Window, channels: int) -> int:
+    """Elements of the result of a convolution of an input of shape x (B, C, H, W), or of the padded input that a thread
+    keeps for it, whichever are more."""
+    b, c, *image = x
+    out = window.output(*image)
+    made = b * math.prod(out) * channels
+    if min(out) < 1 or made > LARGE:        # beyond, the padded input may be more than can be addressed
+        return made
+    return max(made, scratch(sweep((b, *image, c), window, None, True)[0]))      # True: it is never read in place
 
 
 def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> IntegerStep:
-    """A linear layer or convolution as an integer step; equations (2) to (5). weight (N, C/groups[, kh, kw])."""
+    """A linear layer or convolution as an integer step; equations (2) to (5).
+
+    weight (N, C/groups[, kh, kw]), bias (N) or None, both float32.
+    """
     chosen, options = target.weight_scale, target.options
     if chosen is None and options.weights == "mse":
         chosen = fixed_point.clipped_weight_scales(weight, 0 if options.per_channel else None)

@@ -1,4 +1,4 @@
-"""Matrix products: matmul of two activations, linear by a weight, linear with an activation behind it."""
+"""Matrix products: of two activations (matmul), by a weight (linear), and that with an activation behind it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .._kernels.rows.pointwise import pointwise, pointwise_grad
 from .._kernels.table import ACTIVATIONS
 from ..errors import DtypeError, ShapeError
 from ..tensor import Tensor
-from .integer import WeightedOp, dynamic_linear, product, weight_layer
+from .integer import WeightedOp, multiply, multiply_rows, pack_layer
 from .op import Op, normal, sample
 
 
@@ -23,14 +23,19 @@ def _swap(a: np.ndarray) -> np.ndarray:
 
 
 class MatMul(Op):
-    """y (..., M, N) = a (..., M, K) @ b (..., K, N); leading dimensions broadcast, a vector counts as one row or column.
+    """Matrix product: y (..., M, N) = a (..., M, K) @ b (..., K, N).
 
-    int8: scale and zero point per tensor (b may have a scale per column); the result is float32, or int8 where `scale`
-    and `zero_point` of the output are given.
+    Leading dimensions broadcast; a vector counts as one row of a, or one column of b. int8 operands have one scale and zero
+    point (b may have one scale per column); their result is float32, or int8 where `scale` and `zero_point` of the output
+    are given.
+
+    Raises:
+        ShapeError: shapes do not fit; DtypeError: one operand is int8 and the other is not.
     """
 
     name = "matmul"
     one_precision = True
+    multiplies = True
 
     @staticmethod
     def forward(ctx, a, b, *, scale=None, zero_point=None):
@@ -86,24 +91,33 @@ class MatMul(Op):
         w = Tensor(np.ascontiguousarray(b.data.T), scale=b.scale, zero_point=np.zeros_like(b.zero_point),
                    axis=0 if b.axis == 1 else None)
         if b.zero_point.any():
-            y = cls._shifted(rows, w, b)
+            y = cls._multiply_shifted(rows, w, b)
             if scale is not None:
                 return Tensor(y.reshape(*a.shape[:-1], b.shape[1])).to_int8(scale, zero_point or 0)
         else:
-            y = product("matmul", rows, w, None, Window(), scale, zero_point)
+            y = multiply("matmul", rows, w, None, Window(), scale, zero_point)
             if scale is not None:
                 return Tensor(y.data.reshape(*a.shape[:-1], b.shape[1]), scale=y.scale, zero_point=y.zero_point)
             y = y.data
         return Tensor(y.reshape(*a.shape[:-1], b.shape[1]))
 
     @staticmethod
-    def _shifted(rows: Tensor, w: Tensor, b: Tensor) -> np.ndarray:
+    def _multiply_shifted(rows: Tensor, w: Tensor, b: Tensor) -> np.ndarray:
         """sum (a - z_a)(b - z_b) = sum (a - z_a) b - z_b sum (a - z_a), in float32 at the end."""
         z = int(rows.zero_point)
-        layer = weight_layer("matmul", w, z, Window())
+        layer = pack_layer("matmul", w, z, Window())
         acc = layer.accumulators(to_unsigned(rows.data.transpose(0, 2, 3, 1)))[:, 0, 0].astype(np.int64)
         sums = (rows.data[:, :, 0, 0].astype(np.int64) - z).sum(axis=1, keepdims=True)
         return (acc - b.zero_point.astype(np.int64) * sums).astype(np.float32) * (rows.scale * b.scale)
+
+    @staticmethod
+    def flops(y, a, b, **attrs):
+        return 2.0 * y.size * a.shape[-1]
+
+    @staticmethod
+    def elements(a, b, **attrs):
+        # both operands are copied where they are stretched
+        return math.prod(np.broadcast_shapes(a[:-2], b[:-2])) * max(a[-2:]) * max(b[-2:])
 
     @staticmethod
     def samples(rng):
@@ -117,13 +131,9 @@ class MatMul(Op):
         yield sample(normal(rng, 0, 4), normal(rng, 4, 2))
         yield sample(normal(rng, 2, 0), normal(rng, 0, 3))
 
-    @staticmethod
-    def parity(torch, a, b):
-        return a @ b
-
 
 def _forward(name: str, ctx, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
-    """x (..., K) @ weight (N, K)^T + bias (N)."""
+    """x (..., K) @ weight (N, K)^T + bias (N), for both ops below."""
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or (
             bias is not None and bias.shape != weight.shape[:1]):
         raise ShapeError(f"{name}: expected input (..., {weight.shape[-1] if weight.ndim else '?'}) and bias "
@@ -143,17 +153,20 @@ def _backward(ctx, grad: np.ndarray, bias_grad: np.ndarray | None) -> tuple:
 
 
 class Linear(WeightedOp):
-    """y (..., N) = x (..., K) @ weight (N, K)^T + bias (N).
+    """Product with a weight: y (..., N) = x (..., K) @ weight (N, K)^T + bias (N); bias may be None.
 
-    int8 weights: activations are quantized per row (and group, where the weights are in groups) as they come, equation
-    (9). int8 activations too: float32 out, or int8 where `scale` and `zero_point` of the output are given.
+    By int8 weights, float activations are quantized per row (and per group, where the weights are in groups) as they come,
+    equation (9). Where the activations are int8 too, the result is float32, or int8 where `scale` and `zero_point` of the
+    output are given.
+
+    Raises:
+        ShapeError: shapes do not fit; DtypeError: int8 activations with float weights.
     """
 
     name = "linear"
-    optional = (2,)
-    one_precision = True
-    stored = (1,)
     reads_half = (1,)
+    int8 = "lower"
+    takes_clamp = True
 
     @staticmethod
     def forward(ctx, x, weight, bias, *, scale=None, zero_point=None):
@@ -168,15 +181,23 @@ class Linear(WeightedOp):
     @classmethod
     def quantized(cls, x, weight, bias, *, scale=None, zero_point=None):
         if x.quantized is None and weight.quantized is not None and scale is None:
-            return dynamic_linear(x, weight, bias)
+            return multiply_rows(x, weight, bias)
         if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
             raise ShapeError(f"linear: expected input (..., {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
         rows = Tensor._of(x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1, 1))
         rows.quantized = x.quantized
-        y = product("linear", rows, weight, bias, Window(), scale, zero_point)
+        y = multiply("linear", rows, weight, bias, Window(), scale, zero_point)
         out = Tensor._of(y.data.reshape(*x.shape[:-1], weight.shape[0]))
         out.quantized = y.quantized
         return out
+
+    @staticmethod
+    def flops(y, x, weight, bias, **attrs):
+        return 2.0 * y.size * weight.shape[1]
+
+    @staticmethod
+    def elements(x, weight, bias=(), **attrs):
+        return math.prod(x[:-1]) * weight[0]
 
     @staticmethod
     def samples(rng):
@@ -186,22 +207,19 @@ class Linear(WeightedOp):
         yield sample(normal(rng, 4, 3).T, normal(rng, 4, 5).T, None)
         yield sample(normal(rng, 0, 4), normal(rng, 2, 4), normal(rng, 2))
 
-    @staticmethod
-    def parity(torch, x, weight, bias):
-        return torch.nn.functional.linear(x, weight, bias)
 
+class LinearActivation(WeightedOp):
+    """Linear and an activation in one: y (..., N) = activation(x (..., K) @ weight (N, K)^T + bias (N)).
 
-class LinearActivation(Op):
-    """y (..., N) = activation(x (..., K) @ weight (N, K)^T + bias (N)), activation one of ACTIVATIONS but the identity.
+    `activation` is one of ACTIVATIONS but the identity. Backward passes the gradient through the activation and sums that
+    of the bias in one walk over memory. int8 weights by float activations are as in Linear. A traced graph has two ops
+    instead, for which there are integer steps (nn.functional.linear).
 
-    The gradient passes the activation and gives that of the bias in one walk over memory; int8 weights by float activations
-    as in Linear. Graphs have the two ops, which integer plans know (nn.functional.linear).
+    Raises:
+        ShapeError: shapes do not fit.
     """
 
     name = "linear_activation"
-    optional = (2,)
-    one_precision = True
-    stored = (1,)
     reads_half = (1,)
 
     @staticmethod
@@ -211,17 +229,19 @@ class LinearActivation(Op):
         # ReLU's gradient needs its output only, which may take the place of its input
         return np.maximum(y, 0, out=y) if activation == "relu" else pointwise(activation, y)
 
-    @classmethod
-    def quantized(cls, x, weight, bias, *, activation):
-        if x.quantized is not None or weight.quantized is None:
-            return super().quantized(x, weight, bias)
-        return dynamic_linear(x, weight, bias, activation)
-
     @staticmethod
     def backward(ctx, grad):
         if not ctx.needs[2]:
             return _backward(ctx, pointwise_grad(ctx.kernel, ctx.kept, grad), None)
         return _backward(ctx, *activation_grad_sum(ctx.kernel, ctx.kept, grad))
+
+    @classmethod
+    def quantized(cls, x, weight, bias, *, activation):
+        if x.quantized is not None or weight.quantized is None:
+            return super().quantized(x, weight, bias)
+        return multiply_rows(x, weight, bias, activation)
+
+    flops = staticmethod(Linear.flops)
 
     @staticmethod
     def samples(rng):

@@ -7,11 +7,11 @@ import numpy as np
 from .._kernels.rows.pointwise import pointwise
 from .._kernels.rows.softmax import cross_entropy, cross_entropy_grad
 from ..errors import ShapeError
-from .op import Op, broadcasting, normal, sample
+from .op import Op, broadcast, normal, sample
 
 
-def _misfit(logits: tuple, expected: tuple, got: tuple) -> str:
-    """What is wrong with targets of shape `got`, and the way out where the classes are last."""
+def _describe_misfit(logits: tuple, expected: tuple, got: tuple) -> str:
+    """Say what is wrong with targets of shape `got`, and what to do where the classes are the last dimension."""
     hint = ""
     if got == logits[:-1]:
         order = ", ".join(map(str, [0, len(logits) - 1, *range(1, len(logits) - 1)]))
@@ -21,12 +21,14 @@ def _misfit(logits: tuple, expected: tuple, got: tuple) -> str:
 
 
 class CrossEntropy(Op):
-    """Mean over the targets of -ln softmax(logits)[target]; the classes are dimension 1, as in PyTorch.
+    """Mean over the targets of -ln softmax(logits)[target].
 
-    logits (C,), (B, C) or (B, C, ...), targets (), (B,) or (B, ...) of class ids.
+    logits (C,), (B, C) or (B, C, ...), the classes being dimension 1, as in PyTorch; targets (), (B,) or (B, ...), the
+    numbers of classes.
 
-    With label smoothing e: (1 - e) of that plus e / C of the sum over all classes. Targets equal to `ignore_index` do not
-    count; if none count, the loss is NaN, as in PyTorch.
+    Attributes:
+        label_smoothing: e, for (1 - e) of that plus e / C of the sum of -ln softmax(logits) over all classes.
+        ignore_index: targets equal to it do not count. If none count, the loss is NaN, as in PyTorch.
 
     Raises:
         ShapeError: shapes do not fit, or a target is no class.
@@ -42,7 +44,7 @@ class CrossEntropy(Op):
         axis = min(logits.ndim, 2) - 1
         rows = logits if logits.ndim < 3 else np.moveaxis(logits, axis, -1)
         if rows.shape[:-1] != targets.shape:
-            raise ShapeError(_misfit(logits.shape, rows.shape[:-1], targets.shape))
+            raise ShapeError(_describe_misfit(logits.shape, rows.shape[:-1], targets.shape))
         classes = logits.shape[axis]
         x, t = rows.reshape(targets.size, classes), targets.reshape(-1).astype(np.int64)
         counted = t != ignore_index
@@ -52,7 +54,7 @@ class CrossEntropy(Op):
                              f"{t[wrong][0]} at position {int(wrong.argmax())}")
         ctx.t, ctx.n, ctx.smoothing, ctx.shape = np.where(counted, t, -1), int(counted.sum()), label_smoothing, rows.shape
         ctx.axis = axis
-        ctx.x = x       # which the tape keeps anyway; probabilities are computed again
+        ctx.x = x       # probabilities are computed again
         losses, ctx.rows = cross_entropy(x, ctx.t, label_smoothing)
         with np.errstate(invalid="ignore"):
             return np.asarray(losses.sum() / np.float64(ctx.n)).astype(x.dtype)
@@ -71,16 +73,13 @@ class CrossEntropy(Op):
         yield sample(normal(rng, 5), np.array(3))
         yield sample(normal(rng, 3, 4), np.array([3, 1, 3]), ignore_index=3)
 
-    @staticmethod
-    def parity(torch, logits, targets, **attrs):
-        return torch.nn.functional.cross_entropy(logits, targets, **attrs)
-
 
 class BCEWithLogits(Op):
-    """Mean of -w t ln p - (1 - t) ln(1 - p), p = sigmoid(x), for logits x and targets t in [0, 1] of one shape.
+    """Binary cross-entropy of logits: the mean of -w t ln p - (1 - t) ln(1 - p) with p = sigmoid(x).
 
-    Computed as (1 - t) x + (1 + (w - 1) t) (max(-x, 0) + ln(1 + e^-|x|)), in which nothing overflows. The weight w of
-    positive targets is 1 if absent, and broadcasts to x: one number a class, say.
+    Logits x and targets t, from 0 to 1, of one shape; w, the weight of positive targets, broadcasts to x (one number per
+    class, for example), and is 1 if it is absent. Computed as (1 - t) x + (1 + (w - 1) t) (max(-x, 0) + ln(1 + e^-|x|)), in
+    which nothing overflows.
 
     Raises:
         ShapeError: shapes do not fit, or there are no elements.
@@ -98,7 +97,7 @@ class BCEWithLogits(Op):
         ctx.softplus = np.maximum(-x, 0) + np.log1p(np.exp(-np.abs(x)))       # ln(1 + e^-x) = -ln p
         ctx.x, ctx.t, ctx.pos_weight, ctx.weight = x, t, pos_weight, one
         if pos_weight is not None:
-            ctx.weight = one + broadcasting("bce_with_logits", np.multiply, pos_weight - one, t)
+            ctx.weight = one + broadcast("bce_with_logits", np.multiply, pos_weight - one, t)
             if ctx.weight.shape != x.shape:
                 raise ShapeError(f"bce_with_logits: expected pos_weight to broadcast to {x.shape}, got {pos_weight.shape}")
         loss = (one - t) * x + ctx.weight * ctx.softplus
@@ -133,7 +132,11 @@ class BCEWithLogits(Op):
 
 
 class MSELoss(Op):
-    """Mean of (x - target)^2 over all elements."""
+    """Mean squared error: the mean of (x - target)^2 over all elements of x and target, of one shape.
+
+    Raises:
+        ShapeError: the shapes differ, or there are no elements.
+    """
 
     name = "mse_loss"
 
@@ -152,7 +155,3 @@ class MSELoss(Op):
     @staticmethod
     def samples(rng):
         yield sample(normal(rng, 3, 4), normal(rng, 3, 4))
-
-    @staticmethod
-    def parity(torch, x, target):
-        return torch.nn.functional.mse_loss(x, target)

@@ -17,6 +17,7 @@ from .op import Op, normal, sample
 
 
 def _check(name: str, x: np.ndarray, channels: int, *params: np.ndarray) -> None:
+    """Raise ShapeError unless all parameters are (channels)."""
     if any(p.shape != (channels,) for p in params):
         raise ShapeError(f"{name}: expected parameters of shape ({channels},) for input {x.shape}, got "
                          f"{', '.join(str(p.shape) for p in params)}")
@@ -42,15 +43,20 @@ def batch_norm_gain(gamma: np.ndarray, variance: np.ndarray, eps: float) -> np.n
     return gamma.astype(np.float64) / np.sqrt(variance.astype(np.float64) + eps)
 
 
-def _dtype(x: np.ndarray, a: np.ndarray) -> np.ndarray:
+def _cast_like(x: np.ndarray, a: np.ndarray) -> np.ndarray:
+    """`a` in the dtype of x, contiguous."""
     return np.ascontiguousarray(a, x.dtype)
 
 
 class BatchNorm(Op):
-    """y = (x - mean) / sqrt(variance + eps) * gamma + beta per channel of x (B, C, ...) (Ioffe & Szegedy 2015).
+    """Batch normalisation per channel: y = (x - mean) / sqrt(variance + eps) * gamma + beta (Ioffe & Szegedy 2015).
 
-    x is (B, C), (B, C, L) or (B, C, H, W). `mean` and `variance` are None in training: then they are the batch's own
-    (variance with n in the denominator), and `moments`, a list, receives them for the running averages.
+    x (B, C), (B, C, L) or (B, C, H, W); gamma, beta, mean, variance (C). In training mean and variance are None: then they
+    are those of the batch (the variance with n in the denominator), and `moments`, a list, receives them for the running
+    averages.
+
+    Raises:
+        ShapeError: shapes do not fit, or in training a channel has fewer than two values.
     """
 
     name = "batch_norm"
@@ -71,10 +77,10 @@ class BatchNorm(Op):
             mean, variance = norms.moments(xs)
             if moments is not None:
                 moments[:] = [mean, variance]
-        mean, variance, gamma = _dtype(x, mean), _dtype(x, variance), _dtype(x, gamma)
+        mean, variance, gamma = _cast_like(x, mean), _cast_like(x, variance), _cast_like(x, gamma)
         rstd = 1 / np.sqrt(variance + x.dtype.type(eps))
         a = gamma * rstd
-        b = _dtype(x, beta) - mean * a
+        b = _cast_like(x, beta) - mean * a
         ctx.x, ctx.mean, ctx.rstd, ctx.gamma, ctx.shift = xs, mean, rstd, gamma, b if cls.relu else None
         return nchw(norms.batch_norm(xs, a, b, cls.relu))
 
@@ -95,8 +101,10 @@ class BatchNorm(Op):
 
 
 class BatchNormReLU(BatchNorm):
-    """y = max(batch norm of x, 0) in one pass, of which backward keeps x alone: what let gradients through it computes
-    again."""
+    """Batch normalisation and ReLU in one pass: y = max(BatchNorm of x, 0).
+
+    Backward keeps x alone, and computes again where y is above 0.
+    """
 
     name = "batch_norm_relu"
     relu = True
@@ -107,10 +115,11 @@ class BatchNormReLU(BatchNorm):
 
 
 class BatchNormEval(Op):
-    """BatchNorm with given mean and variance (C), which get no gradient: what `eval()` runs."""
+    """BatchNorm with given mean and variance (C), which get no gradient: what layers run in evaluation mode."""
 
     name = "batch_norm_eval"
     int8 = "lower"
+    takes_clamp = True
 
     @staticmethod
     def forward(ctx, x, gamma, beta, mean, variance, *, eps):
@@ -120,6 +129,8 @@ class BatchNormEval(Op):
 
     @classmethod
     def lower(cls, operands, target, attrs):
+        """Where it is not folded into a layer before it: y = x g + (beta - mean g) with g = gamma / sqrt(variance + eps), a
+        convolution by 1x1 of each channel by itself."""
         x, *parameters = operands
         if x.codec is None or len(x.shape) != 4 or any(p.value is None for p in parameters):
             return None
@@ -144,12 +155,18 @@ class BatchNormEval(Op):
 
 
 class LayerNorm(Op):
-    """y = (x - mean) / sqrt(variance + eps) * gamma + beta over the last dimension of x (..., C) (Ba et al. 2016); beta may
-    be None."""
+    """Layer normalisation: y = (x - mean) / sqrt(variance + eps) * gamma + beta (Ba et al. 2016).
+
+    Mean and variance are over the last dimension of x (..., C); gamma (C), beta (C) or None.
+
+    Raises:
+        ShapeError: shapes do not fit.
+    """
 
     name = "layer_norm"
     optional = (2,)
     one_precision = True
+    has_gain = True
 
     @staticmethod
     def forward(ctx, x, gamma, beta, *, eps):
@@ -157,8 +174,8 @@ class LayerNorm(Op):
             raise ShapeError("layer_norm: expected input (..., C), got a 0-dimensional Tensor")
         beta = np.zeros(x.shape[-1:], x.dtype) if beta is None else beta
         _check("layer_norm", x, x.shape[-1], gamma, beta)
-        gamma = _dtype(x, gamma)
-        y, mean, rstd = norms.layer_norm(x, gamma, _dtype(x, beta), eps)
+        gamma = _cast_like(x, gamma)
+        y, mean, rstd = norms.layer_norm(x, gamma, _cast_like(x, beta), eps)
         ctx.x, ctx.mean, ctx.rstd, ctx.gamma = x, mean, rstd, gamma
         return y
 
@@ -178,17 +195,24 @@ class LayerNorm(Op):
 
 
 class RMSNorm(Op):
-    """y = x / sqrt(mean of x^2 + eps) * gamma over the last dimension of x (..., C) (Zhang & Sennrich 2019)."""
+    """Root mean square normalisation: y = x / sqrt(mean of x^2 + eps) * gamma (Zhang & Sennrich 2019).
+
+    The mean is over the last dimension of x (..., C); gamma (C).
+
+    Raises:
+        ShapeError: shapes do not fit.
+    """
 
     name = "rms_norm"
     one_precision = True
+    has_gain = True
 
     @staticmethod
     def forward(ctx, x, gamma, *, eps):
         if not x.ndim:
             raise ShapeError("rms_norm: expected input (..., C), got a 0-dimensional Tensor")
         _check("rms_norm", x, x.shape[-1], gamma)
-        gamma = _dtype(x, gamma)
+        gamma = _cast_like(x, gamma)
         y, rstd = norms.rms_norm(x, gamma, eps)
         ctx.x, ctx.rstd, ctx.gamma = x, rstd, gamma
         return y
@@ -208,20 +232,25 @@ class RMSNorm(Op):
 
 
 class Softmax(Op):
-    """y = exp(x) / sum of exp(x) over `axis`."""
+    """Shares that sum to 1: y = exp(x) / sum of exp(x) over `axis` of x, which keeps its shape.
+
+    Raises:
+        ShapeError: x has no such axis.
+    """
 
     name = "softmax"
+    kernel, kernel_grad = staticmethod(softmax), staticmethod(softmax_grad)
 
-    @staticmethod
-    def forward(ctx, x, *, axis):
-        checks.fits("softmax", axis, x.ndim)
+    @classmethod
+    def forward(cls, ctx, x, *, axis):
+        checks.fits(cls.name, axis, x.ndim)
         ctx.axis = axis
-        ctx.y = softmax(x.swapaxes(axis, -1))
+        ctx.y = cls.kernel(x.swapaxes(axis, -1))
         return ctx.y.swapaxes(-1, axis)
 
-    @staticmethod
-    def backward(ctx, grad):
-        return (softmax_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
+    @classmethod
+    def backward(cls, ctx, grad):
+        return (cls.kernel_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
 
     @staticmethod
     def samples(rng):
@@ -229,29 +258,13 @@ class Softmax(Op):
         yield sample(normal(rng, 2, 3, 4), axis=1)
         yield sample(normal(rng, 0, 4), axis=1)
 
-    @staticmethod
-    def parity(torch, x, axis):
-        return torch.softmax(x, dim=axis)
+    @classmethod
+    def parity(cls, torch, x, axis):
+        return getattr(torch, cls.name)(x, dim=axis)
 
 
-class LogSoftmax(Op):
-    """y = x - ln(sum of exp(x)) over `axis`."""
+class LogSoftmax(Softmax):
+    """Logarithm of the softmax: y = x - ln(sum of exp(x)) over `axis` of x, which keeps its shape."""
 
     name = "log_softmax"
-
-    @staticmethod
-    def forward(ctx, x, *, axis):
-        checks.fits("log_softmax", axis, x.ndim)
-        ctx.axis = axis
-        ctx.y = log_softmax(x.swapaxes(axis, -1))
-        return ctx.y.swapaxes(-1, axis)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return (log_softmax_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
-
-    samples = staticmethod(Softmax.samples)
-
-    @staticmethod
-    def parity(torch, x, axis):
-        return torch.log_softmax(x, dim=axis)
+    kernel, kernel_grad = staticmethod(log_softmax), staticmethod(log_softmax_grad)

@@ -1,19 +1,20 @@
-"""Pointwise functions of one Tensor; in integer plans each is a 256-entry table derived from its forward."""
+"""Pointwise functions of one Tensor of any shape; in integer plans each is a 256-entry table derived from its forward."""
 
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 
 from .._kernels import memory
 from .._kernels.rows.pointwise import pointwise, pointwise_grad
 from ..errors import DtypeError, QuantizationError
-from .op import Op, normal, sample
+from .op import Op, in_memory, normal, sample
 
 
 class Pointwise(Op):
-    """Base: the table rule, and samples that most functions share."""
+    """Base of functions of one number: the rule "table", and the samples that most of them share."""
 
     int8 = "table"
 
@@ -34,7 +35,7 @@ class _Positive(Pointwise):
 
 
 class Exp(Pointwise):
-    """y = e^x."""
+    """Exponential: y = e^x."""
 
     name = "exp"
 
@@ -47,13 +48,9 @@ class Exp(Pointwise):
     def backward(ctx, grad):
         return (grad * ctx.y,)
 
-    @staticmethod
-    def parity(torch, x):
-        return torch.exp(x)
-
 
 class Log(_Positive):
-    """y = ln x; -inf at 0, NaN below."""
+    """Natural logarithm: y = ln x; -inf at 0, NaN below."""
 
     name = "log"
 
@@ -68,13 +65,9 @@ class Log(_Positive):
         with np.errstate(divide="ignore"):
             return (grad / ctx.x,)
 
-    @staticmethod
-    def parity(torch, x):
-        return torch.log(x)
-
 
 class Sqrt(_Positive):
-    """y = sqrt(x); NaN below 0."""
+    """Square root: y = sqrt(x); NaN below 0."""
 
     name = "sqrt"
 
@@ -89,13 +82,9 @@ class Sqrt(_Positive):
         with np.errstate(divide="ignore", invalid="ignore"):
             return (grad / (2 * ctx.y),)
 
-    @staticmethod
-    def parity(torch, x):
-        return torch.sqrt(x)
-
 
 class Abs(Pointwise):
-    """y = |x|, gradient 0 at 0."""
+    """Absolute value: y = |x|; the gradient is 0 at 0."""
 
     name = "abs"
 
@@ -108,13 +97,9 @@ class Abs(Pointwise):
     def backward(ctx, grad):
         return (grad * np.sign(ctx.x),)
 
-    @staticmethod
-    def parity(torch, x):
-        return torch.abs(x)
-
 
 class Round(Pointwise):
-    """y = x rounded to the nearest integer, ties to even; the gradient is 0."""
+    """Nearest integer: y = x rounded, ties to even; the gradient is 0."""
 
     name = "round"
 
@@ -126,13 +111,9 @@ class Round(Pointwise):
     def backward(ctx, grad):
         return (np.zeros_like(grad),)
 
-    @staticmethod
-    def parity(torch, x):
-        return torch.round(x)
-
 
 class Clip(Pointwise):
-    """y = min(max(x, lo), hi); the gradient is 0 outside [lo, hi]."""
+    """Clamp: y = min(max(x, lo), hi), lo and hi numbers; the gradient is 0 outside [lo, hi]."""
 
     name = "clip"
 
@@ -148,6 +129,14 @@ class Clip(Pointwise):
         return (grad * ctx.inside,)
 
     @staticmethod
+    def clamp(*, lo, hi):
+        return lo, hi
+
+    @staticmethod
+    def bind(out, x, *, lo, hi):
+        return partial(in_memory(x).clip, np.float32(lo), np.float32(hi), out=in_memory(out))
+
+    @staticmethod
     def samples(rng):
         yield sample(normal(rng, 3, 4), lo=-0.5, hi=0.7)
         yield sample(normal(rng, 3, 4), lo=-math.inf, hi=0.1)
@@ -159,9 +148,10 @@ class Clip(Pointwise):
 
 
 class ReLU(Pointwise):
-    """y = max(x, 0)."""
+    """Rectifier: y = max(x, 0) (Nair & Hinton 2010); the gradient is 0 at 0."""
 
     name = "relu"
+    keeps_scaling = True
 
     @staticmethod
     def forward(ctx, x):
@@ -174,50 +164,41 @@ class ReLU(Pointwise):
         return (pointwise_grad("relu", ctx.y, grad),)
 
     @staticmethod
-    def parity(torch, x):
-        return torch.relu(x)
+    def clamp():
+        return 0.0, math.inf
+
+    @staticmethod
+    def bind(out, x):
+        return partial(np.maximum, in_memory(x), np.float32(0), out=in_memory(out))
 
 
-class Sigmoid(Pointwise):
-    """y = 1 / (1 + e^-x)."""
+class _FromResult(Pointwise):
+    """Base of functions whose kernels have their name, and whose gradient follows from the result."""
+
+    @classmethod
+    def forward(cls, ctx, x):
+        ctx.y = pointwise(cls.name, x)
+        return ctx.y
+
+    @classmethod
+    def backward(cls, ctx, grad):
+        return (pointwise_grad(cls.name, ctx.y, grad),)
+
+
+class Sigmoid(_FromResult):
+    """Logistic function: y = 1 / (1 + e^-x), with the derivative y (1 - y)."""
 
     name = "sigmoid"
 
-    @staticmethod
-    def forward(ctx, x):
-        ctx.y = pointwise("sigmoid", x)
-        return ctx.y
 
-    @staticmethod
-    def backward(ctx, grad):
-        return (pointwise_grad("sigmoid", ctx.y, grad),)
-
-    @staticmethod
-    def parity(torch, x):
-        return torch.sigmoid(x)
-
-
-class Tanh(Pointwise):
-    """y = tanh x."""
+class Tanh(_FromResult):
+    """Hyperbolic tangent: y = (e^x - e^-x) / (e^x + e^-x), with the derivative 1 - y^2."""
 
     name = "tanh"
 
-    @staticmethod
-    def forward(ctx, x):
-        ctx.y = pointwise("tanh", x)
-        return ctx.y
-
-    @staticmethod
-    def backward(ctx, grad):
-        return (pointwise_grad("tanh", ctx.y, grad),)
-
-    @staticmethod
-    def parity(torch, x):
-        return torch.tanh(x)
-
 
 class SiLU(Pointwise):
-    """y = x * sigmoid(x) (Elfwing et al. 2017)."""
+    """Sigmoid-weighted linear unit: y = x * sigmoid(x) (Elfwing et al. 2017)."""
 
     name = "silu"
 
@@ -230,13 +211,12 @@ class SiLU(Pointwise):
     def backward(ctx, grad):
         return (pointwise_grad("silu", ctx.x, grad),)
 
-    @staticmethod
-    def parity(torch, x):
-        return torch.nn.functional.silu(x)
-
 
 class GELU(Pointwise):
-    """y = x * Phi(x), or its tanh form x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) (Hendrycks & Gimpel 2016)."""
+    """Gaussian error linear unit: y = x * Phi(x), Phi the normal distribution function (Hendrycks & Gimpel 2016).
+
+    With approximate="tanh" instead of "none": y = x/2 * (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))).
+    """
 
     name = "gelu"
 
@@ -255,13 +235,13 @@ class GELU(Pointwise):
             for s in Pointwise.samples(rng):
                 yield sample(*s.inputs, approximate=approximate)
 
-    @staticmethod
-    def parity(torch, x, approximate):
-        return torch.nn.functional.gelu(x, approximate=approximate)
-
 
 class Cast(Op):
-    """The elements in another float dtype (or integers as floats, floats as integers); the gradient is cast back."""
+    """The elements in another dtype, the name `dtype` of a float or integer one; the gradient is cast back.
+
+    Raises:
+        QuantizationError: a finite number is too large for float16; DtypeError: NaN or infinity is to become an integer.
+    """
 
     name = "cast"
     any_dtype = True

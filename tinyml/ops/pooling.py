@@ -1,4 +1,4 @@
-"""Pooling over windows of an image: largest, mean, and mean over a given number of windows."""
+"""Pooling over the windows of images: the largest, the mean, and the mean over a given number of windows."""
 
 from __future__ import annotations
 
@@ -13,10 +13,15 @@ from .._kernels.products.windows import MOST, Window, adaptive_spans, spans, who
 from .._kernels.rows import pooling
 from .._kernels.rows.codes import to_signed, to_unsigned
 from ..errors import ShapeError
-from .op import IntegerStep, Op, normal, sample
+from .op import IntegerStep, Op, in_memory, normal, sample
 
 
-def _spans(name: str, shape: tuple, size, stride, padding) -> tuple[np.ndarray, np.ndarray]:
+def _find_spans(name: str, shape: tuple, size, stride, padding) -> tuple[np.ndarray, np.ndarray]:
+    """First and past-last pixel of each window, along rows and along columns of an image.
+
+    Raises:
+        ShapeError: the input is no batch of images, or a window does not fit; it names the op.
+    """
     if len(shape) != 4:
         raise ShapeError(f"{name}: expected input (B, C, H, W), got {shape}")
     window = Window(size, stride, padding, op=name)
@@ -30,15 +35,28 @@ def _spans(name: str, shape: tuple, size, stride, padding) -> tuple[np.ndarray, 
     return tuple(spans(*d) for d in dimensions)
 
 
-class MaxPool2d(Op):
-    """y (B, C, OH, OW) = largest of each window; padding never wins."""
+class _Pool(Op):
+    """Base of pooling: each image and channel is pooled by itself, so samples and scales of channels stay apart."""
+
+    keeps_scaling = True
+
+    @classmethod
+    def by_sample(cls, ndims, constants, **attrs):
+        return 4
+
+
+class MaxPool2d(_Pool):
+    """Largest of each window of x (B, C, H, W): y (B, C, OH, OW), OH = floor((H + 2 padding - size) / stride) + 1.
+
+    size, stride and padding are pairs, of rows and columns; padding is never the largest.
+    """
 
     name = "max_pool2d"
     int8 = "codes"
 
     @staticmethod
     def forward(ctx, x, *, size, stride, padding):
-        rows, columns = _spans("max_pool2d", x.shape, size, stride, padding)
+        rows, columns = _find_spans("max_pool2d", x.shape, size, stride, padding)
         if not ctx.needs[0]:
             return pooling.max_pool(x, rows, columns)
         if x.shape[2] * x.shape[3] > MOST:
@@ -54,10 +72,17 @@ class MaxPool2d(Op):
 
     @classmethod
     def codes(cls, u, *, size, stride, padding):
-        rows, columns = _spans("max_pool2d", u.shape, size, stride, padding)
+        rows, columns = _find_spans("max_pool2d", u.shape, size, stride, padding)
         if u.dtype == np.int8:
             return to_signed(cls.codes(to_unsigned(u), size=size, stride=stride, padding=padding))
         return nchw(pooling.max_pool_codes(nhwc(u), rows, columns))
+
+    @staticmethod
+    def bind(out, x, *, size, stride, padding):
+        rows, columns = map(spans, x.shape[2:], size, stride, padding)
+        if x.dtype == np.uint8:
+            return pooling.bind_max_pool_codes(in_memory(x), rows, columns, in_memory(out))
+        return pooling.bind_max_pool(x, rows, columns, out)
 
     @staticmethod
     def samples(rng):
@@ -70,32 +95,18 @@ class MaxPool2d(Op):
         return torch.nn.functional.max_pool2d(x, size, stride, padding)
 
 
-def _lower_mean(operands, target, rows, columns, divisor):
-    """Multiplier scale_in / (scale_out * count) for each output pixel; equation (8)."""
-    x = operands[0]
-    if x.codec is None or (target.lo, target.hi) != (-128, 127) or divisor.max(initial=1) > pooling.MOST_PIXELS:
-        return None
-    real = np.float64(x.codec.scale) / (np.float64(target.codec.scale) * divisor)
-    m, shift = fixed_point.multiplier(real)
-    return IntegerStep("avg_pool", {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point},
-                       {"rows": rows.astype(np.int64), "columns": columns.astype(np.int64),
-                        "multiplier": m, "shift": shift})
+class _Mean(_Pool):
+    """Base of means of windows; `windows` gives their spans, and the number (OH, OW) that each sum is divided by."""
 
-
-class AvgPool2d(Op):
-    """y (B, C, OH, OW) = sum of each window / number of its taps, padding counted as zeros (as PyTorch by default)."""
-
-    name = "avg_pool2d"
     int8 = "lower"
 
     @staticmethod
-    def windows(shape, size, stride, padding):
-        rows, columns = _spans("avg_pool2d", shape, size, stride, padding)
-        return rows, columns, np.full((len(rows), len(columns)), float(size[0] * size[1]))
+    def windows(shape, **attrs):
+        raise NotImplementedError
 
-    @staticmethod
-    def forward(ctx, x, *, size, stride, padding):
-        ctx.windows, ctx.hw = AvgPool2d.windows(x.shape, size, stride, padding), x.shape[2:]
+    @classmethod
+    def forward(cls, ctx, x, **attrs):
+        ctx.windows, ctx.hw = cls.windows(x.shape, **attrs), x.shape[2:]
         return pooling.avg_pool(x, *ctx.windows)
 
     @staticmethod
@@ -103,8 +114,35 @@ class AvgPool2d(Op):
         return (pooling.avg_pool_grad(grad, *ctx.windows, ctx.hw),)
 
     @classmethod
+    def bind(cls, out, x, **attrs):
+        return pooling.bind_avg_pool(x, *cls.windows(x.shape, **attrs), out)
+
+    @classmethod
     def lower(cls, operands, target, attrs):
-        return _lower_mean(operands, target, *cls.windows(operands[0].shape, **attrs))
+        """The multiplier scale_in / (scale_out * count) of each output pixel; equation (8)."""
+        x = operands[0]
+        rows, columns, divisor = cls.windows(x.shape, **attrs)
+        if x.codec is None or (target.lo, target.hi) != (-128, 127) or divisor.max(initial=1) > pooling.MOST_PIXELS:
+            return None
+        real = np.float64(x.codec.scale) / (np.float64(target.codec.scale) * divisor)
+        m, shift = fixed_point.multiplier(real)
+        return IntegerStep("avg_pool", {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point},
+                       {"rows": rows.astype(np.int64), "columns": columns.astype(np.int64), "multiplier": m,
+                        "shift": shift})
+
+
+class AvgPool2d(_Mean):
+    """Mean of each window of x (B, C, H, W): y (B, C, OH, OW) = sum of the window / size[0] * size[1].
+
+    size, stride and padding are pairs, of rows and columns, OH as in MaxPool2d; padding counts as zeros, as in PyTorch.
+    """
+
+    name = "avg_pool2d"
+
+    @staticmethod
+    def windows(shape, size, stride, padding):
+        rows, columns = _find_spans("avg_pool2d", shape, size, stride, padding)
+        return rows, columns, np.full((len(rows), len(columns)), float(size[0] * size[1]))
 
     samples = staticmethod(MaxPool2d.samples)
 
@@ -113,11 +151,13 @@ class AvgPool2d(Op):
         return torch.nn.functional.avg_pool2d(x, size, stride, padding)
 
 
-class AdaptiveAvgPool2d(Op):
-    """y (B, C, *outputs): the image cut into outputs[0] x outputs[1] windows, the mean of each."""
+class AdaptiveAvgPool2d(_Mean):
+    """Means of outputs[0] x outputs[1] windows that cover the images of x (B, C, H, W): y (B, C, *outputs).
+
+    Window i of n along a dimension of H pixels goes from floor(i H / n) to ceil((i + 1) H / n), as in PyTorch.
+    """
 
     name = "adaptive_avg_pool2d"
-    int8 = "lower"
 
     @staticmethod
     def windows(shape, outputs):
@@ -132,15 +172,8 @@ class AdaptiveAvgPool2d(Op):
         return rows, columns, np.outer(rows[:, 1] - rows[:, 0], columns[:, 1] - columns[:, 0]).astype(float)
 
     @staticmethod
-    def forward(ctx, x, *, outputs):
-        ctx.windows, ctx.hw = AdaptiveAvgPool2d.windows(x.shape, outputs), x.shape[2:]
-        return pooling.avg_pool(x, *ctx.windows)
-
-    backward = staticmethod(AvgPool2d.backward)
-
-    @classmethod
-    def lower(cls, operands, target, attrs):
-        return _lower_mean(operands, target, *cls.windows(operands[0].shape, **attrs))
+    def elements(x, *, outputs):
+        return math.prod(x[:2]) * math.prod(outputs)
 
     @staticmethod
     def samples(rng):

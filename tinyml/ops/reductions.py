@@ -1,8 +1,10 @@
-"""Sums, means and extremes over dimensions; axis None is all of them."""
+"""Sums, means and extremes over dimensions. `axis` is one dimension, a tuple of them, or None for all."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,11 +23,14 @@ def _expand(v: np.ndarray, shape: tuple, axis, keepdims: bool) -> np.ndarray:
 
 
 def _count(shape: tuple, axis) -> int:
+    """How many elements of an array of `shape` become one."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return math.prod(shape[a] for a in axes)
 
 
 class _Reduction(Op):
+    """Base of reductions: the samples that all of them are tried on."""
+
     @staticmethod
     def samples(rng):
         x = normal(rng, 2, 3, 4)
@@ -36,7 +41,7 @@ class _Reduction(Op):
 
 
 class Sum(_Reduction):
-    """y = sum of x over `axis`."""
+    """Sum of x over `axis`; with keepdims the dimensions stay, as 1."""
 
     name = "sum"
 
@@ -44,13 +49,17 @@ class Sum(_Reduction):
     def forward(ctx, x, *, axis, keepdims):
         checks.fits("sum", axis, x.ndim)
         ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
-        if x.size <= sums.FEW:      # `total` says the same, but would take a tenth of such an op's time
+        if x.size <= sums.FEW:      # what `total` gives, which by itself takes a tenth of such an op's time
             return np.asarray(np.add.reduce(x, axis, None, None, keepdims))
         return sums.total(x, axis, keepdims)
 
     @staticmethod
     def backward(ctx, grad):
         return (np.broadcast_to(_expand(grad, ctx.shape, ctx.axis, ctx.keepdims), ctx.shape),)
+
+    @staticmethod
+    def elements(x, **attrs):
+        return math.prod(n or 1 for n in x)     # the sums of no elements are elements
 
     @staticmethod
     def samples(rng):
@@ -63,10 +72,10 @@ class Sum(_Reduction):
 
 
 class Mean(_Reduction):
-    """y = mean of x over `axis`.
+    """Mean of x over `axis`; with keepdims the dimensions stay, as 1.
 
     Raises:
-        ShapeError: there is nothing to take the mean of.
+        ShapeError: there are no elements to take the mean of.
     """
 
     name = "mean"
@@ -87,7 +96,7 @@ class Mean(_Reduction):
 
     @classmethod
     def lower(cls, operands, target, attrs):
-        """Over both dimensions of images (B, C, H, W): pooling into one pixel."""
+        """The mean over both dimensions of images (B, C, H, W) is average pooling into one pixel."""
         axis, shape = attrs["axis"], operands[0].shape
         if len(shape) != 4 or not isinstance(axis, tuple) or {a % 4 for a in axis} != {2, 3} or not all(
                 isinstance(n, int) for n in shape[2:]):
@@ -103,7 +112,22 @@ class Mean(_Reduction):
 
 
 class _Extreme(_Reduction):
-    """Shared by max and min: the gradient is shared evenly among equals, as PyTorch's amax does."""
+    """Base of max and min: the gradient is shared evenly among equals, as in PyTorch's amax.
+
+    Attributes:
+        function: NumPy's function that picks the extreme.
+    """
+
+    function: ClassVar[Callable[..., np.ndarray]]
+
+    @classmethod
+    def forward(cls, ctx, x, *, axis, keepdims):
+        checks.fits(cls.name, axis, x.ndim)
+        if _count(x.shape, axis) == 0:
+            raise ShapeError(f"{cls.name}: no elements along axis {axis} of a Tensor of shape {x.shape}")
+        ctx.x, ctx.axis, ctx.keepdims = x, axis, keepdims
+        ctx.y = np.asarray(cls.function(x, axis=axis, keepdims=keepdims))
+        return ctx.y
 
     @staticmethod
     def backward(ctx, grad):
@@ -111,39 +135,26 @@ class _Extreme(_Reduction):
         shared = hit / hit.sum(axis=ctx.axis, keepdims=True).astype(grad.dtype)
         return (_expand(grad, ctx.x.shape, ctx.axis, ctx.keepdims) * shared,)
 
-
-def _extreme(name, function, ctx, x, axis, keepdims):
-    checks.fits(name, axis, x.ndim)
-    if _count(x.shape, axis) == 0:
-        raise ShapeError(f"{name}: no elements along axis {axis} of a Tensor of shape {x.shape}")
-    ctx.x, ctx.axis, ctx.keepdims = x, axis, keepdims
-    ctx.y = np.asarray(function(x, axis=axis, keepdims=keepdims))
-    return ctx.y
+    @classmethod
+    def parity(cls, torch, x, axis, keepdims):
+        return getattr(torch, f"a{cls.name}")(x, dim=axis if axis is not None else (), keepdim=keepdims)
 
 
 class Max(_Extreme):
-    """y = largest of x over `axis`."""
+    """Largest element of x over `axis`; with keepdims the dimensions stay, as 1.
 
-    name = "max"
+    Raises:
+        ShapeError: there are no elements to pick from.
+    """
 
-    @staticmethod
-    def forward(ctx, x, *, axis, keepdims):
-        return _extreme("max", np.max, ctx, x, axis, keepdims)
-
-    @staticmethod
-    def parity(torch, x, axis, keepdims):
-        return torch.amax(x, dim=axis if axis is not None else (), keepdim=keepdims)
+    name, function = "max", staticmethod(np.max)
 
 
 class Min(_Extreme):
-    """y = smallest of x over `axis`."""
+    """Smallest element of x over `axis`; with keepdims the dimensions stay, as 1.
 
-    name = "min"
+    Raises:
+        ShapeError: there are no elements to pick from.
+    """
 
-    @staticmethod
-    def forward(ctx, x, *, axis, keepdims):
-        return _extreme("min", np.min, ctx, x, axis, keepdims)
-
-    @staticmethod
-    def parity(torch, x, axis, keepdims):
-        return torch.amin(x, dim=axis if axis is not None else (), keepdim=keepdims)
+    name, function = "min", staticmethod(np.min)

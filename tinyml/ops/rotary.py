@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys turned so that their products depend on distances."""
+"""Rotary positions: queries and keys are rotated so that their products depend on their distance alone."""
 
 from __future__ import annotations
 
@@ -10,11 +10,15 @@ from .op import Op, normal, sample
 
 
 class Rotary(Op):
-    """Pairs (a, b) of the elements of x (..., T, D) become (a cos - b sin, b cos + a sin) (Su et al. 2021).
+    """Rotation of pairs (a, b) of the elements of x to (a cos - b sin, b cos + a sin) (Su et al. 2021).
 
-    cos and sin (..., T, D/2), whose leading dimensions broadcast to those of x, are constants and get no gradient. A pair
-    is elements 2i and 2i + 1 if interleaved (the paper, GPT-J), else i and i + D/2 (GPT-NeoX, Llama). heads: of x
-    (..., H, T, D) only the first `heads` heads are turned, the others stay: x may be queries, keys and values in one.
+    x (..., T, D) with D even; cos and sin (..., T, D/2), whose leading dimensions broadcast to those of x, are constants
+    and get no gradient.
+
+    Attributes:
+        heads: of x (..., H, T, D) only the first `heads` heads are rotated and the others stay: x may be queries, keys and
+            values in one array. None: all of x.
+        interleaved: a pair is elements 2i and 2i + 1 (the paper, GPT-J), else i and i + D/2 (GPT-NeoX, Llama).
 
     Raises:
         ShapeError: shapes do not fit, or more heads than there are.
@@ -25,7 +29,7 @@ class Rotary(Op):
     @staticmethod
     def forward(ctx, x, cos, sin, *, heads=None, interleaved=False):
         got = f"got x {x.shape}, cos {cos.shape}, sin {sin.shape}"
-        if x.ndim < 2 or x.shape[-1] % 2 or cos.shape != sin.shape or not _stretches(cos.shape, x.shape):
+        if x.ndim < 2 or x.shape[-1] % 2 or cos.shape != sin.shape or not _broadcasts(cos.shape, x.shape):
             raise ShapeError(f"rotary: expected x (..., T, D) with D even, cos and sin (..., T, D/2), {got}")
         if heads is not None and not (x.ndim > 2 and 0 <= heads <= x.shape[-3]):
             raise ShapeError(f"rotary: expected x (..., H, T, D) of at least {heads} heads, {got}")
@@ -59,7 +63,7 @@ class Rotary(Op):
         return y if rest is None else torch.cat([y, rest], dim=-3)
 
 
-def _stretches(angles: tuple, x: tuple) -> bool:
+def _broadcasts(angles: tuple, x: tuple) -> bool:
     """Whether cos and sin of this shape broadcast to x (..., T, D), their last two being T and D/2."""
     if angles[-2:] != (x[-2], x[-1] // 2) or len(angles) > len(x):
         return False

@@ -1,4 +1,4 @@
-"""Ops that move elements and compute nothing: on int8 codes they work as they are."""
+"""Ops that move elements and compute nothing, so that most of them work on int8 codes as they are."""
 
 from __future__ import annotations
 
@@ -12,16 +12,21 @@ from .._kernels.rows.codes import quantize, to_signed
 from .._kernels.rows.columns import scatter_rows
 from .._kernels.rows.sums import FEW
 from ..errors import ShapeError
-from .codes import drowns
-from .op import Codec, IntegerStep, Op, normal, sample
+from .codes import is_below_one_code
+from .op import Batch, Codec, IntegerStep, Op, normal, sample
 
 
 class Reshape(Op):
-    """The elements in row-major order under another shape; one dimension may be -1."""
+    """The elements of x in row-major order under another `shape`, of which one dimension may be -1.
+
+    Raises:
+        ShapeError: the numbers of elements differ.
+    """
 
     name = "reshape"
     any_dtype = True
     int8 = "codes"
+    passes_on = True
 
     @staticmethod
     def forward(ctx, x, *, shape):
@@ -37,6 +42,10 @@ class Reshape(Op):
     def backward(ctx, grad):
         return (grad.reshape(ctx.shape),)
 
+    @classmethod
+    def by_sample(cls, ndims, constants, *, shape):
+        return len(shape) if tuple(shape[:1]) == (Batch(),) else None
+
     @staticmethod
     def samples(rng):
         yield sample(normal(rng, 2, 6), shape=(3, 4))
@@ -44,17 +53,18 @@ class Reshape(Op):
         yield sample(normal(rng, 1), shape=())
         yield sample(normal(rng, 0, 3), shape=(3, 0))
 
-    @staticmethod
-    def parity(torch, x, shape):
-        return x.reshape(shape)
-
 
 class Permute(Op):
-    """Dimensions in a new order; a view, no copy."""
+    """The dimensions of x in a new `order`, as a view without a copy.
+
+    Raises:
+        ShapeError: the order does not have each dimension once.
+    """
 
     name = "permute"
     any_dtype = True
     int8 = "codes"
+    passes_on = True
 
     @staticmethod
     def forward(ctx, x, *, order):
@@ -78,11 +88,16 @@ class Permute(Op):
 
 
 class BroadcastTo(Op):
-    """Dimensions of 1 stretched, new ones added in front."""
+    """x stretched to `shape`: dimensions of 1 are repeated, and new ones added in front.
+
+    Raises:
+        ShapeError: x does not broadcast to the shape.
+    """
 
     name = "broadcast_to"
     any_dtype = True
     int8 = "codes"
+    passes_on = True
 
     @staticmethod
     def forward(ctx, x, *, shape):
@@ -96,6 +111,10 @@ class BroadcastTo(Op):
         return (grad,)
 
     @staticmethod
+    def elements(x, *, shape):
+        return math.prod(shape)
+
+    @staticmethod
     def samples(rng):
         yield sample(normal(rng, 3, 1), shape=(2, 3, 4))
 
@@ -104,13 +123,13 @@ class BroadcastTo(Op):
         return x.broadcast_to(shape)
 
 
-def _places(shape: tuple, index: tuple) -> tuple[np.ndarray, tuple]:
-    """Which row each row of x[index] is, for x of `shape`; and the leading dimensions that number the rows of x.
+def _number_rows(shape: tuple, index: tuple) -> tuple[np.ndarray, tuple]:
+    """For x of `shape`: the number in x of each row of x[index], and the leading dimensions that number the rows of x.
 
     A row is what lies along the last dimensions, those that the index takes whole.
     """
     def taken(i: Any) -> int:
-        """Dimensions that one part of an index takes."""
+        """How many dimensions one part of an index takes."""
         if i is None or isinstance(i, (bool, np.bool_)):
             return 0
         return i.ndim if isinstance(i, np.ndarray) and i.dtype == np.bool_ else 1
@@ -132,11 +151,19 @@ def _places(shape: tuple, index: tuple) -> tuple[np.ndarray, tuple]:
 
 
 class GetItem(Op):
-    """x[index]: ints, slices, None, Ellipsis, integer and boolean arrays; repeated indices add their gradients."""
+    """Elements of x: y = x[index], the index a tuple as NumPy takes it.
+
+    Its parts may be integers, slices, None, Ellipsis, integer and boolean arrays. An element that is taken more than once
+    gets the sum of the gradients.
+
+    Raises:
+        ShapeError: the index does not fit.
+    """
 
     name = "getitem"
     any_dtype = True
     int8 = "codes"
+    passes_on = True
 
     @staticmethod
     def forward(ctx, x, *, index):
@@ -154,7 +181,7 @@ class GetItem(Op):
                 out = np.zeros(ctx.shape, grad.dtype)
                 np.add.at(out, ctx.index, grad)
                 return (out,)
-            places, rows = _places(ctx.shape, ctx.index)
+            places, rows = _number_rows(ctx.shape, ctx.index)
             wide = grad.astype(np.float32) if grad.dtype == np.float16 else grad
             width = math.prod(ctx.shape[len(rows):])
             out = scatter_rows(wide.reshape(places.size, width), places.reshape(-1), math.prod(rows))
@@ -162,6 +189,12 @@ class GetItem(Op):
         out = np.zeros(ctx.shape, grad.dtype)
         out[ctx.index] = grad
         return (out,)
+
+    @staticmethod
+    def elements(x, *, index):
+        arrays = [i for i in index if isinstance(i, (np.ndarray, list))]
+        rest = tuple(slice(0, 1) if isinstance(i, (np.ndarray, list)) else i for i in index)
+        return np.broadcast_to(np.uint8(0), x)[rest].size * math.prod(np.broadcast_shapes(*map(np.shape, arrays)))
 
     @staticmethod
     def samples(rng):
@@ -182,14 +215,18 @@ class GetItem(Op):
         return x[tuple(torch.from_numpy(i) if isinstance(i, np.ndarray) else i for i in index)]
 
 
-def _codecs(sources: list[Codec], target: Codec) -> dict:
-    """Attributes of a step that brings codes of `sources` to those of `target`."""
+def _describe_codecs(sources: list[Codec], target: Codec) -> dict:
+    """The attributes of a step that turns codes of `sources` into those of `target`."""
     return {"scales": [float(c.scale) for c in sources], "zero_points": [c.zero_point for c in sources],
             "scale_out": float(target.scale), "zero_point": target.zero_point}
 
 
 class Concat(Op):
-    """The operands one after the other along `axis`."""
+    """Any number of operands one after the other along `axis`, alike in all other dimensions.
+
+    Raises:
+        ShapeError: the shapes do not fit, or there is no operand.
+    """
 
     name = "concat"
     int8 = "lower"
@@ -213,7 +250,7 @@ class Concat(Op):
 
     @classmethod
     def lower(cls, operands, target, attrs):
-        """Activations are requantized on the way; constants get the output's codes now."""
+        """The step requantizes activations; constants get the codes of the result now."""
         where, arrays = [], {}
         for i, o in enumerate(operands):
             where.append("value" if o.value is None else f"operand{i}")
@@ -222,7 +259,7 @@ class Concat(Op):
                     return None
                 u, _ = quantize(o.value, target.codec.scale, target.codec.zero_point)
                 arrays[where[-1]] = to_signed(u)
-        codecs = _codecs([o.codec or target.codec for o in operands], target.codec)
+        codecs = _describe_codecs([o.codec or target.codec for o in operands], target.codec)
         return IntegerStep("concat", {**codecs, "operands": where, "axis": attrs["axis"]}, arrays)
 
     @staticmethod
@@ -236,7 +273,11 @@ class Concat(Op):
 
 
 class Pad(Op):
-    """A constant around x: `widths` is (before, after) for each dimension, `value` the constant."""
+    """x with the constant `value` around it, `widths` elements (before, after) along each dimension.
+
+    Raises:
+        ShapeError: the widths do not fit; OutOfMemoryError: there is no room for the result.
+    """
 
     name = "pad"
     int8 = "lower"
@@ -253,12 +294,17 @@ class Pad(Op):
     def backward(ctx, grad):
         return (grad[ctx.inner],)
 
+    @staticmethod
+    def elements(x, *, widths, **attrs):
+        return math.prod(n + sum(around) for n, around in zip(x, widths))
+
     @classmethod
     def lower(cls, operands, target, attrs):
         x = operands[0]
-        if x.codec is None or drowns(x.codec, target.codec) or not np.isfinite(attrs["value"]):
+        if x.codec is None or is_below_one_code(x.codec, target.codec) or not np.isfinite(attrs["value"]):
             return None
-        return IntegerStep("pad", {**_codecs([x.codec], target.codec), "widths": [list(w) for w in attrs["widths"]],
+        about = _describe_codecs([x.codec], target.codec)
+        return IntegerStep("pad", {**about, "widths": [list(w) for w in attrs["widths"]],
                                    "code": target.codec.code(attrs["value"])})
 
     @staticmethod

@@ -11,11 +11,7 @@ import numpy as np
 
 from .._kernels.memory import LINE
 from ..errors import OutOfMemoryError
-
-
-def in_memory(x: np.ndarray) -> np.ndarray:
-    """A view of x whose dimensions are in the order of standard memory: (B, H, W, C) of (B, C, H, W)."""
-    return x.transpose(0, 2, 3, 1) if x.ndim == 4 else x
+from ..ops.op import in_memory
 
 
 def is_standard(x: np.ndarray) -> bool:

@@ -1,42 +1,48 @@
 """Steps from codes to codes without weights: tables, arithmetic, joining, pooling, rows of an embedding.
 
-Arithmetic and joining state scale and zero point of all they read and make; integer multipliers follow, equation (5).
+Arithmetic and joining have the scales and zero points of all that they read and make; the integer multipliers follow from
+them by equation (5).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from math import prod
+from typing import ClassVar
 
 import numpy as np
 
+from .. import ops
 from .._kernels.products import fixed_point
 from .._kernels.rows import pooling
 from .._kernels.rows.codes import add_codes, lookup, mul_codes, to_unsigned
 from ..errors import TinymlError
-from ..ops.embedding import check_ids
+from ..tensor import OPS
 from .arena import empty, in_memory
-from .steps import Kernel, Step, _check, _codes, pair_by_sample
+from .steps import Kernel, Step, are_codes, make_island, require
 
-LARGEST = 2**28     # codes a sample that one step may make: far beyond any layer, so that no file can ask for all memory
+LARGEST = 2**28     # codes that one step may make per sample: far beyond any layer, and no file can ask for all memory
 
 
 def _check_size(step: Step, shape: tuple[int, ...], batch: int) -> None:
     """Raise ShapeError where a result would be absurdly large."""
-    _check(step, output=prod(shape) <= LARGEST * max(batch, 1))
+    require(step, output=prod(shape) <= LARGEST * max(batch, 1))
 
 
-def _scales(step: Step) -> np.ndarray:
+def _check_scales(step: Step) -> np.ndarray:
     """Scales of the operands and the result, in float64, once they and the zero points are checked."""
     a = step.attrs
-    _check(step, scales=len(a["scales"]) == len(a["zero_points"]), zero_point=_codes(*a["zero_points"], a["zero_point"]))
+    require(step, scales=len(a["scales"]) == len(a["zero_points"]),
+            zero_point=are_codes(*a["zero_points"], a["zero_point"]))
     return fixed_point.check_scale([*a["scales"], a["scale_out"]], step.kind).astype(np.float64)
 
 
-def _rescaling(step: Step) -> list[np.ndarray | None]:
-    """For each operand the result's codes for its own 256, None where they are the same; equation (8)."""
+def _tabulate_rescaling(step: Step) -> list[np.ndarray | None]:
+    """For each operand a table of the codes that its own 256 have in the result, None where they are the same; equation
+    (8)."""
     a, q, tables = step.attrs, np.arange(-128, 128), []
-    *scales, scale_out = _scales(step)
+    *scales, scale_out = _check_scales(step)
     for scale, zero in zip(scales, a["zero_points"]):
         m, s = fixed_point.multiplier(scale / scale_out)
         y = a["zero_point"] + (((q - zero) * m + (np.int64(1) << (s - 1))) >> s)
@@ -61,20 +67,30 @@ class Table(Kernel):
 
     def prepare(self):
         table = self._arrays["table"]
-        _check(self, table=table.dtype == np.uint8 and table.shape == (256,))
+        require(self, table=table.dtype == np.uint8 and table.shape == (256,))
 
     def bind(self, values, batch, out):
         return partial(lookup, in_memory(values[0]), self._arrays["table"], in_memory(out))
 
+    def as_island(self):
+        a = self.attrs      # where a constant is part of the table, it has no attributes
+        return make_island(self, OPS[a["op"]], **a["attrs"]) if "attrs" in a else None
+
 
 class _Pair(Kernel):
-    """Base of steps of two operands that broadcast: two activations, or one and a constant with codes of its own."""
+    """Base of steps of two operands that broadcast: two activations, or one and a constant with codes of its own.
+
+    Attributes:
+        kernel: what computes the step, by its `multiplier` and `shift`.
+    """
+
+    kernel: ClassVar[Callable[..., object]]
 
     def prepare(self):
         a, constant = self.attrs, self._arrays.get("constant")
-        _check(self, inputs=len(self.inputs) + (constant is not None) == len(a["scales"]) == 2,
-               constant=constant is None or constant.dtype == np.int8,
-               clamp=_codes(a["lo"], a["hi"]) and a["lo"] <= a["hi"])
+        require(self, inputs=len(self.inputs) + (constant is not None) == len(a["scales"]) == 2,
+                constant=constant is None or constant.dtype == np.int8,
+                clamp=are_codes(a["lo"], a["hi"]) and a["lo"] <= a["hi"])
         self.constants = [] if constant is None else [to_unsigned(constant)]
 
     def shape(self, values, batch):
@@ -82,56 +98,52 @@ class _Pair(Kernel):
             shape = np.broadcast_shapes(*(v.shape for v in [*values, *self.constants]))
         except ValueError:
             shape = None
-        _check(self, input=shape is not None)
+        require(self, input=shape is not None)
         _check_size(self, shape, batch)
         return shape
 
     def bind(self, values, batch, out):
         a, b = (in_memory(v.reshape((1,) * (out.ndim - v.ndim) + v.shape)) for v in [*values, *self.constants])
-        return self.combine(a, b, in_memory(out))
+        p = self.attrs
+        return partial(self.kernel, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"], p["lo"],
+                       p["hi"], in_memory(out))
 
     def by_sample(self, ndims):
-        return pair_by_sample(ndims, self.constants)
-
-    def combine(self, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> partial:
-        """What writes the result of two operands of as many dimensions to `out`."""
-        raise NotImplementedError
+        return ops.arithmetic.count_dims_by_sample(ndims, self.constants)
 
 
 class Add(_Pair):
     """Sum, or difference where a sign is -1; equation (8)."""
 
     kind = "add"
+    kernel = staticmethod(add_codes)
 
     def prepare(self):
         super().prepare()
         signs = self.attrs["signs"]
-        _check(self, signs=_codes(*signs) and [abs(v) for v in signs] == [1, 1])
-        *scales, scale_out = _scales(self)
+        require(self, signs=are_codes(*signs) and [abs(v) for v in signs] == [1, 1])
+        *scales, scale_out = _check_scales(self)
         multipliers, self.shift = fixed_point.shared_multipliers([s / scale_out for s in scales])
-        self.multipliers = tuple(sign * m for sign, m in zip(signs, multipliers))
+        self.multiplier = tuple(sign * m for sign, m in zip(signs, multipliers))
 
-    def combine(self, a, b, out):
-        p = self.attrs
-        return partial(add_codes, a, b, tuple(p["zero_points"]), self.multipliers, self.shift, p["zero_point"],
-                       p["lo"], p["hi"], out)
+    def as_island(self):
+        return make_island(self, ops.arithmetic.Add if self.attrs["signs"] == [1, 1] else ops.arithmetic.Sub, self._arrays)
 
 
 class Mul(_Pair):
     """Product, with the multiplier s_a s_b / s_y; equation (8)."""
 
     kind = "mul"
+    kernel = staticmethod(mul_codes)
 
     def prepare(self):
         super().prepare()
-        a, b, y = _scales(self)
+        a, b, y = _check_scales(self)
         m, s = fixed_point.multiplier(a * b / y)
         self.multiplier, self.shift = int(m), int(s)
 
-    def combine(self, a, b, out):
-        p = self.attrs
-        return partial(mul_codes, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"],
-                       p["lo"], p["hi"], out)
+    def as_island(self):
+        return make_island(self, ops.arithmetic.Mul, self._arrays)
 
 
 class Concat(Kernel):
@@ -141,11 +153,11 @@ class Concat(Kernel):
 
     def prepare(self):
         a, own = self.attrs, self._arrays
-        self.tables = _rescaling(self)
+        self.tables = _tabulate_rescaling(self)
         constants = [where for where in a["operands"] if where != "value"]
-        _check(self, operands=len(a["operands"]) == len(constants) + len(self.inputs) == len(self.tables) > 0,
-               constants=sorted(constants) == sorted(own) and all(v.dtype == np.int8 for v in own.values()),
-               axis=_codes(a["axis"]))
+        require(self, operands=len(a["operands"]) == len(constants) + len(self.inputs) == len(self.tables) > 0,
+                constants=sorted(constants) == sorted(own) and all(v.dtype == np.int8 for v in own.values()),
+                axis=are_codes(a["axis"]))
         self.constants = {where: to_unsigned(v) for where, v in own.items()}
 
     def _parts(self, values: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray | None]]:
@@ -157,10 +169,10 @@ class Concat(Kernel):
     def shape(self, values, batch):
         axis, parts = self.attrs["axis"], [p for p, _ in self._parts(values)]
         ndim = parts[0].ndim
-        _check(self, axis=-ndim <= axis < ndim)
+        require(self, axis=-ndim <= axis < ndim)
         axis %= ndim
         others = {tuple(n for i, n in enumerate(p.shape) if i != axis) for p in parts}
-        _check(self, input=len(others) == 1 and all(p.ndim == ndim for p in parts))
+        require(self, input=len(others) == 1 and all(p.ndim == ndim for p in parts))
         shape = list(parts[0].shape)
         shape[axis] = sum(p.shape[axis] for p in parts)
         _check_size(self, tuple(shape), batch)
@@ -173,6 +185,9 @@ class Concat(Kernel):
     def by_sample(self, ndims):
         return ndims[0] if not self.constants and len(set(ndims)) == 1 and self.attrs["axis"] % ndims[0] else None
 
+    def as_island(self):
+        return make_island(self, ops.shape.Concat, self._arrays, self.attrs["operands"], axis=self.attrs["axis"])
+
 
 class Pad(Kernel):
     """A constant around an activation, in the result's codes; equation (8) for one operand."""
@@ -181,13 +196,13 @@ class Pad(Kernel):
 
     def prepare(self):
         a = self.attrs
-        self.table, = _rescaling(self)
-        _check(self, inputs=len(self.inputs) == 1, code=_codes(a["code"]),
-               widths=all(len(w) == 2 and all(isinstance(n, int) and n >= 0 for n in w) for w in a["widths"]))
+        self.table, = _tabulate_rescaling(self)
+        require(self, inputs=len(self.inputs) == 1, code=are_codes(a["code"]),
+                widths=all(len(w) == 2 and all(isinstance(n, int) and n >= 0 for n in w) for w in a["widths"]))
 
     def shape(self, values, batch):
         x, widths = values[0], self.attrs["widths"]
-        _check(self, widths=len(widths) == x.ndim)
+        require(self, widths=len(widths) == x.ndim)
         shape = tuple(n + before + after for n, (before, after) in zip(x.shape, widths))
         _check_size(self, shape, batch)
         return shape
@@ -205,6 +220,12 @@ class Pad(Kernel):
     def by_sample(self, ndims):
         return ndims[0] if [list(w) for w in self.attrs["widths"][:1]] == [[0, 0]] else None
 
+    def elements(self, shapes, batch):
+        return ops.shape.Pad.elements(*shapes, widths=self.attrs["widths"])
+
+    def as_island(self):
+        return make_island(self, ops.shape.Pad, widths=tuple(map(tuple, self.attrs["widths"])), value=0.0)
+
 
 class Embedding(Step):
     """Rows of a table of codes, by id; scale and zero point tell what they stand for."""
@@ -214,13 +235,13 @@ class Embedding(Step):
     def prepare(self):
         a, table = self.attrs, self._arrays["table"]
         fixed_point.check_scale(a["scale"], "embedding")
-        _check(self, table=table.dtype == np.int8 and table.ndim == 2, zero_point=_codes(a["zero_point"]),
-               inputs=len(self.inputs) == 1)
+        require(self, table=table.dtype == np.int8 and table.ndim == 2, zero_point=are_codes(a["zero_point"]),
+                inputs=len(self.inputs) == 1)
 
     def run(self, values, batch):
         ids, table = values[0], self._arrays["table"]
         try:
-            check_ids(ids, table)
+            ops.embedding.check_ids(ids, table)
         except TinymlError as error:
             error.passing(self.name)
             raise
@@ -229,6 +250,12 @@ class Embedding(Step):
 
     def by_sample(self, ndims):
         return ndims[0] + 1
+
+    def elements(self, shapes, batch):
+        return ops.embedding.Embedding.elements(*shapes, self._arrays["table"].shape)
+
+    def as_island(self):
+        return make_island(self, ops.embedding.Embedding, self._arrays)
 
 
 def _is_spans(spans: np.ndarray) -> bool:
@@ -248,19 +275,22 @@ class AvgPool(Kernel):
         shape = (len(self.rows), len(self.columns))
         spans = [s for s in (self.rows, self.columns) if _is_spans(s)]
         most = prod(int((s[:, 1] - s[:, 0]).max(initial=0)) for s in spans)
-        _check(self, spans=len(spans) == 2, window=most <= pooling.MOST_PIXELS,
-               zero_point=_codes(a["zero_in"], a["zero_point"]), shift=all(1 <= s <= 55 for s in own["shift"].flat),
-               multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
-               and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
+        require(self, spans=len(spans) == 2, window=most <= pooling.MOST_PIXELS,
+                zero_point=are_codes(a["zero_in"], a["zero_point"]), shift=all(1 <= s <= 55 for s in own["shift"].flat),
+                multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
+                and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
 
     def shape(self, values, batch):
         x = values[0]
-        _check(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
+        require(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
         return (*x.shape[:2], len(self.rows), len(self.columns))
 
     def bind(self, values, batch, out):
         return partial(pooling.avg_pool_codes, in_memory(values[0]), self.rows, self.columns, self._arrays["multiplier"],
                        self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"], in_memory(out))
+
+    def elements(self, shapes, batch):
+        return prod(shapes[0][:2]) * len(self.rows) * len(self.columns)
 
 
 class Mean(AvgPool):
@@ -270,7 +300,7 @@ class Mean(AvgPool):
 
     def prepare(self):
         super().prepare()
-        _check(self, pixel=len(self.rows) == len(self.columns) == 1)
+        require(self, pixel=len(self.rows) == len(self.columns) == 1)
 
     def shape(self, values, batch):
         return super().shape(values, batch)[:2]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Node
-from ..graph.operands import PRODUCTS
+from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval
 
@@ -21,7 +21,7 @@ def describe_product(graph: Graph, node: Node, lo: float, hi: float) -> Describe
     """
     source, *parameters = node.inputs
     known = source in graph.inputs or graph.dtypes[source] == np.float32
-    if node.op not in (*PRODUCTS, BatchNormEval) or source in graph.constants or not known:
+    if node.op not in (Conv2d, Linear, BatchNormEval) or source in graph.constants or not known:
         return None
     constants = [graph.constants.get(i) for i in parameters if i is not None]
     if any(c is None or c.batch_axes or c.tensor.dtype != np.float32 or not c.tensor.size for c in constants):

@@ -13,14 +13,15 @@ from .._kernels.products import fixed_point
 from .._kernels.rows.codes import dequantize
 from ..errors import QuantizationError, TinymlError
 from ..graph import Graph, Node, Ranges
-from ..graph.operands import PRODUCTS, weight_of
+from ..graph.operands import weight_of
 from ..graph.passes import fold_batch_norm, fold_constants, fuse_activations, fuse_batch_norm
 from ..nn.module import is_inside
 from ..ops import Codec, Operand, Target
 from ..ops.codes import tabulate
+from ..ops.pointwise import Clip
 from ..options import Options, Skip
 from ..tensor import FLOATS, apply
-from . import code_steps, float_steps  # noqa: F401 (they define steps)
+from . import code_steps, product_steps  # noqa: F401 (they define steps)
 from .info import CalibrationInfo, PlanInfo
 from .islands import describe_op, describe_product
 from .plan import Plan, Slot
@@ -145,7 +146,7 @@ class Lowering:
 
     def layers(self) -> Iterator[tuple[Node, Node]]:
         """Each linear layer and convolution that computes in integers: its node in `graph`, and that in `folded`."""
-        nodes = [[n for n in graph.nodes if n.op in PRODUCTS] for graph in (self.graph, self.folded)]
+        nodes = [[n for n in graph.nodes if n.op.has_weights] for graph in (self.graph, self.folded)]
         for node, folded in zip(*nodes, strict=True):
             if self.rules[folded.output] == "integers" and weight_of(self.graph, node) is not None:
                 yield node, folded
@@ -295,7 +296,8 @@ class Lowering:
             raise StaysFloat(CONSTANT)
         self.check_pays(node)
         source, target = self.codec_of(node.inputs[0]), self.codec_of(node.output)
-        table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data)
+        table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data,
+                         *self.clamp_codes(node.output, target))
         return self.emit("table", [self.codes_of(node.inputs[0], node.module)], node.module,
                          {"op": node.op.name, "attrs": node.attrs}, {"table": table})
 
@@ -313,9 +315,9 @@ class Lowering:
                 raise StaysFloat("an operand is as large as the batch; steps hold arrays of one size")
             else:
                 operands.append(Operand(constant.tensor.shape, value=constant.tensor.data))
-        codec, (lo, hi) = self.codec_of(node.output), self.clamps.get(node.output, (-np.inf, np.inf))
-        target = Target(graph.shapes[node.output], codec, self.options, -128 if lo == -np.inf else codec.code(lo),
-                        127 if hi == np.inf else codec.code(hi), self.weight_scales.get(node.output))
+        codec = self.codec_of(node.output)
+        target = Target(graph.shapes[node.output], codec, self.options, *self.clamp_codes(node.output, codec),
+                        self.weight_scales.get(node.output))
         step = node.op.lower(operands, target, node.attrs)
         if step is None:
             raise StaysFloat(f"{node.op.name} has no integer step for these operands")
@@ -323,6 +325,12 @@ class Lowering:
             self.check_pays(node)
         inputs = [self.codes_of(i, node.module) if graph.dtypes[i] in FLOATS else self.plain[i] for i in activations]
         return self.emit(step.kind, inputs, node.module, step.attrs, step.arrays)
+
+    def clamp_codes(self, value: int, codec: Codec) -> tuple[int, int]:
+        """The codes between which an activation that was fused keeps a value."""
+        lo, hi = self.clamps.get(value, (-np.inf, np.inf))
+        return -128 if lo == -np.inf else codec.code(lo), 127 if hi == np.inf else codec.code(hi)
+
 
     def make_island(self, node: Node) -> int:
         """The op in float32; its result stays float until a step asks for codes."""
@@ -332,6 +340,6 @@ class Lowering:
         kind, made = ("float_product", product) if product else ("island", describe_op(self.folded, node))
         value = self.emit(kind, [self.floats_of(i, node.module) for i in sources], node.module, *made)
         if node.output in self.clamps and not product:
-            value = self.emit("island", [value], node.module, {"op": "clip", "operands": ["value"], "batch_axes": [[]],
+            value = self.emit("island", [value], node.module, {"op": Clip.name, "operands": ["value"], "batch_axes": [[]],
                                                                "attrs": {"lo": lo, "hi": hi}})
         return value

@@ -19,10 +19,10 @@ from ..ops import Codec
 from ..tape import state
 from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
 from .arena import empty
-from .float_steps import FloatProduct
 from .info import PlanInfo
+from .product_steps import FloatProduct, Product
 from .program import Layout, Memory, Programs, observe
-from .steps import Dequantize, Island, Product, Step
+from .steps import Dequantize, Island, Step
 
 FLOAT_STEPS = (Island, FloatProduct)
 # The values of the samples that one thread computes at a time take at most so many bytes, which a second-level cache holds.

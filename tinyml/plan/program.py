@@ -15,7 +15,7 @@ import numpy as np
 from .._kernels import memory
 from ..errors import OutOfMemoryError, ShapeError, TinymlError
 from .arena import Life, empty, is_standard, most_alive, place, reshape_value, standard
-from .steps import Step, called
+from .steps import Step, describe_step
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def run_step(step: Step, operands: list[np.ndarray], batch: int) -> np.ndarray:
         raise
     except Exception as error:
         kind = OutOfMemoryError if isinstance(error, MemoryError) else ShapeError
-        raise kind(f"plan: {called(step)} does not run on {', '.join(str(v.shape) for v in operands)}: "
+        raise kind(f"plan: {describe_step(step)} does not run on {', '.join(str(v.shape) for v in operands)}: "
                    f"{type(error).__name__}: {error}") from error
 
 

@@ -16,8 +16,6 @@ from ..tensor import INT8, Tensor, apply
 from .planned import resize_channels, split_product, why_together
 from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, time_parts
 
-PRODUCTS = ("linear", "conv2d", "matmul")
-
 
 def record_ops(model: Module, inputs: list[np.ndarray]) -> list[tuple[str, Record]]:
     """The ops of one forward, each with the name of its layer."""
@@ -46,14 +44,19 @@ def _least_call() -> Callable[[], object]:
 
 def is_dynamic(r: Record) -> bool:
     """Whether the op quantizes floats and multiplies them by int8 weights, equation (9)."""
-    return (r.op.name in ("linear", "conv2d") and r.inputs[0].quantized is None and r.inputs[1].quantized is not None
+    return (r.op.has_weights and r.inputs[0].quantized is None and r.inputs[1].quantized is not None
             and r.inputs[0].size > 0)
 
 
 def rows_of(r: Record) -> np.ndarray:
     """The floats that a dynamic product quantizes, one row per index of the first dimension."""
     x = r.inputs[0].data.astype(np.float32, copy=False)
-    return nhwc(x) if r.op.name == "conv2d" else x.reshape(-1, 1, 1, x.shape[-1])
+    return x.reshape(-1, 1, 1, x.shape[-1]) if is_linear(r) else nhwc(x)
+
+
+def is_linear(r: Record) -> bool:
+    """Whether the weights of a product are those of a linear layer (N, K), rather than of a convolution."""
+    return r.inputs[1].ndim == 2
 
 
 def _parts(r: Record) -> Functions:
@@ -66,8 +69,10 @@ def _parts(r: Record) -> Functions:
         found["float32"] = lambda: apply(r.op, *plain, **r.attrs)
     if is_dynamic(r):
         w, bias = r.inputs[1], None if r.inputs[2] is None else r.inputs[2].data.astype(np.float32)
-        if r.op.name == "linear":
+        if is_linear(r):
             found.update(_linear_parts(r, bias))
+            return found
+        if w.quantized.packed is None:      # an op of a user's that multiplies in its own way
             return found
         layer, scale = w.quantized.packed[1], np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
         x = rows_of(r)
@@ -103,14 +108,14 @@ def _collect_times(r: Record, ms: dict[str, float]) -> StepTimes:
     """The figures of one op from what was timed of it."""
     full, float32 = ms["full"], ms.get("float32", ms["full"])
     if "product" not in ms:
-        part = {"multiply": full} if r.op.name in PRODUCTS else {"other": full}
-        return StepTimes(**part, float32=float32, narrow="float32" in ms)
+        part = "multiply" if r.op.multiplies else "other"
+        return StepTimes(**{part: full}, float32=float32, narrow="float32" in ms)
     w = r.inputs[1]
-    if r.op.name == "linear":       # the time to quantize is in that of the kernel
+    if is_linear(r):        # the time to quantize is in that of the kernel
         ms |= {name: max(ms[name] - ms["quantize"], 0.0) for name in ("product", "crowd") if name in ms}
     found = StepTimes(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
                       crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
-    if r.op.name == "linear":
+    if is_linear(r):
         found.together = "sums are scaled to floats as they are made"
     else:
         found = split_product(found, w.quantized.packed[1], ms.get("otherwise"))

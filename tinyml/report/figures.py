@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..tables import layout
+from ..tensor import OPS
 
 NO_LAYER, HEADER = "(no layer)", "(header and description)"
 # the columns of the table: what each is called, and the name of its figures in `cells`
@@ -15,7 +16,7 @@ COLUMNS = {"layer": "layer", "ops": "computes", "precision": "precision", "memor
            "requantize": "requantize", "other": "other", "total": "time", "float32": "float32", "faster": "as fast"}
 PARTS = ("quantize", "multiply", "requantize", "other")      # of the time of a layer
 WORDS = ("layer", "ops", "precision", "observer")       # those whose cells are words
-PASSING = ("quantize", "dequantize", "reshape", "permute", "getitem")     # ops that only pass numbers on
+EDGES = ("quantize", "dequantize")      # what a plan does between floats and codes
 
 
 @dataclass
@@ -196,7 +197,8 @@ def cells(layer: Layer, unit: str) -> dict[str, str]:
 
 def computes(layer: Layer) -> str:
     """What a layer computes, in a few words: its first op, and how many more it has."""
-    ops = [op for op in dict.fromkeys(layer.ops) if op not in PASSING] or list(dict.fromkeys(layer.ops))
+    names = list(dict.fromkeys(layer.ops))
+    ops = [name for name in names if name not in EDGES and not (name in OPS and OPS[name].passes_on)] or names
     return "" if not ops else ops[0] if len(ops) == 1 else f"{ops[0]} + {len(ops) - 1}"
 
 

@@ -9,8 +9,11 @@ import numpy as np
 
 from ..nn.module import Module, is_inside
 from ..ops import Codec
+from ..ops.conv import Conv2d
+from ..ops.linear import Linear
 from ..plan.plan import FLOAT_STEPS, Plan
-from ..plan.steps import Product, Step
+from ..plan.product_steps import Product
+from ..plan.steps import Island, Step
 from ..tape import Record
 from .eager import is_dynamic
 from .figures import NO_LAYER, Histogram, Layer
@@ -26,7 +29,7 @@ Histograms = dict[str, list[Histogram]]
 def name_step(step: Step) -> str:
     """The name of a step: that of the op that it computes."""
     if isinstance(step, Product):
-        return "conv2d" if step.attrs["spatial"] else "linear"
+        return (Conv2d if step.attrs["spatial"] else Linear).name
     return step.attrs.get("op", step.kind)
 
 
@@ -90,7 +93,9 @@ def _why_floats(plan: Plan) -> dict[str, list[str]]:
         why = next((noted[k] for k in keys if k in noted), None)
         text = f"{name_step(step)} stayed float32" + (f": {why}" if why else "")
         mine = found.setdefault(step.name, [])
-        mine += [] if text in mine or (why is None and step.attrs.get("op") == "clip" and mine) else [text]
+        # a clamp that the layer could not take has no reason of its own
+        clamp = isinstance(step, Island) and step.op.clamp(**step.attrs["attrs"]) is not None
+        mine += [] if text in mine or (why is None and clamp and mine) else [text]
     return found
 
 

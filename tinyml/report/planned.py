@@ -13,14 +13,15 @@ from ..graph import Batch, check_inputs, resolve
 from ..ops import Codec
 from ..plan.arena import empty, standard
 from ..plan.plan import Plan
+from ..plan.product_steps import Product, bind_layer
 from ..plan.program import observe
-from ..plan.steps import Product, Step, bind_layer
+from ..plan.steps import Step
 from ..tensor import FLOATS, INTEGERS
 from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, split, time_parts
 from .twins import codecs, twin
 
 FLOAT_KINDS = ("quantize", "dequantize", "island", "float_product")     # steps that are the same, or none, in float32
-LEAST_CHANNELS = 16     # of which half can be left out: codes are multiplied four at a time
+LEAST_CHANNELS = 16     # of which half are left out; of fewer there are twice as many
 
 
 def make_batch(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list[np.ndarray]:
@@ -127,7 +128,8 @@ def why_together(layer: integer_layer.IntegerLayer) -> str:
 
 def resize_channels(layer: integer_layer.IntegerLayer) -> integer_layer.IntegerLayer:
     """The layer with half of its input channels, or with twice as many if they are few."""
-    k = layer.k // 2 // 4 * 4 if layer.k >= LEAST_CHANNELS else 2 * layer.k
+    # codes are multiplied four at a time: up to four channels take as long as one
+    k = layer.k // 2 // 4 * 4 if layer.k >= LEAST_CHANNELS else max(2 * layer.k, 5)
     codes = np.take(layer.unpacked(), np.arange(k) % layer.k, 1)
     return integer_layer.IntegerLayer(codes, None, layer.zero_point, layer.window, layer.requant)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -11,7 +10,8 @@ from .._kernels.products.convolution import FloatLayer
 from .._kernels.rows import pooling
 from ..ops import Codec
 from ..plan.arena import empty, standard
-from ..plan.steps import Island, Product, Step, bind_layer
+from ..plan.product_steps import Product, bind_layer
+from ..plan.steps import Step
 
 
 def codecs(steps: list[Step]) -> dict[int, Codec]:
@@ -63,13 +63,8 @@ def twin(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int,
     if step.kind == "avg_pool":
         heights, widths = (np.diff(spans).ravel().astype(np.float64) for spans in (step.rows, step.columns))
         return lambda: pooling.avg_pool(xs[0], step.rows, step.columns, np.outer(heights, widths))
-    about = _island(step)
-    if about is None:
-        return None
-    op, operands, attrs, arrays = about
-    island = Island(step.inputs, step.output, step.name, {"op": op, "operands": operands, "attrs": attrs,
-                                                          "batch_axes": [[] for _ in operands]}, arrays)
-    return island.bind(xs, batch, y)
+    island = step.as_island()
+    return None if island is None else island.bind(xs, batch, y)
 
 
 def float_layer(step: Product) -> FloatLayer:
@@ -79,23 +74,3 @@ def float_layer(step: Product) -> FloatLayer:
     bias = step.arrays["bias"] * (a["scale_in"] * scale.astype(np.float64))
     lo, hi = ((a[k] - a["zero_point"]) * a["scale_out"] for k in ("lo", "hi"))
     return FloatLayer(real.astype(np.float32), bias.astype(np.float32), step.layer.window, lo, hi)
-
-
-def _island(step: Step) -> tuple[str, list[str], dict[str, Any], dict[str, np.ndarray]] | None:
-    """Op, operands, attributes and constants of an integer step without a product of weights."""
-    a = step.attrs
-    if step.kind == "codes" or (step.kind == "table" and "attrs" in a):
-        return a["op"], ["value"], a["attrs"], {}
-    if step.kind == "embedding":
-        return "embedding", ["value", "operand1"], {}, {"operand1": step.arrays["table"].astype(np.float32)}
-    if step.kind in ("add", "mul"):
-        constants = {"operand1": step.arrays["constant"].astype(np.float32)} if step.arrays else {}
-        op = step.kind if step.kind == "mul" or a["signs"] == [1, 1] else "sub"
-        return op, ["value", "operand1" if constants else "value"], {}, constants
-    if step.kind == "concat":
-        return "concat", a["operands"], {"axis": a["axis"]}, {k: v.astype(np.float32) for k, v in step.arrays.items()}
-    if step.kind == "pad":
-        return "pad", ["value"], {"widths": tuple(map(tuple, a["widths"])), "value": 0.0}, {}
-    return None
-
-

@@ -12,7 +12,6 @@ from ...batches import Arrays
 from ...graph import Graph, Node
 from ...graph.operands import weight_of
 from ...ops import Codec
-from ...ops.conv import Conv2d
 from ...ops.norm import batch_norm_gain
 from ...plan.lowering import Lowering
 from ..ranges.observers import BINS, MSE
@@ -148,7 +147,7 @@ def gather(lowering: Lowering, unfolded: Graph, batches: Iterable[Arrays]) -> li
     normed = {n.output: n for n in unfolded.nodes if n.norm is not None}
     for node, fused in lowering.layers():
         arrays, source, result = lowering.step_of(fused).arrays, node.inputs[0], fused.output
-        images = node.op is Conv2d
+        images = arrays["weight"].ndim == 4
         x = seen.setdefault(source, Seen(images, codecs.get(source) if source in graph.inputs else None))
         y = seen.setdefault(result, Seen(images, codecs.get(result)))
         raw = gain = None

@@ -9,14 +9,11 @@ import numpy as np
 
 from ... import checks
 from ...graph import Graph, Node
-from ...graph.operands import PRODUCTS, array_of, replace_operand, weight_of
-from ...ops.conv import Conv2d
+from ...graph.operands import array_of, replace_operand, weight_of
+from ...ops.shape import Reshape
 
 SWEEPS = 50         # chains of DepthwiseCNN's 12 layers settle in some 20
 SETTLED = 1e-3      # relative change of a scale that no longer matters
-# f(s x) = s f(x) for s > 0, and channels stay apart: of images, where they are the second dimension; of rows
-OF_IMAGES = ("relu", "max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "reshape")
-OF_ROWS = ("relu",)
 
 
 @dataclass
@@ -30,48 +27,51 @@ class Pair:
 
 
 def pairs(graph: Graph) -> Iterator[Pair]:
-    """The layers that can be equalized: between them is nothing but positively homogeneous ops, and no other reader."""
+    """The layers that can be equalized: between them are only ops that keep the scaling of channels, and flattening, and
+    nothing else reads what is between them."""
     users = graph.users()
     for first in graph.nodes:
-        if weight_of(graph, first) is None:
+        made = weight_of(graph, first)
+        if made is None:
             continue
-        channels, spread, value = len(weight_of(graph, first)), 1, first.output
-        images = first.op is Conv2d
+        channels, spread, value, images = len(made), 1, first.output, made.ndim == 4
         while True:
             readers = users.get(value, [])
             if len(readers) != 1 or value in graph.outputs or readers[0].inputs[0] != value:
                 break
             node = readers[0]
-            if node.op in PRODUCTS:
-                if weight_of(graph, node) is not None and images == (node.op is Conv2d):
+            if node.op.has_weights:
+                read = weight_of(graph, node)
+                if read is not None and images == (read.ndim == 4):
                     yield Pair(first, node, channels, spread)
                 break
-            if node.op.name not in (OF_IMAGES if images else OF_ROWS):
-                break
-            if node.op.name == "reshape":
+            if node.op is Reshape:
                 before, after = graph.shapes[value], graph.shapes[node.output]
                 # an image flattened: the pixels of a channel lie side by side
-                if len(before) != 4 or len(after) != 2 or before[0] != after[0]:
+                if not images or len(before) != 4 or len(after) != 2 or before[0] != after[0]:
                     break
                 spread, images = after[1] // channels, False
+            elif not node.op.keeps_scaling:
+                break
             value = node.output
 
 
+def split_by_input(w: np.ndarray, node: Node, channels: int) -> np.ndarray:
+    """The weights w (N, K) or (N, C/groups, kh, kw) of a layer that reads `channels`, as an array of (groups, outputs per
+    group, channels per group, weights that read the same channel)."""
+    groups = node.attrs.get("groups", 1)
+    return w.reshape(groups, len(w) // groups, channels // groups, -1)
+
+
 def columns(w: np.ndarray, node: Node, channels: int, reduce: Callable) -> np.ndarray:
-    """`reduce` (np.max, np.sum) of the weights that read each channel; w (N, K) or (N, C / groups, kh, kw)."""
-    if node.op is Conv2d:
-        groups = node.attrs["groups"]
-        return reduce(w.reshape(groups, len(w) // groups, w.shape[1], -1), axis=(1, 3)).reshape(-1)
-    return reduce(w.reshape(len(w), channels, -1), axis=(0, 2))
+    """`reduce` (np.max, np.sum) of the weights that read each channel."""
+    return reduce(split_by_input(w, node, channels), axis=(1, 3)).reshape(-1)
 
 
-def _rescaled(weight: np.ndarray, node: Node, pair: Pair, s: np.ndarray) -> np.ndarray:
-    """The weight with what reads channel c times s[c]."""
-    if node.op is Conv2d:
-        groups = node.attrs["groups"]
-        w = weight.reshape(groups, len(weight) // groups, weight.shape[1], -1)
-        return (w * s.reshape(groups, 1, -1, 1)).reshape(weight.shape)
-    return weight * np.repeat(s, pair.spread)
+def _rescale(weight: np.ndarray, pair: Pair, s: np.ndarray) -> np.ndarray:
+    """The weight of the second layer with those that read channel c times s[c]."""
+    w = split_by_input(weight, pair.second, pair.channels)
+    return (w * s.reshape(len(w), 1, -1, 1)).reshape(weight.shape)
 
 
 def equalize(graph: Graph) -> Graph:
@@ -117,7 +117,7 @@ def equalize(graph: Graph) -> Graph:
             alive = (made > 0) & (read > 0)
             s = np.sqrt(np.where(alive, made, 1) / np.where(alive, read, 1))
             weights[id(p.first)] = first / s.reshape(-1, *(1,) * (first.ndim - 1))
-            weights[id(p.second)] = _rescaled(second, p.second, p, s)
+            weights[id(p.second)] = _rescale(second, p, s)
             total[id(p.first)] *= s
             change = max(change, float(np.abs(np.log(s)).max(initial=0)))
         if change < SETTLED:

@@ -10,19 +10,17 @@ from ... import checks
 from ...batches import Arrays
 from ...graph import Graph, Node
 from ...graph.operands import array_of, replace_operand, weight_of
-from ...ops.linear import Linear
-
-NORMS = ("layer_norm", "rms_norm")
 
 
 def places(graph: Graph) -> Iterator[tuple[Node, list[Node]]]:
     """Norms with a constant gain whose result only linear layers read, with those layers."""
     users = graph.users()
     for node in graph.nodes:
-        if node.op.name not in NORMS or any(i is not None and i not in graph.constants for i in node.inputs[1:]):
+        if not node.op.has_gain or any(i is not None and i not in graph.constants for i in node.inputs[1:]):
             continue
         readers = users.get(node.output, [])
-        linear = all(n.op is Linear and n.inputs[0] == node.output and weight_of(graph, n) is not None for n in readers)
+        weights = [weight_of(graph, n) for n in readers]
+        linear = all(w is not None and w.ndim == 2 and n.inputs[0] == node.output for n, w in zip(readers, weights))
         if readers and linear and node.output not in graph.outputs and node.inputs[1] is not None:
             yield node, readers
 

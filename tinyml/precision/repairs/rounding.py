@@ -16,7 +16,6 @@ from ... import checks
 from ...batches import Arrays
 from ...graph import Node
 from ...graph.operands import replace_operand, weight_of
-from ...ops.conv import Conv2d
 from ...plan.lowering import Lowering
 
 VECTORS = 8192      # how many vectors of the data a layer is fitted to
@@ -35,7 +34,7 @@ def vectors(node: Node, x: np.ndarray, size: tuple[int, ...], at: np.ndarray) ->
         (R, G, K), where G is the number of groups, and K that of the channels of a group times the taps of the window; a
         linear layer has one group.
     """
-    if node.op is not Conv2d:
+    if not size:
         rows = x.reshape(-1, x.shape[-1])
         return rows[at % len(rows), None]
     (ph, pw), (dh, dw), (sh, sw) = (node.attrs[k] for k in ("padding", "dilation", "stride"))

@@ -1,0 +1,139 @@
+"""Steps that multiply by packed weights: linear layers and convolutions, in integers and in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .._kernels.products import fixed_point, integer_layer
+from .._kernels.products.convolution import FloatLayer
+from .._kernels.products.windows import Window
+from ..ops.integer import count_elements
+from ..options import ROUNDINGS
+from .arena import in_memory
+from .steps import Kernel, Step, are_codes, describe_step, require
+
+
+def make_window(step: Step, size: Any) -> Window:
+    """The window that the step's attributes describe, of the given size."""
+    return Window(size, *(step.attrs[k] for k in ("stride", "padding", "dilation", "groups")), op=describe_step(step))
+
+
+def is_plain(window: Window) -> bool:
+    """Whether it is that of a linear layer: one pixel to one pixel."""
+    return window == Window(window.size)
+
+
+def bind_layer(layer: integer_layer.IntegerLayer | FloatLayer, spatial: bool, x: np.ndarray,
+               out: np.ndarray) -> Callable[[], object]:
+    """layer.bind as kernels read x and out: (images, height, width, channels), of one pixel each where it is linear."""
+    if spatial:
+        return layer.bind(in_memory(x), in_memory(out))
+    rows, made = (np.ascontiguousarray(v).reshape(prod(v.shape[:-1]), 1, 1, v.shape[-1]) for v in (x, out))
+    bound = layer.bind(rows, made)
+    if x.ndim != 4:
+        return bound
+
+    def call() -> None:     # rows are no rows in channels-last memory
+        np.copyto(rows.reshape(x.shape), x)
+        bound()
+        np.copyto(out, made.reshape(out.shape))
+
+    return call
+
+
+class PackedProduct(Kernel):
+    """Base of a linear layer or convolution whose weights live packed, in `layer`, and are unpacked to be saved.
+
+    Attributes:
+        reads: the dtype of the activations.
+    """
+
+    reads: ClassVar[type]
+
+    def shape(self, values, batch):
+        x, window = values[0], self.layer.window
+        if self.attrs["spatial"]:
+            require(self, input=x.ndim == 4 and x.dtype == self.reads and x.shape[1] == self.channels
+                    and min(window.output(*x.shape[2:])) > 0)
+            return (len(x), self.filters, *window.output(*x.shape[2:]))
+        require(self, input=x.ndim > 0 and x.dtype == self.reads and x.shape[-1] == self.channels)
+        return (*x.shape[:-1], self.filters)
+
+    @property
+    def arrays(self):
+        weight = self.layer.unpacked()
+        return {**self._arrays, "weight": weight if self.attrs["spatial"] else weight[:, :, 0, 0]}
+
+    def bind(self, values, batch, out):
+        return bind_layer(self.layer, self.attrs["spatial"], values[0], out)
+
+    def by_sample(self, ndims):
+        return ndims[0] if ndims[0] > 1 else None
+
+    def elements(self, shapes, batch):
+        x, = shapes
+        if self.attrs["spatial"]:
+            return count_elements(x, self.layer.window, self.filters)
+        return prod(x[:-1]) * self.filters
+
+
+class Product(PackedProduct):
+    """A linear layer or convolution in integers; equations (4) and (5)."""
+
+    kind = "product"
+    reads = np.uint8
+
+    def prepare(self):
+        a = self.attrs
+        own = self._arrays
+        weight, scale, bias = own.pop("weight"), own["scale"], own["bias"]
+        window = make_window(self, a["size"])
+        require(self, weight=weight.dtype == np.int8 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
+                bias=bias.dtype == np.int32 and bias.shape == weight.shape[:1], scale=scale.shape == weight.shape[:1],
+                groups=len(weight) % window.groups == 0, size=window.size == (weight.shape[2:] or (1, 1)),
+                zero_point=are_codes(a["zero_in"], a["zero_point"], a["lo"], a["hi"]),
+                linear=a["spatial"] or is_plain(window),
+                rounding=a["rounding"] in ROUNDINGS, doubled=type(a["doubled"]) is int and 0 <= a["doubled"] <= len(weight),
+                spatial=type(a["spatial"]) is bool)
+        for what, numbers in (("weights", scale), ("input and output", [a["scale_in"], a["scale_out"]])):
+            fixed_point.check_scale(numbers, what)
+        # the certificate of equation (4), one bound per output channel: what the file says of it must hold
+        self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
+        require(self, bound=a["bound"] == self.bound.max(initial=0) <= fixed_point.INT32_MAX)
+        real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
+        requant = integer_layer.Requant(real, a["zero_point"], a["lo"], a["hi"], a["rounding"])
+        codes = weight if a["spatial"] else weight[:, :, None, None]
+        self.layer = integer_layer.IntegerLayer(codes, bias.astype(np.int64), a["zero_in"], window, requant)
+        self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
+
+    @property
+    def nbytes(self):
+        return super().nbytes + self.layer.nbytes
+
+
+class FloatProduct(PackedProduct):
+    """A linear layer or convolution in float32, clamped to lo .. hi."""
+
+    kind = "float_product"
+    reads = dtype = np.float32
+    any_memory = True
+
+    def prepare(self):
+        a, own = self.attrs, self._arrays
+        weight, bias = own.pop("weight"), own.get("bias")
+        require(self, weight=weight.dtype == np.float32 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
+                bias=bias is None or (bias.dtype == np.float32 and bias.shape == weight.shape[:1]))
+        window = make_window(self, weight.shape[2:] or (1, 1))
+        require(self, groups=len(weight) % window.groups == 0, linear=a["spatial"] or is_plain(window),
+                clamp=a["lo"] <= a["hi"], op=isinstance(a["op"], str), spatial=type(a["spatial"]) is bool)
+        filters = weight if a["spatial"] else weight[:, :, None, None]
+        self.layer = FloatLayer(filters, bias, window, a["lo"], a["hi"])
+        self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
+
+    @property
+    def nbytes(self):
+        return self.layer.nbytes
