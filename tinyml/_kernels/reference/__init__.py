@@ -1,7 +1,8 @@
-"""The executable specification of every kernel, in NumPy: the same names and signatures, outputs written in place.
+"""The executable specification of every kernel, in NumPy, with the same names and signatures. Outputs are written in place.
 
-Compiled kernels are tested against it, integers with `==`; float64 runs on it. Shapes as in the kernels' docstrings. The
-folders and files are named as those of what calls the kernels; from here all kernels are reached by their names.
+Compiled kernels are tested against it, integers with `==`, and float64 runs on it. Shapes are those of the kernels'
+docstrings. Folders and files have the names of the Python files that call the kernels. This package has all kernels by
+their names.
 """
 
 from __future__ import annotations

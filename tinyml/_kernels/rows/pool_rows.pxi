@@ -35,14 +35,15 @@ cdef inline int max_row(bint keep, const element* x, Py_ssize_t W, Py_ssize_t C,
         s = span(W, C, rows, columns + 2 * o)
         c = 0
         while c + 4 * VECTOR <= C:
-            largest(4, keep, x + c, W, &s, VECTOR, y + c, at + c)
+            largest(4, keep, x + c, W, &s, VECTOR, y + c, at + c if keep else NULL)
             c += 4 * VECTOR
         if c + 2 * VECTOR <= C:
-            largest(2, keep, x + c, W, &s, VECTOR, y + c, at + c)
+            largest(2, keep, x + c, W, &s, VECTOR, y + c, at + c if keep else NULL)
             c += 2 * VECTOR
         while c < C:
-            largest(1, keep, x + c, W, &s, <int>min(<Py_ssize_t>VECTOR, C - c), y + c, at + c)
+            largest(1, keep, x + c, W, &s, <int>min(<Py_ssize_t>VECTOR, C - c), y + c, at + c if keep else NULL)
             c += VECTOR
         y += C
-        at += C if keep else 0
+        if keep:
+            at += C
     return 0

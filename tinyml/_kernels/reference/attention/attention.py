@@ -1,4 +1,4 @@
-"""Attention."""
+"""Attention and its gradient."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 
 def _shared(x, q):
-    """Keys or values x[B][G][...] once for each of the H / G heads of queries in a row that share a head of them."""
+    """Keys or values x[B][G][...], each head repeated for the H / G successive heads of queries that share it."""
     return x if x.shape[1] == q.shape[1] else np.repeat(x, q.shape[1] // x.shape[1], axis=1)
 
 
 def attention_weights(q, k, scale, causal):
-    """exp(scores - top) (..., T, S), the largest number `top` of each row and the sum of the row."""
+    """exp(scores - top) (..., T, S), the largest score `top` of each query, and the sum over keys."""
     with np.errstate(invalid="ignore"):
         s = q @ k.swapaxes(-1, -2) * scale
         if causal:
@@ -22,7 +22,7 @@ def attention_weights(q, k, scale, causal):
 
 
 def attention_f32(q, k, v, scale, causal, y, rows, threads):
-    """y = softmax(scale * q @ k^T) @ v, causal: query t sees keys up to t + S - T; rows: largest score, 1 / sum."""
+    """y = softmax(scale * q @ k^T) @ v; causal: query t sees the keys up to t + S - T. `rows`: largest score, 1 / sum."""
     if k.shape[2] == 0:
         y[...] = 0
         rows[...] = 0

@@ -8,7 +8,7 @@ import numpy as np
 def rotary_f32(x, cos, sin, heads, interleaved, inverse, y, threads):
     """Pairs (a, b) of the first `heads` heads become (a cos - b sin, b cos + a sin), the other heads stay.
 
-    A pair is elements 2i and 2i + 1 if interleaved, else i and i + D/2; inverse: turned back.
+    A pair is the elements 2i and 2i + 1 where `interleaved` is set, else i and i + D/2. `inverse` rotates back.
     """
     half = x.shape[3] // 2
     first, second = ((slice(0, None, 2), slice(1, None, 2)) if interleaved else (slice(half), slice(half, None)))

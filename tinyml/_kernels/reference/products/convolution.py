@@ -10,7 +10,7 @@ from ...products.windows import HEAD
 
 
 def reads(x, shape, fill, values):
-    """What each tap reads at each output pixel, [taps][B][OH][OW][values]: `shape` as windows.sweep lays it out."""
+    """What each tap reads at each output pixel, [taps][B][OH][OW][values]. `shape` is what windows.sweep computes."""
     b, h, w, c, oh, ow, sy, sx, py, px, fy, fx, reach, width, direct, _, iy, ix, gy, gx = (int(v) for v in shape[:HEAD])
     if not direct:
         padded = np.full((b, (oh - 1) * sy + reach, width, c), fill, x.dtype)
@@ -27,7 +27,7 @@ def reads(x, shape, fill, values):
 
 
 def _sum_taps(x, weight, bias, y, shape):
-    """y = sum over taps of what they read @ weight[group][tap], + bias."""
+    """y = the sum over taps of what they read @ weight[group][tap], + bias."""
     groups, _, values, n = weight.shape
     step = x.shape[3] // groups
     y[...] = 0 if bias is None else bias
@@ -44,7 +44,7 @@ def conv2d(x, weight, bias, y, shape):
 
 
 def pack_f32(weight, packed, threads):
-    """packed [G][panels][taps*K][panel] = weight [G][taps][K][N], zeros beyond N."""
+    """packed [G][panels][taps*K][panel] = weight [G][taps][K][N], with zeros beyond N."""
     groups, panels, rows, panel = packed.shape
     columns = np.zeros((groups, rows, panels * panel), packed.dtype)
     columns[:, :, : weight.shape[3]] = weight.reshape(groups, rows, weight.shape[3])
@@ -52,7 +52,7 @@ def pack_f32(weight, packed, threads):
 
 
 def product_f32(x, packed, bias, lo, hi, y, shape, threads):
-    """y = clamp(x * packed + bias, lo, hi); a NaN stays one."""
+    """y = clamp(x * packed + bias, lo, hi); a NaN stays a NaN."""
     groups, panels, rows, panel = packed.shape
     n, taps = y.shape[3] // groups, len(shape) - HEAD
     weight = packed.transpose(0, 2, 1, 3).reshape(groups, rows, panels * panel)[:, :, :n]
@@ -66,7 +66,7 @@ def product_f32(x, packed, bias, lo, hi, y, shape, threads):
 
 
 def conv2d_grad_weight_f32(x, dy, dw, shape, threads):
-    """dw[group][tap] = sum over output pixels of outer(what the tap reads, dy)."""
+    """dw[group][tap] = the sum over output pixels of outer(what the tap reads, dy)."""
     groups, taps, k, n = dw.shape
     values = taps * k // (len(shape) - HEAD)      # taps side by side may be read as one
     parts = dw.reshape(groups, len(shape) - HEAD, values, n)

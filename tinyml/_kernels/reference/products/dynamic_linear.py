@@ -1,4 +1,4 @@
-"""Linear layers by int8 weights whose rows of floats are quantized as they come."""
+"""Dynamic int8 linear layers: rows of floats are quantized as they come."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from ..rows.pointwise import FUNCTIONS
 
 
 def dynamic_linear_few_rows(x, w, w_scale, bias, group, activation, y, threads):
-    """y = f(sum over groups of float(sum q * w) * (s * w_scale), + bias), x ~ s q, each step rounded to float32."""
+    """y = f(sum over groups of float(sum of q * w) * (s * w_scale) + bias), where x ~ s q; each step is rounded to
+    float32."""
     y[...] = 0
     for g, scale in enumerate(w_scale.T):
         part = x[:, g * group : (g + 1) * group]

@@ -8,10 +8,10 @@ from .convolution import reads
 
 
 def product_int8_i32(x, weight, bias, y, shape, N, zero_point, threads):
-    """y = bias + sum x * w modulo 2^32; x and zero_point less OFFSET, weight packed [G][panels][taps][K4][panel][4]."""
+    """y = bias + sum of x * w, modulo 2^32. x and zero_point are less OFFSET; weight is [G][panels][taps][K4][panel][4]."""
     groups, panels, slices, k4, panel, _ = weight.shape
     lanes = panel // 4
-    if shape[15]:       # depthwise: 4 taps in the place of K, channels in the order of interleave4
+    if shape[15]:       # depthwise: 4 taps take the place of 4 input channels; channels are in the order of interleave4
         place = np.arange(panels * panel)
         channel = panel * (place // panel) + 16 * (place % lanes // 4) + 4 * (place // lanes % 4) + place % 4
         w, b = (np.empty((panels * panel, *rest), np.int64) for rest in ((4 * slices,), ()))
@@ -48,7 +48,7 @@ def product_int8(x, weight, bias, requant_parameters, y, shape, N, zero_point, s
 
 
 def product_int8_f32(x, weight, bias, row_scale, column_scale, float_bias, y, shape, N, zero_point, threads):
-    """y = float(acc) * (row_scale * column_scale) + float_bias, each step rounded to float32."""
+    """y = float(acc) * (row_scale * column_scale) + float_bias; each step is rounded to float32."""
     acc = np.empty(y.shape, np.int32)
     product_int8_i32(x, weight, bias, acc, shape, N, zero_point, threads)
     y[...] = acc.astype(np.float32) * (row_scale.reshape(*y.shape[:3], 1) * column_scale)

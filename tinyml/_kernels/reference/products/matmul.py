@@ -18,6 +18,6 @@ def few_rows_f32(x, w, bias, y, threads):
 
 
 def few_rows_f16(x, w, bias, y, threads):
-    """The same by float16 weights, which arrive as their bits."""
+    """few_rows_f32 by float16 weights, which are given as their bits."""
     with np.errstate(invalid="ignore"):     # signalling NaNs
         few_rows_f32(x, w.view(np.float16).astype(x.dtype), bias, y, threads)

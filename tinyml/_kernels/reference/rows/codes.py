@@ -1,4 +1,4 @@
-"""Codes made, taken back, looked up and combined."""
+"""Int8 codes: made of floats and turned back, looked up in tables, added, multiplied."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def quantize(x, scale, zero_point, y, threads):
-    """Equation (7); a NaN becomes 0 and is counted."""
+    """Equation (7). A NaN becomes 0; returns how many there are."""
     nan = np.isnan(x)
     with np.errstate(over="ignore", invalid="ignore"):
         q = np.rint(x / np.float32(scale)) + np.float32(zero_point)
@@ -15,7 +15,7 @@ def quantize(x, scale, zero_point, y, threads):
 
 
 def quantize_images(x, scale, zero_point, y, threads):
-    """Equation (7) of images in any memory order."""
+    """Equation (7), for images in any memory order."""
     return quantize(x, scale, zero_point, y, threads)
 
 

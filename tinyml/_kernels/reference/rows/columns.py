@@ -8,7 +8,7 @@ from .pointwise import GRADIENTS
 
 
 def sum_columns_f32(x, y, threads):
-    """The sums over rows of each table."""
+    """The sum over the rows of each table."""
     y[...] = x.sum(axis=1)
 
 
@@ -19,7 +19,7 @@ def activation_grad_sum_f32(activation, x, dy, dx, db, threads):
 
 
 def scatter_rows_f32(x, ids, clear, y, threads):
-    """Rows of x added to the rows of y that ids name, y zero before, or zeroed if `clear`."""
+    """Each row of x is added to the row of y that its id names. y is 0 before, or set to 0 where `clear` is set."""
     if clear:
         y[...] = 0
     np.add.at(y, ids, x)

@@ -1,4 +1,4 @@
-"""Normalisation over the batch and over rows."""
+"""Normalization over the batch and over rows: batch norm, layer norm, RMS norm."""
 
 from __future__ import annotations
 
@@ -6,20 +6,21 @@ import numpy as np
 
 
 def moments_f32(x, mean, variance, threads):
-    """Mean and biased variance over rows, zeros where there are none."""
+    """Mean and biased variance over rows; zeros where there are no rows."""
     mean[...] = x.mean(axis=0, dtype=np.float64) if len(x) else 0
     variance[...] = np.square(x - mean).mean(axis=0, dtype=np.float64) if len(x) else 0
 
 
 def batch_norm_f32(x, a, b, relu, y, threads):
-    """y = x * a + b, with `relu` not below 0."""
+    """y = x * a + b, and its ReLU where `relu` is set."""
     y[...] = x * a + b
     if relu:
         np.maximum(y, 0, out=y)
 
 
 def batch_norm_grad_f32(x, dy, mean, rstd, gamma, shift, training, dx, dgamma, dbeta, threads):
-    """Gradients of (x - mean) * rstd * gamma + beta; with a shift, of the ReLU of x * (gamma * rstd) + shift."""
+    """Gradients of (x - mean) * rstd * gamma + beta. Where there is a shift, a ReLU of x * (gamma * rstd) + shift
+    followed."""
     if shift is not None:
         dy = np.where(x * (gamma * rstd) + shift > 0, dy, 0)
     xhat = (x - mean) * rstd

@@ -1,4 +1,4 @@
-"""Updates of parameters."""
+"""The steps of optimizers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def _parts(p, g, at, slots):
-    """Number, elements, gradient and parts of the slots of each parameter."""
+    """For each parameter its number, its elements, its gradient, and its part of each slot."""
     for i, (values, grad) in enumerate(zip(p, g, strict=True)):
         yield i, values, grad, *(slot[at[i] : at[i] + values.size] for slot in slots)
 
@@ -47,5 +47,5 @@ def adamw_f32(p, g, m, v, at, step, beta1, beta2, eps, keep, scale, threads):
 
 
 def square_sums_f32(x, sums, threads):
-    """Sums of the squares of each array, in float64."""
+    """The sum of the squares of each array, in float64."""
     sums[:] = [np.square(a, dtype=np.float64).sum() for a in x]

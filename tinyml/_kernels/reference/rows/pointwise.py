@@ -53,7 +53,7 @@ def sigmoid_grad_f32(y, dy, dx, threads):
     dx[...] = dy * y * (1 - y)
 
 
-# Where the function's other factor has reached 0, x may be any number: at infinity the product would be NaN.
+# Below, x is bounded where the other factor of the function is 0: the product with an infinite x would be NaN.
 def silu_f32(x, y, threads):
     """x * sigmoid(x)."""
     y[...] = np.maximum(x, -1000) * _sigmoid(x)
@@ -99,7 +99,7 @@ def relu_grad_f32(y, dy, dx, threads):
 
 
 def fake_quantize_f32(x, scale, zero_point, lo, hi, y, inside, threads):
-    """y = scale * (q - zero_point), q = clamp(rint(x / scale) + zero_point); NaN stays NaN; `inside`: not clamped."""
+    """y = scale * (q - zero_point), where q = clamp(rint(x / scale) + zero_point); inside = 1 where q is not clamped."""
     s, zero_point, lo, hi = scale[:, None], *(x.dtype.type(v) for v in (zero_point, lo, hi))
     with np.errstate(over="ignore"):
         q = np.rint(x / s) + zero_point

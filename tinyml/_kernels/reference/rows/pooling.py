@@ -12,7 +12,7 @@ def _windows(rows, columns):
 
 
 def max_pool_int8(x, rows, columns, y, threads):
-    """Largest code of each window."""
+    """The largest code of each window."""
     for i, j, ys, xs in _windows(rows, columns):
         y[:, i, j] = x[:, ys, xs].max(axis=(1, 2))
 
@@ -25,7 +25,7 @@ def avg_pool_int8(x, rows, columns, m, shift, zero_in, zero_out, y, threads):
 
 
 def max_pool_f32(x, rows, columns, y, at, threads):
-    """Largest of each window, the first of equals; NaN above all, the last one (as PyTorch). `at` may be None."""
+    """The largest value of each window: of equal values the first; a NaN above all, of several the last, as in PyTorch."""
     width = x.shape[2]
     for i, j, ys, xs in _windows(rows, columns):
         window = x[:, ys, xs]
@@ -39,7 +39,7 @@ def max_pool_f32(x, rows, columns, y, at, threads):
 
 
 def max_pool_grad_f32(dy, at, dx, threads):
-    """Each gradient to the pixel that was the maximum."""
+    """Each gradient is added to the pixel that was the maximum."""
     dx[...] = 0
     flat = dx.reshape(dx.shape[0], dx.shape[1] * dx.shape[2], dx.shape[3])
     b, c = np.arange(dx.shape[0])[:, None], np.arange(dx.shape[3])[None, :]
@@ -49,13 +49,13 @@ def max_pool_grad_f32(dy, at, dx, threads):
 
 
 def avg_pool_f32(x, rows, columns, divisor, y, threads):
-    """Sum of each window / divisor."""
+    """The sum of each window / divisor."""
     for i, j, ys, xs in _windows(rows, columns):
         y[:, i, j] = x[:, ys, xs].sum(axis=(1, 2)) / divisor[i, j]
 
 
 def avg_pool_grad_f32(dy, rows, columns, divisor, dx, threads):
-    """Each gradient / divisor to all pixels of its window."""
+    """Each gradient / divisor is added to all pixels of its window."""
     dx[...] = 0
     for i, j, ys, xs in _windows(rows, columns):
         dx[:, ys, xs] += (dy[:, i, j] / divisor[i, j])[:, None, None]

@@ -34,15 +34,16 @@ def log_softmax_grad_f32(y, dy, dx, threads):
 
 
 def cross_entropy_f32(x, target, smoothing, loss, rows, threads):
-    """loss = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, 0 where the target is negative, p = softmax(x).
+    """loss = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, where p = softmax(x); 0 where the target is
+    negative.
 
-    rows: the largest of each row and 1 / the sum of exp(x - it).
+    `rows` is the largest value of each row and 1 / the sum of exp(x - that).
     """
     loss[...], rows[...] = 0, 0
     if x.size == 0:
         return
     with np.errstate(invalid="ignore"):
-        top = np.fmax.reduce(x, axis=1, initial=-np.inf)      # a NaN is in the sum anyway
+        top = np.fmax.reduce(x, axis=1, initial=-np.inf)      # the sum shows a NaN anyway
         rows[...] = top, 1 / np.exp(x - top[:, None]).sum(axis=1)
     log_p = np.empty_like(x)
     log_softmax_f32(x, log_p, threads)
