@@ -186,7 +186,8 @@ multiply()
 for t in threads:
     t.join()
 counts = [n for n, _ in got]
-assert len(got) == 3 and all(right for _, right in got) and 1 < max(counts) < dispatch.get_num_threads(), got
+assert len(got) == 3 and all(right for _, right in got), got
+assert 1 < max(counts) and min(counts) < dispatch.get_num_threads(), got
 with pytest.raises(ShapeError, match=r"lets this process start \\d+ of 64 threads"):
     dispatch.set_num_threads(64)
 dispatch.set_num_threads(2)
