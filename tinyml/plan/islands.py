@@ -11,10 +11,10 @@ from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval
 
-Described = tuple[dict[str, Any], dict[str, np.ndarray]]       # attributes and arrays of a step
+Content = tuple[dict[str, Any], dict[str, np.ndarray]]       # attributes and arrays of a step
 
 
-def describe_product(graph: Graph, node: Node, lo: float, hi: float) -> Described | None:
+def describe_product(graph: Graph, node: Node, lo: float, hi: float) -> Content | None:
     """A linear layer, a convolution or a batch norm by itself as a `float_product`, which clamps its result to [lo, hi].
 
     None for other ops, and where weights are computed, empty or not float32.
@@ -38,7 +38,7 @@ def describe_product(graph: Graph, node: Node, lo: float, hi: float) -> Describe
             {"weight": weight, **({"bias": bias[0].copy()} if bias else {})})
 
 
-def describe_op(graph: Graph, node: Node) -> Described:
+def describe_op(graph: Graph, node: Node) -> Content:
     """Any op as an `island`, which owns the constants that it reads."""
     where, batch_axes, arrays = [], [], {}
     for i in node.inputs:

@@ -14,7 +14,7 @@ from .evidence import Layer, Seen
 
 FINE = 30.0         # decibels of signal to noise from which a layer's result needs no cause: sound layers have some 40
 LEAST = 3.0         # decibels below which a cause is not named: 3 are half of the noise
-SPREAD = 10.0       # the same for causes that channels of different range are: those of sound layers cost some 5
+SPREAD = 10.0       # decibels below which channels of different ranges are not named: in sound layers they cost some 5
 TINY = np.finfo(np.float64).tiny
 
 
