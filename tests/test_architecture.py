@@ -11,6 +11,9 @@ import numpy as np
 import tinyml
 from tinyml import nn
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "tools"))
+from count_code import count, files
+
 ROOT = Path(tinyml.__file__).parent
 PAGE = (ROOT.parent / "ARCHITECTURE.md").read_text(encoding="utf-8")
 
@@ -41,3 +44,26 @@ def test_from_to_int8_to_the_first_kernel_call():
     at = [calls.index(step) for step in steps]      # the first call of each
     assert at == sorted(at)
     assert any(file.startswith("_kernels/") for file, _ in calls[at[-1]:])
+
+
+def test_from_a_product_to_the_vector_instruction():
+    steps = told("From `x @ w` to the vector instruction")
+    assert len(steps) == 7 and len({file for file, _ in steps}) == len(steps)
+    for file, name in steps:
+        text = (ROOT / file).read_text(encoding="utf-8")
+        assert re.search(rf"^\s*(def|cdef|static)\b.*\b{name}\(", text, re.MULTILINE), (file, name)
+    for (_, name), (file, _) in zip(steps[4:], steps[3:], strict=False):       # each is called by the one before
+        assert re.search(rf"\b{name}\(", (ROOT / file).read_text(encoding="utf-8")), (file, name)
+
+
+def test_parts_are_as_long_as_told():
+    """Within a tenth, or 30 lines: a page is not changed with every line of code."""
+    rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([\d,]+) \|$", PAGE.split("## How to read it\n")[1].split("\n## ")[0],
+                      re.MULTILINE)
+    assert len(rows) == 8
+    told_lines = {where: int(lines.replace(",", "")) for _, where, lines in rows}
+    parts = {where: [p for word in re.findall(r"`([^`]+)`", where) for p in sorted(ROOT.glob(word))] for where in told_lines}
+    counted = {where: sum(map(count, files(paths))) for where, paths in parts.items()}
+    counted["the rest"] = sum(map(count, files([ROOT]))) - sum(counted.values())
+    for where, lines in told_lines.items():
+        assert abs(counted[where] - lines) <= max(30, lines / 10), f"{where}: told {lines}, counted {counted[where]}"

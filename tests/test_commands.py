@@ -76,7 +76,7 @@ def test_info_and_bench(folder, capsys):
     run(folder, "quantize", "cnn.safetensors", "--calibration", "images.npz", "-o", "int8.safetensors")
     assert run(folder, "info", "int8.safetensors")["plan"]["calibration"]["observer"] == "mse"
     plan = run(folder, "bench", "int8.safetensors", "--data", "images.npz", "--batch", "3", "--seconds", "0.01")
-    assert [r["form"] for r in plan] == ["as it is"] and "a second" in capsys.readouterr().out
+    assert [r["form"] for r in plan] == ["as it is"] and "samples per second" in capsys.readouterr().out
 
 
 def test_text_goes_to_a_gpt_in_windows_of_its_context(folder):

@@ -172,10 +172,11 @@ import pytest
 from tinyml._kernels import dispatch
 from tinyml._kernels.products.matmul import matmul
 from tinyml.errors import ShapeError
-a, got, limited = np.ones((200, 200), np.float32), [], threading.Event()
+a, got, limited, done = np.ones((200, 200), np.float32), [], threading.Event(), threading.Barrier(3)
 def multiply():
     limited.wait()
     got.append((dispatch.threads_for(10**9), (matmul(a, a) == 200).all()))
+    done.wait()         # a thread that ends gives its OpenMP threads back
 threads = [threading.Thread(target=multiply) for _ in range(2)]
 for t in threads:       # before there is no room for them
     t.start()
