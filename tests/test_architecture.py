@@ -63,7 +63,8 @@ def test_parts_are_as_long_as_told():
     assert len(rows) == 8
     told_lines = {where: int(lines.replace(",", "")) for _, where, lines in rows}
     globs = {where: re.findall(r"`([^`]+)`", where) for where in told_lines}
-    counted = {where: sum(count(f) for glob in words for f in files(sorted(ROOT.glob(glob)))) for where, words in globs.items()}
+    counted = {where: sum(count(f) for word in words for f in files(sorted(ROOT.glob(word))))
+               for where, words in globs.items()}
     counted["the rest"] = sum(map(count, files([ROOT]))) - sum(counted.values())
     for where, lines in told_lines.items():
         assert abs(counted[where] - lines) <= max(30, lines / 10), f"{where}: told {lines}, counted {counted[where]}"
