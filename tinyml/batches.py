@@ -135,7 +135,7 @@ def call(model: Module, inputs: Any) -> Any:
     return model(*inputs) if isinstance(inputs, (tuple, list)) else model(inputs)
 
 
-def arguments(what: str, model: Module, inputs: Any) -> tuple:
+def arguments(what: str, model: Module, inputs: Any) -> tuple[Any, ...]:
     """The inputs in the order of forward's arguments.
 
     Raises:
@@ -150,7 +150,7 @@ def arguments(what: str, model: Module, inputs: Any) -> tuple:
     return bound.args
 
 
-def in_order(what: str, names: list[str], inputs: tuple, named: Mapping) -> tuple:
+def in_order(what: str, names: list[str], inputs: tuple[Any, ...], named: Mapping[str, Any]) -> tuple[Any, ...]:
     """`inputs` and `named` in the order of `names`, which are those of forward's arguments.
 
     Raises:
@@ -183,7 +183,7 @@ def _signature_of(names: list[str]) -> inspect.Signature:
     return inspect.Signature([inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in names])
 
 
-def _bind(model: Module, inputs: Mapping) -> inspect.BoundArguments | None:
+def _bind(model: Module, inputs: Mapping[str, Any]) -> inspect.BoundArguments | None:
     """The inputs bound to forward's arguments by name, or None if the names are not forward's."""
     try:
         return _signature(model).bind(**inputs)
@@ -191,7 +191,7 @@ def _bind(model: Module, inputs: Mapping) -> inspect.BoundArguments | None:
         return None
 
 
-def _call_with_dict(model: Module, inputs: Mapping) -> Any:
+def _call_with_dict(model: Module, inputs: Mapping[str, Any]) -> Any:
     hint = (f"a dict of inputs goes to forward by name, but {type(model).__name__} takes {_show_arguments(model)}, got "
             f"{_show_keys(inputs)}")
     try:
@@ -209,5 +209,5 @@ def _show_arguments(model: Module) -> str:
     return ", ".join(map(str, parameters)) or "arguments of no known name"
 
 
-def _show_keys(inputs: Mapping) -> str:
+def _show_keys(inputs: Mapping[str, Any]) -> str:
     return ", ".join(map(str, inputs)) or "nothing"

@@ -21,7 +21,7 @@ Metric = Callable[[Any, Any], float]
 
 
 @contextmanager
-def run_models(models: Sequence[Module], batches: Iterable[tuple[Any, Any]]) -> Iterator[Iterator[tuple[Any, list, Any]]]:
+def run_models(models: Sequence[Module], batches: Iterable[tuple[Any, Any]]) -> Iterator[Iterator[tuple[Any, list[Any], Any]]]:
     """Within it, iterate over (inputs, outputs, targets) of each batch, with one item of `outputs` per model.
 
     All models see the same pass over `batches`, which `read_batches` gives. Within it the models are in evaluation mode and
@@ -31,7 +31,7 @@ def run_models(models: Sequence[Module], batches: Iterable[tuple[Any, Any]]) -> 
         yield ((inputs, [call(model, inputs) for model in models], targets) for inputs, targets in batches)
 
 
-def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None = None) -> dict[str, float]:
+def evaluate(model: Module, loader: Iterable[Any], loss: Loss, metric: Metric | None = None) -> dict[str, float]:
     """The mean loss, the accuracy and the number of targets over `loader`, in evaluation mode and without gradients.
 
     Means are over all samples, or for class targets over all elements that count; only class targets have an accuracy. The
@@ -78,7 +78,7 @@ def evaluate(model: Module, loader: Iterable, loss: Loss, metric: Metric | None 
     return {"loss": total / count, **accuracy, "count": count, **({} if metric is None else {"metric": score / count})}
 
 
-def predict(model: Module, loader: Iterable) -> Any:
+def predict(model: Module, loader: Iterable[Any]) -> Any:
     """The outputs for all batches in one array, in evaluation mode and without gradients.
 
     >>> import numpy as np
