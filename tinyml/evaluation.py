@@ -21,7 +21,8 @@ Metric = Callable[[Any, Any], float]
 
 
 @contextmanager
-def run_models(models: Sequence[Module], batches: Iterable[tuple[Any, Any]]) -> Iterator[Iterator[tuple[Any, list[Any], Any]]]:
+def run_models(models: Sequence[Module],
+               batches: Iterable[tuple[Any, Any]]) -> Iterator[Iterator[tuple[Any, list[Any], Any]]]:
     """Within it, iterate over (inputs, outputs, targets) of each batch, with one item of `outputs` per model.
 
     All models see the same pass over `batches`, which `read_batches` gives. Within it the models are in evaluation mode and
