@@ -38,42 +38,44 @@ class Trainer:
     Inputs are an array; a tuple or list of arrays for model(x1, x2); or a dict for model(ids=x1, mask=x2). Targets and the
     outputs of the model may be nested in the same way, and go to the loss as they are.
 
-    >>> import numpy as np
-    >>> from tinyml import models, optim
-    >>> model = models.MLP(2, 8, 2)
-    >>> x = np.random.default_rng(0).standard_normal((64, 2), np.float32)
-    >>> trainer = Trainer(model, optim.SGD(model.parameters(), 0.1), progress=False)
-    >>> history = trainer.fit([(x, (x[:, 0] > 0).astype(int))], epochs=5)
-    >>> len(history), history[-1]["updates"], history[-1]["train_loss"] < history[0]["train_loss"]
-    (5, 5, True)
-
-    history: One dict per epoch, see `fit`; it grows over calls of `fit`.
-
     Args:
-        model: The model, which is changed in place.
-        optimizer: Holds the parameters of the model; a parameter that requires a gradient and is not held gives a warning.
+        model: the model, which is changed in place.
+        optimizer: holds the parameters of the model; a parameter that requires a gradient and is not held gives a warning.
         loss: loss(outputs, targets) gives the mean over the targets; None for the model's default_loss, or cross_entropy.
             Integer targets equal to its ignore_index (-100 if it has none) do not count, and a batch in which none counts
             is passed over. Nested targets count by samples.
-        schedule: Takes a step after every update; it is one of this optimizer.
-        clip_norm: The largest norm of the gradient; None for no limit.
-        checkpoint_dir: A folder, made if need be, which one Trainer uses at a time. Every epoch writes
+        schedule: takes a step after every update; it is one of this optimizer.
+        clip_norm: the largest norm of the gradient; None for no limit.
+        checkpoint_dir: a folder, made if need be, which one Trainer uses at a time. Every epoch writes
             checkpoint.safetensors, from which `fit(resume=True)` continues, history.json and, if it is the best so far,
             best.safetensors, a state dict.
-        progress: Whether to show bars on stderr, with the loss since the last evaluation, and with the speed of training in
+        progress: whether to show bars on stderr, with the loss since the last evaluation, and with the speed of training in
             targets (B, T) or samples per second.
-        accumulate: The number of batches per update. Its gradient is that of the mean over all their targets that count.
+        accumulate: the number of batches per update. Its gradient is that of the mean over all their targets that count.
             The batches that are left at the end of an epoch make an update too.
-        checkpoint_every: The number of updates within an epoch after which the checkpoint is written too. Evaluations
+        checkpoint_every: the number of updates within an epoch after which the checkpoint is written too. Evaluations
             within an epoch write the other two files.
-        evaluate_every: The number of updates within an epoch after which to evaluate, as at its end.
-        sample: Gives a text, which is printed on stderr at each evaluation; it is called in evaluation mode and without
+        evaluate_every: the number of updates within an epoch after which to evaluate, as at its end.
+        sample: gives a text, which is printed on stderr at each evaluation; it is called in evaluation mode and without
             gradients.
 
     Raises:
-        DtypeError: An argument is of another kind.
-        ShapeError: Arguments do not belong together, such as an optimizer made before a layer was replaced.
+        DtypeError: an argument is of another kind.
+        ShapeError: arguments do not belong together, such as an optimizer made before a layer was replaced.
         FileError: checkpoint_dir cannot be a folder.
+
+    Attributes:
+        history: a list of one dict per epoch, see `fit`; it grows over calls of `fit`.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import models, optim
+        >>> model = models.MLP(2, 8, 2)
+        >>> x = np.random.default_rng(0).standard_normal((64, 2), np.float32)
+        >>> trainer = Trainer(model, optim.SGD(model.parameters(), 0.1), progress=False)
+        >>> history = trainer.fit([(x, (x[:, 0] > 0).astype(int))], epochs=5)
+        >>> len(history), history[-1]["updates"], history[-1]["train_loss"] < history[0]["train_loss"]
+        (5, 5, True)
     """
 
     def __init__(self, model: Module, optimizer: Optimizer, loss: Loss | None = None,
@@ -117,19 +119,19 @@ class Trainer:
         """Train for `epochs` passes over `loader`.
 
         Args:
-            loader: Batches (inputs, targets), which can be iterated over once per epoch.
-            epochs: The number of passes.
-            validation: Batches for every evaluation. They are the same each time, even if they are drawn at random, because
+            loader: batches (inputs, targets), which can be iterated over once per epoch.
+            epochs: the number of passes.
+            validation: batches for every evaluation. They are the same each time, even if they are drawn at random, because
                 tinyml.random then begins from the same seed and the loader's `epoch` stays. Training does not depend on
                 them.
-            metric: What chooses the best evaluation: "accuracy" (the loss if there is none); "loss" of the validation (of
+            metric: what chooses the best evaluation: "accuracy" (the loss if there is none); "loss" of the validation (of
                 the training if there is none); or a function metric(outputs, targets) of a validation batch's ndarrays,
                 whose mean is taken and of which more is better.
-            resume: Continue from the checkpoint in checkpoint_dir, or begin if there is none, so that the same program
+            resume: continue from the checkpoint in checkpoint_dir, or begin if there is none, so that the same program
                 starts a run and continues it. `epochs` includes those of the checkpoint. The results are those of a run
                 that was never interrupted, bit for bit, if the program is the same. A loader other than tinyml's must give
                 the same batches in the same epoch again, and draw only from tinyml.random.
-            overwrite: Begin anew although checkpoint_dir has the files of another run, which are lost. Without it and
+            overwrite: begin anew although checkpoint_dir has the files of another run, which are lost. Without it and
                 `resume` that is an error.
 
         Returns:
@@ -139,7 +141,7 @@ class Trainer:
             evaluation before.
 
         Raises:
-            NonFiniteError: A loss, or with clip_norm a gradient, is not finite; the message names the first value that went
+            NonFiniteError: a loss, or with clip_norm a gradient, is not finite; the message names the first value that went
                 bad. Weights are as after the last update, buffers as before that batch.
             ShapeError: epochs is below 1, no target counts in an epoch, a batch is no pair, or the metric is unknown.
             FileError: checkpoint_dir is in use by another Trainer, has the files of another run, or cannot be written to;
@@ -252,23 +254,29 @@ class Trainer:
         """The mean loss, the accuracy and the number of targets over batches (inputs, targets).
 
         Args:
-            loader: Batches (inputs, targets).
+            loader: batches (inputs, targets).
             metric: metric(outputs, targets) gives a number per batch, from ndarrays.
 
         Returns:
             {"loss", "count"}, with class targets "accuracy" (0 to 1), and with `metric` "metric", its mean.
 
         Raises:
-            ShapeError: No target counts, or a batch is no pair.
+            ShapeError: no target counts, or a batch is no pair.
         """
         return evaluate(self.model, loader, self.loss, metric)
 
     def predict(self, loader: Iterable) -> Any:
-        """The outputs for all batches, (inputs, targets) or inputs, in one ndarray; a tuple or dict of several outputs.
+        """The outputs of the model for all batches, in evaluation mode and without gradients.
+
+        Args:
+            loader: batches (inputs, targets), or of inputs alone.
+
+        Returns:
+            An ndarray (N, ...) of N samples; for a model with several outputs a tuple or a dict of them.
 
         Raises:
-            ShapeError: No batch came, `loader` is one array, or outputs have other forms in different batches.
-            DtypeError: An output is no Tensor.
+            ShapeError: no batch came, `loader` is one array, or outputs have other forms in different batches.
+            DtypeError: an output is no Tensor.
         """
         return predict(self.model, loader)
 
@@ -277,7 +285,7 @@ class Trainer:
         """Load the weights of best.safetensors into the model.
 
         Raises:
-            FileError: The file is missing or damaged, or there is no checkpoint_dir.
+            FileError: the file is missing or damaged, or there is no checkpoint_dir.
         """
         if self._folder is None:
             raise FileError("load_best: expected a Trainer with a checkpoint_dir, got none")

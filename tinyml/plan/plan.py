@@ -114,8 +114,9 @@ class Plan(Module):
     its output. The first call with inputs of a kind runs step by step and notes the shapes of all values; later calls run
     a program whose memory is laid out once. Both give the same bytes, on any number of threads.
 
-    Attributes:
-        inputs, outputs: the values that enter and leave, as Slots.
+    Args:
+        inputs: the values that enter, as Slots.
+        outputs: the values that leave, as Slots.
         steps: what it computes, in order.
         info: how it was made, a PlanInfo.
 
@@ -275,6 +276,9 @@ class Plan(Module):
         Args:
             batch: the number of samples.
 
+        Returns:
+            A Memory: the bytes of the arena, and where each value begins in it.
+
         Raises:
             ShapeError: the batch has no samples.
         """
@@ -288,6 +292,10 @@ class Plan(Module):
 
         Args:
             inputs: arrays of one batch, which is run once.
+            batch: the number of samples in it.
+
+        Returns:
+            A Layout of the batch, or of so many of its samples.
         """
         seen = 1 if self._by_sample else batch
         values = {s.value: x[:1] if self._by_sample else x for s, x in zip(self.inputs, inputs)}

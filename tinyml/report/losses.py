@@ -15,20 +15,21 @@ def plot_losses(history: list[dict[str, Any]], path: Any) -> None:
     Each evaluation is a point, or each epoch if there are none within epochs. Training losses are means since the point
     before.
 
-    >>> import tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "losses.svg"
-    >>> plot_losses([{"updates": 10, "train_loss": 2.0}, {"updates": 20, "train_loss": 1.5}], path)
-    >>> "train loss" in path.read_text()
-    True
-
     Args:
         history: `Trainer.history`, or what was read from a history.json.
-        path: The file, which ends in .svg.
+        path: the file, which ends in .svg.
 
     Raises:
-        DtypeError: The path ends otherwise, or `history` is no list of dicts.
-        ShapeError: The history is empty, or a row has no updates or no training loss.
-        FileError: The file cannot be written.
+        DtypeError: the path ends otherwise, or `history` is no list of dicts.
+        ShapeError: the history is empty, or a row has no updates or no training loss.
+        FileError: the file cannot be written.
+
+    Example:
+        >>> import tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "losses.svg"
+        >>> plot_losses([{"updates": 10, "train_loss": 2.0}, {"updates": 20, "train_loss": 1.5}], path)
+        >>> "train loss" in path.read_text()
+        True
     """
     path = check_picture("plot_losses", path)
     losses = [(kind, f"{kind} loss", collect_points(history, f"{kind}_loss")) for kind in ("train", "validation")]

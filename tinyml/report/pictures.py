@@ -77,7 +77,7 @@ def check_picture(who: str, path: Any, hint: str = "") -> Path:
     """`path`, where a picture can be written; `hint` says what else there is.
 
     Raises:
-        DtypeError: The path does not end in .svg, or is none.
+        DtypeError: the path does not end in .svg, or is none.
     """
     found = Path(checks.path(who, path))
     kind = found.suffix
@@ -91,7 +91,7 @@ def write_picture(path: Path, title: str, rows: Sequence[Sequence[Chart]]) -> No
     """Write charts as one picture: rows of charts beside each other.
 
     Raises:
-        FileError: The file cannot be written.
+        FileError: the file cannot be written.
     """
     top, body = TITLE, []
     for row in rows:

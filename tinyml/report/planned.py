@@ -51,8 +51,8 @@ def check_batch(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray,
     """The inputs of a batch as the plan takes them.
 
     Raises:
-        ShapeError: The number of inputs or a shape is another.
-        DtypeError: An input has floats for ids, or integers for floats.
+        ShapeError: the number of inputs or a shape is another.
+        DtypeError: an input has floats for ids, or integers for floats.
     """
     if len(inputs) != len(plan.inputs):
         raise ShapeError(f"report: expected batches of {len(plan.inputs)} input(s), got {len(inputs)}")
@@ -163,7 +163,7 @@ def split_product(found: StepTimes, layer: integer_layer.IntegerLayer, otherwise
     """`found` with the time of its product in two parts, or with the reason why it is in one.
 
     Args:
-        otherwise: The milliseconds that the product takes with the channels of `resize_channels`.
+        otherwise: the milliseconds that the product takes with the channels of `resize_channels`.
     """
     found.together = why_together(layer)
     if found.together:

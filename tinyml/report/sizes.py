@@ -16,7 +16,7 @@ def on_disk(model: Module) -> tuple[dict[str, dict[str, int]], int, int]:
     They are read from the header of the file itself; tensors fill all that follows it.
 
     Raises:
-        FileError: The model cannot be saved.
+        FileError: the model cannot be saved.
     """
     content = serialize(model)
     first = 8 + int.from_bytes(content[:8], "little")

@@ -79,10 +79,10 @@ def time_parts(parts: list[Functions], whole: Function, least: Function,
     """The least milliseconds of each function over turns that all of them take.
 
     Args:
-        parts: What is timed of each step, or of each op.
-        whole: A call of the model.
-        least: A call of the smallest product there is.
-        seconds: How long to time.
+        parts: what is timed of each step, or of each op.
+        whole: a call of the model.
+        least: a call of the smallest product there is.
+        seconds: how long to time.
 
     Returns:
         The times of `parts`, and those of the calls.

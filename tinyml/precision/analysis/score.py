@@ -23,7 +23,7 @@ class Score:
     inputs: The model inputs of each batch, ndarrays in the order of forward's arguments.
 
     Raises:
-        ShapeError: There are no data, or a target does not fit.
+        ShapeError: there are no data, or a target does not fit.
     """
 
     def __init__(self, model: Module, data: Any):

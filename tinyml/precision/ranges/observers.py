@@ -1,4 +1,4 @@
-"""Observers: each sees one activation, batch by batch, and says which range its codes should have.
+"""Observers: each sees the batches of one activation and chooses the range that its codes represent.
 
 MinMax and MovingAverage keep two numbers. The others keep one histogram, whose size does not grow with the data, and
 choose a range from it that clips a few values so that the many others have finer codes.
@@ -36,7 +36,11 @@ class Observer(Protocol):
     """
 
     def observe(self, x: np.ndarray) -> None:
-        """See a batch of the activation, an array of any shape."""
+        """Take account of one batch of the activation.
+
+        Args:
+            x: the values, a float array of any shape.
+        """
 
     def range(self) -> tuple[float, float]:
         """The range (lo, hi) that the codes should have."""
@@ -225,7 +229,15 @@ class MSE(Histogram):
         return find_least(self.error, self.lo, self.hi) if self.counts.any() else (self.lo, self.hi)
 
     def error(self, lo: float, hi: float) -> float:
-        """The sum of the squared errors that codes of the range [lo, hi] make."""
+        """The sum of the squared errors of the codes of a range, over the bins.
+
+        Args:
+            lo: the low end of the range.
+            hi: the high end of the range.
+
+        Returns:
+            The sum, in squared units of the activation.
+        """
         used = self.counts > 0
         values, weights = self.centers()[used], self.counts[used]
         scale, zero = fixed_point.affine_parameters(lo, hi, "MSE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,7 +63,8 @@ class QATModel(Module):
         graph: its program, from `trace`.
         found: the ranges to start from.
         options: how it is lowered.
-        learn_scales, freeze_after: as in `prepare_qat`.
+        learn_scales: whether scales are learned by gradient, as in `prepare_qat`.
+        freeze_after: the number of training forwards before the freeze, as in `prepare_qat`.
 
     Source: Jacob et al. 2018, section 3; Krishnamoorthi 2018, section 3.2, for batch norm.
 
@@ -144,10 +146,17 @@ class QATModel(Module):
         return self._made[1]
 
     def to_int8(self, calibration: Any = None, **options: Any) -> Plan:
-        """The int8 model, a Plan. It takes no calibration data, because training has found the ranges.
+        """Convert to int8, with the ranges that training has found and the options of `prepare_qat`.
+
+        Args:
+            calibration: None; there are no ranges left to find.
+            options: none. Any option of `Module.to_int8` is refused, even one that is given its default.
+
+        Returns:
+            A Plan, which takes and returns float32.
 
         Raises:
-            DtypeError: calibration data or an option is given; those of `prepare_qat` hold.
+            DtypeError: calibration data or an option is given.
         """
         if calibration is not None or options:
             raise DtypeError("to_int8: a model prepared for quantization-aware training has its ranges and options from "
@@ -158,8 +167,14 @@ class QATModel(Module):
         return Lowering(self.graph, {**self.found.ranges, **own}, self.options,
                         {v: s for v, s in scales.items() if s is not None}, calibration=source).plan
 
-    def to_fp16(self, **options: Any) -> Module:
-        """Refused: the model computes in int8.
+    def to_fp16(self, skip: Sequence[str] = ()) -> Module:
+        """Always raises an error, because the model computes in int8.
+
+        Args:
+            skip: not used; it is an argument of `Module.to_fp16`.
+
+        Returns:
+            Nothing.
 
         Raises:
             DtypeError: always.
@@ -168,7 +183,15 @@ class QATModel(Module):
                          "that it trains are its attribute `model`")
 
     def quantize(self, value: int, x: Tensor) -> Tensor:
-        """x, which is the value of this number in the graph, fake-quantized."""
+        """Fake-quantize a value of the graph, after its range has followed it unless that is frozen.
+
+        Args:
+            value: the number of the value in the graph.
+            x: the value, of any shape.
+
+        Returns:
+            A Tensor of the shape of x, through which gradients pass.
+        """
         return self.activations[self._activation[value]](x, self.frozen)
 
     def describe(self) -> str:

@@ -49,7 +49,8 @@ def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_
         learn_scales: learn scales by gradient (LSQ) rather than following the data. Zero points stay.
         freeze_after: the number of training forwards after which the running moments of batch norm, ranges and scales
             freeze; None: when `freeze()` is called.
-        per_channel, skip: as in `to_int8`.
+        per_channel: one weight scale per output channel, else one per layer.
+        skip: names of the layers that stay float, with all layers inside them.
 
     Returns:
         A QATModel.
