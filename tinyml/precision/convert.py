@@ -31,8 +31,8 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
             group: int | None = None) -> Module:
     """An int8 copy of a float model, which itself stays as it is.
 
-    Without `calibration` the copy is dynamic. The weights of linear layers, convolutions and embeddings are stored as int8, with
-    one scale per output channel. Activations stay float32 between layers, are quantized per row as they come, and are
+    Without `calibration` the copy is dynamic. The weights of linear layers, convolutions and embeddings are stored as int8,
+    with one scale per output channel. Activations stay float32 between layers, are quantized per row at each layer, and are
     multiplied as integers:
 
         y = (q_x @ q_w^T) * s_x * s_w + bias,    s_x = max|x| / 127 of each row, equation (9)
@@ -194,8 +194,8 @@ def compile_model(model: Module, *example: Any) -> Plan:
 
     The forward is traced. Batch norm is folded into the convolution before it, ReLU and clip into the layer before them;
     weights are packed once, and values share memory that is laid out for each batch size. The plan has a copy of the
-    parameters as they are now, so further training does not change it. Its results differ from the model's by rounding only:
-    folded weights are rounded once, and products are summed in another order where few rows are multiplied.
+    parameters as they are now, so further training does not change it. Its results differ from those of the model by
+    rounding only: folded weights are rounded once, and if few rows are multiplied, products are summed in another order.
 
     Args:
         model: a Module with float parameters; `model.compile(...)` is this function.

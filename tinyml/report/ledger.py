@@ -29,7 +29,7 @@ from .planned import check_batch, make_batch, time_plan
 from .sizes import in_memory, on_disk
 from .timing import BUSY, Calls
 
-# what a page reads of a diagnosis
+# the fields of a diagnosis that a page shows
 OVERALL = ("metric", "float_value", "int8_value")
 DIAGNOSED = ("layer", "weight_snr", "activation_snr", "only_drop", "without_drop", "cause", "evidence", "remedy")
 
@@ -97,24 +97,24 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
     memory are those that the model keeps at the end of the report, without activations.
 
     A time is the least of many calls, in milliseconds for the batch; all calls take turns. Each step of a plan, or op of a
-    module, is timed alone, with the operands that it has in the model, which are in the cache if they fit. Measured are:
-    - quantize: Turning floats into codes and codes into floats, as steps of their own (`quantize_rows` in dynamic int8).
-    - multiply, requantize: These are fused, so the product is measured a second time with half of its input channels (with
-      twice as many if they are few). The line through both times, over the length of the sums, gives what is left for sums
-      of no length: adding the bias, requantizing (scaling to float32 in dynamic int8), writing, and the call. That is
-      requantize, the rest is multiply. If channels are in groups, or noise leaves no such line, they are together, and the
-      layer says why.
-    - other: All steps without weights, in codes or float; in modules what Python does around a product.
-    - float32: The same step on floats of the same shapes, as a compiled float32 plan runs it, with the weights that the
-      codes stand for; for a module the same op with float32 weights. Float steps count as they are, steps between floats
-      and codes as nothing. It is None if a step does not tell its float op.
-    The sum over the layers differs from latency_ms, the time of a whole call, by what is around the steps and the cache.
+    module, is timed alone, with the operands that it has in the model, which are in the cache if they fit. The times are:
+    - quantize: turning floats into codes and codes into floats, as steps of their own (`quantize_rows` in dynamic int8).
+    - multiply, requantize: these are fused, so the product is timed a second time with half of its input channels (with
+      twice as many if they are few). The line through both times, over the length of the sums, gives the time for sums of
+      length 0: adding the bias, requantizing (scaling to float32 in dynamic int8), writing, and the call. That time is
+      requantize, and the rest is multiply. If channels are in groups, or noise leaves no such line, multiply is the time of
+      both, and the layer says why.
+    - other: all steps without weights, in codes or float; in modules the time that Python spends around a product.
+    - float32: the same step on floats of the same shapes, as a compiled float32 plan runs it, with the weights that the
+      codes represent; for a module the same op with float32 weights. Float steps have the same time there, and steps
+      between floats and codes have none. It is None if the float op of a step is not known.
+    The sum over the layers differs from latency_ms, the time of a whole call, by the work between steps and by the cache.
 
     Args:
         model: a plan in int8 or float32, a module with weights in int8 or float16, or a float model.
-        data: batches of inputs, as `to_int8(calibration=...)` takes them. The first batch is what is timed, repeated or cut
-            to `batch` samples; all batches give the histograms of activations. A plan is timed without data too, on numbers
-            of the range it was calibrated for. Other modules do not know the shape of their inputs and are not timed then.
+        data: batches of inputs, as `to_int8(calibration=...)` takes them. The first batch is timed, repeated or cut to
+            `batch` samples; all batches give the histograms of activations. A plan is timed without data too, on random
+            numbers in its calibrated range. Other modules do not know the shape of their inputs and are not timed then.
         batch: the number of samples in the batch that is timed.
         seconds: how many seconds to time, for at least three rounds; 0 for no times. If something else keeps a core busy,
             all is timed once more on one thread: otherwise the times of some layers would include threads waiting for each
@@ -175,7 +175,7 @@ def _inputs(model: Module, batch: int, first: tuple | None) -> list[np.ndarray] 
 
 @contextmanager
 def _explain_made_up(first: tuple | None) -> Iterator[None]:
-    """If the plan fails on numbers that were made up in the place of data, raise an error that says so."""
+    """If the plan fails on random numbers in the place of data, raise an error that says so."""
     try:
         with np.errstate(all="ignore"):
             yield
@@ -186,7 +186,7 @@ def _explain_made_up(first: tuple | None) -> Iterator[None]:
 
 
 def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray] | None) -> dict[str, Any]:
-    """What a report says about the whole model, without bytes and times."""
+    """The figures of the whole model, without bytes and times."""
     settings = config()
     about = {"model": type(model).__name__, "kind": kind_of(model), "batch": batch, "isa": settings["isa"],
              "threads": settings["threads"]}
@@ -214,9 +214,9 @@ def kind_of(model: Module) -> str:
 
 def _times(model: Module, seconds: float, inputs: list[np.ndarray] | None,
            about: dict[str, Any]) -> tuple[list, Calls] | tuple[None, None]:
-    """The times of each step or op (of a module's op with its layer), and of calls; None if nothing is timed.
+    """The times of each step or op (for a module with layer and op), and those of calls; None if nothing is timed.
 
-    If threads wait for cores that something else keeps busy, all is timed once more on one thread, which `about` notes.
+    If threads wait for cores that another program keeps busy, all is timed once more on one thread, and `about` says so.
     """
     if not seconds or inputs is None:
         return None, None

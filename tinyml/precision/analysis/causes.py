@@ -185,7 +185,7 @@ def find_cause(layer: Layer, snr: float, bias_share: float) -> Cause | None:
         snr: the signal-to-noise ratio of the layer's result if it alone is in int8, in decibels.
         bias_share: the share of that noise that is a shift of the channels' means.
     """
-    found = [find_dead_channel(layer), find_batch_norm_fold(layer), find_outlier_channel(layer)]     # of equal causes the first counts
+    found = [find_dead_channel(layer), find_batch_norm_fold(layer), find_outlier_channel(layer)]     # of equals the first
     if snr < FINE:
         others = (find_clipped_range(layer), find_few_levels(layer), blame_bias(bias_share))
         found += [c for c in others if c and c.decibels > LEAST]

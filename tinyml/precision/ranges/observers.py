@@ -198,8 +198,8 @@ class Percentile(Histogram):
 def find_least(loss: Callable[[float, float], float], lo: float, hi: float) -> tuple[float, float]:
     """The range with the least loss(lo, hi), if each end may shrink in 64 steps towards 0; of equal ones the wider one.
 
-    The search begins with the range (lo, hi) of the data, and shrinks the high end before the low end, because the loss from
-    one end hardly depends on the other.
+    The search begins with the range (lo, hi) of the data, and shrinks the high end before the low end: the loss from one
+    end hardly depends on the other.
     """
     factors = [f / 64 for f in range(64, 0, -1)]
     hi = min([hi * f for f in factors] if hi > 0 else [hi], key=lambda h: loss(lo, h))
@@ -256,8 +256,8 @@ class Entropy(Histogram):
     elsewhere. Each end of the range is one of 64 candidates, from the end of the data towards 0.
 
     Where Q is 0 at an end, because P counts only outliers there, it is set to half a value: otherwise the divergence would
-    be infinite, and a single far outlier among millions could not be clipped. Exact zeros, as ReLU makes them, are left out:
-    every range represents them exactly, and their large count would be spread over the bins that share their code.
+    be infinite, and a single far outlier among millions could not be clipped. Exact zeros, as ReLU makes them, are left
+    out: every range represents them exactly, and their large count would be spread over the bins that share their code.
 
     Source: Migacz, "8-bit inference with TensorRT", 2017.
 
@@ -326,15 +326,16 @@ def observer_factory(observer: Any, what: str = "observer") -> Callable[[], Obse
         return OBSERVERS[observer]
     if callable(observer):
         return observer
-    raise DtypeError(f"{what}: expected one of {', '.join(OBSERVERS)}, or what makes one, got {checks.described(observer)}")
+    raise DtypeError(f"{what}: expected one of {', '.join(OBSERVERS)}, or a class or function that makes an observer, got "
+                     f"{checks.described(observer)}")
 
 
 def observer_for(observer: Any) -> Callable[[str], Callable[[], Observer]]:
     """A function from a layer's name to the factory of the observers of its activations.
 
     Args:
-        observer: an argument of `observer_factory`, for all layers; or a dict of these by layer. A name stands for the layer
-            and all layers inside it, and the longest name that matches counts. "" stands for all other layers, whose
+        observer: an argument of `observer_factory`, for all layers; or a dict of these by layer. A name stands for the
+            layer and all layers inside it, and the longest name that matches counts. "" stands for all other layers, whose
             default is "minmax".
 
     Raises:

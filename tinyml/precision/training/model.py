@@ -40,7 +40,7 @@ TINY = 1e-12        # in place of a gain of 0, by which the result of a convolut
 class _Norms:
     """The batch norms of a model, by the number of their running mean in the graph.
 
-    In a dataclass they are members of the model alone, and not of QATModel a second time.
+    QATModel holds them in a dataclass so that they are not its members a second time, beside those of the model.
     """
 
     layers: dict[int, norm_layers.BatchNorm]
@@ -49,14 +49,14 @@ class _Norms:
 class QATModel(Module):
     """A model that trains as its int8 form will compute; `prepare_qat` makes it.
 
-    In training mode it runs the traced graph on the tape, with every value fake-quantized that the plan will hold as codes,
+    In training mode it runs the traced graph on the tape, and fake-quantizes every value that the plan will hold as codes,
     weights and biases too. Batch norm is folded:
 
         y = conv(x, fq(w g)),    g = gamma / sqrt(running variance + eps)
 
     Until the freeze the result is divided by g again and normalised by the moments of the batch. From then on the running
-    moments are folded, and they and all ranges stay as they are. Dropout does not drop. In evaluation mode it runs the
-    integer plan itself, which is made again when a parameter has changed; equation (11).
+    moments are folded, and they and all ranges stay as they are. Dropout is left out. In evaluation mode the model runs the
+    integer plan itself, which is made anew after a parameter has changed; equation (11).
 
     Args:
         model: the float model that is trained; it is changed.
@@ -120,11 +120,11 @@ class QATModel(Module):
 
     @property
     def input_names(self) -> list[str]:
-        """What forward of the model called its inputs, in order."""
+        """The names of the arguments of the model's forward, in order."""
         return self.graph.input_names
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """What forward of the model returns, computed as the class describes; inputs in order or by name."""
+        """The result of the model's forward, computed as the class describes, for inputs in order or by name."""
         if named:
             inputs = in_order("QATModel", self.graph.input_names, inputs, named)
         if not self.training:
@@ -139,7 +139,7 @@ class QATModel(Module):
 
     # -- the integers -------------------------------------------------------------------------------------------------
     def plan(self) -> Plan:
-        """The integer plan of the parameters as they are now; the same object until one changes."""
+        """The integer plan of the present parameters; it is the same object until a parameter changes."""
         now = [t.data for _, t in self.named_tensors()]
         if self._made is None or not all(np.array_equal(a, b) for a, b in zip(self._made[0], now)):
             self._made = [a.copy() for a in now], self.to_int8()
@@ -201,7 +201,7 @@ class QATModel(Module):
 
 
 class _Training:
-    """One forward in training mode. Every value is plain (floats, ids), fake-quantized, or both, as in Lowering."""
+    """One forward in training mode. As in Lowering, every value is plain (floats or ids), fake-quantized, or both."""
 
     def __init__(self, owner: QATModel, inputs: list[Tensor], batch: int):
         self.owner, self.batch, self.graph = owner, batch, owner._fused
@@ -210,7 +210,7 @@ class _Training:
         self.constants = {i: resolve_constant(c, batch) for i, c in owner.graph.constants.items()}
 
     def run(self) -> Any:
-        """What forward of the model returns."""
+        """The result of the model's forward."""
         for node in self.owner._early:      # on the tape, because their operands may be parameters
             operands = [None if i is None else self.constants[i] for i in node.inputs]
             self.constants[node.output] = apply(node.op, *operands, **node.attrs)
@@ -224,7 +224,7 @@ class _Training:
         return pack_outputs(results, self.graph.single_output, self.graph.output_names)
 
     def floats(self, value: int) -> Tensor:
-        """A value as it is; fake-quantized where it exists in codes only."""
+        """A value as it is; fake-quantized if it exists in codes only."""
         return self.plain[value] if value in self.plain else self.quantized[value]
 
     def codes(self, value: int) -> Tensor:
@@ -285,7 +285,7 @@ class _Training:
         g = gamma * (1 / np.sqrt(variance.data + np.float32(by.eps)))
         if owner.frozen:
             folded = norm.fold_batch_norm(weight, bias, g, beta, mean)
-            # to the last bit what lowering will fold, or a weight at a tie would round to another code
+            # equal to the last bit to what lowering folds: otherwise a weight at a tie would round to another code
             arrays = (None if t is None else t.data for t in (weight, bias, gamma, beta, mean, variance))
             exact = norm.fold_arrays(*arrays, by.eps)
             w, b = (t + (value - t.data) for t, value in zip(folded, exact))
@@ -297,12 +297,14 @@ class _Training:
         return self.normalise(y if bias is None else y + bias.reshape(*row), by, w.data.any(axis=tuple(range(1, w.ndim))))
 
     def normalise(self, y: Tensor, by: BatchNorm, alive: np.ndarray | None = None) -> Tensor:
-        """Batch norm by the moments of the batch, which the running moments follow; once frozen, by the running ones.
+        """Batch norm by the moments of the batch, which the running moments follow; after the freeze, by the running ones.
 
         Args:
+            y: the values to normalise, (B, N) or (B, N, H, W).
+            by: the batch norm.
             alive: (N), whether any weight of each channel rounds to another code than 0. The running variance of the other
-                channels stays: it would fall towards 0, and g would grow without end, and with it the scale of a layer
-                that has one for all channels.
+                channels is kept: otherwise it would fall towards 0, and g would grow without end, as would the scale of a
+                layer that has one scale for all channels.
         """
         gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
         if self.owner.frozen or by.inputs[2] not in self.owner._norms.layers:
