@@ -18,13 +18,12 @@ HEAD = """<!doctype html>
 <title>{title}</title><style>{css}</style></head><body>
 <a class="skip" href="#table">Skip to the table</a>
 """
-MEASURED = """<p>Each time is the least of many calls. All steps take turns, and each is timed alone, with the operands it has in
-the model. Multiplying and requantizing are one kernel. To separate them, the layer is also timed with another number of
-input channels; the line through both times gives the time without any channel, which is that of requantizing, writing
-and the call. <em>float32</em> is the same step in float32. The sum of the steps differs from the time of a whole call by
-what runs between the steps, and by the cache.</p>
-<p><em>margin</em> is the share of int32 that sums leave free whatever the input. <em>range</em> is the range that the codes
-of a layer's result represent, as the observer chose it.</p>"""
+MEASURED = """<p>Each time is the least of many calls. All steps take turns, each alone, with the operands it has in the
+model. Multiplying and requantizing are one kernel. To separate them, the layer is also timed with another number of input
+channels: the line through both times gives the time without channels, which is that of requantizing, writing and the call.
+<em>float32</em> is the same step in float32. The sum of the steps differs from the time of a whole call by the work between
+steps, and by the cache.</p><p><em>margin</em> is the share of int32 that sums leave free whatever the input. <em>range</em>
+is the range that the codes of a layer's result represent, as the observer chose it.</p>"""
 
 
 def render(report: Figures) -> str:
