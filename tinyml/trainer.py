@@ -262,7 +262,7 @@ class Trainer:
             {"loss", "count"}, with class targets "accuracy" (0 to 1), and with `metric` "metric", its mean.
 
         Raises:
-            ShapeError: no target counts, or a batch is no pair.
+            ShapeError: no target counts, or a batch is not a pair.
         """
         return evaluate(self.model, loader, self.loss, metric)
 

@@ -27,8 +27,8 @@ def evaluate(model: Module, loader: Iterable[Any]) -> float:
         The accuracy, from 0 to 100.
 
     Raises:
-        ShapeError: no target counts, a batch is no pair, or targets are no classes of the outputs.
-        DtypeError: `model` is no tinyml model, or `loader` is no list of batches.
+        ShapeError: no target counts, a batch is not a pair, or targets are not classes of the outputs.
+        DtypeError: `model` is not a tinyml model, or `loader` is not an iterable of batches.
 
     Example:
         >>> import numpy as np
@@ -64,7 +64,7 @@ class AccuracyValidator:
         tolerance: how many points of accuracy int8 may cost, in hundredths.
 
     Raises:
-        DtypeError: a model is no tinyml model.
+        DtypeError: a model is not a tinyml model.
         ShapeError: the tolerance is negative or not finite.
 
     Example:

@@ -77,7 +77,7 @@ class Calibrator:
         observer: how ranges come from the data, as in `to_int8`.
 
     Raises:
-        DtypeError: `model` is no tinyml model.
+        DtypeError: `model` is not a tinyml model.
 
     Example:
         >>> import numpy as np

@@ -78,7 +78,7 @@ def quantized_forward(input: Any, quantized_weights: Any, scales: Any, bias: Any
         (..., N).
 
     Raises:
-        QuantizationError: the weights are no codes, or a scale is not finite and positive.
+        QuantizationError: the weights are not codes, or a scale is not finite and positive.
         ShapeError, DtypeError: the operands do not fit together.
 
     Example:
@@ -115,7 +115,7 @@ class Int8Quantizer:
         axis: the dimension that has one scale per index; None for one scale for all.
 
     Raises:
-        DtypeError: `model` is no tinyml model, or `axis` is no whole number.
+        DtypeError: `model` is not a tinyml model, or `axis` is not a whole number.
 
     Example:
         >>> quantizer = Int8Quantizer()
@@ -167,7 +167,7 @@ class Int8Quantizer:
 
         Raises:
             QuantizationError: a code is outside [-128, 127].
-            DtypeError: the scale is missing, or codes are no integers.
+            DtypeError: the scale is missing, or the codes are not integers.
         """
         if scale is None:
             if not isinstance(codes, tuple) or len(codes) != 2:

@@ -36,7 +36,7 @@ def benchmark(model: Module, example: Any = None, batch: int = 32, seconds: floa
 
     Raises:
         ShapeError: the model does not take such inputs, or a number is out of range.
-        DtypeError: `model` is no tinyml model.
+        DtypeError: `model` is not a tinyml model.
 
     Example:
         >>> from tinyml import models

@@ -42,7 +42,7 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
         graph: the program of a forward, from `trace`. It stays as it is.
         ranges: the smallest and the largest value, (lo, hi), of every float activation, by its number in `graph`; see
             `calibrate`. With none at all, and skip=("",), the plan is float32.
-        per_channel: one weight scale per output channel, else one per layer.
+        per_channel: one weight scale per output channel, otherwise one per layer.
         rounding: "single" or "double", equation (5).
         weights: how weight scales are chosen: "max", equation (2), or "mse", clipped for the least squared error.
         skip: the layers that stay float, with all layers inside them; or a function from a layer's name to whether it

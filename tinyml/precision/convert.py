@@ -46,7 +46,7 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
             several inputs, `inputs` is a tuple of them, or a dict from the names of forward's arguments.
         observer: how ranges come from the data: "minmax", "moving_average", "percentile", "entropy", "mse", or a class or
             function that makes an Observer; or a dict of these by layer, with "" for all other layers. Static only.
-        per_channel: one weight scale per output channel, else one per layer.
+        per_channel: one weight scale per output channel, otherwise one per layer.
         rounding: "single", or "double" as gemmlowp rounds, equation (5). Static only.
         weights: "max" (no weight is clipped) or "mse" (weights are clipped where that lowers the squared error).
         skip: names of the layers that stay float, with all layers inside them.

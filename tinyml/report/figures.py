@@ -71,7 +71,7 @@ class Layer:
         speedup: float32_ms / total_ms of a layer that has int8.
         together: why requantize_ms is part of multiply_ms; "" if it is not.
         floats: why some of its steps stayed float.
-        notes: why there is no gain, and what else there is to know.
+        notes: why there is no gain, and other remarks.
         weights: a Histogram of each of its weights.
         activations: a Histogram of each of its results.
 
@@ -106,7 +106,7 @@ class Layer:
     activations: list[Histogram] = field(default_factory=list)
 
 
-SLOWER = 1.05       # times as long: on a machine that is shared, less is no difference
+SLOWER = 1.05       # times as long; on a shared machine, less may be noise
 
 
 @dataclass

@@ -49,7 +49,7 @@ class Report(Figures):
         memory_bytes: the sum of the layers' memory_bytes.
         arena_bytes: the memory that the values of a batch share; None for a model that is not a plan.
         latency_ms: the time of one call in milliseconds; None if nothing was timed.
-        timed: why nothing was timed, or what else there is to know about the times.
+        timed: why nothing was timed, or other remarks on the times.
         calibration: how a plan was calibrated.
         frontier: the points of accuracy, size and latency that `to_int8(max_drop=...)` saw.
         diagnosis: the diagnosis that `report` was given, as a dict.
@@ -126,7 +126,7 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
 
     Raises:
         ShapeError: a number is out of range, or data do not fit the model.
-        DtypeError: the model is prepared for training, or `diagnosis` is no diagnosis.
+        DtypeError: the model is prepared for training, or `diagnosis` is not a Diagnosis.
         FileError: the model cannot be saved, so that it has no bytes on disk.
 
     Example:
@@ -139,7 +139,7 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
         True
     """
     if isinstance(model, QATModel):
-        raise DtypeError("report: a model prepared for quantization-aware training is no int8 model yet; report its "
+        raise DtypeError("report: a model prepared for quantization-aware training is not yet an int8 model; report its "
                          "to_int8()")
     if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
         raise ShapeError(f"report: expected a batch of at least 1, got {batch!r}")
@@ -197,7 +197,7 @@ def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray]
     if not seconds:
         about["timed"] = "no times: none were asked for (seconds=0)"
     elif inputs is None:
-        about["timed"] = ("no times: a model that is no plan does not know the shape of its inputs; give it some, as "
+        about["timed"] = ("no times: only a plan knows the shape of its inputs; for other models give some, as "
                           "report(data=...)")
     return about
 

@@ -22,7 +22,7 @@ from ...tensor import INT8
 from ...timing import LONGEST, median_times
 from .paired import Interval, Paired
 
-NOISE = 1.05        # times as long: on a machine that is shared, less is no difference
+NOISE = 1.05        # times as long; on a shared machine, less may be noise
 
 
 @dataclass
@@ -186,7 +186,7 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
     Raises:
         ShapeError: no batch came or no target counts; the models give several outputs, or outputs of different shapes; the
             targets do not fit them; a number is out of range.
-        DtypeError: targets are neither integers nor floats, or a model is no tinyml model.
+        DtypeError: targets are neither integers nor floats, or a model is not a tinyml model.
 
     Example:
         >>> import numpy as np

@@ -157,7 +157,7 @@ def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = 
             "agreement" with the float model if they have no targets. They are gone over once and kept in memory.
         calibration: the data that ranges come from; None for those of `data`.
         observer: how ranges come from the data, as in `to_int8`.
-        per_channel: one weight scale per output channel, else one per layer.
+        per_channel: one weight scale per output channel, otherwise one per layer.
         rounding: "single" or "double", as in `to_int8`.
         weights: "max" or "mse", as in `to_int8`.
         skip: names of the layers that stay float, with all layers inside them.

@@ -53,7 +53,7 @@ def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
         A lowering of another graph, with other biases; its `exact` is that of the given lowering.
 
     Raises:
-        DtypeError: `lowering` is no Lowering.
+        DtypeError: `lowering` is not a Lowering.
 
     Source: Nagel et al. 2019, section 4.2.
 

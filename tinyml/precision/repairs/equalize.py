@@ -99,7 +99,7 @@ def equalize(graph: Graph) -> Graph:
         A graph of the same nodes, with other weights and biases.
 
     Raises:
-        DtypeError: `graph` is no Graph.
+        DtypeError: `graph` is not a Graph.
 
     Source: Nagel et al. 2019, section 4.1.
 

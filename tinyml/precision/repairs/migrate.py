@@ -42,7 +42,7 @@ def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.
         A graph of the same nodes, with other gains, shifts and weights.
 
     Raises:
-        DtypeError: `graph` is no Graph, or an argument is of the wrong type.
+        DtypeError: `graph` is not a Graph, or an argument is of the wrong type.
         ShapeError: `strength` is out of range.
 
     Source: Xiao et al. 2023 (SmoothQuant), equation (4).

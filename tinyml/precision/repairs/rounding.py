@@ -93,7 +93,7 @@ def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> 
         A lowering of another graph, with other weights; its `exact` is that of the given lowering.
 
     Raises:
-        DtypeError: `lowering` is no Lowering; ShapeError: `seed` is out of range.
+        DtypeError: `lowering` is not a Lowering; ShapeError: `seed` is out of range.
 
     Source: Nagel et al. 2020, equation (10).
 

@@ -50,7 +50,7 @@ def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_
             not learned.
         freeze_after: the number of training forwards after which the running moments of batch norm, ranges and scales
             freeze; None if they freeze only when `freeze()` is called.
-        per_channel: one weight scale per output channel, else one per layer.
+        per_channel: one weight scale per output channel, otherwise one per layer.
         skip: names of the layers that stay float, with all layers inside them.
 
     Returns:

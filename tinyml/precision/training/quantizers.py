@@ -108,7 +108,7 @@ class WeightQuantizer(_LearnedScale):
     """Fake-quantizes the weight (N, ...) and the bias (N) of a layer; equations (2) and (3), or with learned scales.
 
     Args:
-        per_channel: one weight scale per output channel, else one for the layer.
+        per_channel: one weight scale per output channel, otherwise one for the layer.
     """
 
     def __init__(self, per_channel: bool):
