@@ -97,7 +97,7 @@ def test_figures_of_a_classifier(tmp_path, capsys):
                     (f"{a.file_bytes:,}", f"{b.file_bytes:,}", f"{b.file_bytes / a.file_bytes:.1%}"),
                     (f"{a.latency_ms:.2f}", f"{b.latency_ms:.2f}", f"{a.latency_ms / b.latency_ms:.2f}x as fast")):
         assert any(re.search(r"\s+".join(map(re.escape, numbers)), line) for line in table.splitlines()), numbers
-    assert f"same prediction for {result.agreement:.2%} of 23" in table and "ms a batch of 10" in table
+    assert f"same prediction for {result.agreement:.2%} of 23" in table and "ms per batch of 10" in table
 
 
 def test_figures_are_plain_numbers_for_json():

@@ -79,7 +79,7 @@ def test_snippets_run_as_written(set_up, capsys):
     assert [line.partition(":")[0] for line in printed] == ["CifarCNN", "CifarCNN", "Plan"]
     for line, m, f in zip(printed, (model, names["dynamic"], names["static"]), names["figures"], strict=True):
         assert f["ms"] > 0 and f["samples_per_second"] == 32_000 / f["ms"] and f["bytes"] == m.nbytes
-        assert line.endswith(f": {f['ms']:.2f} ms a batch of 32, {f['samples_per_second']:,.0f} samples/s, "
+        assert line.endswith(f": {f['ms']:.2f} ms per batch of 32, {f['samples_per_second']:,.0f} samples/s, "
                              f"{m.nbytes:,} bytes")
 
 
@@ -88,7 +88,7 @@ def test_the_program_of_the_page_runs(set_up, capsys):
     program, = (block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if ">>>" not in block)
     exec(compile(program, "course.md", "exec"), dict(set_up))
     lines = capsys.readouterr().out.splitlines()
-    figures = "{}: # ms a batch of #, # samples/s, # bytes"
+    figures = "{}: # ms per batch of #, # samples/s, # bytes"
     assert [re.sub(r"\d([\d.,]*\d)?", "#", line) for line in lines] == [
         "#%", figures.format("CifarCNN"), "#%", figures.format("Plan"), "#%", figures.format("CifarCNN"), "# # #"]
     modules = {n: getattr(vars(tinyml)[n], "__module__", "") for n in tinyml.__all__}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import doctest
 import importlib
 import inspect
@@ -23,13 +24,12 @@ PUBLIC = [tinyml, data, errors, graph, io, models, nn, functional, init, optim, 
 NAMES = {"tinyml": tinyml, "np": np, "Tensor": tinyml.Tensor, "nn": nn, "F": functional, "optim": optim, "models": models,
          "data": data}
 # Modules whose docstrings do not have the sections yet.
-UNFINISHED = ("tinyml.precision", "tinyml.plan", "tinyml.report", "tinyml.course", "tinyml.trainer", "tinyml.profiling",
-              "tinyml._kernels")
+UNFINISHED = ("tinyml._kernels",)
 ROOT = Path(tinyml.__file__).parent
 SHOWN = sorted(path for path in ROOT.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
-SECTIONS = ("Args", "Returns", "Raises", "Example")
+SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")
 # Methods that all classes of a kind have: what they take is said by the class, or where the first of them is defined.
-INHERITED = {"forward", "describe", "fused_with", "update", "lr_at", "batch"}
+INHERITED = {"forward", "describe", "fused_with", "update", "lr_at", "batch", "observe"}
 # What only others are made of, or what no line shows by itself.
 NO_EXAMPLE = {"tinyml.optim.Optimizer", "tinyml.optim.Schedule"}
 
@@ -66,8 +66,9 @@ def sections(doc: str) -> dict[str, str]:
 
 
 def parameters(thing: Any) -> list[str]:
-    """The names of what a call of it takes; none for errors, and for layers without a constructor of their own."""
-    if isinstance(thing, type) and (issubclass(thing, Exception) or getattr(thing, "__init__", None) is nn.Module.__init__):
+    """The names of what a call of it takes; none for errors, protocols, and layers without a constructor of their own."""
+    if isinstance(thing, type) and (issubclass(thing, Exception) or getattr(thing, "_is_protocol", False)
+                                    or getattr(thing, "__init__", None) is nn.Module.__init__):
         return []
     try:
         found = inspect.signature(thing).parameters
@@ -95,6 +96,8 @@ def faults(name: str, thing: Any) -> Iterator[str]:
         return
     found, given, code = sections(doc), parameters(thing), source(thing)
     described = re.findall(r"^    (\w+):", found.get("Args", ""), flags=re.MULTILINE)
+    if dataclasses.is_dataclass(thing) and "Args" not in found:     # functions make it: its fields, then any properties
+        described = re.findall(r"^    (\w+):", found.get("Attributes", ""), flags=re.MULTILINE)[:len(given)]
     if described != given:
         yield f"it takes {given}, and Args describes {described}"
     if ("raise " in code or "checks." in code) and "Raises" not in found and not isinstance(thing, type):

@@ -26,10 +26,14 @@ from .timing import least_time
 class Row:
     """What all calls of one op took in one phase.
 
-    phase: "forward", "backward", or "int8" for an op's integer rule.
-    peak: Operations per second that the machine can do at most.
-    bytes: Of operands and results, and in backward of what was saved.
-    flops: Operations, two per multiply-add; None if the op counts none (`Op.flops`).
+    Attributes:
+        op: the name of the op.
+        phase: "forward", "backward", or "int8" for an op's integer rule.
+        peak: the operations per second that the machine can do at most.
+        calls: the number of calls.
+        seconds: the time of all calls, without that of ops that ran within them.
+        bytes: the bytes of operands and results, and in backward of the saved arrays.
+        flops: the number of operations, two per multiply-add; None if the op counts none (`Op.flops`).
     """
 
     op: str
@@ -54,21 +58,24 @@ class Row:
 class profile:
     """Measure the ops that this Python thread runs within a `with` block, and print them at its end, the longest first.
 
-    >>> import tinyml
-    >>> with tinyml.profile() as p:     # doctest: +ELLIPSIS
-    ...     y = tinyml.Tensor([1.0, 2.0]).exp()
-    op           phase    calls ...
-    >>> [(row.op, row.phase, row.calls) for row in p.rows]
-    [('exp', 'forward', 1)]
-
-    rows: The figures of each op, a list of `Row`.
-    seconds, outside: The time in all, and the time outside ops.
-
     Args:
-        trace: A file to write the events to, which chrome://tracing shows; None for none.
+        trace: a file to write the events to, which chrome://tracing shows; None for none.
 
     Raises:
-        TinymlError: It is entered within another profile of this thread, or a second time.
+        TinymlError: it is entered within another profile of this thread, or a second time.
+
+    Attributes:
+        rows: the figures of each op, a list of `Row`.
+        seconds: the time of the whole block.
+        outside: the part of it that was spent outside ops.
+
+    Example:
+        >>> import tinyml
+        >>> with tinyml.profile() as p:     # doctest: +ELLIPSIS
+        ...     y = tinyml.Tensor([1.0, 2.0]).exp()
+        op           phase    calls ...
+        >>> [(row.op, row.phase, row.calls) for row in p.rows]
+        [('exp', 'forward', 1)]
     """
 
     def __init__(self, trace: Any = None):
@@ -103,7 +110,17 @@ class profile:
 
     # -- called by apply and backward ---------------------------------------------------------------------------------
     def forward(self, op: type, context: Context, arrays: list, attrs: dict) -> np.ndarray:
-        """op.forward, measured."""
+        """Run and measure the forward of an op.
+
+        Args:
+            op: the class of the op.
+            context: where its forward saves what its backward needs.
+            arrays: its operands.
+            attrs: its attributes.
+
+        Returns:
+            The result of op.forward.
+        """
         result, row = self._time(op.name, "forward", lambda: op.forward(context, *arrays, **attrs))
         row.bytes += _nbytes([*arrays, result])
         flops = op.flops(result, *arrays, **attrs)
@@ -113,13 +130,30 @@ class profile:
         return result
 
     def quantized(self, op: type, inputs: tuple, attrs: dict) -> Any:
-        """The op's integer rule, measured."""
+        """Run and measure the integer rule of an op.
+
+        Args:
+            op: the class of the op.
+            inputs: its operands, as Tensors.
+            attrs: its attributes.
+
+        Returns:
+            The result of op.quantized.
+        """
         result, row = self._time(op.name, "int8", lambda: op.quantized(*inputs, **attrs))
         row.bytes += sum(t.nbytes for t in (*inputs, result) if t is not None)
         return result
 
     def backward(self, node: Node, grad: np.ndarray) -> Any:
-        """The backward of a node, measured."""
+        """Run and measure the backward of an op.
+
+        Args:
+            node: the node of the tape whose op is differentiated.
+            grad: the gradient of the node's result.
+
+        Returns:
+            The gradients of the operands, as op.backward returns them.
+        """
         saved = [v for v in vars(node.context).values() if isinstance(v, np.ndarray)]
         result, row = self._time(node.op.name, "backward", lambda: node.op.backward(node.context, grad))
         row.bytes += _nbytes([grad, *saved, *(result if isinstance(result, tuple) else ())])
@@ -142,7 +176,11 @@ class profile:
 
     # -- what it found ------------------------------------------------------------------------------------------------
     def chrome_trace(self, path: Any) -> None:
-        """Write the events to a JSON file that chrome://tracing shows: ops within layers within the profile."""
+        """Write the events to a JSON file that chrome://tracing shows: ops within layers within the profile.
+
+        Args:
+            path: the file to write.
+        """
         events = [{"name": name, "cat": category, "ph": "X", "ts": 1e6 * (start - self._start), "dur": 1e6 * seconds,
                    "pid": 0, "tid": threading.get_ident()} for name, category, start, seconds in self._events]
         Path(path).write_text(json.dumps({"traceEvents": events, "displayTimeUnit": "ms"}), encoding="utf-8")

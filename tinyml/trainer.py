@@ -1,4 +1,4 @@
-"""Trainer: the loop over epochs, with progress, validation, checkpoints, and errors that name values gone bad."""
+"""Trainer: the loop over epochs, with progress, validation, checkpoints, and errors that name non-finite values."""
 
 from __future__ import annotations
 
@@ -33,47 +33,50 @@ from .updates import Update
 
 
 class Trainer:
-    """Trains a model on batches (inputs, targets): minimises loss(model(inputs), targets).
+    """Trains a model on batches (inputs, targets): it minimises loss(model(inputs), targets).
 
     Inputs are an array; a tuple or list of arrays for model(x1, x2); or a dict for model(ids=x1, mask=x2). Targets and the
-    outputs of the model may be nested in the same way, and go to the loss as they are.
-
-    >>> import numpy as np
-    >>> from tinyml import models, optim
-    >>> model = models.MLP(2, 8, 2)
-    >>> x = np.random.default_rng(0).standard_normal((64, 2), np.float32)
-    >>> trainer = Trainer(model, optim.SGD(model.parameters(), 0.1), progress=False)
-    >>> history = trainer.fit([(x, (x[:, 0] > 0).astype(int))], epochs=5)
-    >>> len(history), history[-1]["updates"], history[-1]["train_loss"] < history[0]["train_loss"]
-    (5, 5, True)
-
-    history: One dict per epoch, see `fit`; it grows over calls of `fit`.
+    outputs of the model may be nested in the same way, and are passed to the loss as they are.
 
     Args:
-        model: The model, which is changed in place.
-        optimizer: Holds the parameters of the model; a parameter that requires a gradient and is not held gives a warning.
+        model: the model, which is changed in place.
+        optimizer: the optimizer of the model's parameters. A parameter that requires a gradient and is not in it gives a
+            warning.
         loss: loss(outputs, targets) gives the mean over the targets; None for the model's default_loss, or cross_entropy.
             Integer targets equal to its ignore_index (-100 if it has none) do not count, and a batch in which none counts
-            is passed over. Nested targets count by samples.
-        schedule: Takes a step after every update; it is one of this optimizer.
-        clip_norm: The largest norm of the gradient; None for no limit.
-        checkpoint_dir: A folder, made if need be, which one Trainer uses at a time. Every epoch writes
+            is skipped. Nested targets are counted by samples.
+        schedule: a schedule of this optimizer, which takes a step after every update; None for none.
+        clip_norm: the largest norm of the gradient; None for no limit.
+        checkpoint_dir: a folder that one Trainer uses at a time; it is made if it does not exist. Every epoch writes
             checkpoint.safetensors, from which `fit(resume=True)` continues, history.json and, if it is the best so far,
             best.safetensors, a state dict.
-        progress: Whether to show bars on stderr, with the loss since the last evaluation, and with the speed of training in
+        progress: whether to show bars on stderr, with the loss since the last evaluation, and with the speed of training in
             targets (B, T) or samples per second.
-        accumulate: The number of batches per update. Its gradient is that of the mean over all their targets that count.
+        accumulate: the number of batches per update. Its gradient is that of the mean over all their targets that count.
             The batches that are left at the end of an epoch make an update too.
-        checkpoint_every: The number of updates within an epoch after which the checkpoint is written too. Evaluations
+        checkpoint_every: the number of updates within an epoch after which the checkpoint is written too. Evaluations
             within an epoch write the other two files.
-        evaluate_every: The number of updates within an epoch after which to evaluate, as at its end.
-        sample: Gives a text, which is printed on stderr at each evaluation; it is called in evaluation mode and without
-            gradients.
+        evaluate_every: the number of updates within an epoch after which to evaluate, as at its end.
+        sample: a function that returns a text, which is printed on stderr at each evaluation. It is called in evaluation
+            mode and without gradients.
 
     Raises:
-        DtypeError: An argument is of another kind.
-        ShapeError: Arguments do not belong together, such as an optimizer made before a layer was replaced.
-        FileError: checkpoint_dir cannot be a folder.
+        DtypeError: an argument is of the wrong type.
+        ShapeError: arguments do not belong together, such as an optimizer made before a layer was replaced.
+        FileError: checkpoint_dir cannot be made.
+
+    Attributes:
+        history: a list of one dict per epoch, see `fit`; it grows over calls of `fit`.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import models, optim
+        >>> model = models.MLP(2, 8, 2)
+        >>> x = np.random.default_rng(0).standard_normal((64, 2), np.float32)
+        >>> trainer = Trainer(model, optim.SGD(model.parameters(), 0.1), progress=False)
+        >>> history = trainer.fit([(x, (x[:, 0] > 0).astype(int))], epochs=5)
+        >>> len(history), history[-1]["updates"], history[-1]["train_loss"] < history[0]["train_loss"]
+        (5, 5, True)
     """
 
     def __init__(self, model: Module, optimizer: Optimizer, loss: Loss | None = None,
@@ -109,7 +112,7 @@ class Trainer:
         self._folder = None if checkpoint_dir is None else RunFolder(checkpoint_dir)
         self.checkpoint_dir = None if self._folder is None else self._folder.path
         self.history: list[dict[str, Any]] = []
-        self._best: tuple[str, float] | None = None     # what the best checkpoint was chosen by, larger is better
+        self._best: tuple[str, float] | None = None     # the figure that the best checkpoint was chosen by, and its value
 
     # -- training -----------------------------------------------------------------------------------------------------
     def fit(self, loader: Iterable, epochs: int, validation: Iterable | None = None, metric: str | Metric = "accuracy",
@@ -117,20 +120,20 @@ class Trainer:
         """Train for `epochs` passes over `loader`.
 
         Args:
-            loader: Batches (inputs, targets), which can be iterated over once per epoch.
-            epochs: The number of passes.
-            validation: Batches for every evaluation. They are the same each time, even if they are drawn at random, because
+            loader: batches (inputs, targets), which can be iterated over once per epoch.
+            epochs: the number of passes.
+            validation: batches for every evaluation. They are the same each time, even if they are drawn at random, because
                 tinyml.random then begins from the same seed and the loader's `epoch` stays. Training does not depend on
                 them.
-            metric: What chooses the best evaluation: "accuracy" (the loss if there is none); "loss" of the validation (of
+            metric: what chooses the best evaluation: "accuracy" (the loss if there is none); "loss" of the validation (of
                 the training if there is none); or a function metric(outputs, targets) of a validation batch's ndarrays,
                 whose mean is taken and of which more is better.
-            resume: Continue from the checkpoint in checkpoint_dir, or begin if there is none, so that the same program
+            resume: continue from the checkpoint in checkpoint_dir, or begin if there is none, so that the same program
                 starts a run and continues it. `epochs` includes those of the checkpoint. The results are those of a run
                 that was never interrupted, bit for bit, if the program is the same. A loader other than tinyml's must give
                 the same batches in the same epoch again, and draw only from tinyml.random.
-            overwrite: Begin anew although checkpoint_dir has the files of another run, which are lost. Without it and
-                `resume` that is an error.
+            overwrite: begin anew although checkpoint_dir has the files of another run, which are lost. Without `overwrite`
+                and `resume`, such files are an error.
 
         Returns:
             `history`. Its dicts have epoch, updates (since the first epoch began), train_loss, lr, seconds and, with
@@ -139,9 +142,9 @@ class Trainer:
             evaluation before.
 
         Raises:
-            NonFiniteError: A loss, or with clip_norm a gradient, is not finite; the message names the first value that went
-                bad. Weights are as after the last update, buffers as before that batch.
-            ShapeError: epochs is below 1, no target counts in an epoch, a batch is no pair, or the metric is unknown.
+            NonFiniteError: a loss, or with clip_norm a gradient, is not finite; the message names the first value that is
+                not. Weights are as after the last update, buffers as before that batch.
+            ShapeError: epochs is below 1, no target counts in an epoch, a batch is not a pair, or the metric is unknown.
             FileError: checkpoint_dir is in use by another Trainer, has the files of another run, or cannot be written to;
                 or the checkpoint is damaged, or of another model, optimizer, schedule or loader.
         """
@@ -171,7 +174,7 @@ class Trainer:
 
     def _train_epoch(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
                      start: float) -> None:
-        """Train from where `epoch` is to its end, and keep `epoch` up to date."""
+        """Train the rest of an epoch, and keep `epoch` up to date."""
         number, items, busy, update = len(self.history) + 1, 0, 0.0, None
         batches = batches_left(loader, epoch)
         buffers = [t for _, t in self.model.named_tensors() if not isinstance(t, Parameter)]
@@ -200,14 +203,14 @@ class Trainer:
                 epoch.updates += update.step()
         if not epoch.batches:
             raise ShapeError(f"fit: epoch {number}: no batch came from the {type(loader).__name__}; expected a "
-                             "DataLoader or a list, which can be passed over once an epoch")
+                             "DataLoader or a list, which can be iterated over once per epoch")
         if not epoch.count:
             raise ShapeError(f"fit: epoch {number}: expected a target that counts, got {epoch.batches} batches from the "
                              f"{type(loader).__name__} whose targets are all {ignore_index(self.loss)}, which is ignored")
 
     def _after_update(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
                       start: float) -> None:
-        """Evaluate and write the checkpoint if it is time for them within an epoch."""
+        """Within an epoch, evaluate and write the checkpoint if this update is one after which to do so."""
         if self.evaluate_every and epoch.updates % self.evaluate_every == 0:
             row = self._evaluate(validation, metric, epoch)
             if self._folder is not None:
@@ -220,7 +223,7 @@ class Trainer:
             self._write_checkpoint(loader, epoch)
 
     def _evaluate(self, validation: Iterable | None, metric: str | Metric, epoch: Epoch) -> dict[str, float]:
-        """Note in `epoch` how training went since the last time and how the model does on `validation`; print a sample."""
+        """Note in `epoch` the training loss since the last evaluation and the figures on `validation`; print a sample."""
         row: dict[str, float] = {"updates": self._updates(epoch), "train_loss": epoch.recent_loss, "lr": epoch.lr}
         if validation is not None:
             passes = epoch_of(validation)
@@ -252,23 +255,29 @@ class Trainer:
         """The mean loss, the accuracy and the number of targets over batches (inputs, targets).
 
         Args:
-            loader: Batches (inputs, targets).
+            loader: batches (inputs, targets).
             metric: metric(outputs, targets) gives a number per batch, from ndarrays.
 
         Returns:
             {"loss", "count"}, with class targets "accuracy" (0 to 1), and with `metric` "metric", its mean.
 
         Raises:
-            ShapeError: No target counts, or a batch is no pair.
+            ShapeError: no target counts, or a batch is not a pair.
         """
         return evaluate(self.model, loader, self.loss, metric)
 
     def predict(self, loader: Iterable) -> Any:
-        """The outputs for all batches, (inputs, targets) or inputs, in one ndarray; a tuple or dict of several outputs.
+        """The outputs of the model for all batches, in evaluation mode and without gradients.
+
+        Args:
+            loader: batches (inputs, targets), or of inputs alone.
+
+        Returns:
+            An ndarray (N, ...) of N samples; for a model with several outputs a tuple or a dict of them.
 
         Raises:
-            ShapeError: No batch came, `loader` is one array, or outputs have other forms in different batches.
-            DtypeError: An output is no Tensor.
+            ShapeError: there is no batch, `loader` is one array, or the outputs of batches differ in structure.
+            DtypeError: an output is not a Tensor.
         """
         return predict(self.model, loader)
 
@@ -277,7 +286,7 @@ class Trainer:
         """Load the weights of best.safetensors into the model.
 
         Raises:
-            FileError: The file is missing or damaged, or there is no checkpoint_dir.
+            FileError: the file is missing or damaged, or there is no checkpoint_dir.
         """
         if self._folder is None:
             raise FileError("load_best: expected a Trainer with a checkpoint_dir, got none")
@@ -301,12 +310,12 @@ class Trainer:
             self._best = kind, score
 
     def _write_checkpoint(self, loader: Iterable, epoch: Epoch | None) -> None:
-        # after best.safetensors: a run that stops between the two comes by that evaluation again and writes the same
+        # after best.safetensors: a run that stops between the two repeats that evaluation and writes the same file
         write_checkpoint(self._folder.checkpoint, self.model, self.optimizer, self.schedule,
                          Progress(self.history, self._best, random.get_state(), epoch_of(loader), epoch))
 
     def _resume(self, loader: Iterable) -> Epoch | None:
-        """Continue from the checkpoint, if there is one; returns the epoch that it was in the middle of."""
+        """Continue from the checkpoint, if there is one; return the epoch that it was written in, unless at its end."""
         if not self._folder.checkpoint.exists():
             return None
         progress = read_checkpoint(self._folder.checkpoint, self.model, self.optimizer, self.schedule)
@@ -317,13 +326,13 @@ class Trainer:
 
 
 def _size(targets: Any) -> tuple[str, int]:
-    """The unit that speed is counted in, and how many of it a batch has."""
+    """The unit of the speed of training, and the number of such units in a batch."""
     tokens = isinstance(targets, Tensor) and targets.dtype.kind in "iu" and targets.ndim == 2
     return ("tokens", targets.size) if tokens else ("samples", count_samples(targets))
 
 
 def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:
-    """What the best epoch is chosen by, and its value here, of which more is better; a NaN is worse than all."""
+    """The figure by which the best evaluation is chosen, and its value; larger is better, and a NaN is the worst."""
     wanted = "validation_metric" if callable(metric) else f"validation_{metric}"
     kind = next(key for key in (wanted, "validation_loss", "train_loss") if key in row)
     value = -row[kind] if kind.endswith("_loss") else row[kind]

@@ -1,10 +1,10 @@
-"""The names that courses on small models use, over the same machinery: quantize, calibrate, evaluate in a line each.
+"""The function names that courses on small models use: quantize, calibrate and evaluate in one line each.
 
     model = tinyml.load_trained_model("cifar10_cnn.pt")
     int8_model = tinyml.quantize_model(model, calibration_loader)
     print(tinyml.evaluate(model, test_loader), tinyml.evaluate(int8_model, test_loader))
 
-What each stands for is one call of tinyml; docs/course.md has them side by side.
+Each of them stands for one call of tinyml; docs/course.md shows them side by side.
 """
 
 from .accuracy import AccuracyValidator, evaluate

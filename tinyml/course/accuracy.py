@@ -19,20 +19,22 @@ from .models import check_model
 def evaluate(model: Module, loader: Iterable[Any]) -> float:
     """The percentage of the targets that the model predicts, in evaluation mode; targets of -100 do not count.
 
-    >>> import numpy as np
-    >>> from tinyml import nn
-    >>> evaluate(nn.Sequential(), [(np.float32([[0, 1], [2, 0], [0, 3]]), np.array([1, 1, -100]))])
-    50.0
-
     Args:
-        loader: Batches (inputs, targets) of class ids: (B,) for outputs (B, C), (B, ...) for outputs (B, C, ...).
+        model: the model, in any precision.
+        loader: batches (inputs, targets) of class ids: (B,) for outputs (B, C), (B, ...) for outputs (B, C, ...).
 
     Returns:
-        0 to 100.
+        The accuracy, from 0 to 100.
 
     Raises:
-        ShapeError: No target counts, a batch is no pair, or targets are no classes of the outputs.
-        DtypeError: `model` is no tinyml model, or `loader` is no list of batches.
+        ShapeError: no target counts, a batch is not a pair, or targets are not classes of the outputs.
+        DtypeError: `model` is not a tinyml model, or `loader` is not an iterable of batches.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn
+        >>> evaluate(nn.Sequential(), [(np.float32([[0, 1], [2, 0], [0, 3]]), np.array([1, 1, -100]))])
+        50.0
     """
     check_model("evaluate", model)
     right = count = 0
@@ -56,16 +58,22 @@ def evaluate(model: Module, loader: Iterable[Any]) -> float:
 class AccuracyValidator:
     """Says whether an int8 model is as good as its float model, give or take `tolerance` points of accuracy.
 
-    >>> import numpy as np
-    >>> from tinyml import nn
-    >>> model = nn.Sequential(nn.Linear(2, 2))
-    >>> batches = [(np.float32([[0, 1]] * 1000), np.zeros(1000, int))]
-    >>> AccuracyValidator(model, model.to_int8()).validate(batches).verdict
-    'no worse'
+    Args:
+        model: the float model.
+        int8_model: the int8 model that is compared with it.
+        tolerance: how many points of accuracy int8 may cost, in hundredths.
 
     Raises:
-        DtypeError: A model is no tinyml model.
-        ShapeError: The tolerance is negative or not finite.
+        DtypeError: a model is not a tinyml model.
+        ShapeError: the tolerance is negative or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn
+        >>> model = nn.Sequential(nn.Linear(2, 2))
+        >>> batches = [(np.float32([[0, 1]] * 1000), np.zeros(1000, int))]
+        >>> AccuracyValidator(model, model.to_int8()).validate(batches).verdict
+        'no worse'
     """
 
     def __init__(self, model: Module, int8_model: Module, tolerance: float = 0.5):
@@ -73,9 +81,15 @@ class AccuracyValidator:
         self.tolerance = checks.number("AccuracyValidator", "tolerance", tolerance, 0)
 
     def validate(self, loader: Iterable[Any]) -> Comparison:
-        """`precision.compare` over batches (inputs, targets), which raises what this does.
+        """Compare both models over the same data with `precision.compare`.
+
+        Args:
+            loader: batches (inputs, targets) of class ids.
 
         Returns:
             A Comparison. It prints as a table; its `verdict` is "no worse", "worse" or "inconclusive".
+
+        Raises:
+            ShapeError, DtypeError: as `precision.compare`.
         """
         return precision.compare(self.model, self.int8_model, loader, show=False, tolerance=self.tolerance)

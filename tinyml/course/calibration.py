@@ -22,23 +22,25 @@ def calibrate(model: Module, data: Any, observer: Any = OBSERVER) -> dict[str, f
     An activation's scale is (hi - lo) / 255 of the range that the observer found in the data, equation (6). A parameter's
     scale is max|w| / 127, equation (2) with one scale per tensor: what (weights / scale).round() needs.
 
-    >>> import numpy as np
-    >>> from tinyml import nn
-    >>> scales = calibrate(nn.Sequential(nn.ReLU()), np.float32([[-1.0, 1.55]]), observer="minmax")
-    >>> {name: round(scale, 4) for name, scale in scales.items()}
-    {'input': 0.01, '0': 0.0061}
-
     Args:
-        data: Batches of inputs or of (inputs, targets), as `to_int8` takes them.
-        observer: How ranges come from the data, as in `to_int8`.
+        model: the float model.
+        data: batches of inputs or of (inputs, targets), as `to_int8` takes them.
+        observer: how ranges come from the data, as in `to_int8`.
 
     Returns:
         Scales under "input", under the name of each layer for its output, under "layer.op" for what a layer computes on the
         way, and under the name of each parameter.
 
     Raises:
-        QuantizationError: There are no data, or they have a NaN or an infinity.
-        TraceError: The forward cannot be recorded.
+        QuantizationError: there are no data, or they have a NaN or an infinity.
+        TraceError: the forward cannot be recorded.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn
+        >>> scales = calibrate(nn.Sequential(nn.ReLU()), np.float32([[-1.0, 1.55]]), observer="minmax")
+        >>> {name: round(scale, 4) for name, scale in scales.items()}
+        {'input': 0.01, '0': 0.0061}
     """
     check_model("calibrate", model)
     batches = read_inputs("calibrate", data, model)
@@ -70,19 +72,20 @@ def name_values(graph: Graph) -> dict[int, str]:
 class Calibrator:
     """Collects batches, which it keeps in memory, and gives the scales and the int8 form of a model for them.
 
-    >>> import numpy as np
-    >>> from tinyml import models
-    >>> calibrator = Calibrator(models.MLP(2, 2), observer="minmax")
-    >>> int8_model = calibrator.collect(np.float32([[0.0, 2.55]])).quantize()
-    >>> round(calibrator.scales()["input"], 4)
-    0.01
-
     Args:
-        model: The float model.
-        observer: How ranges come from the data, as in `to_int8`.
+        model: the float model.
+        observer: how ranges come from the data, as in `to_int8`.
 
     Raises:
-        DtypeError: `model` is no tinyml model.
+        DtypeError: `model` is not a tinyml model.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import models
+        >>> calibrator = Calibrator(models.MLP(2, 2), observer="minmax")
+        >>> int8_model = calibrator.collect(np.float32([[0.0, 2.55]])).quantize()
+        >>> round(calibrator.scales()["input"], 4)
+        0.01
     """
 
     def __init__(self, model: Module, observer: Any = OBSERVER):
@@ -90,14 +93,21 @@ class Calibrator:
         self.batches: list[Any] = []
 
     def collect(self, batch: Any) -> Calibrator:
-        """Add a copy of a batch, inputs or (inputs, targets); returns the Calibrator itself."""
+        """Add a copy of a batch to the data.
+
+        Args:
+            batch: inputs, or (inputs, targets).
+
+        Returns:
+            The Calibrator itself, so that calls can be chained.
+        """
         self.batches += keep_batches("Calibrator", iter([batch]))       # a loader may fill the same arrays again
         return self
 
     def scales(self) -> dict[str, float]:
-        """What `calibrate` gives for the batches so far, and raises."""
+        """The scales that `calibrate` finds in the batches so far; it raises the same errors."""
         return calibrate(self.model, self.batches, self.observer)
 
     def quantize(self) -> Module:
-        """The static int8 model with the ranges of the batches so far; raises as `to_int8`."""
+        """The static int8 model with the ranges of the batches so far; it raises the same errors as `to_int8`."""
         return self.model.to_int8(calibration=self.batches, observer=self.observer)

@@ -1,4 +1,4 @@
-"""The models that a course starts from: read from a file, and checked wherever one is given."""
+"""Loading the model that a course starts from, and checking that an argument is a model."""
 
 from __future__ import annotations
 
@@ -28,20 +28,24 @@ def check_model(what: str, model: Any) -> Module:
 
 
 def load_trained_model(path: Any) -> Module:
-    """The model of a file, in evaluation mode.
-
-    >>> import tinyml, tempfile, pathlib
-    >>> path = pathlib.Path(tempfile.mkdtemp()) / "mlp.safetensors"
-    >>> tinyml.models.MLP(4, 2).eval().save(path)
-    >>> type(load_trained_model(path)).__name__
-    'MLP'
+    """Load a model from a file, in evaluation mode.
 
     Args:
-        path: A state dict of CifarCNN as PyTorch writes it (.pt, .pth), whose width, channels and classes are those of its
+        path: a state dict of CifarCNN as PyTorch writes it (.pt, .pth), whose width, channels and classes are those of its
             tensors; or a file of any model that `save` wrote.
 
+    Returns:
+        The model.
+
     Raises:
-        FileError: The file is missing or damaged, or has the state dict of another model.
+        FileError: the file is missing or damaged, or has the state dict of another model.
+
+    Example:
+        >>> import tinyml, tempfile, pathlib
+        >>> path = pathlib.Path(tempfile.mkdtemp()) / "mlp.safetensors"
+        >>> tinyml.models.MLP(4, 2).eval().save(path)
+        >>> type(load_trained_model(path)).__name__
+        'MLP'
     """
     found = load(path)
     if isinstance(found, Module):

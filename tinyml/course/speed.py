@@ -23,24 +23,26 @@ def benchmark(model: Module, example: Any = None, batch: int = 32, seconds: floa
               show: bool = True) -> dict[str, float]:
     """The median time of a batch in evaluation mode, and the bytes of the model.
 
-    >>> from tinyml import models
-    >>> found = benchmark(models.MLP(4, 2), batch=8, seconds=0, show=False)
-    >>> sorted(found), found["bytes"]
-    (['bytes', 'ms', 'samples_per_second'], 40)
-
     Args:
-        example: A batch of inputs, a tuple for several. By default it is `batch` random ones of the shape that the model's
-            first layer reads; images are 32 x 32 then.
-        batch: The number of samples, unless there is an example.
-        seconds: How long to time.
-        show: Whether to print the figures.
+        model: the model, in any precision.
+        example: a batch of inputs, or a tuple of them for a model of several inputs. By default `batch` random ones of
+            the shape that the first layer reads are made; images are 32 x 32 then.
+        batch: the number of samples, unless there is an example.
+        seconds: how long to time, in seconds.
+        show: whether to print the figures.
 
     Returns:
         {"ms": milliseconds per batch, "samples_per_second", "bytes": of the model in memory}.
 
     Raises:
-        ShapeError: The model does not take such inputs, or a number is out of range.
-        DtypeError: `model` is no tinyml model.
+        ShapeError: the model does not take such inputs, or a number is out of range.
+        DtypeError: `model` is not a tinyml model.
+
+    Example:
+        >>> from tinyml import models
+        >>> found = benchmark(models.MLP(4, 2), batch=8, seconds=0, show=False)
+        >>> sorted(found), found["bytes"]
+        (['bytes', 'ms', 'samples_per_second'], 40)
     """
     check_model("benchmark", model)
     batch = checks.whole("benchmark", "batch", batch, 1)
@@ -57,7 +59,7 @@ def benchmark(model: Module, example: Any = None, batch: int = 32, seconds: floa
     samples = len(inputs[0])
     found = {"ms": ms, "samples_per_second": 1000 * samples / ms, "bytes": model.nbytes}
     if show:
-        print(f"{type(model).__name__}: {ms:.2f} ms a batch of {samples}, {found['samples_per_second']:,.0f} samples/s, "
+        print(f"{type(model).__name__}: {ms:.2f} ms per batch of {samples}, {found['samples_per_second']:,.0f} samples/s, "
               f"{model.nbytes:,} bytes")
     return found
 
@@ -66,7 +68,7 @@ def make_inputs(model: Module, batch: int) -> tuple[np.ndarray, ...]:
     """Random inputs of the shapes that a plan was made for, or that a module's first layer with weights reads; ids are 0.
 
     Raises:
-        ShapeError: No layer says what the model reads.
+        ShapeError: no layer says what the model reads.
     """
     rng = np.random.default_rng(0)
     if isinstance(model, Plan):

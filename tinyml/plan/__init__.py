@@ -1,1 +1,1 @@
-"""How a graph runs: lowered to steps on codes or floats, bound to memory."""
+"""How a graph runs: it is lowered to steps on codes or floats, and the steps are bound to memory."""

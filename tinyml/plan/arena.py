@@ -1,4 +1,4 @@
-"""Arena: how each value of a plan lies in memory, and where in one block of memory that all share.
+"""Arena: the memory format of the values of a plan, and the place of each in one block of memory that they share.
 
 All values have standard memory: channels-last where they have four dimensions (B, C, H, W), else row-major.
 """
@@ -20,7 +20,7 @@ def is_standard(x: np.ndarray) -> bool:
 
 
 def standard(x: np.ndarray) -> np.ndarray:
-    """x in standard memory, copied only if need be."""
+    """x in standard memory; it is copied only if it is in another."""
     if is_standard(x):
         return x
     y = empty(x.shape, x.dtype)
@@ -29,7 +29,7 @@ def standard(x: np.ndarray) -> np.ndarray:
 
 
 def reshape_value(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A contiguous array as a value of another shape, whose standard memory it is."""
+    """A view of a contiguous array as a value of another shape, in standard memory."""
     if len(shape) != 4:
         return x.reshape(shape)
     return x.reshape([shape[i] for i in (0, 2, 3, 1)]).transpose(0, 3, 1, 2)

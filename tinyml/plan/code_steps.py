@@ -1,7 +1,7 @@
 """Steps from codes to codes without weights: tables, arithmetic, joining, pooling, rows of an embedding.
 
-Arithmetic and joining have the scales and zero points of all that they read and make; the integer multipliers follow from
-them by equation (5).
+The attributes of arithmetic and joining hold the scales and zero points of their operands and results; the integer
+multipliers follow from these by equation (5).
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ def _check_scales(step: Step) -> np.ndarray:
 
 
 def _tabulate_rescaling(step: Step) -> list[np.ndarray | None]:
-    """For each operand a table of the codes that its own 256 have in the result, None where they are the same; equation
-    (8)."""
+    """For each operand, the table from its 256 codes to the codes of the result, equation (8); None where they are equal.
+    """
     a, q, tables = step.attrs, np.arange(-128, 128), []
     *scales, scale_out = _check_scales(step)
     for scale, zero in zip(scales, a["zero_points"]):
@@ -52,7 +52,7 @@ def _tabulate_rescaling(step: Step) -> list[np.ndarray | None]:
 
 
 def _lookup(x: np.ndarray, table: np.ndarray | None) -> np.ndarray:
-    """table[x] in standard memory, x itself where there is none."""
+    """table[x] in standard memory; x itself if the table is None."""
     if table is None:
         return x
     y = empty(x.shape, np.uint8)
@@ -61,7 +61,7 @@ def _lookup(x: np.ndarray, table: np.ndarray | None) -> np.ndarray:
 
 
 class Table(Kernel):
-    """A pointwise function of codes as 256 codes; equation (8)."""
+    """A pointwise function on codes, as a table of 256 codes; equation (8)."""
 
     kind = "table"
 
@@ -73,7 +73,7 @@ class Table(Kernel):
         return partial(lookup, in_memory(values[0]), self._arrays["table"], in_memory(out))
 
     def as_island(self):
-        a = self.attrs      # where a constant is part of the table, it has no attributes
+        a = self.attrs      # a table that a constant is part of has no attributes
         return make_island(self, OPS[a["op"]], **a["attrs"]) if "attrs" in a else None
 
 
@@ -81,7 +81,7 @@ class _Pair(Kernel):
     """Base of steps of two operands that broadcast: two activations, or one and a constant with codes of its own.
 
     Attributes:
-        kernel: what computes the step, by its `multiplier` and `shift`.
+        kernel: the function that computes the step, from its `multiplier` and `shift`.
     """
 
     kernel: ClassVar[Callable[..., object]]
@@ -113,7 +113,7 @@ class _Pair(Kernel):
 
 
 class Add(_Pair):
-    """Sum, or difference where a sign is -1; equation (8)."""
+    """The sum, or the difference if a sign is -1; equation (8)."""
 
     kind = "add"
     kernel = staticmethod(add_codes)
@@ -131,7 +131,7 @@ class Add(_Pair):
 
 
 class Mul(_Pair):
-    """Product, with the multiplier s_a s_b / s_y; equation (8)."""
+    """The product, with the multiplier s_a s_b / s_y; equation (8)."""
 
     kind = "mul"
     kernel = staticmethod(mul_codes)
@@ -147,7 +147,7 @@ class Mul(_Pair):
 
 
 class Concat(Kernel):
-    """Operands one after the other, each in the result's codes; equation (8) for one. Constants have them already."""
+    """Concatenation: each operand is rescaled to the result's codes, equation (8). Constants are stored in them already."""
 
     kind = "concat"
 
@@ -190,7 +190,7 @@ class Concat(Kernel):
 
 
 class Pad(Kernel):
-    """A constant around an activation, in the result's codes; equation (8) for one operand."""
+    """An activation, rescaled to the result's codes by equation (8), with a constant around it."""
 
     kind = "pad"
 
@@ -228,7 +228,7 @@ class Pad(Kernel):
 
 
 class Embedding(Step):
-    """Rows of a table of codes, by id; scale and zero point tell what they stand for."""
+    """Rows of a table of codes, chosen by id. The attributes hold the scale and the zero point of the codes."""
 
     kind = "embedding"
 
@@ -259,12 +259,12 @@ class Embedding(Step):
 
 
 def _is_spans(spans: np.ndarray) -> bool:
-    """Whether each row is first and past-last index of a window."""
+    """Whether each row is the first index of a window and the index after its last."""
     return spans.ndim == 2 and spans.shape[1] == 2 and bool(((spans[:, 0] >= 0) & (spans[:, 0] <= spans[:, 1])).all())
 
 
 class AvgPool(Kernel):
-    """Means of windows; equation (8)."""
+    """The means of windows; equation (8)."""
 
     kind = "avg_pool"
 
@@ -294,7 +294,7 @@ class AvgPool(Kernel):
 
 
 class Mean(AvgPool):
-    """Mean of each channel of an image, (B, C, H, W) to (B, C): pooling into one pixel; equation (8)."""
+    """The mean of each channel of an image, (B, C, H, W) to (B, C): average pooling into one pixel; equation (8)."""
 
     kind = "mean"
 

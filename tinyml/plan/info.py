@@ -1,4 +1,4 @@
-"""PlanInfo: what a plan says of how it was made, in memory and as JSON in a file."""
+"""PlanInfo: the record of how a plan was made, in memory and as JSON in a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..options import REPAIRS, ROUNDINGS
 
 
 class _Record:
-    """Base of records whose fields may also be read as those of a dict: info["rounding"] is info.rounding."""
+    """Base of records whose fields can also be read as items: info["rounding"] is info.rounding."""
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)
@@ -39,9 +39,9 @@ class FrontierPoint(_Record):
     Attributes:
         float_layers: the layers that stay float in it.
         metric: its accuracy or agreement as a share, or its loss.
-        drop: what it loses against the float model, see `Score`.
-        file_bytes: bytes of the file that it makes.
-        latency_ms: milliseconds that the first batch of the data takes.
+        drop: how much worse it is than the float model, see `Score.drop`.
+        file_bytes: the bytes of its file.
+        latency_ms: the milliseconds that the first batch of the data takes.
     """
 
     float_layers: list[str]
@@ -53,17 +53,18 @@ class FrontierPoint(_Record):
 
 @dataclass(frozen=True)
 class PlanInfo(_Record):
-    """How a plan was made. Every field is always there; what was not done is empty.
+    """How a plan was made. Every field is always there; the fields of steps that were not taken are empty.
 
     Attributes:
-        inputs: what the model's forward calls its inputs; empty where that is not known.
-        outputs: the names of a dict that forward returned.
+        inputs: the names of the arguments of the model's forward; empty if they are not known.
+        outputs: the keys of the dict that forward returned, if it returned one.
         single_output: whether forward returned a Tensor, rather than a tuple or a dict of them.
         rounding: "single" or "double", equation (5).
         calibration: where the ranges come from; None for a float plan, and where they were given.
         floats: why ops stayed float, by the name that `Plan.islands` has for them.
         repairs: the repairs that changed something.
-        frontier: the mixtures of precisions than which `to_int8(max_drop=...)` saw none both better and smaller.
+        frontier: the mixtures of precisions that `to_int8(max_drop=...)` saw, without those than which another was both
+            better and smaller.
     """
 
     inputs: list[str] = field(default_factory=list)
@@ -76,7 +77,7 @@ class PlanInfo(_Record):
     frontier: list[FrontierPoint] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
-        """The fields that are not empty, as plain data."""
+        """The fields that are not empty, in types that JSON has."""
         return {name: value for name, value in asdict(self).items() if value not in (None, [], {})}
 
     @classmethod
@@ -84,7 +85,7 @@ class PlanInfo(_Record):
         """The PlanInfo that `to_json` gave as `found`, of a plan with so many inputs and outputs.
 
         Raises:
-            FileError: a field is such as no plan has it.
+            FileError: a field has a value that it cannot have in any plan.
         """
         if not isinstance(found, dict):
             raise FileError(f"expected how the plan was made, got {found!r:.80}")

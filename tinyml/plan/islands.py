@@ -1,4 +1,4 @@
-"""Islands: how the nodes that stay float are written as steps."""
+"""Islands: the nodes of a graph that stay float, as steps of a plan."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Content = tuple[dict[str, Any], dict[str, np.ndarray]]       # attributes and ar
 def describe_product(graph: Graph, node: Node, lo: float, hi: float) -> Content | None:
     """A linear layer, a convolution or a batch norm by itself as a `float_product`, which clamps its result to [lo, hi].
 
-    None for other ops, and where weights are computed, empty or not float32.
+    The result is None for other ops, and if the weights are computed, empty or not float32.
     """
     source, *parameters = node.inputs
     known = source in graph.inputs or graph.dtypes[source] == np.float32

@@ -28,7 +28,7 @@ from .plan import Plan, Slot
 from .program import observe
 from .steps import STEPS, Step
 
-# Why an op stays float
+# The reasons why an op stays float
 SKIPPED = "left in float on request"
 CONSTANT = "what it reads is a constant"
 UNPAID = "the ops around it are float, so its input would be quantized for this op alone"
@@ -42,7 +42,7 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
         graph: the program of a forward, from `trace`. It stays as it is.
         ranges: the smallest and the largest value, (lo, hi), of every float activation, by its number in `graph`; see
             `calibrate`. With none at all, and skip=("",), the plan is float32.
-        per_channel: one weight scale per output channel, else one per layer.
+        per_channel: one weight scale per output channel, otherwise one per layer.
         rounding: "single" or "double", equation (5).
         weights: how weight scales are chosen: "max", equation (2), or "mse", clipped for the least squared error.
         skip: the layers that stay float, with all layers inside them; or a function from a layer's name to whether it
@@ -77,25 +77,25 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
 
 
 class StaysFloat(Exception):
-    """Says why an op has no integer step."""
+    """Raised where an op has no integer step; its text says why."""
 
 
 @dataclass(eq=False)
 class Lowering:
     """A graph with ranges and options, and the plan that it is lowered to. Repairs make another one; diagnosis reads it.
 
-    A value of the graph exists in the plan as codes, as floats or ids, or both ways. Either is made when a step first reads
-    it so.
+    A value of the graph exists in the plan as codes, as floats or ids, or as both. Each form is made when a step first
+    reads it.
 
     Attributes:
         graph, ranges, options, weight_scales: as `lower` takes them, with the options checked.
-        unrepaired: the graph before repairs changed what it computes, in which values have the same numbers; None while
-            `graph` is that.
-        calibration, repairs: what `plan.info` says of them.
+        unrepaired: the graph before repairs changed what it computes, in which values have the same numbers; None if no
+            repair did.
+        calibration, repairs: their entries in `plan.info`.
         early: the nodes that read constants only; their results are constants now.
         fused: `graph` with one node per step. A batch norm that is part of a node is its `norm`.
         clamps: the (lo, hi) to which nodes of `fused` clamp their results, by the number of the result.
-        folded: `fused` with batch norm multiplied into the weights; what is lowered.
+        folded: `fused` with batch norm multiplied into the weights; this is the graph that is lowered.
         rules: how each value is made: "codes" (passed on as they are), "integers" (by an integer step) or "island" (in
             floats).
         as_codes, plain: the number in the plan of the codes of a value, and of its floats or ids.
@@ -160,7 +160,7 @@ class Lowering:
         return next(s for s in self.steps if s.output == self.as_codes[node.output])
 
     def compute_values(self, inputs: Sequence[np.ndarray], wanted: Sequence[int]) -> list[np.ndarray]:
-        """What the plan computes for values of the graph, as floats; those of codes where a value has codes.
+        """The results of the plan for values of the graph, as floats. Values that have codes are dequantized.
 
         Args:
             inputs: the model's inputs, of one batch.
@@ -189,20 +189,20 @@ class Lowering:
             {} if self.skips("") else floats, list(self.repairs)))        # of a float plan there is nothing to explain
 
     def emit(self, kind: str, inputs: list[int], name: str, attrs: dict[str, Any], arrays: dict | None = None) -> int:
-        """Append a step; the number of the value that it makes."""
+        """Append a step, and return the number of the value that it makes."""
         output, self.next = self.next, self.next + 1
         self.steps.append(STEPS[kind](inputs, output, name, attrs, arrays or {}))
         return output
 
     def codec_of(self, value: int) -> Codec:
-        """Scale and zero point of a value, from its range; equation (6)."""
+        """The scale and the zero point of a value, from its range; equation (6)."""
         if value not in self.codecs:
             lo, hi = self.ranges[value]
             self.codecs[value] = Codec(*fixed_point.affine_parameters(lo, hi, "activation range"))
         return self.codecs[value]
 
     def codes_of(self, value: int, name: str) -> int:
-        """The value of the plan with the codes of a value, whose floats are quantized if need be."""
+        """The number in the plan of the codes of a value. Its floats are quantized if it has no codes yet."""
         if value not in self.as_codes:
             codec = self.codec_of(value)
             attrs = {"scale": float(codec.scale), "zero_point": codec.zero_point}
@@ -210,7 +210,7 @@ class Lowering:
         return self.as_codes[value]
 
     def floats_of(self, value: int, name: str) -> int:
-        """The value of the plan with the floats of a value, whose codes are dequantized if need be."""
+        """The number in the plan of the floats of a value. Its codes are dequantized if it has no floats yet."""
         if value not in self.plain:
             codec = self.codecs[value]
             attrs = {"scale": float(codec.scale), "zero_point": codec.zero_point}
@@ -227,12 +227,12 @@ class Lowering:
         return None if self.skips(node.module) else node.op.int8
 
     def is_read_as_codes(self, value: int) -> bool:
-        """Whether an integer step reads the value, at once or behind ops that pass codes on."""
+        """Whether an integer step reads the value, directly or after ops that pass codes on."""
         return any(self.rule_of(n) in ("table", "lower") or (self.rule_of(n) == "codes" and self.is_read_as_codes(n.output))
                    for n in self.users.get(value, ()))
 
     def lower_node(self, node: Node) -> None:
-        """Emit the steps of a node: one in integers by the rule of its op, or a float island."""
+        """Emit the steps of a node: an integer step by the rule of its op, or a float island."""
         try:
             self.as_codes[node.output] = self.make_step(node)
             self.rules[node.output] = "codes" if self.rule_of(node) == "codes" else "integers"
@@ -244,10 +244,10 @@ class Lowering:
             self.rules[node.output] = "island"
 
     def make_step(self, node: Node) -> int:
-        """The codes of the node's result.
+        """Emit the integer step of a node, and return the number of its codes.
 
         Raises:
-            StaysFloat: there are none.
+            StaysFloat: the node has no integer step.
         """
         rule = self.rule_of(node)
         if rule is None:
@@ -259,7 +259,7 @@ class Lowering:
         return self.make_table(node) if rule == "table" else self.lower_op(node)
 
     def pass_codes(self, node: Node) -> int:
-        """The op on codes as they are; the result keeps their scale and zero point."""
+        """Emit an op that works on codes as they are; the result keeps their scale and zero point."""
         source = node.inputs[0]
         if source in self.folded.constants:
             raise StaysFloat(CONSTANT)
@@ -270,7 +270,7 @@ class Lowering:
         return self.emit("codes", [codes], node.module, {"op": node.op.name, "attrs": node.attrs})
 
     def has_ranges(self, node: Node) -> bool:
-        """Whether the float activations that the node reads and makes have ranges: infinite ones, as masks make, have none.
+        """Whether the float activations that the node reads and makes have ranges. Infinite ones, from masks, have none.
 
         Raises:
             QuantizationError: a range is missing for another reason.
@@ -291,7 +291,7 @@ class Lowering:
             raise StaysFloat(UNPAID)
 
     def make_table(self, node: Node) -> int:
-        """The op's float forward at all 256 codes, quantized."""
+        """Emit the table of a pointwise op: its float forward at all 256 codes, quantized."""
         if node.inputs[0] in self.folded.constants:
             raise StaysFloat(CONSTANT)
         self.check_pays(node)
@@ -302,7 +302,7 @@ class Lowering:
                          {"op": node.op.name, "attrs": node.attrs}, {"table": table})
 
     def lower_op(self, node: Node) -> int:
-        """The step that the op's own `lower` describes."""
+        """Emit the step that the op's own `lower` describes."""
         graph, operands, activations = self.folded, [], []
         for i in node.inputs:
             constant = graph.constants.get(i)
@@ -327,13 +327,13 @@ class Lowering:
         return self.emit(step.kind, inputs, node.module, step.attrs, step.arrays)
 
     def clamp_codes(self, value: int, codec: Codec) -> tuple[int, int]:
-        """The codes between which an activation that was fused keeps a value."""
+        """The lowest and the highest code of a value, to which a fused activation clamps it."""
         lo, hi = self.clamps.get(value, (-np.inf, np.inf))
         return -128 if lo == -np.inf else codec.code(lo), 127 if hi == np.inf else codec.code(hi)
 
 
     def make_island(self, node: Node) -> int:
-        """The op in float32; its result stays float until a step asks for codes."""
+        """Emit the op in float32; its result stays float until a step reads it as codes."""
         lo, hi = map(float, self.clamps.get(node.output, (-np.inf, np.inf)))
         sources = [i for i in node.inputs if i is not None and i not in self.folded.constants]
         product = describe_product(self.folded, node, lo, hi)

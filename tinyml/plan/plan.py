@@ -25,7 +25,7 @@ from .program import Layout, Memory, Programs, observe
 from .steps import Dequantize, Island, Step
 
 FLOAT_STEPS = (Island, FloatProduct)
-# The values of the samples that one thread computes at a time take at most so many bytes, which a second-level cache holds.
+# The most bytes that the values of the samples take that one thread computes at a time; a second-level cache holds them.
 # ResNet8 and DepthwiseCNN in float32, 64 images, took 20.6 and 27.1 ms on one thread; with a quarter of it they took 22.2
 # and 30.0 ms, and with all samples at once 25.8 and 32.3 ms.
 PIECE = 2**21
@@ -73,12 +73,12 @@ class Slot:
 
 
 def _kind(values: dict[int, np.ndarray], wanted: tuple[int, ...]) -> Hashable:
-    """What calls that differ in the batch size only have in common."""
+    """A key that is equal for calls that differ in the batch size only."""
     return tuple((v, x.dtype.char) for v, x in values.items()), wanted
 
 
 def _samples(layout: Layout) -> int:
-    """How many samples run at a time, where one is laid out as `layout` says."""
+    """How many samples run at a time, if each has the memory that `layout` has for one."""
     return max(PIECE * get_num_threads() // max(layout.memory.nbytes, 1), 1)
 
 
@@ -107,15 +107,16 @@ def _headroom(step: Product) -> Headroom:
 
 
 class Plan(Module):
-    """A model as a list of steps, which takes and returns float32. Between, values are int8 codes, except in float islands;
-    a plan that `compile` made has floats throughout.
+    """A model as a list of steps, which takes and returns float32.
 
+    Between the steps, values are int8 codes, except in float islands; a plan that `compile` made has floats throughout.
     `to_int8(calibration=...)`, `compile` and `precision.lower` make plans. `plan(x)` quantizes its input and dequantizes
     its output. The first call with inputs of a kind runs step by step and notes the shapes of all values; later calls run
     a program whose memory is laid out once. Both give the same bytes, on any number of threads.
 
-    Attributes:
-        inputs, outputs: the values that enter and leave, as Slots.
+    Args:
+        inputs: the values that enter, as Slots.
+        outputs: the values that leave, as Slots.
         steps: what it computes, in order.
         info: how it was made, a PlanInfo.
 
@@ -138,7 +139,7 @@ class Plan(Module):
 
     @property
     def input_names(self) -> list[str]:
-        """What forward of the model called its inputs, in order."""
+        """The names of the arguments of the model's forward, in order."""
         return self.info.inputs
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
@@ -177,7 +178,7 @@ class Plan(Module):
         return Tensor(to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
 
     def _run(self, inputs: tuple, wanted: tuple[int, ...]) -> list[np.ndarray]:
-        # a call like an earlier one goes straight to its program: checks would take a batch of one a tenth more time
+        # a call like an earlier one goes straight to its program: checks would make a batch of one a tenth slower
         call = (wanted, get_num_threads(), *[_like(x) for x in inputs])
         ready = self._programs.ready.get(call)
         if ready is None or state.recorder is not None:
@@ -266,7 +267,7 @@ class Plan(Module):
 
     @property
     def islands(self) -> list[str]:
-        """What computes in float32: each op, with its layer ("softmax in 2")."""
+        """The ops that compute in float32, each with its layer ("softmax in 2")."""
         return [f"{s.attrs['op']}{' in ' + s.name if s.name else ''}" for s in self.steps if isinstance(s, FLOAT_STEPS)]
 
     def memory(self, batch: int = 1) -> Memory:
@@ -274,6 +275,9 @@ class Plan(Module):
 
         Args:
             batch: the number of samples.
+
+        Returns:
+            A Memory: the bytes of the arena, and where each value begins in it.
 
         Raises:
             ShapeError: the batch has no samples.
@@ -288,6 +292,10 @@ class Plan(Module):
 
         Args:
             inputs: arrays of one batch, which is run once.
+            batch: the number of samples in it.
+
+        Returns:
+            A Layout of the batch, or of so many of its samples.
         """
         seen = 1 if self._by_sample else batch
         values = {s.value: x[:1] if self._by_sample else x for s, x in zip(self.inputs, inputs)}
@@ -296,7 +304,7 @@ class Plan(Module):
         return layout.at(min(_samples(layout), batch)) if self._by_sample else layout
 
     def certificate(self) -> list[Headroom]:
-        """For each layer in integers, how far from overflow its accumulators stay whatever the input; equation (4)."""
+        """For each integer layer, how far its accumulators stay from overflow, whatever the input; equation (4)."""
         return [_headroom(s) for s in self.steps if isinstance(s, Product)]
 
     def __repr__(self) -> str:

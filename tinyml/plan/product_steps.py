@@ -23,13 +23,14 @@ def make_window(step: Step, size: Any) -> Window:
 
 
 def is_plain(window: Window) -> bool:
-    """Whether it is that of a linear layer: one pixel to one pixel."""
+    """Whether the window is that of a linear layer, which maps one pixel to one pixel."""
     return window == Window(window.size)
 
 
 def bind_layer(layer: integer_layer.IntegerLayer | FloatLayer, spatial: bool, x: np.ndarray,
                out: np.ndarray) -> Callable[[], object]:
-    """layer.bind as kernels read x and out: (images, height, width, channels), of one pixel each where it is linear."""
+    """layer.bind with x and out as kernels read them: (images, height, width, channels), with one pixel for linear layers.
+    """
     if spatial:
         return layer.bind(in_memory(x), in_memory(out))
     rows, made = (np.ascontiguousarray(v).reshape(prod(v.shape[:-1]), 1, 1, v.shape[-1]) for v in (x, out))
@@ -37,7 +38,7 @@ def bind_layer(layer: integer_layer.IntegerLayer | FloatLayer, spatial: bool, x:
     if x.ndim != 4:
         return bound
 
-    def call() -> None:     # rows are no rows in channels-last memory
+    def call() -> None:     # in channels-last memory a row is not contiguous
         np.copyto(rows.reshape(x.shape), x)
         bound()
         np.copyto(out, made.reshape(out.shape))
@@ -46,7 +47,7 @@ def bind_layer(layer: integer_layer.IntegerLayer | FloatLayer, spatial: bool, x:
 
 
 class PackedProduct(Kernel):
-    """Base of a linear layer or convolution whose weights live packed, in `layer`, and are unpacked to be saved.
+    """Base of a linear layer or convolution. Its weights are kept packed, in `layer`, and are unpacked to be saved.
 
     Attributes:
         reads: the dtype of the activations.
@@ -101,7 +102,7 @@ class Product(PackedProduct):
                 spatial=type(a["spatial"]) is bool)
         for what, numbers in (("weights", scale), ("input and output", [a["scale_in"], a["scale_out"]])):
             fixed_point.check_scale(numbers, what)
-        # the certificate of equation (4), one bound per output channel: what the file says of it must hold
+        # the certificate of equation (4), one bound per output channel: it must agree with the one in the file
         self.bound = fixed_point.accumulator_bound(weight, bias, a["zero_in"])
         require(self, bound=a["bound"] == self.bound.max(initial=0) <= fixed_point.INT32_MAX)
         real = np.float64(np.float32(a["scale_in"])) * scale.astype(np.float64) / np.float64(np.float32(a["scale_out"]))
@@ -116,7 +117,7 @@ class Product(PackedProduct):
 
 
 class FloatProduct(PackedProduct):
-    """A linear layer or convolution in float32, clamped to lo .. hi."""
+    """A linear layer or convolution in float32, whose result is clamped to [lo, hi]."""
 
     kind = "float_product"
     reads = dtype = np.float32

@@ -1,7 +1,7 @@
-"""Program: the steps of a plan bound to memory for inputs of given shapes, so that a call does little else than compute.
+"""Program: the steps of a plan, bound to memory for inputs of given shapes, so that a call does little else than compute.
 
 `observe` runs the steps one by one and notes the shapes of their values. From these a Program places all values in one
-arena, where values that do not live at the same time share memory, and binds each step to its operands there.
+arena, where values that are not needed at the same time share memory, and binds each step to its operands there.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from .steps import Step, describe_step
 
 @dataclass(frozen=True)
 class Layout:
-    """What a run of steps showed of their values, for one batch size.
+    """The shapes, dtypes and views of the values of a run, for one batch size.
 
     Attributes:
-        steps: those that ran.
+        steps: the steps that ran.
         given, wanted: the values that come from the caller, and those that go back to it.
-        shapes, dtypes: of all values.
+        batch: the batch size.
+        shapes, dtypes: those of all values.
         views: for each result that is a view, the value that it views.
     """
 
@@ -39,10 +40,10 @@ class Layout:
 
     @property
     def memory(self) -> Memory:
-        """Where the values lie; computed once.
+        """The place of each value in memory; it is computed once.
 
-        functools.cached_property is not used: up to Python 3.11 it holds a lock meanwhile, for which a child that another
-        thread forks would wait for ever.
+        functools.cached_property is not used: up to Python 3.11 it holds a lock while it computes, and a process that
+        another thread forks in that time would wait for the lock for ever.
         """
         found = self.__dict__.get("_memory")
         if found is None:
@@ -92,10 +93,11 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
 def run_step(step: Step, operands: list[np.ndarray], batch: int) -> np.ndarray:
     """The result of step.run(operands, batch).
 
-    Loading a plan runs it once, unless its values are too large for that. So a step of such a plan may fail here first.
+    Loading a plan runs it once, unless its values are too large for that. A step of such a large plan may fail here for the
+    first time.
 
     Raises:
-        ShapeError, OutOfMemoryError: the step raised an error that is not tinyml's; names the step.
+        ShapeError, OutOfMemoryError: the step raised an error that is not tinyml's; the message names the step.
     """
     try:
         return step.run(operands, batch)
@@ -108,13 +110,14 @@ def run_step(step: Step, operands: list[np.ndarray], batch: int) -> np.ndarray:
 
 
 class Memory:
-    """Where the values of a Layout lie.
+    """The place of each value of a Layout in memory.
 
     Attributes:
-        nbytes: the bytes of the arena that holds what the steps compute.
-        least: the bytes that are needed at one time; no arena can be smaller.
-        total: the bytes that there would be without sharing.
-        begins: where each value begins that has a place of its own in the arena.
+        batch: the batch size.
+        nbytes: the bytes of the arena, which holds the results of the steps.
+        least: the most bytes that are needed at one time; no arena can be smaller.
+        total: the bytes that the results would take without sharing.
+        begins: the offset in the arena of each value that has a place of its own there.
         outside: the values in the memory of the caller.
         fixed: the values that depend on no input.
     """
@@ -153,14 +156,14 @@ class Memory:
 
 
 class Program:
-    """The steps of a Layout, bound to an arena of their own. It runs one call at a time."""
+    """The steps of a Layout, bound to an arena of their own. A Program runs one call at a time."""
 
     def __init__(self, layout: Layout):
         self._layout, places = layout, layout.memory
         arena = memory.empty((places.nbytes,), np.uint8)
         self._values: dict[int, np.ndarray] = {}
         self._calls: list[Callable[[], object] | None] = []
-        # steps that read the caller's memory, and at which place among the calls; None: their result stays outside too
+        # the steps that read the caller's memory, with their place among the calls; None if their result stays outside too
         self._edges: list[tuple[int | None, Step]] = []
         for step in layout.steps:
             out, operands = step.output, [self._values.get(i) for i in step.inputs]
@@ -199,9 +202,9 @@ class Program:
 class Programs:
     """The layouts of one plan, and its programs that are not running.
 
-    It keeps those of the last SHAPES kinds of calls, and at most IDLE programs for each. Threads may share it: each takes a
-    program for itself, or makes one, and every change of a dictionary is a single operation of the interpreter. A copy of a
-    plan starts without any.
+    It keeps those of the last SHAPES kinds of calls, and at most IDLE programs for each kind. Threads may share it: each
+    thread takes a program for itself, or makes one, and every change of a dictionary is a single operation of the
+    interpreter. A copy of a plan starts without layouts and programs.
     """
 
     SHAPES, IDLE = 8, 4
@@ -220,12 +223,12 @@ class Programs:
         self.layouts[key] = layout
 
     def expect(self, call: Hashable, key: Hashable, layout: Layout) -> None:
-        """Remember that calls like this one run a program of the layout kept as `key`, with all samples at once."""
+        """Remember that calls like this one run a program of the layout kept under `key`, with all samples at once."""
         self._forget_oldest(self.ready)
         self.ready[call] = key, layout
 
     def run(self, key: Hashable, layout: Layout, given: list[np.ndarray], outputs: list[np.ndarray]) -> None:
-        """Run a program of the layout kept as `key`."""
+        """Run a program of the layout kept under `key`."""
         idle = self._idle.get(key)
         if idle is None:
             self._forget_oldest(self._idle)

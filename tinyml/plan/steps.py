@@ -1,7 +1,7 @@
 """The steps of a Plan: each reads values (unsigned codes or floats), computes one, and can be written to a file.
 
-Here are those between floats and codes, and those that run an op as it is; products by weights are in product_steps.py, the
-others in code_steps.py.
+This file has the steps between floats and codes, and those that run an op as it is; products by weights are in
+product_steps.py, the others in code_steps.py.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ STEPS: dict[str, type[Step]] = {}
 
 
 def require(step: Step, **claims: bool) -> None:
-    """Raise ShapeError unless all claims hold: kernels trust sizes, and a file may hold anything."""
+    """Raise ShapeError unless all claims hold. Kernels do not check sizes, and a file may contain any."""
     wrong = [name for name, holds in claims.items() if not holds]
     if wrong:
         raise ShapeError(f"{describe_step(step)}: {', '.join(wrong)} out of range or of another shape than the step needs")
 
 
 def describe_step(step: Step) -> str:
-    """A step as errors name it."""
+    """The name of a step in errors."""
     return f"{step.kind}{' in ' + step.name if step.name else ''}"
 
 
@@ -42,7 +42,15 @@ def are_codes(*values: Any) -> bool:
 
 
 class Step:
-    """One step: `inputs` and `output` are value numbers, `attrs` plain data, `arrays` what it owns, `name` its layer."""
+    """Base of the steps.
+
+    Attributes:
+        inputs: the numbers of the values that it reads.
+        output: the number of the value that it makes.
+        name: the name of its layer.
+        attrs: its attributes, of types that JSON has.
+        arrays: the arrays that it owns, such as weights.
+    """
 
     kind: ClassVar[str] = ""
     any_memory: ClassVar[bool] = False      # whether `bind` takes operands that are not in standard memory
@@ -56,7 +64,7 @@ class Step:
         self.prepare()
 
     def prepare(self) -> None:
-        """Make once what every call needs."""
+        """Check the attributes and arrays, and compute once what every call needs."""
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -65,7 +73,7 @@ class Step:
 
     @property
     def nbytes(self) -> int:
-        """Bytes the step keeps in memory."""
+        """The bytes that the step keeps in memory."""
         return sum(a.nbytes for a in self._arrays.values())
 
     def run(self, values: list[np.ndarray], batch: int) -> np.ndarray:
@@ -73,20 +81,28 @@ class Step:
         raise NotImplementedError
 
     def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
-        """A function that computes the step from what `values` hold when it is called, and writes the result to `out`.
+        """A function that computes the step from the contents of `values` at its call, and writes the result to `out`.
 
-        All are in standard memory, of the shapes that `run` took and gave.
+        All arrays are in standard memory, and have the shapes of the operands and the result of `run`.
         """
         return lambda: np.copyto(out, self.run(values, batch))
 
     def by_sample(self, ndims: list[int]) -> int | None:
-        """How many dimensions the result has, for operands of `ndims` dimensions of which the first is the batch, if each
-        sample of it is made of the same sample of the operands alone; None if that is not so, or not known."""
+        """The number of dimensions of the result if each of its samples depends on the same sample of the operands only.
+
+        Args:
+            ndims: the numbers of dimensions of the operands, of which the first is the batch.
+
+        Returns:
+            None if samples depend on each other, or that is not known.
+        """
         return None
 
     def elements(self, shapes: list[tuple[int, ...]], batch: int) -> int:
-        """At least as many elements as `run` makes of operands of such shapes: a few numbers of a file may ask for very
-        many."""
+        """An upper bound on the number of elements that `run` makes of operands of these shapes.
+
+        It is checked before a plan from a file runs: a few numbers in a file can ask for very many elements.
+        """
         return Op.elements(*shapes, *(a.shape for a in self.arrays.values()))
 
     def as_island(self) -> Island | None:
@@ -95,12 +111,12 @@ class Step:
 
 
 class Kernel(Step):
-    """Base of steps that write their result where they are told."""
+    """Base of steps whose kernel writes the result into given memory."""
 
     dtype: ClassVar[type] = np.uint8
 
     def shape(self, values: list[np.ndarray], batch: int) -> tuple[int, ...]:
-        """Shape of the result, once the operands are checked; theirs by default."""
+        """Check the operands and return the shape of the result; by default it is that of the first operand."""
         return values[0].shape
 
     def run(self, values, batch):
@@ -121,7 +137,7 @@ class _Edge(Kernel):
 
 
 class Quantize(_Edge):
-    """Float32 to codes; equation (7). A NaN has no code and is an error."""
+    """From float32 to codes, equation (7). A NaN has no code and is an error."""
 
     kind = "quantize"
     any_memory = True
@@ -137,7 +153,7 @@ class Quantize(_Edge):
 
 
 class Dequantize(_Edge):
-    """Codes to float32; equation (1)."""
+    """From codes to float32, equation (1)."""
 
     kind = "dequantize"
     dtype = np.float32
@@ -148,19 +164,19 @@ class Dequantize(_Edge):
 
 
 class OpStep(Step):
-    """Base of steps that run an op as it is; `attrs` has its name and its attributes."""
+    """Base of steps that run an op as it is; `attrs` holds the name and the attributes of the op."""
 
     @property
     def op(self) -> type[Op]:
         return OPS[self.attrs["op"]]
 
     def bind_op(self, operands: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object] | None:
-        """What the op itself binds, if it does."""
+        """The function that the op itself binds; None if it does not bind."""
         return self.op.bind(out, *operands, **resolve(self.attrs["attrs"], batch))
 
 
 class Codes(OpStep):
-    """An op that works on codes as they are: shape ops, max-pool."""
+    """An op that works on codes as they are: shape ops and max-pooling."""
 
     kind = "codes"
 
@@ -181,7 +197,7 @@ class Codes(OpStep):
 
 
 class Island(OpStep):
-    """An op in float32, for want of an integer rule; constants are operands of their own, stretched to the batch."""
+    """An op in float32, because it has no integer rule. The step owns constants, and expands them to the batch size."""
 
     kind = "island"
 
@@ -219,11 +235,14 @@ class Island(OpStep):
 
 def make_island(step: Step, op: type[Op], arrays: dict[str, np.ndarray] | None = None, operands: list[str] | None = None,
                 **attrs: Any) -> Island:
-    """An op in float32 in place of `step`, on the values that it reads, and constants of float32 codes behind them.
+    """An op in float32 in the place of an integer step, on the values that the step reads.
 
     Args:
-        arrays: the constants, as codes.
+        step: the integer step.
+        op: the op that it computes.
+        arrays: the constants of the step, as codes, which become float32.
         operands: the order of values and constants; by default constants come last.
+        attrs: the attributes of the op.
     """
     constants = {name: a.astype(np.float32) for name, a in (arrays or {}).items()}
     operands = operands or [*["value"] * len(step.inputs), *constants]

@@ -31,36 +31,36 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
             group: int | None = None) -> Module:
     """An int8 copy of a float model, which itself stays as it is.
 
-    Without `calibration` it is dynamic. The weights of linear layers, convolutions and embeddings are stored as int8, with
-    one scale per output channel. Activations stay float32 between layers, are quantized per row as they come, and are
+    Without `calibration` the copy is dynamic. The weights of linear layers, convolutions and embeddings are stored as int8,
+    with one scale per output channel. Activations stay float32 between layers, are quantized per row at each layer, and are
     multiplied as integers:
 
         y = (q_x @ q_w^T) * s_x * s_w + bias,    s_x = max|x| / 127 of each row, equation (9)
 
-    With it the model is static: it is traced, the ranges of its activations are taken from the data, and the whole graph
-    runs on int8 codes, equations (1) to (8).
+    With `calibration` the copy is static: the model is traced, the ranges of its activations are taken from the data, and
+    the whole graph runs on int8 codes, equations (1) to (8).
 
     Args:
         model: a Module with float parameters; `model.to_int8(...)` is this function.
         calibration: batches of inputs or of (inputs, targets). Some hundred typical samples are enough. For a model of
             several inputs, `inputs` is a tuple of them, or a dict from the names of forward's arguments.
-        observer: how ranges come from the data: "minmax", "moving_average", "percentile", "entropy", "mse", or what makes
-            an Observer, as a class or a lambda; or a dict of these by layer, with "" for all others. Static only.
-        per_channel: one weight scale per output channel, else one per layer.
+        observer: how ranges come from the data: "minmax", "moving_average", "percentile", "entropy", "mse", or a class or
+            function that makes an Observer; or a dict of these by layer, with "" for all other layers. Static only.
+        per_channel: one weight scale per output channel, otherwise one per layer.
         rounding: "single", or "double" as gemmlowp rounds, equation (5). Static only.
         weights: "max" (no weight is clipped) or "mse" (weights are clipped where that lowers the squared error).
         skip: names of the layers that stay float, with all layers inside them.
         repairs: which of "equalize", "migrate_scales", "learn_rounding", "correct_bias" are done, in this order; see
-            precision.repairs. One that finds nothing to do warns, and is not in `info.repairs`. Static only.
-        max_drop: at most how much worse the result may be than the float model on the data: in points of accuracy, or of
-            agreement with the float model where there are no targets; for sequences and float targets, by how much the
-            loss may be higher. The fewest layers found stay float, and `info.frontier` of the result has the mixtures that
-            were seen. The data are gone over once and kept in memory. Static only.
-        validation: the data for `max_drop`, where they are not those of `calibration`.
+            precision.repairs. A repair that finds nothing to do gives a warning, and is not in `info.repairs`. Static only.
+        max_drop: how much worse than the float model the result may be on the data: in points of accuracy, or of agreement
+            with the float model if there are no targets; for sequences and float targets, the increase of the loss. As few
+            layers as the search finds stay float, and `info.frontier` of the result has the mixtures that were seen. The
+            data are read once and kept in memory. Static only.
+        validation: the data for `max_drop`; None for those of `calibration`.
         progress: whether to show a bar.
-        group: 32 or 64: one scale for so many weights of an output channel, and for as many activations of a row. This is
-            finer, for 4 bytes more per group. Linear layers and embeddings only; convolutions have one scale per channel
-            all the same. Dynamic only.
+        group: 32 or 64, the number of weights of an output channel, and of activations of a row, that share one scale. This
+            is finer, and takes 4 more bytes per group. It applies to linear layers and embeddings; convolutions keep one
+            scale per channel. Dynamic only.
 
     Returns:
         Dynamic: a copy of the model in evaluation mode. Static: a Plan. Both take and return float32.
@@ -106,7 +106,7 @@ def to_int8(model: Module, calibration: Any = None, observer: Any = OBSERVER, pe
 def change_stored(model: Module, skip: Sequence[str], change: Any) -> Module:
     """A copy of `model` in evaluation mode with change(t) in place of each weight t that layers store, outside `skip`.
 
-    Layers declare these weights as `stored_weights`. One that is tied to a weight of a skipped layer stays as it is too.
+    Layers declare these weights as `stored_weights`. A weight that is tied to one of a skipped layer stays as it is too.
 
     Raises:
         DtypeError: there is no such weight.
@@ -125,7 +125,7 @@ def change_stored(model: Module, skip: Sequence[str], change: Any) -> Module:
     changed: dict[int, Parameter] = {}
 
     def one(name: str, t: Tensor) -> Tensor:
-        t.requires_grad, t.grad = False, None       # stored weights are not trained, and nothing before them
+        t.requires_grad, t.grad = False, None       # neither stored weights nor the layers before them can be trained
         if id(t) not in stored or id(t) in kept:
             return t
         if id(t) not in changed:        # once for tied ones
@@ -151,7 +151,7 @@ def _store_int8(model: Module, options: Options) -> Module:
         if group is not None and t.ndim == 2:
             return t.detach().to_int8(group_scales(x, group, choose), group=group)
         stored = t.detach().to_int8(choose(x, axis), 0, axis=axis)
-        check_reach("to_int8", stored.data, 0)      # here, rather than at the first call
+        check_reach("to_int8", stored.data, 0)      # so that an overflow is an error here, not at the first call
         return stored
 
     return change_stored(model, options.skip, one)
@@ -190,12 +190,12 @@ def to_fp16(model: Module, skip: Sequence[str] = ()) -> Module:
 
 
 def compile_model(model: Module, *example: Any) -> Plan:
-    """The model in evaluation mode as a float32 Plan: it computes the same, with less around it.
+    """The model in evaluation mode as a float32 Plan, which computes the same with less overhead.
 
     The forward is traced. Batch norm is folded into the convolution before it, ReLU and clip into the layer before them;
     weights are packed once, and values share memory that is laid out for each batch size. The plan has a copy of the
-    parameters as they are now, so training on does not change it. Its results differ from the model's by rounding only:
-    folded weights are rounded once, and products are summed in another order where few rows are multiplied.
+    parameters as they are now, so further training does not change it. Its results differ from those of the model by
+    rounding only: folded weights are rounded once, and if few rows are multiplied, products are summed in another order.
 
     Args:
         model: a Module with float parameters; `model.compile(...)` is this function.

@@ -1,5 +1,5 @@
-"""The road from a float model and data to its lowering: traced, repaired, calibrated. Conversion, diagnosis and the search
-for a mixture of precisions take it."""
+"""From a float model and data to its lowering: tracing, repairs, calibration. Conversion, diagnosis and the search for a
+mixture of precisions begin with it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .ranges.calibration import calibrate
 from .ranges.observers import find_unmatched, observer_for, observer_name
 from .repairs import correct_bias, equalize, learn_rounding, migrate_scales
 
-# Why a repair finds nothing to do
+# The reasons why a repair finds nothing to do
 IDLE = {"equalize": "no two layers have only ReLU, pooling or flattening between them",
         "migrate_scales": "no layer norm or RMS norm is read by linear layers alone",
         "learn_rounding": "no weight rounds better the other way, or no layer computes in integers",
@@ -35,13 +35,15 @@ IDLE = {"equalize": "no two layers have only ReLU, pooling or flattening between
 
 
 def check_options(what: str, model: Module, options: Options) -> Options:
-    """The options as they apply to `model`, of plain Python types.
+    """Check the options for `model`, and return them in plain Python types.
 
     Args:
-        what: the function that the user called; errors begin with it.
+        what: the function that the user called; errors begin with its name.
+        model: the model that is converted.
+        options: the options as the user gave them.
 
     Raises:
-        DtypeError: the model is int8 already, a layer is none of its, or an option is unknown.
+        DtypeError: the model is int8 already, it has no layer of a given name, or an option is unknown.
     """
     checks.instance(what, "model", model, Module)
     if isinstance(model, Plan) or any(t.dtype == INT8 for _, t in model.named_tensors()):
@@ -54,10 +56,10 @@ def check_options(what: str, model: Module, options: Options) -> Options:
 
 
 def check_layers(what: str, model: Module, names: Sequence[str]) -> list[str]:
-    """`names`, each of which is a layer of `model`.
+    """Check that each of `names` is a layer of `model`, and return them.
 
     Raises:
-        DtypeError: one is not; says which layers there are.
+        DtypeError: one is not; the message names the layers of the model.
     """
     known = [name for name, _ in model.named_modules() if name]
     names = checks.names(*what.split(": ")[:2], names)
@@ -68,10 +70,10 @@ def check_layers(what: str, model: Module, names: Sequence[str]) -> list[str]:
 
 
 def read_first(data: Any, model: Module) -> tuple[Arrays, Iterator[Arrays]]:
-    """The first batch of calibration data, and all of them, that one included.
+    """The first batch of calibration data, and an iterator over all batches, which begins with the first.
 
     Raises:
-        QuantizationError: there is none, or it is not finite.
+        QuantizationError: there is no batch, or the first is not finite.
     """
     batches = read_inputs("calibration", data, model)
     first = next(batches, None)
@@ -83,14 +85,16 @@ def read_first(data: Any, model: Module) -> tuple[Arrays, Iterator[Arrays]]:
 
 
 def make_lowering(model: Module, calibration: Any, options: Options, progress: bool = False) -> Lowering:
-    """The model traced, its repairs done, its ranges taken from the data, and lowered.
+    """Trace a model, do its repairs, take its ranges from the data, and lower it.
 
     Args:
-        calibration: batches, as `to_int8` takes them. They are gone over once, and kept in memory for repairs.
-        options: as `check_options` gave them.
+        model: the float model.
+        calibration: batches, as `to_int8` takes them. They are read once, and kept in memory if there are repairs.
+        options: the options that `check_options` returned.
+        progress: whether to show a bar.
 
     Raises:
-        As `to_int8`.
+        TraceError, QuantizationError, DtypeError: as `to_int8`.
     """
     first, batches = read_first(keep_batches("calibration", calibration) if options.repairs else calibration, model)
     graph, done = trace(model, *first), []

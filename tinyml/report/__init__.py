@@ -1,4 +1,4 @@
-"""Reports: what each layer of a model costs and gains, as a table, JSON, a page or a picture; the losses of a training."""
+"""Reports: the cost and gain of each layer of a model, as a table, JSON, a page or a picture; charts of training losses."""
 
 from .figures import Histogram, Layer
 from .ledger import Report, report

@@ -1,6 +1,6 @@
-"""Charts as SVG: bars, a histogram, points, lines. Colours are classes, which the style sheet gives a meaning.
+"""Charts as SVG: bars, a histogram, points, lines. Colours are CSS classes, which the style sheet defines.
 
-All charts are WIDTH units wide, about as many as a phone has pixels, so that their text stays readable there.
+All charts are WIDTH units wide, about the width of a phone in pixels, so that their text stays readable there.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ LEFT, TOP, BOTTOM = 48, 26, 190     # of the plane of points and lines
 class Chart:
     """A drawing of `height` units.
 
-    name: What its elements are called on a page, where no two charts have the same name.
-    title, description: What it shows, and the same in words for those who do not see it.
-    body: SVG elements.
-    key: (class, meaning) of the colours that need to be explained.
+    Attributes:
+        name: the prefix of its element ids; no two charts of a page have the same.
+        title: what the chart shows.
+        description: its contents in words, for screen readers.
+        height: its height in units.
+        body: SVG elements.
+        key: (class, meaning) of the colours that need to be explained.
     """
 
     name: str
@@ -35,7 +38,7 @@ class Chart:
     key: Sequence[tuple[str, str]] = ()
 
     def svg(self, place: str = "") -> str:
-        """The chart as an SVG element; `place` has more attributes."""
+        """The chart as an SVG element, with `place` among its attributes."""
         return (f'<svg {place}role="img" viewBox="0 0 {WIDTH} {self.height:g}" aria-labelledby="{self.name}-t '
                 f'{self.name}-d"><title id="{self.name}-t">{escape(self.title)}</title><desc id="{self.name}-d">'
                 f'{escape(self.description)}</desc>{"".join(self.body)}</svg>')
@@ -43,7 +46,7 @@ class Chart:
 
 @dataclass
 class Bars:
-    """A row of a bar chart: its label, the text at its end, and bars below each other, each of parts (class, value)."""
+    """A row of a bar chart: its label, the text at its end, and the bars under it, each a list of parts (class, value)."""
 
     label: str
     text: str
@@ -51,12 +54,12 @@ class Bars:
 
 
 def short(text: str, most: int = 34) -> str:
-    """`text` without its middle where it is long: names of layers differ at their ends."""
+    """`text` without its middle if it is long: names of layers differ at their ends."""
     return text if len(text) <= most else f"{text[: most // 3]}…{text[-(most - most // 3 - 1) :]}"
 
 
 def bars(name: str, title: str, rows: Sequence[Bars], key: Sequence[tuple[str, str]] = ()) -> Chart:
-    """Horizontal bars from a common zero; values below it go to the left."""
+    """Horizontal bars from a common zero; negative values go to the left."""
     ends = [(sum(min(v, 0.0) for _, v in bar), sum(max(v, 0.0) for _, v in bar)) for row in rows for bar in row.bars]
     lo, hi = min([0.0, *(e[0] for e in ends)]), max([0.0, *(e[1] for e in ends)])
     unit = WIDTH / (hi - lo or 1.0)
@@ -85,7 +88,7 @@ def bars(name: str, title: str, rows: Sequence[Bars], key: Sequence[tuple[str, s
 
 
 def histogram(name: str, title: str, h: Histogram) -> Chart:
-    """Counts as columns, with the ends of the range and the place of 0 below them."""
+    """Counts as columns, above an axis with the ends of the range and the place of 0."""
     height, top = 84, max(h.counts, default=0) or 1
     step = WIDTH / len(h.counts)
     path = "".join(f"M{i * step:.2f} {height}V{height * (1 - n / top):.2f}h{step:.2f}V{height}z"
@@ -106,7 +109,7 @@ def histogram(name: str, title: str, h: Histogram) -> Chart:
 
 
 def points(name: str, title: str, x_label: str, y_label: str, values: Sequence[tuple[float, float, str, str]]) -> Chart:
-    """Points (x, y, label, what it says when pointed at)."""
+    """Points (x, y, label, tooltip)."""
     ordered = sorted(values)
     at, body = _plane(x_label, y_label, [v[0] for v in values], [v[1] for v in values])
     for i, (x, y, label, full) in enumerate(ordered):
@@ -120,7 +123,7 @@ def points(name: str, title: str, x_label: str, y_label: str, values: Sequence[t
 
 def lines(name: str, title: str, x_label: str, y_label: str,
           series: Sequence[tuple[str, str, list[tuple[float, float]]]]) -> Chart:
-    """Lines (class, meaning, points (x, y)) with a dot for each point; what is not finite is left out."""
+    """Lines (class, meaning, points (x, y)) with a dot for each point; values that are not finite are left out."""
     finite = [(kind, what, [p for p in at if math.isfinite(p[1])]) for kind, what, at in series]
     all_points = [p for _, _, at in finite for p in at] or [(0.0, 0.0)]
     at, body = _plane(x_label, y_label, [x for x, _ in all_points], [y for _, y in all_points])
@@ -137,7 +140,7 @@ def lines(name: str, title: str, x_label: str, y_label: str,
 
 def _plane(x_label: str, y_label: str, xs: list[float],
            ys: list[float]) -> tuple[Callable[[float, float], tuple[float, float]], list[str]]:
-    """Where a point is drawn on a plane with axes, and the elements of these: lines, numbers, labels."""
+    """A function from a point to its place in the drawing, and the SVG elements of the axes: lines, numbers, labels."""
     right, (x0, x1), (y0, y1) = WIDTH - 8, _span(xs), _span(ys)
 
     def at(x: float, y: float) -> tuple[float, float]:
@@ -164,7 +167,7 @@ def _number(value: float) -> str:
 
 
 def _span(values: list[float]) -> tuple[float, float]:
-    """Ends of an axis a little wider than the values."""
+    """The ends of an axis that is a little wider than the values."""
     lo, hi = min(values), max(values)
     room = 0.12 * (hi - lo) or abs(hi) * 0.1 or 1.0
     return (lo - room, hi + room) if math.isfinite(room) else (lo, hi)

@@ -1,4 +1,4 @@
-"""The times of a module's ops, each alone, on the operands that it had in one forward of the batch."""
+"""The times of a module's ops, each timed alone, on the operands that it had in one forward of the batch."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def is_linear(r: Record) -> bool:
 
 
 def _parts(r: Record) -> Functions:
-    """What is timed of an op: itself, its parts, and the same with float32 weights."""
+    """The functions that are timed for an op: the op, its parts, and the op with float32 weights."""
     found: Functions = {"full": lambda: apply(r.op, *r.inputs, **r.attrs)}
     stored = [t is not None and t.dtype in (INT8, np.float16) and i in r.op.stored for i, t in enumerate(r.inputs)]
     if any(stored):
@@ -72,7 +72,7 @@ def _parts(r: Record) -> Functions:
         if is_linear(r):
             found.update(_linear_parts(r, bias))
             return found
-        if w.quantized.packed is None:      # an op of a user's that multiplies in its own way
+        if w.quantized.packed is None:      # a user's op, which multiplies in its own way
             return found
         layer, scale = w.quantized.packed[1], np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
         x = rows_of(r)
@@ -90,7 +90,7 @@ def _parts(r: Record) -> Functions:
 
 
 def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
-    """The parts of a linear layer. Its kernel reads the weights where they are and quantizes x itself."""
+    """The parts of a linear layer, whose kernel reads the weights unpacked and quantizes x itself."""
     w = r.inputs[1]
     x = rows_of(r).reshape(-1, w.shape[1])
     group = w.group or w.shape[1]
@@ -105,7 +105,7 @@ def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
 
 
 def _collect_times(r: Record, ms: dict[str, float]) -> StepTimes:
-    """The figures of one op from what was timed of it."""
+    """The figures of one op, from the times of its functions."""
     full, float32 = ms["full"], ms.get("float32", ms["full"])
     if "product" not in ms:
         part = "multiply" if r.op.multiplies else "other"

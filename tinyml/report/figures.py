@@ -1,4 +1,4 @@
-"""What a report says: figures of each layer and of the whole, as a table and as JSON."""
+"""The contents of a report: figures of each layer and of the whole model, as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -23,8 +23,18 @@ EDGES = ("quantize", "dequantize")      # what a plan does between floats and co
 class Histogram:
     """Counts of values in bins of equal width from lo to hi.
 
-    of: What was counted, such as "weight".
-    what: "codes", or the dtype of floats.
+    Attributes:
+        of: the name of the values that were counted, such as "weight".
+        what: "codes", or the dtype of floats.
+        lo: where the first bin begins.
+        hi: where the last bin ends.
+        counts: the number of values in each bin.
+
+    Example:
+        >>> from tinyml import models
+        >>> found = models.MLP(4, 3, 2).to_int8().report(seconds=0).layers[0].weights[0]
+        >>> found.of, found.what, sum(found.counts)
+        ('weight', 'codes', 12)
     """
 
     of: str
@@ -36,22 +46,40 @@ class Histogram:
 
 @dataclass
 class Layer:
-    """One layer, or what belongs to none.
+    """The figures of one layer, or of the steps that belong to no layer.
 
-    ops: What it computes.
-    precision: "int8", "float16", "float32", or "int8 + float32" if it has both.
-    memory_bytes: What it keeps in memory.
-    disk_bytes, tensors: The bytes of each of its arrays in the file, and their sum.
-    observer, lo, hi: How the range of its result was found, and the range; of the last result if it has several.
-    margin: The share of int32 that its accumulators leave free whatever the input, 0 to 1, for the channel that leaves
-        least.
-    quantize_ms, multiply_ms, requantize_ms, other_ms, total_ms: Times, see `report`. All are None if nothing was timed.
-        requantize_ms is None if it is in multiply_ms, for the reason `together`.
-    float32_ms: What the same takes in float32; None if that is not known.
-    speedup: float32_ms / total_ms of a layer that has int8.
-    floats: Why what it computes in float stayed float.
-    notes: Why there is no gain, and what else there is to know.
-    weights, activations: Histograms.
+    Times are in milliseconds for the batch, as `report` describes them; all are None if nothing was timed.
+
+    Attributes:
+        name: the name of the layer.
+        ops: the ops that it computes.
+        precision: "int8", "float16", "float32", or "int8 + float32" if it has both.
+        memory_bytes: the bytes that it keeps in memory.
+        disk_bytes: the bytes of all its arrays in the file.
+        tensors: the bytes of each of its arrays in the file, by name.
+        observer: how the range of its result was found; None if it has none.
+        lo: the low end of that range; of the last result if it has several.
+        hi: the high end of that range.
+        margin: the share of int32 that its accumulators leave free whatever the input, 0 to 1, for the channel that leaves
+            least.
+        quantize_ms: the time to turn floats into codes and codes into floats.
+        multiply_ms: the time of its integer product.
+        requantize_ms: the time to requantize the sums; None if it is part of multiply_ms.
+        other_ms: the time of all else.
+        total_ms: the sum of these times.
+        float32_ms: the time of the same steps in float32; None if that is not known.
+        speedup: float32_ms / total_ms of a layer that has int8.
+        together: why requantize_ms is part of multiply_ms; "" if it is not.
+        floats: why some of its steps stayed float.
+        notes: why there is no gain, and other remarks.
+        weights: a Histogram of each of its weights.
+        activations: a Histogram of each of its results.
+
+    Example:
+        >>> from tinyml import models
+        >>> layer = models.MLP(4, 3, 2).to_int8().report(seconds=0).layers[0]
+        >>> layer.name, layer.precision, layer.tensors
+        ('1', 'int8', {'bias': 12, 'weight.scale': 12, 'weight': 12})
     """
 
     name: str
@@ -78,27 +106,12 @@ class Layer:
     activations: list[Histogram] = field(default_factory=list)
 
 
-SLOWER = 1.05       # times as long: on a machine that is shared, less is no difference
+SLOWER = 1.05       # times as long; on a shared machine, less may be noise
 
 
 @dataclass
 class Figures:
-    """All that a report says; prints as a table.
-
-    model, kind: The class of the model, and what it is: "static int8", "float16" and so on.
-    batch: The number of samples that were timed at a time.
-    isa, threads: The instruction set and the number of threads that were used.
-    layers: All layers in the order they run; what belongs to none comes last.
-    header_bytes: The bytes of the file that are no tensor.
-    file_bytes: The bytes of the file: header_bytes and the disk_bytes of all layers.
-    memory_bytes: The sum of the layers' memory_bytes.
-    arena_bytes: The memory that the values of a batch share; None for a model that is no plan.
-    latency_ms: The time of one call; None if nothing was timed.
-    timed: Why nothing was timed, or what else there is to know about the times.
-    calibration: How a plan was calibrated.
-    frontier: The points of accuracy, size and latency that `to_int8(max_drop=...)` saw.
-    diagnosis: The diagnosis that `report` was given, as a dict.
-    """
+    """The figures of a whole model, with the attributes that `Report` describes. It prints as a table."""
 
     model: str
     kind: str
@@ -150,7 +163,7 @@ class Figures:
         return [{**dict.fromkeys(COLUMNS, ""), **row} for row in rows]
 
     def notes(self) -> list[str]:
-        """What there is to say about layers in words; a note on several layers stands once."""
+        """The notes on the layers, each with the names of all layers that it is about."""
         said: dict[str, list[str]] = {}
         for layer in self.layers:
             for note in [*layer.floats, *layer.notes]:
@@ -158,7 +171,7 @@ class Figures:
         return [f"{', '.join(names)}: {note}" for note, names in said.items()]
 
     def summary(self) -> list[str]:
-        """A few lines that say what the table is about."""
+        """The lines above the table: the model, its bytes, its calibration and its time."""
         lines = [f"{self.model}, {self.kind}: {self.file_bytes:,} bytes on disk, {self.memory_bytes:,} in memory"]
         if self.arena_bytes is not None:
             lines[0] += f", and {self.arena_bytes:,} that the values of a batch of {self.batch} share"
@@ -167,10 +180,10 @@ class Figures:
         if self.latency_ms is not None:
             lines.append(f"a batch of {self.batch} takes {duration(self.latency_ms)} on {self.threads} "
                          f"thread{'s' if self.threads > 1 else ''} ({self.isa}); below are {self.unit} for the batch, "
-                         "each step alone")
+                         "each step timed alone")
         if "int8" in self.kind and self.float32_ms and self.sum_ms > SLOWER * self.float32_ms:
             lines.append(f"it is slower than float32, whose layers take {duration(self.float32_ms)} where these take "
-                         f"{duration(self.sum_ms)}; why is said of the layers below, and skip=[...] leaves them float")
+                         f"{duration(self.sum_ms)}; the layers below say why, and skip=[...] leaves them in float")
         return [*lines, self.timed] if self.timed else lines
 
     def __str__(self) -> str:
@@ -196,7 +209,7 @@ def cells(layer: Layer, unit: str) -> dict[str, str]:
 
 
 def computes(layer: Layer) -> str:
-    """What a layer computes, in a few words: its first op, and how many more it has."""
+    """A layer's ops in a few words: the first one, and how many more there are."""
     names = list(dict.fromkeys(layer.ops))
     ops = [name for name in names if name not in EDGES and not (name in OPS and OPS[name].passes_on)] or names
     return "" if not ops else ops[0] if len(ops) == 1 else f"{ops[0]} + {len(ops) - 1}"

@@ -1,4 +1,4 @@
-"""How weights and codes are distributed: counts in bins."""
+"""Histograms of weights and codes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .figures import Histogram
 from .layers import name_step
 
 BINS = 64       # of four codes each
-PIECE = 64      # samples that are observed at a time: all values of all steps are in memory then
+PIECE = 64      # the samples that are observed at a time, because all values of all steps are in memory then
 
 
 def count_codes(what: str, counts: np.ndarray) -> Histogram:
@@ -58,8 +58,10 @@ def weights(model: Module) -> dict[str, list[Histogram]]:
 
 
 def activations(model: Module, batches: Iterable[tuple[np.ndarray, ...]]) -> dict[str, list[Histogram]]:
-    """Histograms, by layer, of codes: those that the steps of a plan make of the data, or those of the inputs of a module's
-    dynamic products. A step that passes codes through makes none."""
+    """Histograms of codes by layer: those that the steps of a plan make, or those of the inputs of dynamic products.
+
+    A step that passes codes through has no histogram.
+    """
     counts: dict[tuple[int, str, str], np.ndarray] = {}
 
     def count(at: int, layer: str, what: str, u: np.ndarray) -> None:
@@ -81,7 +83,7 @@ def activations(model: Module, batches: Iterable[tuple[np.ndarray, ...]]) -> dic
 
 
 def _pieces(plan: Plan, inputs: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray, ...]]:
-    """A batch in pieces of PIECE samples, if samples are the first dimension of all inputs and no other."""
+    """A batch in pieces of PIECE samples, if the batch is the first dimension of all inputs and no other."""
     if any(s.shape[:1] != (Batch(),) or any(isinstance(n, Batch) for n in s.shape[1:]) for s in plan.inputs):
         return [inputs]
     return [tuple(x[at : at + PIECE] for x in inputs) for at in range(0, len(inputs[0]), PIECE)]

@@ -27,7 +27,7 @@ Histograms = dict[str, list[Histogram]]
 
 
 def name_step(step: Step) -> str:
-    """The name of a step: that of the op that it computes."""
+    """The name of the op that a step computes."""
     if isinstance(step, Product):
         return (Conv2d if step.attrs["spatial"] else Linear).name
     return step.attrs.get("op", step.kind)
@@ -35,7 +35,7 @@ def name_step(step: Step) -> str:
 
 def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[StepTimes] | None,
                 calls: Calls | None, weights: Histograms, activations: Histograms) -> list[Layer]:
-    """The layers of a plan in the order they run; what belongs to none comes last."""
+    """The layers of a plan in the order in which they run; steps that belong to no layer come last."""
     known, names = codecs(plan.steps), list(dict.fromkeys(s.name for s in plan.steps))
     margins: dict[str, float] = {}
     for headroom in plan.certificate():
@@ -61,23 +61,23 @@ def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str
 
 
 def _precision(steps: list[Step]) -> str:
-    """What the steps compute in; "" if they only turn floats into codes or back."""
+    """The precision in which the steps compute; "" if they only turn floats into codes or back."""
     kinds = {"float32" if isinstance(s, FLOAT_STEPS) else "int8" for s in steps if s.kind not in ("quantize", "dequantize")}
     return " + ".join(sorted(kinds, reverse=True))
 
 
 def _range(codec: Codec) -> tuple[float, float]:
-    """The numbers that codes -128 and 127 stand for, equation (1)."""
+    """The numbers that the codes -128 and 127 represent, equation (1)."""
     return tuple(float(codec.scale) * (code - codec.zero_point) for code in (-128, 127))
 
 
 def _observer_of(observer: str | None, layer: str) -> str | None:
-    """The observer of a layer from what a plan notes: a name, or JSON of names by layer, of which the innermost counts."""
+    """The observer of a layer, from a plan's record: one name, or JSON of names by layer, of which the innermost counts."""
     if not observer or not observer.startswith("{"):
         return observer
     try:
         names = json.loads(observer)
-    except (ValueError, RecursionError):        # a name that a user gave
+    except (ValueError, RecursionError):        # the class of a user's observer
         return observer
     fitting = [name for name in names if is_inside(layer, name)] if isinstance(names, dict) else []
     return str(names[max(fitting, key=len)]) if fitting else "minmax"
@@ -93,7 +93,7 @@ def _why_floats(plan: Plan) -> dict[str, list[str]]:
         why = next((noted[k] for k in keys if k in noted), None)
         text = f"{name_step(step)} stayed float32" + (f": {why}" if why else "")
         mine = found.setdefault(step.name, [])
-        # a clamp that the layer could not take has no reason of its own
+        # a clamp that could not be fused into the layer has no reason of its own
         clamp = isinstance(step, Island) and step.op.clamp(**step.attrs["attrs"]) is not None
         mine += [] if text in mine or (why is None and clamp and mine) else [text]
     return found
@@ -102,7 +102,7 @@ def _why_floats(plan: Plan) -> dict[str, list[str]]:
 def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dict[str, int],
                   took: list[tuple[str, Record, StepTimes]] | None, calls: Calls | None, weights: Histograms,
                   activations: Histograms) -> list[Layer]:
-    """The layers of a module that have tensors or run ops, in the order of attributes; the model itself comes last."""
+    """The layers of a module that have tensors or run ops, in the order of its attributes; the model itself comes last."""
     stored = {getattr(m, key).dtype for m in model.modules() for key in m.stored_weights}
     converted = bool(stored & {np.dtype(np.int8), np.dtype(np.float16)})
     ties, layers = _ties(model), []
@@ -144,14 +144,14 @@ def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
 
 
 def _fill_times(layer: Layer, parts: list[StepTimes], calls: Calls) -> None:
-    """Fill in the sums of what was timed of a layer, and what follows from them."""
+    """Fill in the times of a layer, which are the sums over its parts, and what follows from them."""
     if not parts:
         return
     sums: dict[str, Any] = {name: sum(getattr(p, name) for p in parts)
                             for name in ("quantize", "multiply", "requantize", "other", "total")}
     layer.quantize_ms, layer.multiply_ms, layer.requantize_ms, layer.other_ms, layer.total_ms = sums.values()
     layer.together = next((p.together for p in parts if p.together), "")
-    if layer.together:      # parts of one product and the whole of another would look like the parts of both
+    if layer.together:      # otherwise the parts of one product and the whole of another would be added
         layer.multiply_ms, layer.requantize_ms = sums["multiply"] + sums["requantize"], None
     layer.float32_ms = None if any(p.float32 is None for p in parts) else sum(p.float32 for p in parts)
     if layer.float32_ms and layer.total_ms and any(p.narrow and p.total for p in parts):

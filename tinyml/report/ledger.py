@@ -1,4 +1,4 @@
-"""report(model): what each layer of a model costs in bytes and in time, what it gains, and why if it gains nothing."""
+"""report(model): the bytes and the time of each layer of a model, what int8 gains, and why where it gains nothing."""
 
 from __future__ import annotations
 
@@ -29,28 +29,58 @@ from .planned import check_batch, make_batch, time_plan
 from .sizes import in_memory, on_disk
 from .timing import BUSY, Calls
 
-# what a page reads of a diagnosis
+# the fields of a diagnosis that a page shows
 OVERALL = ("metric", "float_value", "int8_value")
 DIAGNOSED = ("layer", "weight_snr", "activation_snr", "only_drop", "without_drop", "cause", "evidence", "remedy")
 
 
 class Report(Figures):
-    """What `report` found. It prints as a table; as_dict() is for JSON, to_html() writes a page, plot() a picture."""
+    """What `report` returns. It prints as a table; as_dict() is for JSON, to_html() writes a page, and plot() a picture.
+
+    Attributes:
+        model: the class of the model.
+        kind: "static int8", "dynamic int8", "float16", "float32 plan" or "float32".
+        batch: the number of samples that were timed at a time.
+        isa: the instruction set that was used.
+        threads: the number of threads that were used.
+        layers: a Layer for each layer, in the order in which they run; what belongs to no layer comes last.
+        header_bytes: the bytes of the file that are not in tensors.
+        file_bytes: the bytes of the file: header_bytes and the disk_bytes of all layers.
+        memory_bytes: the sum of the layers' memory_bytes.
+        arena_bytes: the memory that the values of a batch share; None for a model that is not a plan.
+        latency_ms: the time of one call in milliseconds; None if nothing was timed.
+        timed: why nothing was timed, or other remarks on the times.
+        calibration: how a plan was calibrated.
+        frontier: the points of accuracy, size and latency that `to_int8(max_drop=...)` saw.
+        diagnosis: the diagnosis that `report` was given, as a dict.
+
+    Example:
+        >>> from tinyml import models
+        >>> found = models.MLP(4, 3, 2).to_int8().report(seconds=0)
+        >>> found.kind, found.latency_ms, found.memory_bytes == sum(layer.memory_bytes for layer in found.layers)
+        ('dynamic int8', None, True)
+    """
 
     def to_html(self, path: Any) -> None:
-        """Write all of it as one page that needs nothing else.
+        """Write the whole report as one HTML page that needs no other file.
+
+        Args:
+            path: the file to write.
 
         Raises:
-            FileError: The file cannot be written; there is no part of it then.
+            FileError: the file cannot be written; no part of it is left then.
         """
         write_whole(Path(path), page.render(self).encode())
 
     def plot(self, path: Any) -> None:
         """Draw the charts of the page into one SVG file: bytes and times of the layers, sensitivity, frontier.
 
+        Args:
+            path: the file to write, which ends in .svg.
+
         Raises:
-            DtypeError: The path does not end in .svg.
-            FileError: The file cannot be written.
+            DtypeError: the path does not end in .svg.
+            FileError: the file cannot be written.
         """
         path, rows = check_picture("plot", path, "; to_html() writes a page, .html"), [layer_charts(self)]
         if self.diagnosis is not None and self.diagnosis["layers"]:
@@ -61,53 +91,55 @@ class Report(Figures):
 
 
 def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0, diagnosis: Any = None) -> Report:
-    """What each layer of a model costs and gains.
+    """Measure the bytes and the time of each layer of a model, and what int8 gains.
 
     Bytes on disk are read from the header of the file that `save` would write; layers and header add up to it. Bytes in
     memory are those that the model keeps at the end of the report, without activations.
 
     A time is the least of many calls, in milliseconds for the batch; all calls take turns. Each step of a plan, or op of a
-    module, is timed alone, with the operands that it has in the model, which are in the cache if they fit. Measured are:
-    - quantize: Turning floats into codes and codes into floats, as steps of their own (`quantize_rows` in dynamic int8).
-    - multiply, requantize: These are fused, so the product is measured a second time with half of its input channels (with
-      twice as many if they are few). The line through both times, over the length of the sums, gives what is left for sums
-      of no length: adding the bias, requantizing (scaling to float32 in dynamic int8), writing, and the call. That is
-      requantize, the rest is multiply. If channels are in groups, or noise leaves no such line, they are together, and the
-      layer says why.
-    - other: All steps without weights, in codes or float; in modules what Python does around a product.
-    - float32: The same step on floats of the same shapes, as a compiled float32 plan runs it, with the weights that the
-      codes stand for; for a module the same op with float32 weights. Float steps count as they are, steps between floats
-      and codes as nothing. It is None if a step does not tell its float op.
-    The sum over the layers differs from latency_ms, the time of a whole call, by what is around the steps and the cache.
-
-    >>> import numpy as np
-    >>> from tinyml import models
-    >>> found = report(models.MLP(4, 3, 2).to_int8(calibration=np.ones((8, 4), np.float32)), seconds=0)
-    >>> [(layer.name, layer.precision) for layer in found.layers if layer.weights]
-    [('1', 'int8'), ('3', 'int8')]
-    >>> found.file_bytes == found.header_bytes + sum(layer.disk_bytes for layer in found.layers)
-    True
+    module, is timed alone, with the operands that it has in the model, which are in the cache if they fit. The times are:
+    - quantize: turning floats into codes and codes into floats, as steps of their own (`quantize_rows` in dynamic int8).
+    - multiply, requantize: these are fused, so the product is timed a second time with half of its input channels (with
+      twice as many if they are few). The line through both times, over the length of the sums, gives the time for sums of
+      length 0: adding the bias, requantizing (scaling to float32 in dynamic int8), writing, and the call. That time is
+      requantize, and the rest is multiply. If channels are in groups, or noise leaves no such line, multiply is the time of
+      both, and the layer says why.
+    - other: all steps without weights, in codes or float; in modules the time that Python spends around a product.
+    - float32: the same step on floats of the same shapes, as a compiled float32 plan runs it, with the weights that the
+      codes represent; for a module the same op with float32 weights. Float steps have the same time there, and steps
+      between floats and codes have none. It is None if the float op of a step is not known.
+    The sum over the layers differs from latency_ms, the time of a whole call, by the work between steps and by the cache.
 
     Args:
-        model: A plan in int8 or float32, a module with weights in int8 or float16, or a float model.
-        data: Batches of inputs, as `to_int8(calibration=...)` takes them. The first batch is what is timed, repeated or cut
-            to `batch` samples; all batches give the histograms of activations. A plan is timed without data too, on numbers
-            of the range it was calibrated for. Other modules do not know the shape of their inputs and are not timed then.
-        batch: The number of samples in the batch that is timed.
-        seconds: How long to time, at least three rounds; 0 for no times. If something else keeps a core busy, all is timed
-            once more on one thread, because threads that wait for each other would be in the times of some layers.
-        diagnosis: What `precision.diagnose` returned, for the page and the picture.
+        model: a plan in int8 or float32, a module with weights in int8 or float16, or a float model.
+        data: batches of inputs, as `to_int8(calibration=...)` takes them. The first batch is timed, repeated or cut to
+            `batch` samples; all batches give the histograms of activations. A plan is timed without data too, on random
+            numbers in its calibrated range. Other modules do not know the shape of their inputs and are not timed then.
+        batch: the number of samples in the batch that is timed.
+        seconds: how many seconds to time, for at least three rounds; 0 for no times. If something else keeps a core busy,
+            all is timed once more on one thread: otherwise the times of some layers would include threads waiting for each
+            other.
+        diagnosis: what `precision.diagnose` returned, for the page and the picture.
 
     Returns:
         A Report, which prints as a table.
 
     Raises:
-        ShapeError: A number is out of range, or data do not fit the model.
-        DtypeError: The model is prepared for training, or `diagnosis` is no diagnosis.
-        FileError: The model cannot be saved, so that it has no bytes on disk.
+        ShapeError: a number is out of range, or data do not fit the model.
+        DtypeError: the model is prepared for training, or `diagnosis` is not a Diagnosis.
+        FileError: the model cannot be saved, so that it has no bytes on disk.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import models
+        >>> found = report(models.MLP(4, 3, 2).to_int8(calibration=np.ones((8, 4), np.float32)), seconds=0)
+        >>> [(layer.name, layer.precision) for layer in found.layers if layer.weights]
+        [('1', 'int8'), ('3', 'int8')]
+        >>> found.file_bytes == found.header_bytes + sum(layer.disk_bytes for layer in found.layers)
+        True
     """
     if isinstance(model, QATModel):
-        raise DtypeError("report: a model prepared for quantization-aware training is no int8 model yet; report its "
+        raise DtypeError("report: a model prepared for quantization-aware training is not yet an int8 model; report its "
                          "to_int8()")
     if isinstance(batch, bool) or not isinstance(batch, (int, np.integer)) or batch < 1:
         raise ShapeError(f"report: expected a batch of at least 1, got {batch!r}")
@@ -143,7 +175,7 @@ def _inputs(model: Module, batch: int, first: tuple | None) -> list[np.ndarray] 
 
 @contextmanager
 def _explain_made_up(first: tuple | None) -> Iterator[None]:
-    """If the plan fails on numbers that were made up in the place of data, raise an error that says so."""
+    """If the plan fails on random numbers in the place of data, raise an error that says so."""
     try:
         with np.errstate(all="ignore"):
             yield
@@ -154,7 +186,7 @@ def _explain_made_up(first: tuple | None) -> Iterator[None]:
 
 
 def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray] | None) -> dict[str, Any]:
-    """What a report says about the whole model, without bytes and times."""
+    """The figures of the whole model, without bytes and times."""
     settings = config()
     about = {"model": type(model).__name__, "kind": kind_of(model), "batch": batch, "isa": settings["isa"],
              "threads": settings["threads"]}
@@ -165,7 +197,7 @@ def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray]
     if not seconds:
         about["timed"] = "no times: none were asked for (seconds=0)"
     elif inputs is None:
-        about["timed"] = ("no times: a model that is no plan does not know the shape of its inputs; give it some, as "
+        about["timed"] = ("no times: only a plan knows the shape of its inputs; for other models give some, as "
                           "report(data=...)")
     return about
 
@@ -182,9 +214,9 @@ def kind_of(model: Module) -> str:
 
 def _times(model: Module, seconds: float, inputs: list[np.ndarray] | None,
            about: dict[str, Any]) -> tuple[list, Calls] | tuple[None, None]:
-    """The times of each step or op (of a module's op with its layer), and of calls; None if nothing is timed.
+    """The times of each step or op (for a module with layer and op), and those of calls; None if nothing is timed.
 
-    If threads wait for cores that something else keeps busy, all is timed once more on one thread, which `about` notes.
+    If threads wait for cores that another program keeps busy, all is timed once more on one thread, and `about` says so.
     """
     if not seconds or inputs is None:
         return None, None

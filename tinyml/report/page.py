@@ -18,16 +18,16 @@ HEAD = """<!doctype html>
 <title>{title}</title><style>{css}</style></head><body>
 <a class="skip" href="#table">Skip to the table</a>
 """
-MEASURED = """<p>Times are the least of many calls, all steps in turn, each alone with the operands it has in the model.
-Multiplying and requantizing are one kernel: they are told apart by timing the layer with another number of input channels
-too; what the line through both leaves for none is requantizing, writing and the call. <em>float32</em> is the same step in
-float32. The sum of the steps differs from a whole call by what is around the steps, and by the cache.</p>
-<p><em>margin</em> is the share of int32 that sums leave free whatever the input. <em>range</em> is what the codes of a
-layer's result can represent, as the observer chose it.</p>"""
+MEASURED = """<p>Each time is the least of many calls. All steps take turns, each alone, with the operands it has in the
+model. Multiplying and requantizing are one kernel. To separate them, the layer is also timed with another number of input
+channels: the line through both times gives the time without channels, which is that of requantizing, writing and the call.
+<em>float32</em> is the same step in float32. The sum of the steps differs from the time of a whole call by the work between
+steps, and by the cache.</p><p><em>margin</em> is the share of int32 that sums leave free whatever the input. <em>range</em>
+is the range that the codes of a layer's result represent, as the observer chose it.</p>"""
 
 
 def render(report: Figures) -> str:
-    """The page as HTML. What comes from the model, above all the names of layers, is escaped."""
+    """The page as HTML. Texts from the model, above all the names of layers, are escaped."""
     sections = [("table", "Layers", _table(report)), ("charts", "Where bytes and time go", _grid(layer_charts(report)))]
     if report.diagnosis is not None and report.diagnosis["layers"]:
         sections.append(("sensitivity", "Sensitivity", _sensitivity(report.diagnosis)))
@@ -49,7 +49,7 @@ def render(report: Figures) -> str:
 
 
 def _json(value: Any) -> str:
-    """JSON in which no character can end the element that it is in."""
+    """JSON without characters that could end the HTML element around it."""
     text = json.dumps(value, allow_nan=False, separators=(",", ":"))
     for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -111,7 +111,7 @@ def _cell(key: str, text: str) -> str:
 
 
 def _key(names: Sequence[tuple[str, str]]) -> str:
-    """What the colours of a chart mean."""
+    """The key of a chart: the meaning of its colours."""
     items = "".join(f'<li><i style="background:var(--{kind})"></i>{escape(name)}</li>' for kind, name in names)
     return f'<ul class="key">{items}</ul>' if items else ""
 
@@ -126,7 +126,7 @@ def _grid(found: Iterable[Chart]) -> str:
 
 
 def _sensitivity(diagnosis: dict[str, Any]) -> str:
-    """What the metric loses with only one layer in int8, and with all but one; the layer that costs most first."""
+    """The loss of the metric with only one layer in int8, and with all but one; the layer that costs most comes first."""
     def number(value: float | None, form: str) -> str:
         return "" if value is None else format(value, form)
 

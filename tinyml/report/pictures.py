@@ -1,4 +1,4 @@
-"""What is drawn of a report, on its page and as a picture by itself, which is one SVG file."""
+"""The charts of a report, for its HTML page and for a picture, which is one SVG file."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from .charts import WIDTH, Bars, Chart, bars, points
 from .figures import PARTS, Figures, duration, in_unit
 from .style import LIGHT, picture_style
 
-# characters that a name may have and XML may not
+# characters that can be in a name but not in XML
 NO_XML = re.compile("[^\\t\\n\\r\\x20-\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 EDGE, TITLE, HEADING, KEY = 24, 36, 24, 20      # units around charts; heights of the title, a chart's heading, its key
 
 
 def layer_charts(report: Figures) -> list[Chart]:
-    """Where the bytes are and where the time goes, layer by layer."""
+    """The bytes and the time of each layer."""
     rows = [Bars(layer.name, f"{layer.disk_bytes:,}", [[("bytes", layer.disk_bytes)]])
             for layer in report.layers if layer.disk_bytes]
     rows.append(Bars("header and description", f"{report.header_bytes:,}", [[("float", report.header_bytes)]]))
@@ -45,12 +45,12 @@ def layer_charts(report: Figures) -> list[Chart]:
 
 
 def sort_layers(diagnosis: dict[str, Any]) -> list[dict[str, Any]]:
-    """The layers of a diagnosis, the one that costs most by itself first."""
+    """The layers of a diagnosis; the one that costs most by itself comes first."""
     return sorted(diagnosis["layers"], key=lambda layer: -(layer["only_drop"] or 0.0))
 
 
 def sensitivity_charts(diagnosis: dict[str, Any]) -> list[Chart]:
-    """What the metric loses with only one layer in int8, and with all but one."""
+    """The loss of the metric with only one layer in int8, and with all but one."""
     unit = "loss" if diagnosis["metric"] == "loss" else "points"
     return [bars(name, title, [Bars(layer["layer"], "" if layer[field] is None else f"{layer[field]:+.3g} {unit}",
                                     [[("drop", layer[field] or 0.0)]]) for layer in sort_layers(diagnosis)])
@@ -74,10 +74,10 @@ def frontier_charts(frontier: list[dict[str, Any]]) -> list[Chart]:
 
 
 def check_picture(who: str, path: Any, hint: str = "") -> Path:
-    """`path`, where a picture can be written; `hint` says what else there is.
+    """Check that `path` can be that of a picture; `hint` is added to the error.
 
     Raises:
-        DtypeError: The path does not end in .svg, or is none.
+        DtypeError: the path does not end in .svg, or it is not a path.
     """
     found = Path(checks.path(who, path))
     kind = found.suffix
@@ -91,7 +91,7 @@ def write_picture(path: Path, title: str, rows: Sequence[Sequence[Chart]]) -> No
     """Write charts as one picture: rows of charts beside each other.
 
     Raises:
-        FileError: The file cannot be written.
+        FileError: the file cannot be written.
     """
     top, body = TITLE, []
     for row in rows:

@@ -1,4 +1,4 @@
-"""Times of a plan's steps, each alone, bound to the operands that it has for the batch."""
+"""The times of a plan's steps, each timed alone, bound to the operands that it has for the batch."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from ..tensor import FLOATS, INTEGERS
 from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, split, time_parts
 from .twins import codecs, twin
 
-FLOAT_KINDS = ("quantize", "dequantize", "island", "float_product")     # steps that are the same, or none, in float32
-LEAST_CHANNELS = 16     # of which half are left out; of fewer there are twice as many
+FLOAT_KINDS = ("quantize", "dequantize", "island", "float_product")     # steps that are the same in float32, or not needed
+LEAST_CHANNELS = 16     # from so many channels on, half are left out; of fewer, there are twice as many
 
 
 def make_batch(plan: Plan, inputs: tuple[np.ndarray, ...] | None, batch: int) -> list[np.ndarray]:
     """Inputs of a batch of `batch` samples.
 
-    They are samples of `inputs`, again from the first one if there are too few. Without inputs they are numbers of the
-    range that the plan has codes for, and ids of 0.
+    They are samples of `inputs`, which begin again with the first one if there are too few. Without inputs they are random
+    numbers in the range of the plan's codes, and ids of 0.
     """
     rng, made = np.random.default_rng(0), []
     for at, slot in enumerate(plan.inputs):
@@ -51,8 +51,8 @@ def check_batch(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray,
     """The inputs of a batch as the plan takes them.
 
     Raises:
-        ShapeError: The number of inputs or a shape is another.
-        DtypeError: An input has floats for ids, or integers for floats.
+        ShapeError: the number of inputs is wrong, or a shape is.
+        DtypeError: an input has floats for ids, or integers for floats.
     """
     if len(inputs) != len(plan.inputs):
         raise ShapeError(f"report: expected batches of {len(plan.inputs)} input(s), got {len(inputs)}")
@@ -66,8 +66,8 @@ def check_batch(plan: Plan, inputs: tuple[np.ndarray, ...]) -> tuple[np.ndarray,
 def time_plan(plan: Plan, inputs: list[np.ndarray], batch: int, seconds: float) -> tuple[list[StepTimes], Calls]:
     """The times of each step of a plan, and of a whole call.
 
-    A plan runs a large batch in pieces that stay in the cache. Steps are timed on one piece, and count as many times as
-    there are pieces. What a program does not run (views, and what depends on no input) takes no time.
+    A plan runs a large batch in pieces that stay in the cache. Steps are timed on one piece, and their times are multiplied
+    by the number of pieces. Steps that a program does not run (views, and those that depend on no input) take no time.
     """
     layout = plan.layout(inputs, batch)
     piece = layout.batch
@@ -91,7 +91,7 @@ def least_call() -> Callable[[], object]:
 
 
 def _parts(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int, known: dict[int, Codec]) -> Functions:
-    """What is timed of a step: itself, its float32 twin, and for the split and the reasons larger or smaller ones."""
+    """The functions that are timed for a step: the step, its float32 twin, and larger or smaller ones for comparison."""
     y = empty(out.shape, out.dtype)
     found: Functions = {"full": step.bind(values, batch, y)}
     if step.kind in FLOAT_KINDS:
@@ -121,7 +121,7 @@ def _rows(step: Product, out: np.ndarray) -> int:
 
 
 def why_together(layer: integer_layer.IntegerLayer) -> str:
-    """Why the time to multiply cannot be told from that to requantize; "" if it can."""
+    """Why the times to multiply and to requantize cannot be separated; "" if they can."""
     return ("every output has one input channel" if layer.depthwise else
             "its channels are in groups" if layer.groups > 1 else "")
 
@@ -140,7 +140,7 @@ def slices(layer: integer_layer.IntegerLayer) -> int:
 
 
 def _collect_times(step: Step, ms: dict[str, float], values: dict[int, np.ndarray]) -> StepTimes:
-    """The figures of one step from what was timed of it."""
+    """The figures of one step, from the times of its functions."""
     if not ms:
         return StepTimes(narrow=step.kind not in FLOAT_KINDS)
     full = ms["full"]
@@ -160,10 +160,12 @@ def _collect_times(step: Step, ms: dict[str, float], values: dict[int, np.ndarra
 
 
 def split_product(found: StepTimes, layer: integer_layer.IntegerLayer, otherwise: float | None) -> StepTimes:
-    """`found` with the time of its product in two parts, or with the reason why it is in one.
+    """Split the time of a product into multiplying and requantizing, or note why it cannot be split.
 
     Args:
-        otherwise: The milliseconds that the product takes with the channels of `resize_channels`.
+        found: the figures of the product, which are changed.
+        layer: the layer of the product.
+        otherwise: the milliseconds that the product takes with the channels of `resize_channels`.
     """
     found.together = why_together(layer)
     if found.together:

@@ -1,20 +1,20 @@
-"""Why a layer gains nothing from int8, as its times and bytes show."""
+"""The reasons why a layer gains nothing from int8, derived from its times and bytes."""
 
 from __future__ import annotations
 
 from .figures import Layer, duration
 from .timing import CROWD, Calls, StepTimes
 
-GAIN = 1.1              # times as fast as float32: less is called no gain, as a shared machine does not show less
-SMALLER = 0.5           # share of the bytes of float32: more is called hardly smaller
+GAIN = 1.1              # times as fast as float32; less is called no gain, because on a shared machine it may be noise
+SMALLER = 0.5           # share of the bytes of float32; a layer with more is called hardly smaller
 
 
 def no_gain(layer: Layer, parts: list[StepTimes], times: Calls) -> str | None:
     """Why the integer steps (or ops) of a layer take as long as in float32; None if they gain, or cannot be compared.
 
-    It is the first of these that holds: the layer would gain without quantizing; half of its time is what Python does
-    around products; half of its time is calling kernels; it requantizes longer than it multiplies; many more rows would
-    hardly take longer; half of its time is what copying its bytes takes.
+    The first of these that holds is the reason: the layer would gain without quantizing; half of its time is spent in
+    Python around products; half of its time is spent on calling kernels; requantizing takes longer than multiplying; many
+    more rows would hardly take longer; copying its bytes takes half of its time.
     """
     if layer.speedup is None or layer.speedup >= GAIN:
         return None

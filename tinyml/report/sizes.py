@@ -1,4 +1,4 @@
-"""Which layer the bytes of a model belong to, in its file and in memory."""
+"""The bytes of each layer of a model, in its file and in memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ..plan.plan import Plan
 def on_disk(model: Module) -> tuple[dict[str, dict[str, int]], int, int]:
     """The bytes of each tensor in the file that `save` writes, by layer ("" for none), of its header, and of all of it.
 
-    They are read from the header of the file itself; tensors fill all that follows it.
+    They are read from the header of the file; tensors fill the rest of it.
 
     Raises:
-        FileError: The model cannot be saved.
+        FileError: the model cannot be saved.
     """
     content = serialize(model)
     first = 8 + int.from_bytes(content[:8], "little")
@@ -44,7 +44,7 @@ def owner(tensor: str, modules: Iterable[str]) -> str:
 
 
 def in_memory(model: Module) -> dict[str, int]:
-    """The bytes that each layer keeps, "" for what belongs to none. A tied tensor counts in the first layer that has it."""
+    """The bytes of each layer in memory ("" for no layer). A tied tensor counts in the first layer that has it."""
     found: dict[str, int] = {}
     if isinstance(model, Plan):
         for step in model.steps:

@@ -1,4 +1,4 @@
-"""The times that a report has of each step, and how they are measured."""
+"""The times of each step in a report, and how they are measured."""
 
 from __future__ import annotations
 
@@ -12,23 +12,25 @@ from ..timing import time_by_turns
 
 Function = Callable[[], object]
 Functions = dict[str, Function]
-ROUNDS, REPEATS = 3, 3      # turns of each function at least, and measurements in a turn
-SAMPLE_SECONDS = 10e-6      # that a measurement lasts at least: reading the clock takes about a hundredth of it
+ROUNDS, REPEATS = 3, 3      # the least number of turns of each function, and the measurements in a turn
+SAMPLE_SECONDS = 10e-6      # the least duration of a measurement: reading the clock takes about a hundredth of it
 
 
 @dataclass
 class StepTimes:
-    """Milliseconds of one step, or of one op, for the batch, and what a reason for no gain is derived from.
+    """Milliseconds of one step, or of one op, for the batch, and figures from which a reason for no gain is derived.
 
-    quantize: Turning floats into codes and back.
-    multiply, requantize: The two parts of an integer product. They are only told apart if `together` is ""; else multiply
-        has both, and `together` says why.
-    other: What is neither.
-    float32: The same in float32; None if that cannot be run.
-    narrow: Whether it computes with codes, or reads weights stored as float16.
-    rows, terms: The number of outputs per channel of an integer product, and the number of products in each sum.
-    crowd: The product's time for CROWD times as many rows, measured if rows are few.
-    copy: The time to copy as many bytes as the step reads and writes, measured if it has no weights.
+    Attributes:
+        quantize: the time to turn floats into codes and back.
+        multiply, requantize: the times of the two parts of an integer product. If they cannot be separated, multiply is
+            the time of both, and `together` says why.
+        other: the rest of the time.
+        float32: the time of the same step in float32; None if that cannot be run.
+        together: why multiply and requantize are not separated; "" if they are.
+        narrow: whether it computes with codes, or reads weights stored as float16.
+        rows, terms: the number of outputs per channel of an integer product, and the number of products in each sum.
+        crowd: the product's time for CROWD times as many rows, measured if rows are few.
+        copy: the time to copy as many bytes as the step reads and writes, measured if it has no weights.
     """
 
     quantize: float = 0.0
@@ -53,9 +55,11 @@ class StepTimes:
 class Calls:
     """Milliseconds of calls.
 
-    whole: Of the model.
-    least: Of the smallest product there is.
-    team: Of a kernel with next to nothing to do for all threads, which is much only if something else keeps a core busy.
+    Attributes:
+        whole: the time of a call of the model.
+        least: the time of a call of the smallest product.
+        team: the time of a kernel that has almost no work for all threads. It is long only if another program keeps a core
+            busy.
     """
 
     whole: float
@@ -63,8 +67,8 @@ class Calls:
     team: float
 
 
-CROWD, FEW_ROWS = 8, 16     # how many times as many rows are timed, and how many rows are few
-BUSY = 0.05         # milliseconds for threads to begin and end together; some µs if each has a core
+CROWD, FEW_ROWS = 8, 16     # the factor by which rows are multiplied, and the most rows that are few
+BUSY = 0.05         # milliseconds for threads to begin and end together; they take some µs if each has a core
 
 
 def team_call() -> Function:
@@ -76,13 +80,13 @@ def team_call() -> Function:
 
 def time_parts(parts: list[Functions], whole: Function, least: Function,
                seconds: float) -> tuple[list[dict[str, float]], Calls]:
-    """The least milliseconds of each function over turns that all of them take.
+    """The least milliseconds of each function, where all functions take turns.
 
     Args:
-        parts: What is timed of each step, or of each op.
-        whole: A call of the model.
-        least: A call of the smallest product there is.
-        seconds: How long to time.
+        parts: the functions of each step, or of each op.
+        whole: a call of the model.
+        least: a call of the smallest product.
+        seconds: how long to time, in seconds.
 
     Returns:
         The times of `parts`, and those of the calls.
@@ -96,10 +100,10 @@ def time_parts(parts: list[Functions], whole: Function, least: Function,
 
 
 def split(full: float, other: float, slices: int, other_slices: int) -> tuple[float, float] | None:
-    """(multiply, requantize) of a product that takes `full`, from what it takes with another number of input channels.
+    """(multiply, requantize) of a product that takes `full`, from its time `other` with another number of input channels.
 
-    On the line t = a + b slices through both times, b slices is what multiplying takes. a is what is left without any
-    input: adding the bias, requantizing, writing codes, and the call. The result is None if noise leaves no such line.
+    On the line t = a + b slices through both times, b slices is the time to multiply. a is the time that is left without
+    any input: adding the bias, requantizing, writing codes, and the call. The result is None if noise leaves no such line.
     """
     slope = (full - other) / (slices - other_slices)
     multiply = slope * slices

@@ -1,4 +1,4 @@
-"""The float32 twin of an integer step: the same layer as a compiled float32 plan would run it."""
+"""The float32 twin of an integer step: the same layer, as a compiled float32 plan would run it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..plan.steps import Step
 
 
 def codecs(steps: list[Step]) -> dict[int, Codec]:
-    """Scale and zero point of every value of a plan that is codes: what steps say of what they read and make."""
+    """The scale and the zero point of every value of a plan that is codes, from the attributes of the steps."""
     found: dict[int, Codec] = {}
 
     def note(value: int, scale: float, zero_point: int) -> None:
@@ -37,7 +37,7 @@ def codecs(steps: list[Step]) -> dict[int, Codec]:
             for is_value, scale, zero_point in zip(places, a["scales"], a["zero_points"]):
                 if is_value:
                     note(next(given), scale, zero_point)
-    for step in [*steps, *reversed(steps)]:     # what passes codes through has none of its own
+    for step in [*steps, *reversed(steps)]:     # steps that pass codes through have no scale of their own
         if step.kind == "codes":
             for one, other in ((step.inputs[0], step.output), (step.output, step.inputs[0])):
                 if one in found:
@@ -46,14 +46,16 @@ def codecs(steps: list[Step]) -> dict[int, Codec]:
 
 
 def numbers(u: np.ndarray, codec: Codec) -> np.ndarray:
-    """The floats that unsigned codes stand for, equation (1), in standard memory."""
+    """The floats that unsigned codes represent, equation (1), in standard memory."""
     return standard((u.astype(np.float32) - (codec.zero_point + 128)) * codec.scale)
 
 
 def twin(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int,
          known: dict[int, Codec]) -> Callable[[], object] | None:
-    """What computes an integer step in float32, bound to its operands; None where the step does not tell its op's own
-    attributes (a constant folded into a table). Clamps of sums, which are a step of their own in float32, are left out.
+    """A function that computes an integer step in float32, bound to its operands.
+
+    It is None if the step does not hold the attributes of its op, because a constant is part of its table. Clamps of sums,
+    which are a step of their own in float32, are left out.
     """
     plain = Codec(np.float32(1), 0)
     xs = [numbers(v, known.get(i, plain)) if v.dtype == np.uint8 else v for i, v in zip(step.inputs, values)]
@@ -68,7 +70,7 @@ def twin(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int,
 
 
 def float_layer(step: Product) -> FloatLayer:
-    """The layer with the numbers that its codes stand for as weights."""
+    """The layer with the numbers that its codes represent as weights."""
     a, weight, scale = step.attrs, step.layer.unpacked(), step.arrays["scale"].astype(np.float64)
     real = weight * scale[:, None, None, None]
     bias = step.arrays["bias"] * (a["scale_in"] * scale.astype(np.float64))

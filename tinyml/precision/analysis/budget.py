@@ -1,4 +1,4 @@
-"""max_drop: the fewest layers in float with which int8 loses no more than it may."""
+"""max_drop: the search for the fewest float layers with which int8 loses no more than it may."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Search:
         self.seen: dict[frozenset[str], tuple[Plan, float]] = {}
 
     def drop(self, floats: Sequence[str]) -> float:
-        """What is lost with these layers in float."""
+        """The loss of the metric with these layers in float."""
         key = frozenset(floats)
         if key not in self.seen:
             skip = [*self.lowering.options.skip, *floats]
@@ -38,11 +38,11 @@ class _Search:
         return self.score.drop(self.seen[key][1])
 
     def fits(self, floats: Sequence[str]) -> bool:
-        """Whether no more is lost than may be."""
+        """Whether these float layers keep the loss of the metric within the budget."""
         return self.drop(floats) <= self.most
 
     def fewest(self, layers: list[str]) -> list[str]:
-        """The float layers: none, else the one that helps most, else the most sensitive ones without those not needed."""
+        """The layers to keep in float: none, else the one that helps most, else the most sensitive ones that are needed."""
         if self.fits([]):
             return []
         order = sorted(layers, key=lambda name: self.drop([name]))
@@ -61,7 +61,7 @@ class _Search:
         return kept
 
     def frontier(self, layers: list[str]) -> list[FrontierPoint]:
-        """The mixtures than which none seen is both better and smaller, the smallest first."""
+        """The mixtures seen, without those than which another is both better and smaller; the smallest comes first."""
         inputs = self.score.inputs[0]
         sizes = {key: len(conversions["serialize"](plan)) for key, (plan, _) in self.seen.items()}
         best, least = [], np.inf
@@ -75,17 +75,17 @@ class _Search:
 
 
 def search_mixture(lowering: Lowering, score: Score, most: float, progress: bool = False) -> Plan:
-    """The plan with the fewest float layers found that loses at most `most` of the score.
+    """Search for the plan with the fewest float layers that loses at most `most` of the score.
 
-    Each layer is tried in float by itself. If none of them is enough, they are added in the order of what each brought
-    back, and those that turn out not to be needed are taken away again. `info.frontier` of the plan has the mixtures that
-    were seen on the way, and `info.floats` the causes of the layers that stay.
+    Each layer is tried in float by itself. If none of them is enough, they are added in the order of what each gains, and
+    those that turn out not to be needed are removed again. `info.frontier` of the plan has the mixtures that were seen on
+    the way, and `info.floats` has the causes for the layers that stay float.
 
     Args:
         most: points of accuracy or agreement, or how much higher the loss may be; see `Score`.
 
     Raises:
-        QuantizationError: it cannot be met even in float.
+        QuantizationError: more is lost even with all layers in float.
     """
     layers = lowering.layer_names()
     with tqdm(desc="searching for layers to keep in float", unit="plan", disable=not progress) as bar:

@@ -1,6 +1,6 @@
-"""Causes: why a layer loses in int8. Each has a function of the layer's evidence, which gives a Cause or None.
+"""Causes: why a layer loses in int8. Each has a function of the layer's evidence, which returns a Cause or None.
 
-Causes are compared by a figure in decibels: how much less noise there would be without this one.
+Causes are compared in decibels: by how much the noise would fall without the cause.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 
 from .evidence import Layer, Seen
 
-FINE = 30.0         # decibels of signal to noise from which a layer's result needs no cause: sound layers have some 40
+FINE = 30.0         # decibels of signal to noise from which a result needs no cause: sound layers have some 40
 LEAST = 3.0         # decibels below which a cause is not named: 3 are half of the noise
 SPREAD = 10.0       # decibels below which channels of different ranges are not named: in sound layers they cost some 5
 TINY = np.finfo(np.float64).tiny
@@ -25,7 +25,8 @@ class Cause:
     Attributes:
         name: what is wrong.
         decibels: by how much the noise would fall without it.
-        evidence: what shows it; remedy: what to do about it.
+        evidence: the figures that show it.
+        remedy: what to do about it.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Cause:
 
 
 def costliest(found: Iterable[Cause | None]) -> Cause | None:
-    """The cause that costs most decibels; None where there is none."""
+    """The cause that costs most decibels; None if there is none."""
     return max((c for c in found if c), key=lambda c: c.decibels, default=None)
 
 
@@ -57,7 +58,7 @@ def _find_clipping(seen: Seen, what: str) -> Cause | None:
 
 
 def find_clipped_range(layer: Layer) -> Cause | None:
-    """The data leave the range of the codes, and clipping costs more than rounding."""
+    """A range of codes that the data exceed, so that clipping costs more than rounding."""
     return costliest([_find_clipping(layer.x, "the input"), _find_clipping(layer.y, "the result")])
 
 
@@ -71,12 +72,12 @@ def _find_few(seen: Seen, what: str) -> Cause | None:
 
 
 def find_few_levels(layer: Layer) -> Cause | None:
-    """The range of the codes is far wider than the data, which use only a few of them."""
+    """A range of codes that is far wider than the data, which use only a few of the codes."""
     return costliest([_find_few(layer.x, "the input"), _find_few(layer.y, "the result")])
 
 
 def _weight_gain(layer: Layer) -> tuple[float, int]:
-    """How much one scale for all rows of the weight costs, against one scale per row, in decibels; and the largest row.
+    """What one scale for all rows of the weight costs against one scale per row, in decibels; and the largest row.
 
     The noise of each row is divided by the power of the row's own result.
     """
@@ -90,7 +91,7 @@ def _weight_gain(layer: Layer) -> tuple[float, int]:
 
 
 def _input_gain(layer: Layer) -> tuple[float, str]:
-    """How much one scale for all channels of the input costs, against one scale per channel, in decibels; what shows it."""
+    """What one scale for all channels of the input costs against one scale per channel, in decibels; and the evidence."""
     read, own = layer.columns(), layer.x.scales()
     alive = (read > 0) & ~layer.x.constant
     if alive.sum() < 2:
@@ -106,13 +107,13 @@ def _input_gain(layer: Layer) -> tuple[float, str]:
 
 
 def _times(values: np.ndarray, at: int) -> str:
-    """How far one channel is from the others, in words."""
+    """How much larger one channel is than the others, in words."""
     others = np.median(values)
     return f"{values[at] / others:.0f} times the median" if others > 0 else "most others are 0"
 
 
 def _find_folded_outlier(layer: Layer) -> int | None:
-    """The output channel that is by far the largest because of batch norm, and not of the weight before it."""
+    """The output channel that is by far the largest because of batch norm, not because of the weight before it."""
     if layer.gain is None:
         return None
     rows, raw = layer.rows(), np.abs(layer.raw).reshape(len(layer.raw), -1).max(axis=1)
@@ -122,8 +123,10 @@ def _find_folded_outlier(layer: Layer) -> int | None:
 
 
 def find_outlier_channel(layer: Layer) -> Cause | None:
-    """One scale serves channels of very different ranges: rows of the weight, or channels of the input, of this layer or of
-    a layer that alone reads its result."""
+    """One scale for channels of very different ranges: rows of the weight, or input channels.
+
+    The input channels are those of this layer, or of a layer that alone reads its result.
+    """
     found = []
     if np.ptp(layer.scale) == 0:
         gain, at = _weight_gain(layer)
@@ -139,7 +142,7 @@ def find_outlier_channel(layer: Layer) -> Cause | None:
 
 
 def find_batch_norm_fold(layer: Layer) -> Cause | None:
-    """Folding batch norm made the weights of one channel far larger than the others: its running variance is close to 0."""
+    """A channel whose weights batch norm made far larger than the others, because its running variance is close to 0."""
     at = _find_folded_outlier(layer)
     if at is None:
         return None
@@ -153,7 +156,7 @@ def find_batch_norm_fold(layer: Layer) -> Cause | None:
 
 
 def find_dead_channel(layer: Layer) -> Cause | None:
-    """Channels whose result never changes; one with large weights takes precision from the others."""
+    """Channels whose result never changes. One with large weights takes precision from the others."""
     dead = np.flatnonzero(layer.y.constant)
     if not dead.size:
         return None
@@ -165,23 +168,24 @@ def find_dead_channel(layer: Layer) -> Cause | None:
 
 
 def blame_bias(share: float) -> Cause:
-    """The cause that most of the error is a shift of the channels' means.
+    """The cause "bias": most of the error is a shift of the channels' means.
 
     Args:
-        share: of the squared error that the shift is.
+        share: the share of the squared error that the shift makes.
     """
     return Cause("bias", -decibels(max(1 - share, 1e-9)), f"{share:.0%} of the squared error is a shift of the channels' "
                  "means", 'repairs=["correct_bias"]')
 
 
 def find_cause(layer: Layer, snr: float, bias_share: float) -> Cause | None:
-    """The cause that costs most; None where there is none. Ranges and bias are looked at only where the result is noisy.
+    """The cause that costs most; None if there is none. Ranges and bias are examined only if the result is noisy.
 
     Args:
-        snr: the signal to noise of the layer's result where it alone is int8, in decibels.
+        layer: the evidence of the layer.
+        snr: the signal-to-noise ratio of the layer's result if it alone is in int8, in decibels.
         bias_share: the share of that noise that is a shift of the channels' means.
     """
-    found = [find_dead_channel(layer), find_batch_norm_fold(layer), find_outlier_channel(layer)]     # the first of equals
+    found = [find_dead_channel(layer), find_batch_norm_fold(layer), find_outlier_channel(layer)]     # of equals the first
     if snr < FINE:
         others = (find_clipped_range(layer), find_few_levels(layer), blame_bias(bias_share))
         found += [c for c in others if c and c.decibels > LEAST]

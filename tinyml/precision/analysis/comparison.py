@@ -22,17 +22,19 @@ from ...tensor import INT8
 from ...timing import LONGEST, median_times
 from .paired import Interval, Paired
 
-NOISE = 1.05        # times as long: on a machine that is shared, less is no difference
+NOISE = 1.05        # times as long; on a shared machine, less may be noise
 
 
 @dataclass
 class Measured:
     """The figures of one model over the data.
 
-    loss: The mean loss; None without targets.
-    accuracy: The share of targets that the model predicts, 0 to 1; None without class targets.
-    memory_bytes, file_bytes: The bytes of the model in memory and in the file that `save` writes.
-    latency_ms: The median time of the first batch, in milliseconds.
+    Attributes:
+        loss: the mean loss; None without targets.
+        accuracy: the share of targets that the model predicts, 0 to 1; None without class targets.
+        memory_bytes: the bytes of the model in memory.
+        file_bytes: the bytes of the file that `save` writes.
+        latency_ms: the median time of the first batch, in milliseconds.
     """
 
     loss: float | None
@@ -44,17 +46,28 @@ class Measured:
 
 @dataclass
 class Comparison:
-    """Two models on the same data; prints as a table.
+    """The figures of two models on the same data, which `compare` returns. It prints as a table.
 
-    a, b: The figures of the two models; names: what their weights are stored as.
-    agreement: The share of targets (or outputs) for which both models predict the same class, 0 to 1.
-    samples: The number of those targets (or outputs).
-    batch: The number of samples in the batch that was timed.
-    accuracy_interval, loss_interval: 95% intervals of the change (b - a), paired by item; None where there is no such
-        figure.
-    items: The number of independent items behind the intervals. An item is one index of the first dimension: a sample, or
-        a sequence with all its targets.
-    tolerance: The loss of accuracy, in points (hundredths), that `verdict` is about.
+    Attributes:
+        a: the figures of the first model: its loss, accuracy (0 to 1), memory_bytes, file_bytes and latency_ms.
+        b: the figures of the second model.
+        agreement: the share of targets (or outputs) for which both models predict the same class, 0 to 1.
+        samples: the number of those targets (or outputs).
+        batch: the number of samples in the batch that was timed.
+        names: the type that the weights of each model are stored in.
+        accuracy_interval: the 95% interval of the change b - a of the accuracy, paired by item; None without an accuracy.
+        loss_interval: the same of the loss; None without a loss.
+        items: the number of independent items behind the intervals. An item is one index of the first dimension: a sample,
+            or a sequence with all its targets.
+        tolerance: the loss of accuracy, in points (hundredths), that `verdict` is about.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn, precision
+        >>> model, data = nn.Sequential(nn.Linear(2, 2)), [(np.float32([[0, 1]] * 1000), np.zeros(1000, int))]
+        >>> found = precision.compare(model, model.to_int8(), data, show=False, seconds=0)
+        >>> found.verdict, found.agreement, found.samples
+        ('no worse', 1.0, 1000)
     """
 
     a: Measured
@@ -86,7 +99,7 @@ class Comparison:
         if b <= NOISE * a:
             return None
         way = ("small layers spend more on quantizing their inputs than they gain: to_int8(calibration=data) keeps codes "
-               "from layer to layer, skip=[...] leaves layers float" if self.names[1] == "int8" else
+               "from layer to layer, and skip=[...] leaves layers in float" if self.names[1] == "int8" else
                "it pays where layers can be fused and products are large; where nothing can, call the model itself")
         return f"{self.names[1]} takes {b / a:.2f} times as long as {self.names[0]} here: {way}"
 
@@ -137,7 +150,7 @@ class Comparison:
             ("bytes in memory", f"{a.memory_bytes:,}", f"{b.memory_bytes:,}",
              f"{b.memory_bytes / a.memory_bytes:.1%}" if a.memory_bytes else ""),
             ("bytes on disk", f"{a.file_bytes:,}", f"{b.file_bytes:,}", f"{b.file_bytes / a.file_bytes:.1%}"),
-            (f"ms a batch of {self.batch}", f"{a.latency_ms:.2f}", f"{b.latency_ms:.2f}",
+            (f"ms per batch of {self.batch}", f"{a.latency_ms:.2f}", f"{b.latency_ms:.2f}",
              f"{a.latency_ms / b.latency_ms:.2f}x as fast"),
         ]
         lines = [layout(rows), f"same prediction for {self.agreement:.2%} of {self.samples:,}", *self._certainty()]
@@ -156,33 +169,34 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
             tolerance: float = 0.5) -> Comparison:
     """Run two models over the same data, in evaluation mode, and time them on its first batch.
 
-    >>> import numpy as np
-    >>> from tinyml import nn
-    >>> model = nn.Sequential(nn.Linear(2, 2))
-    >>> model[0].weight.data[...], model[0].bias.data[...] = np.eye(2), 0
-    >>> data = [(np.float32([[1, 0], [0, 1]]), np.array([0, 0]))]
-    >>> result = compare(model, model.to_int8(), data, show=False, seconds=0)
-    >>> result.b.accuracy, result.agreement, result.verdict
-    (0.5, 1.0, 'inconclusive')
-
     Args:
-        model: The model to compare with, most often in float32.
-        int8_model: The model that is compared with it.
-        data: Batches of inputs, or of (inputs, targets). Several inputs are a tuple, ((x1, x2), targets), or a dict from
+        model: the model to compare with, most often in float32.
+        int8_model: the model that is compared with it.
+        data: batches of inputs, or of (inputs, targets). Several inputs are a tuple, ((x1, x2), targets), or a dict from
             the names of forward's arguments. Integer targets give the accuracy and the cross entropy; -100 does not count.
             The classes are dimension 1 of the outputs, or the last one for language models. Float targets give the mean
             squared error.
-        show: Whether to print the table.
-        seconds: How long to time.
-        tolerance: How many points of accuracy int8 may cost. `Comparison.verdict` says whether it is known not to.
+        show: whether to print the table.
+        seconds: how long to time, in seconds.
+        tolerance: how many points of accuracy int8 may cost. `Comparison.verdict` says whether it is known not to.
 
     Returns:
         A Comparison, which prints as a table.
 
     Raises:
-        ShapeError: No batch came or no target counts; the models give several outputs, or outputs of different shapes; the
+        ShapeError: no batch came or no target counts; the models give several outputs, or outputs of different shapes; the
             targets do not fit them; a number is out of range.
-        DtypeError: Targets are neither integers nor floats, or a model is no tinyml model.
+        DtypeError: targets are neither integers nor floats, or a model is not a tinyml model.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn
+        >>> model = nn.Sequential(nn.Linear(2, 2))
+        >>> model[0].weight.data[...], model[0].bias.data[...] = np.eye(2), 0
+        >>> data = [(np.float32([[1, 0], [0, 1]]), np.array([0, 0]))]
+        >>> result = compare(model, model.to_int8(), data, show=False, seconds=0)
+        >>> result.b.accuracy, result.agreement, result.verdict
+        (0.5, 1.0, 'inconclusive')
     """
     for name, value in (("model", model), ("int8_model", int8_model)):
         checks.instance("compare", name, value, Module)

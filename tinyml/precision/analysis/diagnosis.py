@@ -1,4 +1,4 @@
-"""diagnose(model, data): which layers int8 costs most, why, and what to do about it."""
+"""diagnose(model, data): in which layers int8 loses most, why, and what to do about it."""
 
 from __future__ import annotations
 
@@ -26,13 +26,25 @@ SAMPLES = 512       # of the data, from which the signal-to-noise ratio of a lay
 
 @dataclass
 class LayerDiagnosis:
-    """A layer in int8.
+    """What int8 costs in one layer; `Diagnosis.layers` holds one for each layer.
 
-    weight_snr, activation_snr: The signal-to-noise ratios in decibels, larger is better: of its weights, and of its result
-        if it alone is in int8.
-    only_drop, without_drop: What the metric loses with only this layer in int8, and with all layers but this one; in points
-        for accuracy and agreement.
-    cause, evidence, remedy: What is wrong, what shows it, and what to do; "" if nothing stands out.
+    Attributes:
+        layer: the name of the layer.
+        weight_snr: the signal-to-noise ratio of its weights, in decibels; larger is better.
+        activation_snr: that of its result if it alone is in int8.
+        only_drop: what the metric loses with only this layer in int8; in points for accuracy and agreement.
+        without_drop: what it loses with all layers in int8 but this one.
+        cause: what is wrong; "" if nothing stands out.
+        evidence: the figures that show it.
+        remedy: what to do about it.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import models, precision
+        >>> found = precision.diagnose(models.MLP(4, 3, 2), np.random.default_rng(0).standard_normal((64, 4)))
+        >>> first = found.layers[0]
+        >>> first.layer, first.weight_snr > 30, first.cause
+        ('1', True, '')
     """
 
     layer: str
@@ -47,11 +59,21 @@ class LayerDiagnosis:
 
 @dataclass
 class Diagnosis:
-    """All layers that multiply in integers, in order; prints as a table with the causes below it.
+    """What int8 costs in each layer of a model, which `diagnose` returns. It prints as a table with the causes below it.
 
-    metric: "accuracy", "agreement" or "loss", which the values and drops are of; see `diagnose`.
-    float_value, int8_value: The metric of the float model and of the whole model in int8.
-    drop: What the whole model in int8 loses, in points for accuracy and agreement.
+    Attributes:
+        metric: "accuracy", "agreement" or "loss", which the values and drops are of; see `diagnose`.
+        float_value: the metric of the float model.
+        int8_value: the metric of the model with all layers in int8.
+        drop: what that model loses; in points for accuracy and agreement.
+        layers: a LayerDiagnosis for each layer that multiplies in integers, in order.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import models, precision
+        >>> found = precision.diagnose(models.MLP(4, 3, 2), np.random.default_rng(0).standard_normal((64, 4)))
+        >>> found.metric, found.float_value, found.worst in found.layers
+        ('agreement', 1.0, True)
     """
 
     metric: str
@@ -84,7 +106,7 @@ class Diagnosis:
 
 
 def _error(lowering: Lowering, layer: Layer, batches: list[Arrays]) -> tuple[float, float]:
-    """Signal to noise of the layer's result with it alone in int8, and the share of the noise that is a shift of means."""
+    """The signal-to-noise ratio of a layer's result if only it is in int8, and the share of the noise that shifts means."""
     only, value = lowering.keep_float(lambda module: not is_inside(module, layer.name)), layer.fused.output
     signal, noise, shift, count = 0.0, 0.0, np.zeros(1), 0
     for inputs in batches:
@@ -98,7 +120,7 @@ def _error(lowering: Lowering, layer: Layer, batches: list[Arrays]) -> tuple[flo
 
 
 def take_samples(score: Score) -> list[Arrays]:
-    """Batches of some of the data."""
+    """Batches of the first SAMPLES samples of the data."""
     batches, count = [], 0
     for inputs in score.inputs:
         if count >= SAMPLES:
@@ -110,7 +132,7 @@ def take_samples(score: Score) -> list[Arrays]:
 
 def find_layer_causes(lowering: Lowering, batches: list[Arrays],
                       names: Sequence[str]) -> dict[str, tuple[Layer, float, Cause | None]]:
-    """Evidence, signal to noise and cause of the layers `names`."""
+    """The evidence, the signal-to-noise ratio and the cause for each of the layers `names`."""
     unfolded, lowering = lowering.fused, replace(lowering, graph=simplify(lowering.graph))
     found = {}
     for layer in gather(lowering, unfolded, batches):
@@ -123,32 +145,38 @@ def find_layer_causes(lowering: Lowering, batches: list[Arrays],
 def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = OBSERVER, per_channel: bool = True,
              rounding: str = "single", weights: str = "max", skip: Sequence[str] = (), repairs: Sequence[str] = (),
              progress: bool = False) -> Diagnosis:
-    """What int8 costs layer by layer on `data`, and why, for the model as `to_int8(calibration=...)` would convert it.
+    """Measure what int8 costs in each layer on `data`, and find out why, for the model that `to_int8` would make.
 
-    Each layer is put in int8 by itself, and left in float by itself. Beside the change of the metric the signal-to-noise
-    ratio of the layer is measured, and its weights, ranges and codes are searched for known causes.
-
-    >>> import numpy as np
-    >>> from tinyml import models
-    >>> found = diagnose(models.MLP(4, 3, 2), np.random.default_rng(0).standard_normal((64, 4)))
-    >>> found.metric, [layer.layer for layer in found.layers]
-    ('agreement', ['1', '3'])
+    Each layer is put in int8 by itself, and left in float by itself. The change of the metric and the signal-to-noise ratio
+    of the layer are measured, and its weights, ranges and codes are searched for known causes.
 
     Args:
-        model: A float model.
-        data: Batches of inputs, or of (inputs, targets) as `compare` takes them. They decide the metric: "accuracy" if they
+        model: a float model.
+        data: batches of inputs, or of (inputs, targets) as `compare` takes them. They decide the metric: "accuracy" if they
             have a class for each sample; "loss" if they have a class for each position of a sequence, or float targets;
             "agreement" with the float model if they have no targets. They are gone over once and kept in memory.
-        calibration: The data that ranges come from; None for those of `data`.
-        progress: Whether to show a bar on stderr.
-        observer, per_channel, rounding, weights, skip, repairs: As in `to_int8`.
+        calibration: the data that ranges come from; None for those of `data`.
+        observer: how ranges come from the data, as in `to_int8`.
+        per_channel: one weight scale per output channel, otherwise one per layer.
+        rounding: "single" or "double", as in `to_int8`.
+        weights: "max" or "mse", as in `to_int8`.
+        skip: names of the layers that stay float, with all layers inside them.
+        repairs: names of the repairs that are done first, as in `to_int8`.
+        progress: whether to show a bar on stderr.
 
     Returns:
         A Diagnosis, which prints as a table.
 
     Raises:
-        ShapeError: There are no data, or targets do not fit.
-        TraceError, QuantizationError, DtypeError: As `to_int8`.
+        ShapeError: there are no data, or targets do not fit.
+        TraceError, QuantizationError, DtypeError: as `to_int8`.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import models
+        >>> found = diagnose(models.MLP(4, 3, 2), np.random.default_rng(0).standard_normal((64, 4)))
+        >>> found.metric, [layer.layer for layer in found.layers]
+        ('agreement', ['1', '3'])
     """
     options = check_options("diagnose", model, Options(observer, per_channel, rounding, weights, skip, repairs))
     progress = checks.flag("diagnose", "progress", progress)

@@ -1,4 +1,4 @@
-"""Evidence: what data and weights show of each layer that multiplies in integers, from one run of the float graph."""
+"""Evidence: figures of the data and the weights of each integer layer, from one run of the float graph."""
 
 from __future__ import annotations
 
@@ -30,10 +30,12 @@ class Seen:
 
     Attributes:
         images: whether its channels are the second dimension rather than the last.
-        codec: scale and zero point of its codes; None where it stays float, and the errors are not counted.
-        count: elements per channel; lo, hi, sums, squares: per channel (C).
-        clipped, rounded: sums of the squared errors of clipping and of rounding.
-        zeros: how many elements are exactly 0.
+        codec: the scale and the zero point of its codes; None if it stays float, so that errors are not counted.
+        count: the number of elements per channel.
+        lo, hi: the smallest and the largest value of each channel, (C).
+        sums, squares: the sum of the values and of their squares in each channel, (C).
+        clipped, rounded: the sums of the squared errors of clipping and of rounding.
+        zeros: the number of elements that are exactly 0.
     """
 
     def __init__(self, images: bool, codec: Codec | None):
@@ -48,7 +50,7 @@ class Seen:
         self.histogram = MSE()
 
     def observe(self, x: np.ndarray) -> None:
-        """Take in a batch."""
+        """Add a batch."""
         rows = by_channel(x, self.images).astype(np.float64)
         if not rows.size:
             return
@@ -70,7 +72,7 @@ class Seen:
 
     @property
     def power(self) -> np.ndarray:
-        """Mean square of each channel, (C)."""
+        """The mean square of each channel, (C)."""
         return self.squares / self.count
 
     @property
@@ -83,11 +85,11 @@ class Seen:
         return np.array([fixed_point.affine_parameters(lo, hi)[0] for lo, hi in zip(self.lo, self.hi)], np.float64)
 
     def least_noise(self) -> float:
-        """The sum of squared errors under the range for which it is least."""
+        """The sum of squared errors with the range that makes it least."""
         return self.histogram.error(*self.histogram.range())
 
     def levels(self) -> int:
-        """How many codes hold most of the non-zero elements."""
+        """The least number of codes that hold the share HELD of the non-zero elements."""
         counts = self.histogram.counts.copy()
         counts[BINS // 2] -= self.zeros
         codes = np.rint(self.histogram.centers() / float(self.codec.scale)) + self.codec.zero_point
@@ -97,14 +99,18 @@ class Seen:
 
 @dataclass
 class Layer:
-    """A layer that multiplies in integers, and what the data show of it.
+    """A layer that multiplies in integers, and the figures of its data.
 
     Attributes:
-        node: its node in the graph with batch norm folded; fused: that with its activation fused too.
-        weight: in float32; codes, scale: as the integers have it, with a scale per output channel (N).
-        raw: the weight before batch norm was folded into it; gain: what each row was multiplied by (N). None without batch
-            norm.
-        x, y: what it reads and what it makes; x_scale: the scale of the codes that it reads.
+        name: the name of the layer.
+        node: its node in the graph with batch norm folded.
+        fused: its node with its activation fused too.
+        weight: the weight in float32.
+        codes, scale: the weight as int8 codes, with one scale per output channel, (N).
+        raw: the weight before batch norm was folded into it; None without batch norm.
+        gain: the factor of batch norm for each row of the weight, (N); None without batch norm.
+        x, y: the figures of its input and of its result.
+        x_scale: the scale of the codes of its input.
         readers: the layers that alone read its channels.
     """
 
@@ -131,15 +137,15 @@ class Layer:
 
     @property
     def quantized(self) -> np.ndarray:
-        """The weight as the integers have it."""
+        """The weight that the codes represent."""
         return self.codes * self.scale.reshape(-1, *(1,) * (self.codes.ndim - 1)).astype(np.float64)
 
 
 def gather(lowering: Lowering, unfolded: Graph, batches: Iterable[Arrays]) -> list[Layer]:
-    """What the data show of each layer that multiplies in integers, in order.
+    """The evidence of each layer that multiplies in integers, in order.
 
     Args:
-        lowering: of a graph with batch norm folded.
+        lowering: the lowering of a graph with batch norm folded.
         unfolded: its `fused` graph before batch norm was folded.
         batches: the model's inputs, a tuple of arrays per batch.
     """

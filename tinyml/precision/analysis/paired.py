@@ -22,10 +22,10 @@ class Paired:
         self.sums = np.zeros(3)             # of a's scores, b's scores, n_i
         self.products = np.zeros((2, 2))    # sums of the products of (D_i, n_i) with themselves
 
-    # a model gone bad has infinite or NaN losses: a figure to show, no reason to stop
+    # a model whose training diverged has infinite or NaN losses: they are shown, and no warning is given
     @np.errstate(over="ignore", invalid="ignore")
     def add(self, a: np.ndarray, b: np.ndarray, counted: np.ndarray | None = None) -> None:
-        """Add a batch: the scores of each target, and which targets count (None: all of them); all are (B, ...)."""
+        """Add a batch: both scores of each target, and which targets count (None for all of them), each (B, ...)."""
         counted = np.ones(a.shape, bool) if counted is None else counted
         a, b, n = (np.where(counted, v, 0).reshape(len(v), -1).sum(axis=1, dtype=np.float64) for v in (a, b, counted))
         pairs = np.stack([b - a, n])[:, n > 0]
@@ -34,7 +34,7 @@ class Paired:
         self.products += pairs @ pairs.T
 
     def means(self) -> tuple[float, float]:
-        """Mean scores of a and b over all targets that count."""
+        """The mean scores of a and b over all targets that count."""
         a, b, n = self.sums
         return float(a / n), float(b / n)
 
@@ -43,8 +43,8 @@ class Paired:
         """d +- 1.96 sqrt(m / (m - 1) sum (D_i - d n_i)^2) / sum n_i around the change of the mean, d = sum D_i / sum n_i.
 
         If all items have the same number of targets, this is the mean of m differences +- 1.96 sd / sqrt(m). Items are
-        taken as independent, the targets of one item are not. The normal approximation needs some 30 items. A single item
-        gives no bounds, and differences that are all equal give an interval without width.
+        assumed to be independent; the targets of one item are not. The normal approximation needs some 30 items. A single
+        item gives an interval without bounds, and differences that are all equal give one of width 0.
         """
         if self.items == 1:
             return -math.inf, math.inf

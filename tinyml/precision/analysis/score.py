@@ -1,4 +1,4 @@
-"""Score: one number for how well a model does on data, and how much of it another form of the model loses."""
+"""Score: the metric of a model on data, and how much of it another form of the model loses."""
 
 from __future__ import annotations
 
@@ -15,15 +15,20 @@ from ...tensor import Tensor
 
 
 class Score:
-    """The figure of a float model on data, to hold its int8 forms against.
+    """The metric of a float model on data, with which its int8 forms are compared.
 
-    metric: "accuracy" if the data have a class for each sample; "loss" if they have a class for each position of a sequence
-    (cross entropy) or float targets (mean squared error); "agreement" with the float model's own predictions if they have
-    no targets.
-    inputs: The model inputs of each batch, ndarrays in the order of forward's arguments.
+    Args:
+        model: the float model.
+        data: batches of inputs or of (inputs, targets).
+
+    Attributes:
+        metric: "accuracy" if the data have a class for each sample; "loss" if they have a class for each position of a
+            sequence (cross entropy) or float targets (mean squared error); "agreement" with the float model's own
+            predictions if they have no targets.
+        inputs: the model inputs of each batch, ndarrays in the order of forward's arguments.
 
     Raises:
-        ShapeError: There are no data, or a target does not fit.
+        ShapeError: there are no data, or a target does not fit.
     """
 
     def __init__(self, model: Module, data: Any):
@@ -47,7 +52,7 @@ class Score:
             return [output_array("score", result) for _, (result,), _ in run]
 
     def _mean(self, outputs: list[np.ndarray]) -> float:
-        """The metric of a model that gave these outputs."""
+        """The metric of a model with these outputs."""
         total, count = 0.0, 0
         for output, floats, targets in zip(outputs, self._float_outputs, self.targets, strict=True):
             scores = score_targets("score", self._loss, [output] if targets is not None else [output, floats], targets)
@@ -65,5 +70,5 @@ class Score:
         return self._mean(self._run(model))
 
     def drop(self, value: float) -> float:
-        """What `value` loses against the float model: points of accuracy or agreement, or the increase of the loss."""
+        """How much worse `value` is than that of the float model: points of accuracy or agreement, or increase of loss."""
         return value - self.float_value if self.metric == "loss" else 100 * (self.float_value - value)

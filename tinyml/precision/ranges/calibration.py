@@ -1,4 +1,4 @@
-"""Calibration: sample inputs run through a graph, and the range of every activation is noted."""
+"""Calibration: run sample inputs through a graph, and note the range of every activation."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .observers import MinMax, Observer
 
 @dataclass
 class Calibration:
-    """What calibration found, and from what data.
+    """The ranges that calibration found, and a record of its data.
 
     Attributes:
         ranges: the (lo, hi) of every float activation, by its number in the graph.
@@ -35,10 +35,10 @@ class Calibration:
 
 
 def new_observer(factory: Any) -> Observer:
-    """An observer made by a class, or by a function without arguments.
+    """Make an observer with a class, or with a function without arguments.
 
     Raises:
-        DtypeError: it makes no observer.
+        DtypeError: the result is not an observer.
     """
     try:
         made = checks.function("calibration", "what makes an observer", factory)()
@@ -58,15 +58,15 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
     Args:
         graph: the program of a forward, from `trace`.
         data: batches of inputs or of (inputs, targets), as `to_int8(calibration=...)` takes them.
-        observer: a function from a layer's name ("" for the input) to what makes the observers of its activations: a class,
-            or a function without arguments. By default the range is that of the data.
+        observer: a function from a layer's name ("" for the input) to the class, or the function without arguments, that
+            makes the observers of its activations. By default the range is that of the data.
         progress: whether to show a bar.
 
     Returns:
         A Calibration. Values that may be infinite on purpose, as an attention mask makes them, have no range in it.
 
     Raises:
-        QuantizationError: no batch came, or a NaN or infinity; names batch and op.
+        QuantizationError: there is no batch, or a value is NaN or infinite; the message names the batch and the op.
         ShapeError: a batch does not fit the graph.
 
     Example:

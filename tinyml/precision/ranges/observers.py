@@ -1,4 +1,4 @@
-"""Observers: each sees one activation, batch by batch, and says which range its codes should have.
+"""Observers: each sees the batches of one activation and chooses the range that its codes represent.
 
 MinMax and MovingAverage keep two numbers. The others keep one histogram, whose size does not grow with the data, and
 choose a range from it that clips a few values so that the many others have finer codes.
@@ -18,11 +18,11 @@ from ..._kernels.products import fixed_point
 from ...errors import DtypeError
 from ...nn.module import is_inside
 
-BINS = 8192     # eight or more bins per code over the range of the data: with two, the error of rounding is not seen
+BINS = 8192     # at least eight bins per code over the range of the data: two would not show the error of rounding
 
 
 class Observer(Protocol):
-    """What calibration asks of an observer; any class with these two methods is one.
+    """The two methods that calibration calls; any class that has them is an observer.
 
     Example:
         >>> import numpy as np
@@ -36,7 +36,11 @@ class Observer(Protocol):
     """
 
     def observe(self, x: np.ndarray) -> None:
-        """See a batch of the activation, an array of any shape."""
+        """Take account of one batch of the activation.
+
+        Args:
+            x: the values, a float array of any shape.
+        """
 
     def range(self) -> tuple[float, float]:
         """The range (lo, hi) that the codes should have."""
@@ -192,10 +196,10 @@ class Percentile(Histogram):
 
 
 def find_least(loss: Callable[[float, float], float], lo: float, hi: float) -> tuple[float, float]:
-    """The range of least loss(lo, hi), of 64 that each end may shrink to; the wider one where two are equal.
+    """The range with the least loss(lo, hi), if each end may shrink in 64 steps towards 0; of equal ones the wider one.
 
-    The ends shrink one after the other, beginning with the range (lo, hi) of the data: what one end costs hardly depends on
-    the other.
+    The search begins with the range (lo, hi) of the data, and shrinks the high end before the low end: the loss from one
+    end hardly depends on the other.
     """
     factors = [f / 64 for f in range(64, 0, -1)]
     hi = min([hi * f for f in factors] if hi > 0 else [hi], key=lambda h: loss(lo, h))
@@ -209,7 +213,7 @@ class MSE(Histogram):
         argmin over (lo, hi) of sum_i n_i (scale (q(x_i) - z) - x_i)^2,    over the bins of a Histogram
 
     where n_i is the count of bin i, and x_i its middle; scale and z follow from the range by equation (6). Each end is one
-    of 64, from that of the data down to 0.
+    of 64 candidates, from the end of the data towards 0.
 
     Example:
         >>> import numpy as np
@@ -221,11 +225,19 @@ class MSE(Histogram):
     """
 
     def range(self) -> tuple[float, float]:
-        """The best range found; (inf, -inf) where no value was seen."""
+        """The best range found; (inf, -inf) if no value was seen."""
         return find_least(self.error, self.lo, self.hi) if self.counts.any() else (self.lo, self.hi)
 
     def error(self, lo: float, hi: float) -> float:
-        """The sum of the squared errors that codes of the range [lo, hi] make."""
+        """The sum of the squared errors of the codes of a range, over the bins.
+
+        Args:
+            lo: the low end of the range.
+            hi: the high end of the range.
+
+        Returns:
+            The sum, in squared units of the activation.
+        """
         used = self.counts > 0
         values, weights = self.centers()[used], self.counts[used]
         scale, zero = fixed_point.affine_parameters(lo, hi, "MSE")
@@ -240,12 +252,12 @@ class Entropy(Histogram):
 
     P counts the data clipped to [lo, hi], so its first and last bin also count what lies outside. Q counts only what lies
     inside, and knows only the code of each bin: the count of a code is spread evenly over the non-empty bins that have it.
-    Both are divided by their sums. Clipping makes the ends of P and Q differ, and coarse codes the rest. Each end of the
-    range is one of 64, from that of the data down to 0.
+    Both are divided by their sums. Clipping makes P and Q differ at the ends, and coarse codes make them differ
+    elsewhere. Each end of the range is one of 64 candidates, from the end of the data towards 0.
 
-    Where Q is 0 at an end, because P counts only outliers there, it is taken as half a value: with a logarithm of 0, a
-    single far outlier among millions could not be clipped. Exact zeros, as ReLU makes them, are left out: every range
-    represents them exactly, and their large count would be spread over the bins that share their code.
+    Where Q is 0 at an end, because P counts only outliers there, it is set to half a value: otherwise the divergence would
+    be infinite, and a single far outlier among millions could not be clipped. Exact zeros, as ReLU makes them, are left
+    out: every range represents them exactly, and their large count would be spread over the bins that share their code.
 
     Source: Migacz, "8-bit inference with TensorRT", 2017.
 
@@ -301,32 +313,33 @@ OBSERVERS: dict[str, Callable[[], Observer]] = {
 
 
 def observer_factory(observer: Any, what: str = "observer") -> Callable[[], Observer]:
-    """What makes the observer of an activation: a class, or a function without arguments.
+    """The class, or the function without arguments, that makes the observer of an activation.
 
     Args:
-        observer: that, or a name of OBSERVERS.
-        what: what errors call it.
+        observer: one of these, or a name of OBSERVERS.
+        what: the name of the option in errors.
 
     Raises:
-        DtypeError: it is none of these.
+        DtypeError: `observer` is none of these.
     """
     if isinstance(observer, str) and observer in OBSERVERS:
         return OBSERVERS[observer]
     if callable(observer):
         return observer
-    raise DtypeError(f"{what}: expected one of {', '.join(OBSERVERS)}, or what makes one, got {checks.described(observer)}")
+    raise DtypeError(f"{what}: expected one of {', '.join(OBSERVERS)}, or a class or function that makes an observer, got "
+                     f"{checks.described(observer)}")
 
 
 def observer_for(observer: Any) -> Callable[[str], Callable[[], Observer]]:
-    """A function from a layer's name to what makes the observers of the layer's activations.
+    """A function from a layer's name to the factory of the observers of its activations.
 
     Args:
-        observer: what `observer_factory` takes, for all layers; or a dict of these by layer. A name stands for the layer
-            and all layers inside it, and the longest name that matches counts. "" is for all others, which without it
-            have "minmax".
+        observer: an argument of `observer_factory`, for all layers; or a dict of these by layer. A name stands for the
+            layer and all layers inside it, and the longest name that matches counts. "" stands for all other layers, whose
+            default is "minmax".
 
     Raises:
-        DtypeError: a value that is no observer, or a key that is no name.
+        DtypeError: a value is not an observer, or a key is not a name.
     """
     factories = {"": OBSERVERS["minmax"]}
     for name, chosen in (observer if isinstance(observer, Mapping) else {"": observer}).items():
@@ -343,7 +356,7 @@ def find_unmatched(observer: Any, names: Collection[str]) -> list[str]:
 
 
 def observer_name(observer: Any) -> str:
-    """The name of an observer in records: that of OBSERVERS or of its class, or JSON of these by layer."""
+    """The name of an observer in records: its name in OBSERVERS or that of its class, or JSON of these by layer."""
     if isinstance(observer, Mapping):
         return json.dumps({layer: observer_name(chosen) for layer, chosen in observer.items()})
     return observer if isinstance(observer, str) else type(observer_factory(observer)()).__name__

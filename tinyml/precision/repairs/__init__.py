@@ -1,4 +1,4 @@
-"""Repairs: what brings back accuracy that int8 costs. Each is a function of a traced graph or of its lowering; see
+"""Repairs: methods that regain accuracy which int8 costs. Each is a function of a traced graph or of its lowering; see
 `to_int8(repairs=...)`."""
 
 from ...options import REPAIRS

@@ -1,4 +1,4 @@
-"""Bias correction: what quantization adds to the mean output of a layer is taken off its bias (Nagel et al. 2019, 4.2)."""
+"""Bias correction: subtract from a layer's bias the shift of its mean output by quantization (Nagel et al. 2019, 4.2)."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ from ...tensor import Tensor, apply
 
 
 def _mean_output(node: Node, mean_input: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """The mean of the layer's result without bias, per output channel: a product is linear, so its mean is that of the mean
-    input."""
+    """The mean of the layer's result without bias, per output channel.
+
+    The layer is linear, so the mean of its results is its result for the mean input.
+    """
     with no_grad():
         y = apply(node.op, Tensor(mean_input[None].astype(np.float32)), Tensor(weight), None, **node.attrs).data
     channel = 1 if weight.ndim == 4 else y.ndim - 1
@@ -44,14 +46,14 @@ def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
     corrected already. Wq are the weights as the plan has them. Means are over the samples of the data and all positions.
 
     Args:
-        lowering: of a graph with batch norm folded (`graph.passes.simplify`); it stays as it is.
+        lowering: that of a graph with batch norm folded (`graph.passes.simplify`); it stays as it is.
         batches: the model's inputs, a tuple of arrays per batch.
 
     Returns:
-        A lowering of another graph, with other biases; that of the given one is its `exact`.
+        A lowering of another graph, with other biases; its `exact` is that of the given lowering.
 
     Raises:
-        DtypeError: `lowering` is no Lowering.
+        DtypeError: `lowering` is not a Lowering.
 
     Source: Nagel et al. 2019, section 4.2.
 
@@ -82,6 +84,6 @@ def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
         bias = array_of(exact, floats[node.output], 2)
         shift = target - _mean_output(node, total / count, weight)
         replace_operand(graph, node, 2, (0 if bias is None else bias) + shift)
-        lowering = replace(lowering, graph=graph)       # the layers behind read what the corrected one makes
+        lowering = replace(lowering, graph=graph)       # later layers read the result of the corrected one
     graph.prune()
     return lowering

@@ -18,7 +18,7 @@ SETTLED = 1e-3      # relative change of a scale that no longer matters
 
 @dataclass
 class Pair:
-    """Layer `first` makes `channels` that only layer `second` reads, each as `second`'s next `spread` columns."""
+    """Layer `first` makes `channels` that only layer `second` reads, each with `spread` neighbouring columns of weights."""
 
     first: Node
     second: Node
@@ -27,8 +27,10 @@ class Pair:
 
 
 def pairs(graph: Graph) -> Iterator[Pair]:
-    """The layers that can be equalized: between them are only ops that keep the scaling of channels, and flattening, and
-    nothing else reads what is between them."""
+    """The pairs of layers that can be equalized.
+
+    Between them are only flattening and ops that keep the scaling of channels, and nothing else reads the values there.
+    """
     users = graph.users()
     for first in graph.nodes:
         made = weight_of(graph, first)
@@ -57,8 +59,16 @@ def pairs(graph: Graph) -> Iterator[Pair]:
 
 
 def split_by_input(w: np.ndarray, node: Node, channels: int) -> np.ndarray:
-    """The weights w (N, K) or (N, C/groups, kh, kw) of a layer that reads `channels`, as an array of (groups, outputs per
-    group, channels per group, weights that read the same channel)."""
+    """The weights of a layer that reads `channels`, by input channel.
+
+    Args:
+        w: (N, K) or (N, C/groups, kh, kw).
+        node: the layer.
+        channels: the number of its input channels.
+
+    Returns:
+        (groups, outputs per group, channels per group, weights that read the same channel).
+    """
     groups = node.attrs.get("groups", 1)
     return w.reshape(groups, len(w) // groups, channels // groups, -1)
 
@@ -69,13 +79,13 @@ def columns(w: np.ndarray, node: Node, channels: int, reduce: Callable) -> np.nd
 
 
 def _rescale(weight: np.ndarray, pair: Pair, s: np.ndarray) -> np.ndarray:
-    """The weight of the second layer with those that read channel c times s[c]."""
+    """The weight of the second layer, in which the weights that read channel c are multiplied by s[c]."""
     w = split_by_input(weight, pair.second, pair.channels)
     return (w * s.reshape(len(w), 1, -1, 1)).reshape(weight.shape)
 
 
 def equalize(graph: Graph) -> Graph:
-    """A graph of the same function in which the two layers that make and read a channel have weights of equal range for it.
+    """A graph of the same function, in which the two layers that make and read a channel have equal weight ranges for it.
 
         s[c] = sqrt(max|W1[c]| / max|W2[:, c]|);    W1[c] / s[c],  b1[c] / s[c],  W2[:, c] * s[c]
 
@@ -89,7 +99,7 @@ def equalize(graph: Graph) -> Graph:
         A graph of the same nodes, with other weights and biases.
 
     Raises:
-        DtypeError: `graph` is no Graph.
+        DtypeError: `graph` is not a Graph.
 
     Source: Nagel et al. 2019, section 4.1.
 

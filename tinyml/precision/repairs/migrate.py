@@ -13,7 +13,7 @@ from ...graph.operands import array_of, replace_operand, weight_of
 
 
 def places(graph: Graph) -> Iterator[tuple[Node, list[Node]]]:
-    """Norms with a constant gain whose result only linear layers read, with those layers."""
+    """The norms with a constant gain whose result only linear layers read, each with these layers."""
     users = graph.users()
     for node in graph.nodes:
         if not node.op.has_gain or any(i is not None and i not in graph.constants for i in node.inputs[1:]):
@@ -26,11 +26,11 @@ def places(graph: Graph) -> Iterator[tuple[Node, list[Node]]]:
 
 
 def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.5) -> Graph:
-    """A graph of the same function whose linear layers behind norms read channels of similar range.
+    """A graph of the same function, in which the linear layers after norms read channels of similar range.
 
         s[k] = max|X[:, k]|^a / max|W[:, k]|^(1 - a);    gain[k] / s[k],  shift[k] / s[k],  W[:, k] * s[k]
 
-    X is what the norm makes of the data, W are all weights that read it, and a is the `strength`. Channels that are 0 in
+    X is the result of the norm on the data, W are all weights that read it, and a is the `strength`. Channels that are 0 in
     all of the data, or that no weight reads, stay as they are. Ranges must be taken anew afterwards.
 
     Args:
@@ -42,7 +42,7 @@ def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.
         A graph of the same nodes, with other gains, shifts and weights.
 
     Raises:
-        DtypeError: `graph` is no Graph, or an argument is of the wrong type.
+        DtypeError: `graph` is not a Graph, or an argument is of the wrong type.
         ShapeError: `strength` is out of range.
 
     Source: Xiao et al. 2023 (SmoothQuant), equation (4).

@@ -1,4 +1,4 @@
-"""Learned rounding: each weight up or down, whichever makes the layer's result right rather than the weight itself.
+"""Learned rounding: each weight is rounded up or down, so that the error of the layer's result becomes small.
 
 The problem is AdaRound's (Nagel et al. 2020, equation (10)): a layer's squared error is a quadratic function of its codes.
 Here it is solved by coordinate descent instead of the paper's relaxation: on layers of 64x288 to 128x1152 the error came
@@ -18,21 +18,22 @@ from ...graph import Node
 from ...graph.operands import replace_operand, weight_of
 from ...plan.lowering import Lowering
 
-VECTORS = 8192      # how many vectors of the data a layer is fitted to
-SWEEPS = 10         # how often its weights are gone over; most layers settle before
+VECTORS = 8192      # the number of vectors of the data that a layer is fitted to
+SWEEPS = 10         # the most passes over its weights; most layers settle before
 
 
 def vectors(node: Node, x: np.ndarray, size: tuple[int, ...], at: np.ndarray) -> np.ndarray:
     """Some of the vectors (R, G, K) of x that a layer multiplies its weights by.
 
     Args:
-        x: what the layer reads, (B, C, H, W) or (..., K).
+        node: the layer.
+        x: the input of the layer, (B, C, H, W) or (..., K).
         size: the window (kh, kw) of a convolution.
         at: (R), the place of each vector, counted over samples and positions.
 
     Returns:
-        (R, G, K), where G is the number of groups, and K that of the channels of a group times the taps of the window; a
-        linear layer has one group.
+        (R, G, K), where G is the number of groups, and K is the number of channels per group times the elements of the
+        window; a linear layer has one group.
     """
     if not size:
         rows = x.reshape(-1, x.shape[-1])
@@ -53,7 +54,7 @@ def learn_codes(weight: np.ndarray, scale: np.ndarray, h: np.ndarray, t: np.ndar
 
     Args:
         weight: (G, M, K), with M outputs per group.
-        scale: (G, M, 1).
+        scale: (G, M, 1), the scale of each output channel.
         h: E[q q'], (G, K, K), of the inputs q (K).
         t: E[y q], (G, M, K), of the results y (M) that the layer should have for them.
     """
@@ -84,15 +85,15 @@ def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> 
     already. The scales s stay as they are, so nothing else of the plan changes.
 
     Args:
-        lowering: of a graph with batch norm folded (`graph.passes.simplify`); it stays as it is.
+        lowering: that of a graph with batch norm folded (`graph.passes.simplify`); it stays as it is.
         batches: the model's inputs, a tuple of arrays per batch.
         seed: chooses the VECTORS of the data that a layer is fitted to.
 
     Returns:
-        A lowering of another graph, with other weights; that of the given one is its `exact`.
+        A lowering of another graph, with other weights; its `exact` is that of the given lowering.
 
     Raises:
-        DtypeError: `lowering` is no Lowering; ShapeError: `seed` is out of range.
+        DtypeError: `lowering` is not a Lowering; ShapeError: `seed` is out of range.
 
     Source: Nagel et al. 2020, equation (10).
 

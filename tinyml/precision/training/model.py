@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +40,7 @@ TINY = 1e-12        # in place of a gain of 0, by which the result of a convolut
 class _Norms:
     """The batch norms of a model, by the number of their running mean in the graph.
 
-    In a dataclass they are members of the model alone, and not of QATModel a second time.
+    QATModel holds them in a dataclass so that they are not its members a second time, beside those of the model.
     """
 
     layers: dict[int, norm_layers.BatchNorm]
@@ -48,21 +49,22 @@ class _Norms:
 class QATModel(Module):
     """A model that trains as its int8 form will compute; `prepare_qat` makes it.
 
-    In training mode it runs the traced graph on the tape, with every value fake-quantized that the plan will hold as codes,
+    In training mode it runs the traced graph on the tape, and fake-quantizes every value that the plan will hold as codes,
     weights and biases too. Batch norm is folded:
 
         y = conv(x, fq(w g)),    g = gamma / sqrt(running variance + eps)
 
     Until the freeze the result is divided by g again and normalised by the moments of the batch. From then on the running
-    moments are folded, and they and all ranges stay as they are. Dropout does not drop. In evaluation mode it runs the
-    integer plan itself, which is made again when a parameter has changed; equation (11).
+    moments are folded, and they and all ranges stay as they are. Dropout is left out. In evaluation mode the model runs the
+    integer plan itself, which is made anew after a parameter has changed; equation (11).
 
     Args:
         model: the float model that is trained; it is changed.
         graph: its program, from `trace`.
         found: the ranges to start from.
         options: how it is lowered.
-        learn_scales, freeze_after: as in `prepare_qat`.
+        learn_scales: whether scales are learned by gradient, as in `prepare_qat`.
+        freeze_after: the number of training forwards before the freeze, as in `prepare_qat`.
 
     Source: Jacob et al. 2018, section 3; Krishnamoorthi 2018, section 3.2, for batch norm.
 
@@ -118,11 +120,11 @@ class QATModel(Module):
 
     @property
     def input_names(self) -> list[str]:
-        """What forward of the model called its inputs, in order."""
+        """The names of the arguments of the model's forward, in order."""
         return self.graph.input_names
 
     def forward(self, *inputs: Any, **named: Any) -> Any:
-        """What forward of the model returns, computed as the class describes; inputs in order or by name."""
+        """The result of the model's forward, computed as the class describes, for inputs in order or by name."""
         if named:
             inputs = in_order("QATModel", self.graph.input_names, inputs, named)
         if not self.training:
@@ -137,17 +139,24 @@ class QATModel(Module):
 
     # -- the integers -------------------------------------------------------------------------------------------------
     def plan(self) -> Plan:
-        """The integer plan of the parameters as they are now; the same object until one changes."""
+        """The integer plan of the present parameters; it is the same object until a parameter changes."""
         now = [t.data for _, t in self.named_tensors()]
         if self._made is None or not all(np.array_equal(a, b) for a, b in zip(self._made[0], now)):
             self._made = [a.copy() for a in now], self.to_int8()
         return self._made[1]
 
     def to_int8(self, calibration: Any = None, **options: Any) -> Plan:
-        """The int8 model, a Plan. It takes no calibration data, because training has found the ranges.
+        """Convert to int8, with the ranges that training has found and the options of `prepare_qat`.
+
+        Args:
+            calibration: None; there are no ranges left to find.
+            options: none. Any option of `Module.to_int8` is refused, even one that is given its default.
+
+        Returns:
+            A Plan, which takes and returns float32.
 
         Raises:
-            DtypeError: calibration data or an option is given; those of `prepare_qat` hold.
+            DtypeError: calibration data or an option is given.
         """
         if calibration is not None or options:
             raise DtypeError("to_int8: a model prepared for quantization-aware training has its ranges and options from "
@@ -158,8 +167,14 @@ class QATModel(Module):
         return Lowering(self.graph, {**self.found.ranges, **own}, self.options,
                         {v: s for v, s in scales.items() if s is not None}, calibration=source).plan
 
-    def to_fp16(self, **options: Any) -> Module:
-        """Refused: the model computes in int8.
+    def to_fp16(self, skip: Sequence[str] = ()) -> Module:
+        """Always raises an error, because the model computes in int8.
+
+        Args:
+            skip: not used; it is an argument of `Module.to_fp16`.
+
+        Returns:
+            Nothing.
 
         Raises:
             DtypeError: always.
@@ -168,7 +183,15 @@ class QATModel(Module):
                          "that it trains are its attribute `model`")
 
     def quantize(self, value: int, x: Tensor) -> Tensor:
-        """x, which is the value of this number in the graph, fake-quantized."""
+        """Fake-quantize a value of the graph, after its range has followed it unless that is frozen.
+
+        Args:
+            value: the number of the value in the graph.
+            x: the value, of any shape.
+
+        Returns:
+            A Tensor of the shape of x, through which gradients pass.
+        """
         return self.activations[self._activation[value]](x, self.frozen)
 
     def describe(self) -> str:
@@ -178,7 +201,7 @@ class QATModel(Module):
 
 
 class _Training:
-    """One forward in training mode. Every value is plain (floats, ids), fake-quantized, or both, as in Lowering."""
+    """One forward in training mode. As in Lowering, every value is plain (floats or ids), fake-quantized, or both."""
 
     def __init__(self, owner: QATModel, inputs: list[Tensor], batch: int):
         self.owner, self.batch, self.graph = owner, batch, owner._fused
@@ -187,7 +210,7 @@ class _Training:
         self.constants = {i: resolve_constant(c, batch) for i, c in owner.graph.constants.items()}
 
     def run(self) -> Any:
-        """What forward of the model returns."""
+        """The result of the model's forward."""
         for node in self.owner._early:      # on the tape, because their operands may be parameters
             operands = [None if i is None else self.constants[i] for i in node.inputs]
             self.constants[node.output] = apply(node.op, *operands, **node.attrs)
@@ -201,7 +224,7 @@ class _Training:
         return pack_outputs(results, self.graph.single_output, self.graph.output_names)
 
     def floats(self, value: int) -> Tensor:
-        """A value as it is; fake-quantized where it exists in codes only."""
+        """A value as it is; fake-quantized if it exists in codes only."""
         return self.plain[value] if value in self.plain else self.quantized[value]
 
     def codes(self, value: int) -> Tensor:
@@ -262,7 +285,7 @@ class _Training:
         g = gamma * (1 / np.sqrt(variance.data + np.float32(by.eps)))
         if owner.frozen:
             folded = norm.fold_batch_norm(weight, bias, g, beta, mean)
-            # to the last bit what lowering will fold, or a weight at a tie would round to another code
+            # equal to the last bit to what lowering folds: otherwise a weight at a tie would round to another code
             arrays = (None if t is None else t.data for t in (weight, bias, gamma, beta, mean, variance))
             exact = norm.fold_arrays(*arrays, by.eps)
             w, b = (t + (value - t.data) for t, value in zip(folded, exact))
@@ -274,12 +297,14 @@ class _Training:
         return self.normalise(y if bias is None else y + bias.reshape(*row), by, w.data.any(axis=tuple(range(1, w.ndim))))
 
     def normalise(self, y: Tensor, by: BatchNorm, alive: np.ndarray | None = None) -> Tensor:
-        """Batch norm by the moments of the batch, which the running moments follow; once frozen, by the running ones.
+        """Batch norm by the moments of the batch, which the running moments follow; after the freeze, by the running ones.
 
         Args:
+            y: the values to normalise, (B, N) or (B, N, H, W).
+            by: the batch norm.
             alive: (N), whether any weight of each channel rounds to another code than 0. The running variance of the other
-                channels stays: it would fall towards 0, and g would grow without end, and with it the scale of a layer
-                that has one for all channels.
+                channels is kept: otherwise it would fall towards 0, and g would grow without end, as would the scale of a
+                layer that has one scale for all channels.
         """
         gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
         if self.owner.frozen or by.inputs[2] not in self.owner._norms.layers:

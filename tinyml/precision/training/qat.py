@@ -1,4 +1,4 @@
-"""prepare_qat(model, example): a float model made ready for quantization-aware training."""
+"""prepare_qat(model, example): prepare a float model for quantization-aware training."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .model import QATModel
 
 
 def _copy_with_moments(model: Module, batches: list[Arrays]) -> Module:
-    """A copy whose batch norms have the moments of these batches, as in training; the running ones may be far from them."""
+    """A copy whose batch norms have the moments of these batches, from which the running moments may differ much."""
     copy = model.copy().eval()
     norms = [m for m in copy.modules() if isinstance(m, norm_layers.BatchNorm)]
     with no_grad():
@@ -46,18 +46,20 @@ def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_
         example: typical inputs: an array, a batch as a tuple (input, target), or a list of either. For a model of several
             inputs, `input` is a tuple of them. The first ranges are those of their activations, with batch norm as in
             training.
-        learn_scales: learn scales by gradient (LSQ) rather than following the data. Zero points stay.
+        learn_scales: whether scales are learned by gradient (LSQ) rather than from the ranges of the data. Zero points are
+            not learned.
         freeze_after: the number of training forwards after which the running moments of batch norm, ranges and scales
-            freeze; None: when `freeze()` is called.
-        per_channel, skip: as in `to_int8`.
+            freeze; None if they freeze only when `freeze()` is called.
+        per_channel: one weight scale per output channel, otherwise one per layer.
+        skip: names of the layers that stay float, with all layers inside them.
 
     Returns:
         A QATModel.
 
     Raises:
-        DtypeError: the model is prepared, int8 or float16 already, has nothing that integers compute, or has no such layer
-            to skip.
-        ShapeError: freeze_after is no number of steps, or the example has no batch, or one in which batch norm sees a
+        DtypeError: the model is prepared, int8 or float16 already, no layer of it runs in integers, or it has no layer of a
+            name in `skip`.
+        ShapeError: freeze_after is not a number of steps, or the example has no batch, or one in which batch norm sees a
             single value per channel.
         TraceError, QuantizationError: as `to_int8`.
 

@@ -1,4 +1,4 @@
-"""Quantizers for training: modules that round as the integers will, whose ranges follow the data or are learned."""
+"""Quantizers for training: modules that round as the integer plan will, with ranges from the data or learned scales."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SMALLEST = -30      # log2 of the smallest scale that can be learned
 
 
 class _LearnedScale(Module):
-    """A scale that is trained as its logarithm, so that a step of any optimizer changes it by a share of itself.
+    """A scale that is trained as its logarithm, so that an optimizer step changes it relative to its size.
 
     Its gradient is that of LSQ (Esser et al. 2020). It has no weight decay, and stays at 2^-30 or above.
 
@@ -41,7 +41,7 @@ class _LearnedScale(Module):
 
 
 class ActivationQuantizer(_LearnedScale):
-    """Fake-quantizes an activation, with one scale for all of it: y = scale * (q(x) - zero_point), equations (6) and (7).
+    """Fake-quantizes an activation with one scale for the tensor: y = scale * (q(x) - zero_point), equations (6) and (7).
 
     Its range is a moving average of the smallest and the largest value of each batch, or its scale is learned and its zero
     point fixed.
@@ -92,7 +92,7 @@ class ActivationQuantizer(_LearnedScale):
             self.bounds.data += self.momentum * (np.array([x.min(), x.max()], np.float64) - self.bounds.data)
 
     def forward(self, x: Tensor, frozen: bool) -> Tensor:
-        """x, of any shape, fake-quantized; where not `frozen`, after the range has moved."""
+        """Fake-quantize x, of any shape; unless `frozen`, the range moves first."""
         if not frozen:
             self.observe(x.data)
         codec = self.codec()
@@ -108,7 +108,7 @@ class WeightQuantizer(_LearnedScale):
     """Fake-quantizes the weight (N, ...) and the bias (N) of a layer; equations (2) and (3), or with learned scales.
 
     Args:
-        per_channel: one weight scale per output channel, else one for the layer.
+        per_channel: one weight scale per output channel, otherwise one for the layer.
     """
 
     def __init__(self, per_channel: bool):
@@ -119,18 +119,18 @@ class WeightQuantizer(_LearnedScale):
         self.learn(fixed_point.weight_scales(weight, 0 if self.per_channel else None))
 
     def chosen(self) -> np.ndarray | None:
-        """The learned scales, (N) or one for all; None where they follow the weights."""
+        """The learned scales, (N) or one for all; None if scales follow the weights."""
         if not self.learned:
             return None
         with no_grad():
             return self.scale().data
 
     def forward(self, weight: Tensor, bias: Tensor | None, x_scale: np.float32, frozen: bool) -> tuple[Any, Any]:
-        """Weight and bias, fake-quantized, of a layer that reads codes of scale `x_scale`; the bias may be None."""
+        """Fake-quantize the weight and the bias, which may be None, of a layer that reads codes of scale `x_scale`."""
         chosen = self.chosen()
         s = fixed_point.layer_scales(weight.data, None if bias is None else bias.data, x_scale, self.per_channel, chosen)
         scale = s if self.per_channel else s[0]
-        if self.learned and not frozen:     # where the bias needs a larger scale, or all weights are 0, it is not learned
+        if self.learned and not frozen:     # a scale is not learned where the bias needs a larger one, or all weights are 0
             scale = F.where(scale == chosen, self.scale(), scale)
         w = apply(FakeQuantize, weight, scale, zero_point=0, lo=-127, hi=127)
         if bias is None:
