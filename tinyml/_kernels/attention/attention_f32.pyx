@@ -120,8 +120,8 @@ cdef Py_ssize_t forward_room(const Head* h) noexcept nogil:
             + lines((h.S + KEYS_BESIDE) * h.D) * h.copy_d + lines(h.S * h.wide_e) * h.copy_e)
 
 
-cdef int forward(const Head* h, const float* q, const float* k, const float* v, float* y, Py_ssize_t step, float* top_out,
-                 float* inverse_out, float* room) noexcept nogil:
+cdef void forward(const Head* h, const float* q, const float* k, const float* v, float* y, Py_ssize_t step, float* top_out,
+                  float* inverse_out, float* room) noexcept nogil:
     """Compute one head: y[T][E] and, for each query, the largest score and 1 / the sum of exp(score - that)."""
     cdef float* s = take(&room, KEYS * QUERIES)
     cdef float* qt = take(&room, h.D * QUERIES)
@@ -169,7 +169,6 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
         scale_rows(o, rows, h.E, total, y + first * step, step)
         memcpy(top_out + first, top, rows * sizeof(float))
         memcpy(inverse_out + first, total, rows * sizeof(float))
-    return 0
 
 
 cdef void weights(float* s, float* ds, Py_ssize_t keys, Py_ssize_t ahead, float scale, const float* top,
@@ -203,9 +202,9 @@ cdef Py_ssize_t backward_room(const Head* h) noexcept nogil:
             + 2 * lines(h.S * h.wide_e) * h.copy_e)
 
 
-cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, const float* v, const float* y,
-                  const float* dy, const float* top_in, const float* inverse_in, float* dq, float* dk, float* dv,
-                  float* room) noexcept nogil:
+cdef void backward(const Head* h, const Grad* g, const float* q, const float* k, const float* v, const float* y,
+                   const float* dy, const float* top_in, const float* inverse_in, float* dq, float* dk, float* dv,
+                   float* room) noexcept nogil:
     """Compute dq, dk and dv from what `forward` left, for one head of keys and values and the heads of queries that share
     it."""
     cdef float* s = take(&room, KEYS * QUERIES)
@@ -267,7 +266,6 @@ cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, 
         put(dks, h.S, h.D, dk, g.dk)
     if h.copy_e:
         put(dvs, h.S, h.E, dv, g.dv)
-    return 0
 
 
 cdef Head head_of(const float[:, :, :, :] q, const float[:, :, :, :] k, const float[:, :, :, :] v, float scale,

@@ -172,7 +172,7 @@ cdef class DecodeStep:
         return bad
 
 
-cdef int linear_of(Linear* l, tuple parts) except -1:
+cdef void linear_of(Linear* l, tuple parts) except *:
     cdef const float[:, ::1] floats
     cdef const uint16_t[:, ::1] halves
     cdef const int8_t[:, ::1] codes
@@ -196,19 +196,17 @@ cdef int linear_of(Linear* l, tuple parts) except -1:
         l.kind, l.data = INT8, &codes[0, 0]
         l.w.w, l.w.scale, l.w.G = &codes[0, 0], &floats[0, 0], floats.shape[1]
         l.w.group = group if l.w.G > 1 else max(l.w.K, <Py_ssize_t>BYTES)
-    return 0
 
 
-cdef int norm_of(Norm* n, tuple parts, bint rms) except -1:
+cdef void norm_of(Norm* n, tuple parts, bint rms) except *:
     cdef const float[::1] v = parts[0]
     n.rms, n.eps, n.gamma, n.beta = rms, parts[2], &v[0], NULL
     if not rms:
         v = parts[1]
         n.beta = &v[0]
-    return 0
 
 
-cdef int cache_of(Cache* c, tuple parts) except -1:
+cdef void cache_of(Cache* c, tuple parts) except *:
     cdef float[:, :, ::1] scale
     cdef int64_t[::1] lengths = parts[4]
     cdef uint8_t[:, :, :, ::1] bytes
@@ -222,4 +220,3 @@ cdef int cache_of(Cache* c, tuple parts) except -1:
         c.key_scale = &scale[0, 0, 0]
         scale = parts[3]
         c.value_scale = &scale[0, 0, 0]
-    return 0

@@ -105,8 +105,8 @@ cdef struct Grad:
     Py_ssize_t room, entries, tail  # room of one thread: values of padded input, pixels, gradients of the last panel
 
 
-cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
-              Py_ssize_t index) noexcept nogil:
+cdef void task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
+               Py_ssize_t index) noexcept nogil:
     """Add the pixels first .. first + count to one block of K of one tap, group and panel. `tail` has the gradients of the
     last panel, with zeros beyond N."""
     cdef Py_ssize_t full = tile_rows(q.nv), block = index % q.blocks, tap, group, part, n, at, i, k, k1, ldy, offset
@@ -146,7 +146,6 @@ cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t cou
                     memcpy(dw + i * q.N, edge + i * q.panel, columns * sizeof(float))
             k += step
         at += CHUNK
-    return 0
 
 
 cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t c, Py_ssize_t pixels,
@@ -172,7 +171,7 @@ cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* off
             dw[j * taps + i] = lanes[j]
 
 
-cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c) noexcept nogil:
+cdef void depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c) noexcept nogil:
     """Add the pixels first .. first + count to all taps of a vector of channels from c on."""
     cdef Py_ssize_t t = 0, C = q.g.c
     cdef float* dw = q.dw + c * q.g.taps
@@ -183,7 +182,6 @@ cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_s
         else:
             depthwise_tile(1, rows, q.g.offsets + t, c, count, q.dy + first * C + c, C, dw + t, q.g.taps)
             t += 1
-    return 0
 
 
 cdef void fill_tail(const Grad* q, Py_ssize_t first, Py_ssize_t count, float* tail) noexcept nogil:
@@ -196,7 +194,7 @@ cdef void fill_tail(const Grad* q, Py_ssize_t first, Py_ssize_t count, float* ta
                    (q.N - rest) * sizeof(float))
 
 
-cdef int one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* rows, float* tail) noexcept nogil:
+cdef void one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* rows, float* tail) noexcept nogil:
     """Do one group of the tasks of one part of the pixels."""
     cdef Grad q = whole[0]
     cdef Py_ssize_t part = share // q.groups, group = share % q.groups, unit, top, count, at
@@ -212,16 +210,14 @@ cdef int one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* r
                 depthwise_task(&q, rows, top * q.g.ow, count, at * LANES)
             else:
                 task(&q, rows, top * q.g.ow, count, tail, at)
-    return 0
 
 
-cdef int add_parts(const Grad* q, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+cdef void add_parts(const Grad* q, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """Add to dw[first .. last] the sums of the other parts, in order."""
     cdef Py_ssize_t part, i
     for part in range(q.parts - 1):
         for i in range(first, last):
             q.dw[i] += q.sums[part * q.size + i]
-    return 0
 
 
 def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] dy, float[:, :, :, ::1] dw,

@@ -135,8 +135,8 @@ cdef void multiply_tile(const Many* q, const uint8_t* packed, const int32_t* sta
     activate(q.activation, y, q.p.N, rows, min(<Py_ssize_t>PANEL, q.p.N - n))
 
 
-cdef int one_run(const Many* q, Py_ssize_t first, Py_ssize_t end, uint8_t* packed, int32_t* start,
-                 float* scale) noexcept nogil:
+cdef void one_run(const Many* q, Py_ssize_t first, Py_ssize_t end, uint8_t* packed, int32_t* start,
+                  float* scale) noexcept nogil:
     """Compute the panels first .. end in rounds. A round packs its panels, then multiplies each tile of rows by all of
     them.
 
@@ -160,7 +160,6 @@ cdef int one_run(const Many* q, Py_ssize_t first, Py_ssize_t end, uint8_t* packe
                     line += 1
                 multiply_tile(q, packed + i * size, start + i * columns, scale + i * columns, at,
                               (first - count + i) * PANEL)
-    return 0
 
 
 def dynamic_linear_many_rows(const float[:, ::1] x, const int8_t[:, ::1] w, const float[:, ::1] w_scale,

@@ -9,8 +9,8 @@ from tinyml._kernels.words.simd cimport *
 include "few_rows.pxi"
 
 
-cdef int run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1] bias, float[:, :, ::1] y,
-             int threads) except -1:
+cdef void run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1] bias, float[:, :, ::1] y,
+              int threads) except *:
     """Compute all products. Threads divide the outputs of each."""
     cdef Py_ssize_t S = y.shape[0], unit, part
     cdef const weight_t* weights = NULL
@@ -19,7 +19,7 @@ cdef int run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1]
     p.K = x.shape[2]
     p.N = y.shape[2]
     if S == 0 or p.M == 0 or p.N == 0:
-        return 0
+        return
     p.x = NULL
     p.x_matrix = x.strides[0] // 4
     p.x_row = x.strides[1] // 4
@@ -35,7 +35,6 @@ cdef int run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1]
     for unit in prange(S * threads, nogil=True, num_threads=threads, schedule="static"):
         part = unit % threads
         outputs(&p, weights, unit // threads, p.N * part // threads, p.N * (part + 1) // threads)
-    return 0
 
 
 def few_rows_f32(const float[:, :, :] x, const float[:, :, :] w, const float[::1] bias, float[:, :, ::1] y, int threads):

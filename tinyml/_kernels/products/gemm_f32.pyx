@@ -81,7 +81,7 @@ cdef inline bint is_on_line(const float* b, Py_ssize_t ldb) noexcept nogil:
     return <uintptr_t>b % (ON_LINE * sizeof(float)) == 0 and ldb % ON_LINE == 0
 
 
-cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* strip) noexcept nogil:
+cdef void rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* strip) noexcept nogil:
     """Compute rows first .. first + count of matrix s. `strip` has room for a part of a panel and, where rows of A are not
     contiguous, for a part of these rows behind it."""
     cdef row_t table[MOST * BLOCK + MAX_ROWS]
@@ -121,10 +121,9 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
                     ldb = q.b1
             column(table, count, &none, 1, depth, b, ldb, q.nv, columns, finish, q.c + (s * q.M + first) * q.N + n, q.N)
         k0 += depth
-    return 0
 
 
-cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* strip) noexcept nogil:
+cdef void one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* strip) noexcept nogil:
     """Compute the blocks of rows first .. last; the blocks of all matrices are counted one after the other."""
     cdef Py_ssize_t block, size, row
     while first < last:
@@ -133,7 +132,6 @@ cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* st
         row = block * BLOCK
         rows_of_group(q, first // q.blocks, row, min(size * BLOCK, q.M - row), strip)
         first += size
-    return 0
 
 
 def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bias, float[:, :, ::1] c, int threads):

@@ -52,8 +52,8 @@ cdef struct Product:
     float* y                        # [pixels][G*N]
 
 
-cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
-                 row_t* rows) noexcept nogil:
+cdef void compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
+                  row_t* rows) noexcept nogil:
     """Compute the output rows first .. last for the panels part0 .. part1 of all groups."""
     cdef Py_ssize_t count = and_beyond(rows, place(&p.g, p.x, 0, first, last, scratch, rows))
     cdef Py_ssize_t ldy = p.G * p.N, group, part, n, i
@@ -61,7 +61,7 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
     cdef Finish finish
     if p.g.depthwise:
         depthwise_pixels(rows, count, p.g.offsets, p.g.taps, part0, part1, p.N, p.w, p.bias, p.lo, p.hi, y)
-        return 0
+        return
     finish.onto = False
     finish.clamped = p.lo > -INFINITY or p.hi < INFINITY
     finish.lo = p.lo
@@ -75,7 +75,6 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
             finish.bias = NULL if p.bias == NULL else p.bias + group * p.N + n
             column(rows, count, p.g.offsets, p.g.taps, p.K // p.g.taps, p.w + (group * p.panels + part) * p.K * p.panel,
                    p.panel, p.panel // LANES, min(p.panel, p.N - n), finish, y + group * p.N + n, ldy)
-    return 0
 
 
 include "run_product.pxi"

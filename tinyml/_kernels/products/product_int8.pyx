@@ -126,8 +126,8 @@ cdef void depthwise(const Product* p, Py_ssize_t first, Py_ssize_t count, Py_ssi
             finish(p, acc, first + i, 1, 0, c)
 
 
-cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1,
-                 uint8_t* scratch, row_t* rows) noexcept nogil:
+cdef void compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1,
+                  uint8_t* scratch, row_t* rows) noexcept nogil:
     """Compute the output rows first .. last for the panels part0 .. part1 of all groups."""
     cdef vec tiles[ROWS * WIDE + 4]     # an array of vectors, because that begins on a cache line
     cdef int32_t* acc = <int32_t*>tiles
@@ -136,7 +136,7 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
     cdef Tile q
     if p.g.depthwise:
         depthwise(p, first * p.g.ow, count, part0, part1, rows)
-        return 0
+        return
     if count == 1 and p.G == 1 and nv == WIDE:
         # a panel of the first half and one of the second half at the same time
         for part in range(part0, part0 + (part1 - part0) // 2):
@@ -160,7 +160,6 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
                 tile_any(mr, nv, rows + at, &q)
                 finish(p, acc, first * p.g.ow + at, min(mr, count - at), group, part * p.panel)
                 at += mr
-    return 0
 
 
 cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,

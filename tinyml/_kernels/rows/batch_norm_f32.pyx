@@ -10,8 +10,8 @@ from tinyml._kernels.words.vmath cimport *
 include "sums.pxi"
 
 
-cdef inline int block_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, int vectors, Py_ssize_t n, double* sums,
-                              double* squares, float* near) noexcept nogil:
+cdef inline void block_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, int vectors, Py_ssize_t n, double* sums,
+                               double* squares, float* near) noexcept nogil:
     """Of the first n columns of x[rows][C], which take `vectors` vectors, add up x in `sums` and (x - near)^2 in `squares`,
     where `near` is the mean of these rows as a float."""
     cdef vecdd total[4]
@@ -40,11 +40,10 @@ cdef inline int block_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, int
             total[j] = vddadd(total[j], vwiden(part[j]))
     for j in range(vectors):
         vddadd_to(squares + j * LANES, total[j])
-    return 0
 
 
-cdef int chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, double* squares,
-                       float* near) noexcept nogil:
+cdef void chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, double* squares,
+                        float* near) noexcept nogil:
     """block_moments of all columns, for as many vectors at a time as fit into registers."""
     cdef Py_ssize_t c = 0
     while c < C:
@@ -57,7 +56,6 @@ cdef int chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* su
         else:
             block_moments(x + c, rows, C, 1, C - c, sums + c, squares + c, near + c)
             c += LANES
-    return 0
 
 
 def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int threads):
@@ -100,8 +98,8 @@ def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int
     free(parts)
 
 
-cdef inline int affine_rows(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
-                            float* y) noexcept nogil:
+cdef inline void affine_rows(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
+                             float* y) noexcept nogil:
     """y[rows][C] = x * a[C] + b[C], or its ReLU; `relu` is a constant at every call."""
     cdef Py_ssize_t p, c
     cdef vecf v
@@ -111,16 +109,14 @@ cdef inline int affine_rows(const float* x, const float* a, const float* b, Py_s
             if relu:
                 v = vrelu(v)
             vfstore_n(y + p * C + c, v, C - c)
-    return 0
 
 
-cdef int affine_chunk(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
-                      float* y) noexcept nogil:
+cdef void affine_chunk(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
+                       float* y) noexcept nogil:
     if relu:
         affine_rows(x, a, b, rows, C, True, y)
     else:
         affine_rows(x, a, b, rows, C, False, y)
-    return 0
 
 
 def batch_norm_f32(const float[:, ::1] x, const float[::1] a, const float[::1] b, bint relu, float[:, ::1] y, int threads):
@@ -135,8 +131,8 @@ def batch_norm_f32(const float[:, ::1] x, const float[::1] a, const float[::1] b
         affine_chunk(&x[at, 0], &a[0], &b[0], min(rows, P - at), C, relu, &y[at, 0])
 
 
-cdef inline int product_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
-                             Py_ssize_t rows, Py_ssize_t C, bint relu, double* s, double* t) noexcept nogil:
+cdef inline void product_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
+                              Py_ssize_t rows, Py_ssize_t C, bint relu, double* s, double* t) noexcept nogil:
     """s[c] += sum of d, t[c] += sum of d (x - mean), where d is dy or, where `relu` is set, dy if x * a + b > 0 and else
     0."""
     cdef Py_ssize_t first, c, p
@@ -155,21 +151,19 @@ cdef inline int product_rows(const float* x, const float* dy, const float* mean,
                 product = vfma(product, d, vfsub(v, m))
             vddadd_to(s + c, vwiden(part))
             vddadd_to(t + c, vwiden(product))
-    return 0
 
 
-cdef int sum_products(const float* x, const float* dy, const float* mean, const float* a, const float* b, Py_ssize_t rows,
-                      Py_ssize_t C, double* s, double* t) noexcept nogil:
+cdef void sum_products(const float* x, const float* dy, const float* mean, const float* a, const float* b, Py_ssize_t rows,
+                       Py_ssize_t C, double* s, double* t) noexcept nogil:
     if b != NULL:
         product_rows(x, dy, mean, a, b, rows, C, True, s, t)
     else:
         product_rows(x, dy, mean, a, b, rows, C, False, s, t)
-    return 0
 
 
-cdef inline int grad_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
-                          const float* u, const float* v, Py_ssize_t rows, Py_ssize_t C, bint relu,
-                          float* dx) noexcept nogil:
+cdef inline void grad_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
+                           const float* u, const float* v, Py_ssize_t rows, Py_ssize_t C, bint relu,
+                           float* dx) noexcept nogil:
     """dx = a * (d - u - (x - mean) * v), with d as in product_rows. a, u and v have room for whole vectors."""
     cdef Py_ssize_t c, p
     cdef vecf value, d
@@ -180,16 +174,14 @@ cdef inline int grad_rows(const float* x, const float* dy, const float* mean, co
                 d = vrelu_grad(vfma(vfload_n(b + c, C - c), value, vfload(a + c)), d)
             d = vfma(vfsub(d, vfload(u + c)), vfsub(vfload_n(mean + c, C - c), value), vfload(v + c))
             vfstore_n(dx + p * C + c, vfmul(vfload(a + c), d), C - c)
-    return 0
 
 
-cdef int grad_chunk(const float* x, const float* dy, const float* mean, const float* a, const float* b, const float* u,
-                    const float* v, Py_ssize_t rows, Py_ssize_t C, float* dx) noexcept nogil:
+cdef void grad_chunk(const float* x, const float* dy, const float* mean, const float* a, const float* b, const float* u,
+                     const float* v, Py_ssize_t rows, Py_ssize_t C, float* dx) noexcept nogil:
     if b != NULL:
         grad_rows(x, dy, mean, a, b, u, v, rows, C, True, dx)
     else:
         grad_rows(x, dy, mean, a, b, u, v, rows, C, False, dx)
-    return 0
 
 
 def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const float[::1] mean, const float[::1] rstd,

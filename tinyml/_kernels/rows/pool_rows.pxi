@@ -26,8 +26,8 @@ cdef inline Span span(Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const 
     return s
 
 
-cdef inline int max_row(bint keep, const element* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows,
-                        const Py_ssize_t* columns, Py_ssize_t OW, element* y, int32_t* at) noexcept nogil:
+cdef inline void max_row(bint keep, const element* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows,
+                         const Py_ssize_t* columns, Py_ssize_t OW, element* y, int32_t* at) noexcept nogil:
     """Compute one row of outputs from the image x and, where `keep` is set, the pixels that they came from."""
     cdef Span s
     cdef Py_ssize_t o, c
@@ -46,4 +46,3 @@ cdef inline int max_row(bint keep, const element* x, Py_ssize_t W, Py_ssize_t C,
         y += C
         if keep:
             at += C
-    return 0

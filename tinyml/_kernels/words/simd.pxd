@@ -8,15 +8,7 @@ cdef extern from "words/simd.h" nogil:
         pass
     ctypedef struct bytes16:
         pass
-    enum: LANES
-    enum: WIDE
-    enum: OFFSET
-    enum: NARROW
-    enum: ROWS
-    enum: NARROW_ROWS
-    enum: MAX_ROWS
-    enum: MAX_PANEL
-    enum: ON_LINE
+    enum: LANES, WIDE, OFFSET, NARROW, ROWS, NARROW_ROWS, MAX_ROWS, MAX_PANEL, ON_LINE
     Py_ssize_t panel_vectors(Py_ssize_t) noexcept
     Py_ssize_t tile_rows(Py_ssize_t) noexcept
     vec vload(const void*) noexcept
