@@ -229,27 +229,22 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     """
     cdef Grad q
     cdef Py_ssize_t share, at
-    cdef float* memory
-    cdef float* tails
+    cdef float *memory, *tails
     cdef row_t* rows
-    if dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] == 0:
+    q.size = dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3]
+    if q.size == 0:
         return
-    memset(&dw[0, 0, 0, 0], 0, dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] * sizeof(float))
+    memset(&dw[0, 0, 0, 0], 0, q.size * sizeof(float))
     if dy.shape[0] * dy.shape[1] * dy.shape[2] == 0:
         return
     q.g = sweep_of(shape)
-    q.G = dw.shape[0]
-    q.K = dw.shape[1] * dw.shape[2] // q.g.taps
-    q.N = dw.shape[3]
+    q.G, q.K, q.N = dw.shape[0], dw.shape[1] * dw.shape[2] // q.g.taps, dw.shape[3]
     q.nv = panel_vectors(q.N)
     q.panel = q.nv * LANES
     q.panels = (q.N + q.panel - 1) // q.panel
     q.blocks = (q.K + TILES * tile_rows(q.nv) - 1) // (TILES * tile_rows(q.nv))
     q.tasks = (q.g.c + LANES - 1) // LANES if q.g.depthwise else q.G * q.g.taps * q.panels * q.blocks
-    q.dy = &dy[0, 0, 0, 0]
-    q.dw = &dw[0, 0, 0, 0]
-    q.size = dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3]
-    q.x = NULL
+    q.x, q.dy, q.dw = NULL, &dy[0, 0, 0, 0], &dw[0, 0, 0, 0]
     if x.shape[1] and x.shape[2] and x.shape[0]:
         q.x = &x[0, 0, 0, 0]
     q.step = rows_of_unit(&q.g, 1)

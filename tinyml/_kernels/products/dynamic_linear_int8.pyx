@@ -57,8 +57,7 @@ def dynamic_linear_few_rows(const float[:, ::1] x, const int8_t[:, ::1] w, const
     cdef Int8Rows rows
     cdef int8_t* codes
     cdef int32_t* offset
-    cdef float* scale
-    cdef float* scratch
+    cdef float *scale, *scratch
     if M * w.shape[0] == 0:
         return
     p = weights_of(w, w_scale, bias, group)
@@ -168,8 +167,7 @@ def dynamic_linear_many_rows(const float[:, ::1] x, const int8_t[:, ::1] w, cons
     cdef Many q
     cdef Py_ssize_t run, runs, panels, size, columns, height, coded, at
     cdef uint8_t[::1] room
-    cdef uint8_t* packed
-    cdef uint8_t* codes
+    cdef uint8_t *packed, *codes
     cdef int32_t* start
     cdef float* scale
     if x.shape[0] * w.shape[0] == 0:

@@ -86,8 +86,7 @@ cdef void rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ss
     contiguous, for a part of these rows behind it."""
     cdef row_t table[MOST * BLOCK + MAX_ROWS]
     cdef Py_ssize_t k0 = 0, depth, part, n, columns, i, ldb, width = row_of_copy(q), none = 0
-    cdef const float* a
-    cdef const float* b
+    cdef const float *a, *b
     cdef float* copy = strip + q.depth * q.panel
     cdef Finish finish
     finish.clamped = False
@@ -138,14 +137,12 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     """c[S][M][N] = a[S][M][K] @ b[S][K][N] + bias[N]; bias may be None. a and b may have any strides."""
     cdef Matrices q
     cdef Py_ssize_t S = a.shape[0], unit, n, parts, workers, runs, run, total, room, packs, part
-    cdef float* memory
-    cdef float* strips
+    cdef float *memory, *strips
     cdef bint kept
     q.M = a.shape[1]; q.K = a.shape[2]; q.N = b.shape[2]
     if S == 0 or q.M == 0 or q.N == 0:
         return
-    q.c = &c[0, 0, 0]
-    q.bias = NULL
+    q.c, q.bias = &c[0, 0, 0], NULL
     if bias is not None:
         q.bias = &bias[0]
     if q.K == 0:

@@ -29,12 +29,10 @@ def pack_f32(const float[:, :, :, :] weight, float[:, :, :, ::1] packed, int thr
     cdef Py_ssize_t panels = packed.shape[1], panel = packed.shape[3], unit, t
     cdef Py_ssize_t w0 = weight.strides[0] // 4, w1 = weight.strides[1] // 4
     cdef Py_ssize_t w2 = weight.strides[2] // 4, w3 = weight.strides[3] // 4
-    cdef const float* w
-    cdef float* out
     if G * taps * K * N == 0:
         return
-    w = &weight[0, 0, 0, 0]
-    out = &packed[0, 0, 0, 0]
+    cdef const float* w = &weight[0, 0, 0, 0]
+    cdef float* out = &packed[0, 0, 0, 0]
     for unit in prange(G * panels, nogil=True, num_threads=threads, schedule="static"):
         for t in range(taps):
             pack_panel(w + unit // panels * w0 + t * w1 + unit % panels * panel * w3, w2, w3, K,
@@ -64,8 +62,7 @@ cdef void compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_
         return
     finish.onto = False
     finish.clamped = p.lo > -INFINITY or p.hi < INFINITY
-    finish.lo = p.lo
-    finish.hi = p.hi
+    finish.lo, finish.hi = p.lo, p.hi
     for group in range(p.G):
         if group:
             for i in range(count + MAX_ROWS):
@@ -87,24 +84,17 @@ cdef Product product(const float[:, :, :, :] x, const float[:, :, :, ::1] packed
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return p
     p.g = sweep_of(shape)
-    p.G = packed.shape[0]
-    p.panels = packed.shape[1]
-    p.K = packed.shape[2]
-    p.panel = packed.shape[3]
+    p.G, p.panels, p.K, p.panel = packed.shape[0], packed.shape[1], packed.shape[2], packed.shape[3]
     p.N = y.shape[3] // p.G
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
         p.x = &x[0, 0, 0, 0]
-        p.g.image = x.strides[0] // 4
-        p.g.row = x.strides[1] // 4
-        p.g.pixel = x.strides[2] // 4
-        p.g.channel = x.strides[3] // 4
+        p.g.image, p.g.row = x.strides[0] // 4, x.strides[1] // 4
+        p.g.pixel, p.g.channel = x.strides[2] // 4, x.strides[3] // 4
     if p.K:
         p.w = &packed[0, 0, 0, 0]
     if bias is not None:
         p.bias = &bias[0]
-    p.lo = lo
-    p.hi = hi
-    p.y = &y[0, 0, 0, 0]
+    p.lo, p.hi, p.y = lo, hi, &y[0, 0, 0, 0]
     return p
 
 

@@ -168,14 +168,8 @@ cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
     cdef Product p
     memset(&p, 0, sizeof(Product))
     p.g = sweep_of(shape)
-    p.G = weight.shape[0]
-    p.panels = weight.shape[1]
-    p.slices = weight.shape[2]
-    p.K4 = weight.shape[3]
-    p.panel = weight.shape[4]
-    p.N = N
-    p.group_step = x.shape[3] // p.G
-    p.fill = zero_point
+    p.G, p.panels, p.slices, p.K4 = weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]
+    p.panel, p.N, p.group_step, p.fill = weight.shape[4], N, x.shape[3] // weight.shape[0], zero_point
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
         p.x = &x[0, 0, 0, 0]
     if p.G and p.panels and p.slices and p.K4:
@@ -192,11 +186,8 @@ cdef Product codes_product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, 
                            const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point, bint saturate, int lo, int hi):
     """A Product whose epilogue makes codes."""
     cdef Product p = product(x, weight, bias, shape, N, zero_point)
-    p.requant = <const char*>&requant_parameters[0, 0]
-    p.requant_bytes = requant_parameters.shape[1]
-    p.saturate = saturate
-    p.lo = lo
-    p.hi = hi
+    p.requant, p.requant_bytes = <const char*>&requant_parameters[0, 0], requant_parameters.shape[1]
+    p.saturate, p.lo, p.hi = saturate, lo, hi
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3]:
         p.y = &y[0, 0, 0, 0]
     return p
@@ -241,11 +232,9 @@ def product_int8_f32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return
     cdef Product p = product(x, weight, bias, shape, N, zero_point)
-    p.row_scale = &row_scale[0]
-    p.column_scale = &column_scale[0]
+    p.row_scale, p.column_scale, p.y = &row_scale[0], &column_scale[0], &y[0, 0, 0, 0]
     if float_bias is not None:
         p.float_bias = &float_bias[0]
-    p.y = &y[0, 0, 0, 0]
     run(&p, threads)
 
 

@@ -61,9 +61,7 @@ cdef void chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* s
 def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int threads):
     """mean[C] and biased variance[C] over the rows of x[P][C]; both are zeros where P is 0."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit, c
-    cdef double* parts
-    cdef double* sums
-    cdef double* squares
+    cdef double *parts, *sums, *squares
     cdef double exact, shift
     cdef float* near
     if C == 0:
@@ -192,11 +190,8 @@ def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const flo
     Where shift[C] is given, a ReLU followed: the gradient passes where x * (gamma * rstd) + shift > 0.
     """
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit, c, at
-    cdef double* parts
-    cdef double* sums
-    cdef float* a
-    cdef float* u
-    cdef float* v
+    cdef double *parts, *sums
+    cdef float *a, *u, *v
     cdef const float* b = NULL
     dgamma[:] = 0
     dbeta[:] = 0

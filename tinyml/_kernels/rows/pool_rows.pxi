@@ -17,12 +17,8 @@ cdef struct Span:
 cdef inline Span span(Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns) noexcept nogil:
     """The window with these first and past-last rows and columns."""
     cdef Span s
-    s.y0 = rows[0]
-    s.y1 = rows[1]
-    s.x0 = columns[0]
-    s.x1 = columns[1]
-    s.row = W * C
-    s.column = C
+    s.y0, s.y1, s.x0, s.x1 = rows[0], rows[1], columns[0], columns[1]
+    s.row, s.column = W * C, C
     return s
 
 
