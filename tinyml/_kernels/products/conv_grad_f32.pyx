@@ -268,6 +268,4 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
                       tails + threadid() * q.tail)
         for at in prange((q.size + BLOCK - 1) // BLOCK if q.parts > 1 else 0, num_threads=threads, schedule="static"):
             add_parts(&q, at * BLOCK, min((at + 1) * BLOCK, q.size))
-    free(memory)
-    free(rows)
-    free(q.sums)
+    free(memory); free(rows); free(q.sums)

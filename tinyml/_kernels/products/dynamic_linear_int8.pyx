@@ -78,9 +78,7 @@ def dynamic_linear_few_rows(const float[:, ::1] x, const int8_t[:, ::1] w, const
         int8_outputs(&p, &rows, blocks * part // threads * LANES, min(p.N, blocks * (part + 1) // threads * LANES),
                      &y[0, 0], p.N, scratch + part * room)
     activate(activation, &y[0, 0], p.N, M, p.N)
-    free(codes)
-    free(offset)
-    free(scratch)
+    free(codes); free(offset); free(scratch)
 
 
 cdef void scale_tile(const Many* q, const int32_t* acc, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t g, const float* scale,

@@ -35,5 +35,4 @@ cdef void run(const Product* p, Py_ssize_t threads) except *:
     else:
         for task in prange(tasks, nogil=True, num_threads=s.workers, schedule="dynamic"):
             one_task(p, &s, task, scratch + threadid() * room, rows + threadid() * entries)
-    free(scratch)
-    free(rows)
+    free(scratch); free(rows)

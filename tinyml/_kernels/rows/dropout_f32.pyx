@@ -5,8 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from tinyml._kernels.words.simd cimport *
 
 cdef extern from "words/philox.h" nogil:
-    ctypedef struct random4:
-        pass
+    ctypedef struct random4: pass
     void philox(uint64_t, uint64_t, random4*, random4*) noexcept
     vecf keep_scaled(vecf, float, const random4*, int, uint32_t) noexcept
 

@@ -3,8 +3,7 @@ from libc.stdint cimport uint8_t
 from tinyml._kernels.words.simd cimport vecf
 
 cdef extern from "words/vmath.h" nogil:
-    ctypedef struct vecdd:
-        pass
+    ctypedef struct vecdd: pass
     enum: RELU, GELU, GELU_TANH, SILU, SIGMOID, TANH, EXP
     vecf vfsub(vecf, vecf) noexcept
     vecf vfmul(vecf, vecf) noexcept
