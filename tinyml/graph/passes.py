@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..ops import Batch
 from ..ops.conv import Conv2d
 from ..ops.linear import Linear
 from ..ops.norm import BatchNormEval, fold_arrays
 from ..tape import no_grad
 from ..tensor import apply
-from .graph import Batch, BatchNorm, Constant, Graph, Node
+from .graph import BatchNorm, Constant, Graph, Node
 from .operands import replace_operand
 
 
