@@ -299,7 +299,6 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
     cdef Head h = head_of(q, k, v, scale, causal)
     cdef Py_ssize_t heads = q.shape[0] * q.shape[1], workers = threads if heads > 1 else 1, unit
     cdef Py_ssize_t room = forward_room(&h), step = y.strides[2] // 4, group
-    cdef float* memory
     if heads * h.T == 0:
         return
     group = q.shape[1] // k.shape[1]
@@ -307,7 +306,7 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
         y[...] = 0
         rows[...] = 0
         return
-    memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
+    cdef float* memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"attention_f32: no memory for {workers} x {room} values")
     with nogil:
@@ -328,7 +327,6 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
     cdef Py_ssize_t heads = k.shape[0] * k.shape[1], workers = threads if heads > 1 else 1, unit, first
     cdef Py_ssize_t room = backward_room(&h)
     cdef Grad g
-    cdef float* memory
     if heads == 0:
         return
     if h.T * h.S == 0:
@@ -341,7 +339,7 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
     g.group = q.shape[1] // k.shape[1]
     g.next_q, g.next_y = q.strides[1] // 4, y.strides[1] // 4
     g.next_dy, g.next_dq = dy.strides[1] // 4, dq.strides[1] // 4
-    memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
+    cdef float* memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"attention_grad_f32: no memory for {workers} x {room} values")
     with nogil:

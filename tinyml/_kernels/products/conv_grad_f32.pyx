@@ -229,8 +229,6 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     """
     cdef Grad q
     cdef Py_ssize_t share, at
-    cdef float *memory, *tails
-    cdef row_t* rows
     q.size = dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3]
     if q.size == 0:
         return
@@ -254,14 +252,14 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     q.entries = q.step * q.g.ow + MAX_ROWS
     q.room = scratch_of_unit(&q.g, q.step)
     q.tail = 0 if q.g.depthwise or q.panels * q.panel == q.N else q.G * q.entries * q.panel
-    memory = <float*>malloc((threads * (q.room + q.tail) + 2 * ON_LINE) * sizeof(float))
-    rows = <row_t*>malloc(threads * q.entries * sizeof(row_t))
+    cdef float* memory = <float*>malloc((threads * (q.room + q.tail) + 2 * ON_LINE) * sizeof(float))
+    cdef row_t* rows = <row_t*>malloc(threads * q.entries * sizeof(row_t))
     q.sums = <float*>calloc((q.parts - 1) * q.size + 1, sizeof(float))
     if memory == NULL or rows == NULL or q.sums == NULL:
         free(memory); free(rows); free(q.sums)
         raise MemoryError(f"conv2d_grad_weight_f32: no memory for {threads} x {q.room + q.tail} padded values and "
                           f"{q.parts} x {q.size} sums")
-    tails = on_line(memory)
+    cdef float* tails = on_line(memory)
     with nogil:
         for share in prange(q.parts * q.groups, num_threads=threads, schedule="dynamic"):
             one_share(&q, share, tails + threads * q.tail + threadid() * q.room, rows + threadid() * q.entries,

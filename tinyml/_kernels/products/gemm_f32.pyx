@@ -86,7 +86,8 @@ cdef void rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ss
     contiguous, for a part of these rows behind it."""
     cdef row_t table[MOST * BLOCK + MAX_ROWS]
     cdef Py_ssize_t k0 = 0, depth, part, n, columns, i, ldb, width = row_of_copy(q), none = 0
-    cdef const float *a, *b
+    cdef const float* a
+    cdef const float* b
     cdef float* copy = strip + q.depth * q.panel
     cdef Finish finish
     finish.clamped = False
@@ -137,7 +138,6 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     """c[S][M][N] = a[S][M][K] @ b[S][K][N] + bias[N]; bias may be None. a and b may have any strides."""
     cdef Matrices q
     cdef Py_ssize_t S = a.shape[0], unit, n, parts, workers, runs, run, total, room, packs, part
-    cdef float *memory, *strips
     cdef bint kept
     q.M = a.shape[1]; q.K = a.shape[2]; q.N = b.shape[2]
     if S == 0 or q.M == 0 or q.N == 0:
@@ -170,11 +170,11 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     workers = threads if total > 1 else 1
     runs = min(total, max(workers, min(SHARES * workers, total // LEAST))) if workers > 1 else 1
     room = q.depth * q.panel + (q.group * BLOCK * row_of_copy(&q) if q.a2 != 1 else 0)
-    memory = <float*>malloc((S * packs * q.K * q.panel + workers * room + 2 * ON_LINE) * sizeof(float))
+    cdef float* memory = <float*>malloc((S * packs * q.K * q.panel + workers * room + 2 * ON_LINE) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"gemm_f32: no memory for {S} packed matrices of {q.K} x {q.N}")
     q.packed = on_line(memory)
-    strips = on_line(q.packed + S * packs * q.K * q.panel)
+    cdef float* strips = on_line(q.packed + S * packs * q.K * q.panel)
     q.end = 0
     while q.end < q.panels:
         q.first = q.end

@@ -61,7 +61,6 @@ cdef void chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* s
 def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int threads):
     """mean[C] and biased variance[C] over the rows of x[P][C]; both are zeros where P is 0."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit, c
-    cdef double *parts, *sums, *squares
     cdef double exact, shift
     cdef float* near
     if C == 0:
@@ -72,12 +71,12 @@ def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int
         return
     rows, width = chunk_rows(C), padded(C)
     chunks = (P + rows - 1) // rows
-    parts = buffer((chunks + 1) * 3 * width)        # sums, squares and near of each chunk; then of all
+    cdef double* parts = buffer((chunks + 1) * 3 * width)       # sums, squares and near of each chunk; then of all
     for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
         chunk_moments(&x[unit * rows, 0], min(rows, P - unit * rows), C, parts + unit * 3 * width,
                       parts + (unit * 3 + 1) * width, <float*>(parts + (unit * 3 + 2) * width))
-    sums = parts + chunks * 3 * width
-    squares = sums + width
+    cdef double* sums = parts + chunks * 3 * width
+    cdef double* squares = sums + width
     for unit in range(chunks):
         for c in range(C):
             sums[c] += parts[unit * 3 * width + c]
@@ -190,8 +189,6 @@ def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const flo
     Where shift[C] is given, a ReLU followed: the gradient passes where x * (gamma * rstd) + shift > 0.
     """
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit, c, at
-    cdef double *parts, *sums
-    cdef float *a, *u, *v
     cdef const float* b = NULL
     dgamma[:] = 0
     dbeta[:] = 0
@@ -201,9 +198,12 @@ def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const flo
         b = &shift[0]
     rows, width = chunk_rows(C), padded(C)
     chunks = (P + rows - 1) // rows
-    parts = buffer((chunks * 2 + 2 + 3) * width)        # two sums of each chunk, two of all rows, then a, u and v
-    sums = parts + chunks * 2 * width
-    a, u, v = <float*>(sums + 2 * width), <float*>(sums + 3 * width), <float*>(sums + 4 * width)
+    # two sums of each chunk, two of all rows, then a, u and v
+    cdef double* parts = buffer((chunks * 2 + 2 + 3) * width)
+    cdef double* sums = parts + chunks * 2 * width
+    cdef float* a = <float*>(sums + 2 * width)
+    cdef float* u = <float*>(sums + 3 * width)
+    cdef float* v = <float*>(sums + 4 * width)
     for c in range(C):
         a[c] = gamma[c] * rstd[c]
     for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):

@@ -126,13 +126,12 @@ def activation_grad_sum_f32(int activation, const float[:, ::1] x, const float[:
     `activation` is the number of one of table.ACTIVATIONS, but not that of the identity.
     """
     cdef Py_ssize_t rows, chunks, width, unit
-    cdef double* parts
     db[:] = 0
     if x.shape[0] * x.shape[1] == 0:
         return
     rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
     chunks = (x.shape[0] + rows - 1) // rows
-    parts = buffer(chunks * width)
+    cdef double* parts = buffer(chunks * width)
     for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
         activation_grad_rows(activation, x, dy, dx, unit * rows, rows, parts + unit * width)
     finish(parts, chunks, width, db)
@@ -211,7 +210,6 @@ def scatter_rows_f32(const float[:, ::1] x, const int64_t[::1] ids, bint clear, 
     Where `clear` is not set, y must hold zeros: only rows whose id occurs are written.
     """
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], V = y.shape[0], strips = (C + COLUMNS - 1) // COLUMNS, unit
-    cdef Py_ssize_t* order
     if V * C == 0:
         return
     for unit in prange((V * C + CLEARED - 1) // CLEARED if clear else 0, nogil=True, num_threads=threads,
@@ -219,7 +217,7 @@ def scatter_rows_f32(const float[:, ::1] x, const int64_t[::1] ids, bint clear, 
         memset(&y[0, 0] + unit * CLEARED, 0, min(<Py_ssize_t>CLEARED, V * C - unit * CLEARED) * sizeof(float))
     if P == 0:
         return
-    order = sort_by_id(ids, V)
+    cdef Py_ssize_t* order = sort_by_id(ids, V)
     for unit in prange((P + RUNS - 1) // RUNS * strips, nogil=True, num_threads=threads, schedule="dynamic"):
         scatter_runs(x, ids, order, unit // strips * RUNS, unit % strips * COLUMNS, y)
     free(order)
