@@ -4,18 +4,11 @@ from . import data, errors, graph, io, models, nn, optim, precision, report, tes
 from ._kernels.dispatch import config, get_num_threads, set_num_threads, show_config
 from ._kernels.memory import empty_cache
 from .checkpointing import checkpoint
-from .course import (
-    AccuracyValidator,
-    Calibrator,
-    Int8Quantizer,
-    benchmark,
-    calibrate,
-    evaluate,
-    load_trained_model,
-    quantize_int8,
-    quantize_model,
-    quantized_forward,
-)
+from .course.accuracy import AccuracyValidator, evaluate
+from .course.calibration import Calibrator, calibrate
+from .course.models import load_trained_model
+from .course.quantization import Int8Quantizer, quantize_int8, quantize_model, quantized_forward
+from .course.speed import benchmark
 from .graph import trace
 from .io import load, save
 from .profiling import profile

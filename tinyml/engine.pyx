@@ -13,9 +13,7 @@ from .errors import DtypeError, GradError
 from .state import Context, GradMode, state
 
 cdef object ndarray = np.ndarray
-cdef object float16 = np.dtype(np.float16)
-cdef object float32 = np.dtype(np.float32)
-cdef object float64 = np.dtype(np.float64)
+cdef object float16 = np.dtype(np.float16), float32 = np.dtype(np.float32), float64 = np.dtype(np.float64)
 cdef object new = object.__new__
 cdef object context_class = Context
 cdef object thread = state      # what the Python thread that asks is doing

@@ -183,12 +183,10 @@ class Tensor(TensorBase):
 
     def __repr__(self) -> str:
         body = np.array2string(self.data, threshold=20, precision=4, separator=", ")
-        marks = "".join([
-            f", dtype={self.dtype}" if self.dtype != FLOAT32 else "",
-            f", {self.quantized}" if self.quantized else "",
-            f", op={self.node.op.name}" if self.node else ", requires_grad=True" if self.requires_grad else "",
-        ])
-        return f"Tensor({body}, shape={self.shape}{marks})"
+        kind = f", dtype={self.dtype}" if self.dtype != FLOAT32 else ""
+        codes = f", {self.quantized}" if self.quantized else ""
+        tape = f", op={self.node.op.name}" if self.node else ", requires_grad=True" if self.requires_grad else ""
+        return f"Tensor({body}, shape={self.shape}{kind}{codes}{tape})"
 
     # -- values -------------------------------------------------------------------------------------------------------
     def numpy(self) -> np.ndarray:

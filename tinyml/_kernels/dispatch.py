@@ -155,13 +155,8 @@ if hasattr(os, "register_at_fork"):
 
 def config() -> dict:
     """What the kernels run on: instruction set, those available, threads, whether OpenMP is used, machine."""
-    return {
-        "isa": active.isa,
-        "available": available(),
-        "threads": get_num_threads(),
-        "openmp": cpu.openmp(),
-        "machine": platform.machine(),
-    }
+    return {"isa": active.isa, "available": available(), "threads": get_num_threads(), "openmp": cpu.openmp(),
+            "machine": platform.machine()}
 
 
 def show_config() -> None:

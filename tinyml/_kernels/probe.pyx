@@ -81,8 +81,8 @@ cdef void dot4_loop(void* tile, const void* x, const void* w, Py_ssize_t rounds)
             vstore(values + (i * WIDE + j) * LANES, acc[i][j])
 
 
-cdef int run_tile(tile_loop loop, const int32_t* start, Py_ssize_t N, const void* x, const int32_t* w, int32_t* y,
-                  Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t rounds) noexcept nogil:
+cdef void run_tile(tile_loop loop, const int32_t* start, Py_ssize_t N, const void* x, const int32_t* w, int32_t* y,
+                   Py_ssize_t rows, Py_ssize_t columns, Py_ssize_t rounds) noexcept nogil:
     """Run the loop for the tile of `rows` by `columns` at `start`, in a matrix of N columns; its other values are 0."""
     cdef int32_t tile[ROWS * MAX_PANEL]
     cdef int32_t weights[MAX_PANEL]
@@ -95,11 +95,10 @@ cdef int run_tile(tile_loop loop, const int32_t* start, Py_ssize_t N, const void
     loop(tile, x, weights, rounds)
     for i in range(rows):
         memcpy(y + i * N, tile + i * MAX_PANEL, 4 * columns)
-    return 0
 
 
-cdef int run_tiles(tile_loop loop, Py_ssize_t M, Py_ssize_t N, const void* start, const void* x, const void* w, void* y,
-                   Py_ssize_t rounds, int threads) except -1:
+cdef void run_tiles(tile_loop loop, Py_ssize_t M, Py_ssize_t N, const void* start, const void* x, const void* w, void* y,
+                    Py_ssize_t rounds, int threads) except *:
     """Run the loop for all tiles of start and y [M][N] and w[N], whose values have 4 bytes each."""
     cdef Py_ssize_t panels = (N + MAX_PANEL - 1) // MAX_PANEL, unit, m, n
     for unit in prange((M + ROWS - 1) // ROWS * panels, nogil=True, num_threads=threads, schedule="static"):
@@ -107,7 +106,6 @@ cdef int run_tiles(tile_loop loop, Py_ssize_t M, Py_ssize_t N, const void* start
         n = unit % panels * MAX_PANEL
         run_tile(loop, <const int32_t*>start + m * N + n, N, x, <const int32_t*>w + n, <int32_t*>y + m * N + n,
                  min(<Py_ssize_t>ROWS, M - m), min(<Py_ssize_t>MAX_PANEL, N - n), rounds)
-    return 0
 
 
 def probe_fma_f32(const float[:, ::1] start, float x, const float[::1] w, float[:, ::1] y, Py_ssize_t rounds, int threads):

@@ -215,5 +215,4 @@ COMMANDS = [
     Command("info", "what is in a model", "tinyml info int8.safetensors", add_model, _info),
     Command("bench", "time a model in each of its forms", "tinyml bench cnn.safetensors --data shipped --batch 1 64",
             _bench_arguments, _bench),
-    Command("config", "print instruction set and threads", "tinyml config", lambda parser: None, _config),
-]
+    Command("config", "print instruction set and threads", "tinyml config", lambda parser: None, _config)]

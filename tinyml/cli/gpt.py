@@ -235,5 +235,4 @@ COMMANDS = [
             _generate_arguments, _generate),
     Command("perplexity", "how well a TinyGPT predicts a text",
             "tinyml perplexity gpt.safetensors --data shakespeare.txt --last 0.1 --int8",
-            _perplexity_arguments, _perplexity),
-]
+            _perplexity_arguments, _perplexity)]

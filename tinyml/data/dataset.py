@@ -81,9 +81,8 @@ class Dataset:
         items = [self[int(index)] for index in indices]
         for index, item in zip(indices, items, strict=True):
             if not isinstance(item, (tuple, list)) or len(item) != 2:
-                raise ShapeError(
-                    f"{type(self).__name__}[{index}]: expected the pair (inputs, targets), got {type(item).__name__}"
-                )
+                raise ShapeError(f"{type(self).__name__}[{index}]: expected the pair (inputs, targets), got "
+                                 f"{type(item).__name__}")
         return collate([item[0] for item in items], "inputs"), collate([item[1] for item in items], "targets")
 
 

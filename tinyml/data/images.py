@@ -158,9 +158,8 @@ def npz_images(path: str | Path, split: str = "train") -> ArrayDataset:
     if split == "test" and "x_train" in keys:
         reference = _channels_first(read_npz(path, ["x_train"])[0], f"{path}[x_train]")
         if reference.shape[1] != images.shape[1]:
-            raise FileError(
-                f"{path}: expected x_train and x_test of as many channels, got {reference.shape} and {images.shape}"
-            )
+            raise FileError(f"{path}: expected x_train and x_test of as many channels, got {reference.shape} and "
+                            f"{images.shape}")
     return ArrayDataset(_normalised(images, *_statistics(reference)), labels.astype(np.int64))
 
 
@@ -198,9 +197,8 @@ def _check_labels(labels: np.ndarray, path: Path) -> None:
 
 def _channels_first(images: np.ndarray, name: str) -> np.ndarray:
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise FileError(
-            f"{name}: expected uint8 images (N, H, W), (N, C, H, W) or (N, H, W, C), got {images.dtype} {images.shape}"
-        )
+        raise FileError(f"{name}: expected uint8 images (N, H, W), (N, C, H, W) or (N, H, W, C), got {images.dtype} "
+                        f"{images.shape}")
     if images.ndim == 3:
         return images[:, None]
     if images.shape[3] in (1, 3) and images.shape[1] not in (1, 3):

@@ -88,10 +88,8 @@ class CharTokenizer:
             return ""
         outside = np.flatnonzero((ids < 0) | (ids >= self.vocab_size))
         if len(outside):
-            position = outside[0]
-            raise ShapeError(
-                f"CharTokenizer: expected ids in 0 .. {self.vocab_size - 1}, got {ids[position]} at position {position}"
-            )
+            raise ShapeError(f"CharTokenizer: expected ids in 0 .. {self.vocab_size - 1}, got {ids[outside[0]]} at "
+                             f"position {outside[0]}")
         return bytes(self._code_points[ids]).decode("utf-32-le")
 
     def to_json(self) -> str:

@@ -92,9 +92,8 @@ class RandomShift:
         batch = _checked(self, batch, rng, draws=True)
         height, width = batch.shape[2:]
         if self.pixels >= min(height, width):
-            raise ShapeError(
-                f"{type(self).__name__}: expected images larger than {self.pixels} pixels, got shape {batch.shape}"
-            )
+            raise ShapeError(f"{type(self).__name__}: expected images larger than {self.pixels} pixels, got shape "
+                             f"{batch.shape}")
         rows, columns = rng.integers(-self.pixels, self.pixels + 1, size=(2, len(batch)))  # (B,) each
         # A shift by (dy, dx) is the window at (pixels - dy, pixels - dx) of the padded image: one copy per sample,
         # where gathering every pixel by index would compute an address for each.
@@ -144,9 +143,8 @@ class Normalize:
         self.mean, self.std = (np.atleast_1d(checks.array("Normalize", name, value)).astype(float)
                                for name, value in (("mean", mean), ("std", std)))
         if self.mean.shape != self.std.shape or self.mean.ndim != 1:
-            raise ShapeError(
-                f"Normalize: expected a mean and a std per channel, got shapes {self.mean.shape} and {self.std.shape}"
-            )
+            raise ShapeError(f"Normalize: expected a mean and a std per channel, got shapes {self.mean.shape} and "
+                             f"{self.std.shape}")
         if not (np.isfinite(self.mean).all() and np.isfinite(self.std).all() and (self.std > 0).all()):
             raise ShapeError(f"Normalize: expected finite means and positive stds, got {self.mean} and {self.std}")
 

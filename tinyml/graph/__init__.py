@@ -1,18 +1,8 @@
 """One forward of a model as a program: traced, rewritten by passes, run."""
 
 from ..ops import Batch
-from .graph import (
-    BatchNorm,
-    Constant,
-    Graph,
-    Node,
-    Ranges,
-    check_inputs,
-    pack_outputs,
-    resolve,
-    resolve_constant,
-    show_shape,
-)
+from .graph import BatchNorm, Constant, Graph, Node, Ranges, pack_outputs, resolve_constant
+from .shapes import check_inputs, resolve, show_shape
 from .tracer import trace
 
 __all__ = ["Batch", "BatchNorm", "Constant", "Graph", "Node", "Ranges", "check_inputs", "pack_outputs", "resolve",

@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ops.conv import Conv2d
-from ..ops.linear import Linear
+from ..ops import Batch, conv, linear
 from ..ops.norm import BatchNormEval, fold_arrays
 from ..tape import no_grad
 from ..tensor import apply
-from .graph import Batch, BatchNorm, Constant, Graph, Node
+from .graph import BatchNorm, Constant, Graph, Node
 from .operands import replace_operand
 
 
@@ -48,8 +47,8 @@ def fuse_batch_norm(graph: Graph) -> None:
     gone = set()
     for norm in graph.nodes:
         source = made.get(norm.inputs[0]) if norm.op is BatchNormEval else None
-        takes = source is not None and (source.op is Conv2d or
-                                        (source.op is Linear and len(graph.shapes[source.output]) == 2))
+        takes = source is not None and (source.op is conv.Conv2d or
+                                        (source.op is linear.Linear and len(graph.shapes[source.output]) == 2))
         if not takes or len(users[source.output]) > 1 or source.output in graph.outputs:
             continue
         if any(i not in graph.constants for i in [*norm.inputs[1:], *source.inputs[1:]] if i is not None):

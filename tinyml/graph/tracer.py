@@ -20,7 +20,8 @@ from ..ops import Batch
 from ..state import Recorder
 from ..tape import no_grad, record
 from ..tensor import FLOATS, Tensor, as_tensor
-from .graph import Constant, Graph, Node, Shape
+from .graph import Constant, Graph, Node
+from .shapes import Shape
 
 
 class _Tracer(Recorder):

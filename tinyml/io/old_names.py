@@ -1,7 +1,5 @@
 """Names that earlier versions wrote into files, and what they are called now."""
 
-from __future__ import annotations
-
 # Classes of modules: a file names a class by its module, so one that moves or is renamed gets a row here.
 CLASSES = {
     "tinyml.nn.module.Sequential": "tinyml.nn.containers.Sequential",

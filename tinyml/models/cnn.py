@@ -8,6 +8,11 @@ from ..nn import functional as F
 from ..tensor import Tensor
 
 
+def _conv(i: int, o: int, size: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+    """A convolution that keeps the size of the image but for its stride, batch norm, ReLU."""
+    return [nn.Conv2d(i, o, size, stride, size // 2, groups=groups, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+
+
 class CifarCNN(nn.Sequential):
     """VGG-like: 3x3 conv + batch norm + ReLU, twice each at width, 2 width, 4 width, pooled between; mean pool, linear.
 
@@ -27,18 +32,12 @@ class CifarCNN(nn.Sequential):
     """
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 32):
-        in_channels, classes, width = checks.sizes("CifarCNN", in_channels=in_channels, classes=classes, width=width)
-
-        def block(i: int, o: int) -> list[nn.Module]:
-            return [nn.Conv2d(i, o, 3, padding=1, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
-
-        w = width
+        in_channels, classes, w = checks.sizes("CifarCNN", in_channels=in_channels, classes=classes, width=width)
         super().__init__(
-            *block(in_channels, w), *block(w, w), nn.MaxPool2d(2),
-            *block(w, 2 * w), *block(2 * w, 2 * w), nn.MaxPool2d(2),
-            *block(2 * w, 4 * w), *block(4 * w, 4 * w),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * w, classes),
-        )
+            *_conv(in_channels, w), *_conv(w, w), nn.MaxPool2d(2),
+            *_conv(w, 2 * w), *_conv(2 * w, 2 * w), nn.MaxPool2d(2),
+            *_conv(2 * w, 4 * w), *_conv(4 * w, 4 * w),
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4 * w, classes))
 
 
 class Residual(nn.Module):
@@ -111,22 +110,16 @@ class DepthwiseCNN(nn.Sequential):
     """
 
     def __init__(self, in_channels: int = 3, classes: int = 10, width: int = 32):
-        in_channels, classes, width = checks.sizes("DepthwiseCNN", in_channels=in_channels, classes=classes, width=width)
-
-        def conv(i: int, o: int, size: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
-            return [nn.Conv2d(i, o, size, stride, size // 2, groups=groups, bias=False), nn.BatchNorm2d(o), nn.ReLU()]
+        in_channels, classes, w = checks.sizes("DepthwiseCNN", in_channels=in_channels, classes=classes, width=width)
 
         def separable(i: int, o: int, stride: int) -> list[nn.Module]:
-            return [*conv(i, i, 3, stride, groups=i), *conv(i, o, 1)]
+            return [*_conv(i, i, 3, stride, groups=i), *_conv(i, o, 1)]
 
-        w = width
         super().__init__(
-            *conv(in_channels, w, 3),
-            *separable(w, 2 * w, 1),
+            *_conv(in_channels, w), *separable(w, 2 * w, 1),
             *separable(2 * w, 4 * w, 2), *separable(4 * w, 4 * w, 1),
             *separable(4 * w, 8 * w, 2), *separable(8 * w, 8 * w, 1),
-            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * w, classes),
-        )
+            nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * w, classes))
 
 
 class MLP(nn.Sequential):

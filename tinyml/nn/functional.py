@@ -12,15 +12,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from .. import checks, random
+from .. import checks, ops, random
 from ..errors import DtypeError, ShapeError
-from ..ops import arithmetic, conv, losses, norm, pointwise, pooling
-from ..ops import attention as attention_ops
-from ..ops import dropout as dropout_ops
-from ..ops import embedding as embedding_ops
-from ..ops import linear as linear_ops
-from ..ops import rotary as rotary_ops
-from ..ops import shape as shape_ops
 from ..state import state
 from ..tensor import Tensor, TensorLike, apply, as_tensor
 
@@ -65,11 +58,11 @@ def linear(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, sc
     """
     extra = _output(scale, zero_point)
     if activation is None:
-        return apply(linear_ops.Linear, x, weight, bias, **extra)
+        return apply(ops.linear.Linear, x, weight, bias, **extra)
     checks.choice("linear", "activation", activation, _ACTIVATIONS, optional=True)
     if state.recorder is not None or (isinstance(x, Tensor) and x.quantized is not None):
-        return _ACTIVATIONS[activation](apply(linear_ops.Linear, x, weight, bias, **extra))
-    return apply(linear_ops.LinearActivation, x, weight, bias, activation=activation, **extra)
+        return _ACTIVATIONS[activation](apply(ops.linear.Linear, x, weight, bias, **extra))
+    return apply(ops.linear.LinearActivation, x, weight, bias, activation=activation, **extra)
 
 
 def _output(scale: Any, zero_point: Any) -> dict[str, Any]:
@@ -98,7 +91,7 @@ def matmul(a: TensorLike, b: TensorLike, scale: TensorLike | None = None, zero_p
         >>> F.matmul([[1.0, 2.0]], [[3.0], [4.0]])
         Tensor([[11.]], shape=(1, 1))
     """
-    return apply(linear_ops.MatMul, a, b, **_output(scale, zero_point))
+    return apply(ops.linear.MatMul, a, b, **_output(scale, zero_point))
 
 
 def conv2d(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, stride: Pair = 1, padding: Pair = 0,
@@ -130,7 +123,7 @@ def conv2d(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, st
         >>> F.conv2d(np.ones((1, 3, 8, 8), np.float32), np.ones((4, 3, 3, 3), np.float32), padding=1).shape
         (1, 4, 8, 8)
     """
-    return apply(conv.Conv2d, x, weight, bias, stride=checks.pair("conv2d", "stride", stride),
+    return apply(ops.conv.Conv2d, x, weight, bias, stride=checks.pair("conv2d", "stride", stride),
                  padding=checks.pair("conv2d", "padding", padding, 0), dilation=checks.pair("conv2d", "dilation", dilation),
                  groups=checks.whole("conv2d", "groups", groups, 1), **_output(scale, zero_point))
 
@@ -148,7 +141,7 @@ def relu(x: TensorLike) -> Tensor:
         >>> F.relu([-1.0, 2.0])
         Tensor([0., 2.], shape=(2,))
     """
-    return apply(pointwise.ReLU, x)
+    return apply(ops.pointwise.ReLU, x)
 
 
 def relu6(x: TensorLike) -> Tensor:
@@ -164,7 +157,7 @@ def relu6(x: TensorLike) -> Tensor:
         >>> F.relu6([-1.0, 2.0, 9.0])
         Tensor([0., 2., 6.], shape=(3,))
     """
-    return apply(pointwise.Clip, x, lo=0.0, hi=6.0)
+    return apply(ops.pointwise.Clip, x, lo=0.0, hi=6.0)
 
 
 def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
@@ -184,7 +177,7 @@ def gelu(x: TensorLike, approximate: str = "none") -> Tensor:
         >>> F.gelu([-1.0, 0.0, 1.0])
         Tensor([-0.1587,  0.    ,  0.8413], shape=(3,))
     """
-    return apply(pointwise.GELU, x, approximate=checks.choice("gelu", "approximate", approximate, APPROXIMATIONS))
+    return apply(ops.pointwise.GELU, x, approximate=checks.choice("gelu", "approximate", approximate, APPROXIMATIONS))
 
 
 def silu(x: TensorLike) -> Tensor:
@@ -200,7 +193,7 @@ def silu(x: TensorLike) -> Tensor:
         >>> F.silu([0.0, 1.0])
         Tensor([0.    , 0.7311], shape=(2,))
     """
-    return apply(pointwise.SiLU, x)
+    return apply(ops.pointwise.SiLU, x)
 
 
 def sigmoid(x: TensorLike) -> Tensor:
@@ -216,7 +209,7 @@ def sigmoid(x: TensorLike) -> Tensor:
         >>> F.sigmoid([0.0])
         Tensor([0.5], shape=(1,))
     """
-    return apply(pointwise.Sigmoid, x)
+    return apply(ops.pointwise.Sigmoid, x)
 
 
 def tanh(x: TensorLike) -> Tensor:
@@ -232,7 +225,7 @@ def tanh(x: TensorLike) -> Tensor:
         >>> F.tanh([0.0, 1.0])
         Tensor([0.    , 0.7616], shape=(2,))
     """
-    return apply(pointwise.Tanh, x)
+    return apply(ops.pointwise.Tanh, x)
 
 
 def softmax(x: TensorLike, axis: int = -1) -> Tensor:
@@ -252,7 +245,7 @@ def softmax(x: TensorLike, axis: int = -1) -> Tensor:
         >>> F.softmax([0.0, 0.0])
         Tensor([0.5, 0.5], shape=(2,))
     """
-    return apply(norm.Softmax, x, axis=checks.axis("softmax", axis))
+    return apply(ops.norm.Softmax, x, axis=checks.axis("softmax", axis))
 
 
 def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
@@ -272,7 +265,7 @@ def log_softmax(x: TensorLike, axis: int = -1) -> Tensor:
         >>> F.log_softmax([0.0, 0.0])
         Tensor([-0.6931, -0.6931], shape=(2,))
     """
-    return apply(norm.LogSoftmax, x, axis=checks.axis("log_softmax", axis))
+    return apply(ops.norm.LogSoftmax, x, axis=checks.axis("log_softmax", axis))
 
 
 def layer_norm(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None, eps: float = 1e-5) -> Tensor:
@@ -294,7 +287,7 @@ def layer_norm(x: TensorLike, weight: TensorLike, bias: TensorLike | None = None
         >>> F.layer_norm([[1.0, 3.0]], [1.0, 1.0])
         Tensor([[-1.,  1.]], shape=(1, 2))
     """
-    return apply(norm.LayerNorm, x, weight, bias, eps=checks.number("layer_norm", "eps", eps, 0))
+    return apply(ops.norm.LayerNorm, x, weight, bias, eps=checks.number("layer_norm", "eps", eps, 0))
 
 
 def rms_norm(x: TensorLike, weight: TensorLike, eps: float = 1e-5) -> Tensor:
@@ -315,7 +308,7 @@ def rms_norm(x: TensorLike, weight: TensorLike, eps: float = 1e-5) -> Tensor:
         >>> F.rms_norm([[1.0, -1.0]], [2.0, 2.0])
         Tensor([[ 2., -2.]], shape=(1, 2))
     """
-    return apply(norm.RMSNorm, x, weight, eps=checks.number("rms_norm", "eps", eps, 0))
+    return apply(ops.norm.RMSNorm, x, weight, eps=checks.number("rms_norm", "eps", eps, 0))
 
 
 def max_pool2d(x: TensorLike, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
@@ -337,7 +330,7 @@ def max_pool2d(x: TensorLike, size: Pair, stride: Pair | None = None, padding: P
         >>> F.max_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).numpy().ravel().tolist()
         [5.0, 7.0, 13.0, 15.0]
     """
-    return apply(pooling.MaxPool2d, x, **_pool("max_pool2d", size, stride, padding))
+    return apply(ops.pooling.MaxPool2d, x, **_pool("max_pool2d", size, stride, padding))
 
 
 def avg_pool2d(x: TensorLike, size: Pair, stride: Pair | None = None, padding: Pair = 0) -> Tensor:
@@ -359,7 +352,7 @@ def avg_pool2d(x: TensorLike, size: Pair, stride: Pair | None = None, padding: P
         >>> F.avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 2).numpy().ravel().tolist()
         [2.5, 4.5, 10.5, 12.5]
     """
-    return apply(pooling.AvgPool2d, x, **_pool("avg_pool2d", size, stride, padding))
+    return apply(ops.pooling.AvgPool2d, x, **_pool("avg_pool2d", size, stride, padding))
 
 
 def _pool(name: str, size: Pair, stride: Pair | None, padding: Pair) -> dict[str, Any]:
@@ -385,7 +378,7 @@ def adaptive_avg_pool2d(x: TensorLike, outputs: Pair) -> Tensor:
         >>> F.adaptive_avg_pool2d(np.arange(16.0).reshape(1, 1, 4, 4), 1).item()
         7.5
     """
-    return apply(pooling.AdaptiveAvgPool2d, x, outputs=checks.pair("adaptive_avg_pool2d", "outputs", outputs))
+    return apply(ops.pooling.AdaptiveAvgPool2d, x, outputs=checks.pair("adaptive_avg_pool2d", "outputs", outputs))
 
 
 def embedding(ids: TensorLike, weight: TensorLike) -> Tensor:
@@ -406,7 +399,7 @@ def embedding(ids: TensorLike, weight: TensorLike) -> Tensor:
         Tensor([[2., 3.],
          [2., 3.]], shape=(2, 2))
     """
-    return apply(embedding_ops.Embedding, ids, weight)
+    return apply(ops.embedding.Embedding, ids, weight)
 
 
 def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
@@ -430,7 +423,7 @@ def dropout(x: TensorLike, p: float = 0.5, training: bool = True) -> Tensor:
     p = checks.probability("dropout", "p", p)
     if not checks.flag("dropout", "training", training) or p == 0:
         return as_tensor(x)
-    return apply(dropout_ops.Dropout, x, p=p, key=int(random.generator().integers(2**64, dtype=np.uint64)))
+    return apply(ops.dropout.Dropout, x, p=p, key=int(random.generator().integers(2**64, dtype=np.uint64)))
 
 
 def attention(q: TensorLike, k: TensorLike, v: TensorLike, causal: bool = False, kv_heads: int | None = None) -> Tensor:
@@ -455,7 +448,7 @@ def attention(q: TensorLike, k: TensorLike, v: TensorLike, causal: bool = False,
         >>> F.attention(q, k, v, causal=True).shape
         (2, 4, 5, 8)
     """
-    return apply(attention_ops.Attention, q, k, v, **_attention(causal, kv_heads))
+    return apply(ops.attention.Attention, q, k, v, **_attention(causal, kv_heads))
 
 
 def self_attention(qkv: TensorLike, causal: bool = False, kv_heads: int | None = None) -> Tensor:
@@ -477,7 +470,7 @@ def self_attention(qkv: TensorLike, causal: bool = False, kv_heads: int | None =
         >>> F.self_attention(np.zeros((2, 4 + 2 * 2, 5, 8), np.float32), causal=True, kv_heads=2).shape
         (2, 4, 5, 8)
     """
-    return apply(attention_ops.Attention, qkv, **_attention(causal, kv_heads))
+    return apply(ops.attention.Attention, qkv, **_attention(causal, kv_heads))
 
 
 def _attention(causal: bool, kv_heads: int | None) -> dict[str, Any]:
@@ -505,7 +498,7 @@ def rotary(x: TensorLike, cos: TensorLike, sin: TensorLike, heads: int | None = 
         >>> F.rotary([[1.0, 0.0]], cos=[[0.0]], sin=[[1.0]])
         Tensor([[0., 1.]], shape=(1, 2))
     """
-    return apply(rotary_ops.Rotary, x, cos, sin, interleaved=checks.flag("rotary", "interleaved", interleaved),
+    return apply(ops.rotary.Rotary, x, cos, sin, interleaved=checks.flag("rotary", "interleaved", interleaved),
                  heads=None if heads is None else checks.whole("rotary", "heads", heads))
 
 
@@ -530,7 +523,7 @@ def cross_entropy(logits: TensorLike, targets: TensorLike, ignore_index: int = -
         >>> F.cross_entropy([[2.0, 0.0]], [0])
         Tensor(0.1269, shape=())
     """
-    return apply(losses.CrossEntropy, logits, targets,
+    return apply(ops.losses.CrossEntropy, logits, targets,
                  ignore_index=checks.whole("cross_entropy", "ignore_index", ignore_index, -sys.maxsize),
                  label_smoothing=checks.probability("cross_entropy", "label_smoothing", label_smoothing))
 
@@ -554,7 +547,7 @@ def binary_cross_entropy_with_logits(logits: TensorLike, targets: TensorLike,
         >>> F.binary_cross_entropy_with_logits([0.0, 2.0], [1.0, 1.0])
         Tensor(0.41, shape=())
     """
-    return apply(losses.BCEWithLogits, logits, targets, pos_weight)
+    return apply(ops.losses.BCEWithLogits, logits, targets, pos_weight)
 
 
 def mse_loss(x: TensorLike, target: TensorLike) -> Tensor:
@@ -574,7 +567,7 @@ def mse_loss(x: TensorLike, target: TensorLike) -> Tensor:
         >>> F.mse_loss([1.0, 2.0], [1.0, 4.0])
         Tensor(2., shape=())
     """
-    return apply(losses.MSELoss, x, target)
+    return apply(ops.losses.MSELoss, x, target)
 
 
 def concat(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
@@ -594,7 +587,7 @@ def concat(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
         >>> F.concat([[1.0, 2.0], [3.0]])
         Tensor([1., 2., 3.], shape=(3,))
     """
-    return apply(shape_ops.Concat, *_row("concat", tensors), axis=checks.axis("concat", axis))
+    return apply(ops.shape.Concat, *_row("concat", tensors), axis=checks.axis("concat", axis))
 
 
 def stack(tensors: Iterable[TensorLike], axis: int = 0) -> Tensor:
@@ -656,7 +649,7 @@ def pad(x: TensorLike, widths: Sequence[int] | Sequence[tuple[int, int]], value:
         pairs.reverse()
     else:
         pairs = [checks.several("pad", "widths", w, 0) for w in widths]
-    return apply(shape_ops.Pad, x, widths=tuple(pairs), value=checks.number("pad", "value", value, infinite=True))
+    return apply(ops.shape.Pad, x, widths=tuple(pairs), value=checks.number("pad", "value", value, infinite=True))
 
 
 def where(condition: TensorLike, a: TensorLike, b: TensorLike) -> Tensor:
@@ -677,7 +670,7 @@ def where(condition: TensorLike, a: TensorLike, b: TensorLike) -> Tensor:
         >>> F.where([True, False], [1.0, 2.0], 0.0)
         Tensor([1., 0.], shape=(2,))
     """
-    return apply(arithmetic.Where, condition, a, b)
+    return apply(ops.arithmetic.Where, condition, a, b)
 
 
 def maximum(a: TensorLike, b: TensorLike) -> Tensor:
@@ -697,7 +690,7 @@ def maximum(a: TensorLike, b: TensorLike) -> Tensor:
         >>> F.maximum([1.0, 5.0], 3.0)
         Tensor([3., 5.], shape=(2,))
     """
-    return apply(arithmetic.Maximum, a, b)
+    return apply(ops.arithmetic.Maximum, a, b)
 
 
 def minimum(a: TensorLike, b: TensorLike) -> Tensor:
@@ -717,4 +710,4 @@ def minimum(a: TensorLike, b: TensorLike) -> Tensor:
         >>> F.minimum([1.0, 5.0], 3.0)
         Tensor([1., 3.], shape=(2,))
     """
-    return apply(arithmetic.Minimum, a, b)
+    return apply(ops.arithmetic.Minimum, a, b)

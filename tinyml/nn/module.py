@@ -426,8 +426,7 @@ class Module(Built):
     @property
     def nbytes(self) -> int:
         """Bytes of all distinct parameters and buffers: of int8, codes and scales."""
-        distinct = {id(t): t for _, t in self.named_tensors()}
-        return sum(t.nbytes for t in distinct.values())
+        return sum(t.nbytes for t in {id(t): t for _, t in self.named_tensors()}.values())
 
     def copy(self: M) -> M:
         """A deep copy, in which tied parameters stay tied."""

@@ -33,30 +33,29 @@ def count_dims_by_sample(ndims: list[int], constants: list[np.ndarray]) -> int |
 class Binary(Op):
     """Base of ops of two operands that broadcast.
 
-    In integers, an op of an activation and a single number is a table; `lower_pair` makes the step of any other two.
+    In integers, an op of an activation and a single number is a table.
 
     Attributes:
         ufunc: NumPy's function that computes the op, where it writes what forward gives; None: nothing does.
+        step: the kind of integer step for two operands of any shapes; None: there is none, and the op stays in float32.
+        signs: of the operands of a sum; None for a product.
     """
 
     int8 = "lower"
     ufunc: ClassVar[np.ufunc | None] = None
+    step: ClassVar[str | None] = None
+    signs: ClassVar[list[int] | None] = None
     samples = staticmethod(_pairs)
 
     @classmethod
     def lower(cls, operands, target, attrs):
         x, number = operands if operands[0].codec is not None else operands[::-1]
         if x.codec is None or number.value is None or number.value.size != 1 or x.shape != target.shape:
-            return cls.lower_pair(operands, target)
+            return None if cls.step is None else _lower_to(cls.step, operands, target, cls.signs)
         c = number.value.reshape(())
         table = tabulate(x.codec, target.codec, lambda v: apply(cls, *((v, c) if x is operands[0] else (c, v))).data,
                          target.lo, target.hi)
         return IntegerStep("table", {"op": cls.name}, {"table": table})
-
-    @classmethod
-    def lower_pair(cls, operands, target):
-        """The step for two operands of any shapes; None where there is none, and the op stays in float32."""
-        return None
 
     @classmethod
     def by_sample(cls, ndims, constants):
@@ -71,7 +70,7 @@ class Binary(Op):
         return partial(cls.ufunc, a, b, out=out)
 
 
-def _lower_to(kind, operands, target, signs=None):
+def _lower_to(kind, operands, target, signs):
     """A step of two activations, or of one and a constant that gets codes of its own.
 
     None where the constant is not finite. None for a sum, too, in which an operand is below one code of the result, as
@@ -100,7 +99,7 @@ class Add(Binary):
 
     name = "add"
     takes_clamp = True
-    ufunc = np.add
+    ufunc, step, signs = np.add, "add", [1, 1]
 
     @staticmethod
     def forward(ctx, a, b):
@@ -110,17 +109,13 @@ class Add(Binary):
     def backward(ctx, grad):
         return grad, grad
 
-    @classmethod
-    def lower_pair(cls, operands, target):
-        return _lower_to("add", operands, target, signs=[1, 1])
-
 
 class Sub(Binary):
     """Difference: y = a - b; operands a, b of any shapes that broadcast."""
 
     name = "sub"
     takes_clamp = True
-    ufunc = np.subtract
+    ufunc, step, signs = np.subtract, "add", [1, -1]
 
     @staticmethod
     def forward(ctx, a, b):
@@ -130,17 +125,13 @@ class Sub(Binary):
     def backward(ctx, grad):
         return grad, elementwise(np.negative, grad) if ctx.needs[1] else None
 
-    @classmethod
-    def lower_pair(cls, operands, target):
-        return _lower_to("add", operands, target, signs=[1, -1])
-
 
 class Mul(Binary):
     """Elementwise product: y = a * b; operands a, b of any shapes that broadcast."""
 
     name = "mul"
     takes_clamp = True
-    ufunc = np.multiply
+    ufunc, step = np.multiply, "mul"
 
     @staticmethod
     def forward(ctx, a, b):
@@ -151,10 +142,6 @@ class Mul(Binary):
     def backward(ctx, grad):
         return (elementwise(np.multiply, grad, ctx.b) if ctx.needs[0] else None,
                 elementwise(np.multiply, grad, ctx.a) if ctx.needs[1] else None)
-
-    @classmethod
-    def lower_pair(cls, operands, target):
-        return _lower_to("mul", operands, target)
 
 
 class Div(Binary):

@@ -1,7 +1,5 @@
 """Attention as one op, whose matrix of scores is never in memory."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Fake quantization: floats rounded to the numbers that int8 codes stand for, with a gradient to train through."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

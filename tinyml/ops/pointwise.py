@@ -1,7 +1,5 @@
 """Pointwise functions of one Tensor of any shape; in integer plans each is a 256-entry table derived from its forward."""
 
-from __future__ import annotations
-
 import math
 from functools import partial
 

@@ -16,7 +16,15 @@ from .codes import is_below_one_code
 from .op import Batch, Codec, IntegerStep, Op, normal, sample
 
 
-class Reshape(Op):
+class _Moving(Op):
+    """Base of ops that move elements of one operand: any dtype, int8 codes too."""
+
+    any_dtype = True
+    int8 = "codes"
+    passes_on = True
+
+
+class Reshape(_Moving):
     """The elements of x in row-major order under another `shape`, of which one dimension may be -1.
 
     Raises:
@@ -24,9 +32,6 @@ class Reshape(Op):
     """
 
     name = "reshape"
-    any_dtype = True
-    int8 = "codes"
-    passes_on = True
 
     @staticmethod
     def forward(ctx, x, *, shape):
@@ -54,7 +59,7 @@ class Reshape(Op):
         yield sample(normal(rng, 0, 3), shape=(3, 0))
 
 
-class Permute(Op):
+class Permute(_Moving):
     """The dimensions of x in a new `order`, as a view without a copy.
 
     Raises:
@@ -62,9 +67,6 @@ class Permute(Op):
     """
 
     name = "permute"
-    any_dtype = True
-    int8 = "codes"
-    passes_on = True
 
     @staticmethod
     def forward(ctx, x, *, order):
@@ -87,7 +89,7 @@ class Permute(Op):
         return x.permute(order)
 
 
-class BroadcastTo(Op):
+class BroadcastTo(_Moving):
     """x stretched to `shape`: dimensions of 1 are repeated, and new ones added in front.
 
     Raises:
@@ -95,9 +97,6 @@ class BroadcastTo(Op):
     """
 
     name = "broadcast_to"
-    any_dtype = True
-    int8 = "codes"
-    passes_on = True
 
     @staticmethod
     def forward(ctx, x, *, shape):
@@ -150,7 +149,7 @@ def _number_rows(shape: tuple, index: tuple) -> tuple[np.ndarray, tuple]:
     return places, rows
 
 
-class GetItem(Op):
+class GetItem(_Moving):
     """Elements of x: y = x[index], the index a tuple as NumPy takes it.
 
     Its parts may be integers, slices, None, Ellipsis, integer and boolean arrays. An element that is taken more than once
@@ -161,9 +160,6 @@ class GetItem(Op):
     """
 
     name = "getitem"
-    any_dtype = True
-    int8 = "codes"
-    passes_on = True
 
     @staticmethod
     def forward(ctx, x, *, index):

@@ -7,9 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Node
-from ..ops.conv import Conv2d
-from ..ops.linear import Linear
-from ..ops.norm import BatchNormEval
+from ..ops import conv, linear, norm
 
 Content = tuple[dict[str, Any], dict[str, np.ndarray]]       # attributes and arrays of a step
 
@@ -21,20 +19,20 @@ def describe_product(graph: Graph, node: Node, lo: float, hi: float) -> Content 
     """
     source, *parameters = node.inputs
     known = source in graph.inputs or graph.dtypes[source] == np.float32
-    if node.op not in (Conv2d, Linear, BatchNormEval) or source in graph.constants or not known:
+    if node.op not in (conv.Conv2d, linear.Linear, norm.BatchNormEval) or source in graph.constants or not known:
         return None
     constants = [graph.constants.get(i) for i in parameters if i is not None]
     if any(c is None or c.batch_axes or c.tensor.dtype != np.float32 or not c.tensor.size for c in constants):
         return None
     weight, *bias = (c.tensor.data for c in constants)
     attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, **node.attrs}
-    if node.op is BatchNormEval:
+    if node.op is norm.BatchNormEval:
         if len(graph.shapes[source]) != 4:
             return None
-        weight, *bias = BatchNormEval.as_convolution(weight, *bias, attrs.pop("eps"))
+        weight, *bias = norm.BatchNormEval.as_convolution(weight, *bias, attrs.pop("eps"))
         attrs["groups"] = len(weight)
     attrs = {k: list(v) if isinstance(v, tuple) else v for k, v in attrs.items()}
-    return ({"op": node.op.name, "spatial": node.op is not Linear, "lo": lo, "hi": hi, **attrs},
+    return ({"op": node.op.name, "spatial": node.op is not linear.Linear, "lo": lo, "hi": hi, **attrs},
             {"weight": weight, **({"bias": bias[0].copy()} if bias else {})})
 
 

@@ -8,9 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..nn.module import Module, is_inside
-from ..ops import Codec
-from ..ops.conv import Conv2d
-from ..ops.linear import Linear
+from ..ops import Codec, conv, linear
 from ..plan.plan import FLOAT_STEPS, Plan
 from ..plan.product_steps import Product
 from ..plan.steps import Island, Step
@@ -29,7 +27,7 @@ Histograms = dict[str, list[Histogram]]
 def name_step(step: Step) -> str:
     """The name of the op that a step computes."""
     if isinstance(step, Product):
-        return (Conv2d if step.attrs["spatial"] else Linear).name
+        return (conv.Conv2d if step.attrs["spatial"] else linear.Linear).name
     return step.attrs.get("op", step.kind)
 
 

@@ -120,8 +120,8 @@ cdef Py_ssize_t forward_room(const Head* h) noexcept nogil:
             + lines((h.S + KEYS_BESIDE) * h.D) * h.copy_d + lines(h.S * h.wide_e) * h.copy_e)
 
 
-cdef int forward(const Head* h, const float* q, const float* k, const float* v, float* y, Py_ssize_t step, float* top_out,
-                 float* inverse_out, float* room) noexcept nogil:
+cdef void forward(const Head* h, const float* q, const float* k, const float* v, float* y, Py_ssize_t step, float* top_out,
+                  float* inverse_out, float* room) noexcept nogil:
     """Compute one head: y[T][E] and, for each query, the largest score and 1 / the sum of exp(score - that)."""
     cdef float* s = take(&room, KEYS * QUERIES)
     cdef float* qt = take(&room, h.D * QUERIES)
@@ -169,7 +169,6 @@ cdef int forward(const Head* h, const float* q, const float* k, const float* v, 
         scale_rows(o, rows, h.E, total, y + first * step, step)
         memcpy(top_out + first, top, rows * sizeof(float))
         memcpy(inverse_out + first, total, rows * sizeof(float))
-    return 0
 
 
 cdef void weights(float* s, float* ds, Py_ssize_t keys, Py_ssize_t ahead, float scale, const float* top,
@@ -203,9 +202,9 @@ cdef Py_ssize_t backward_room(const Head* h) noexcept nogil:
             + 2 * lines(h.S * h.wide_e) * h.copy_e)
 
 
-cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, const float* v, const float* y,
-                  const float* dy, const float* top_in, const float* inverse_in, float* dq, float* dk, float* dv,
-                  float* room) noexcept nogil:
+cdef void backward(const Head* h, const Grad* g, const float* q, const float* k, const float* v, const float* y,
+                   const float* dy, const float* top_in, const float* inverse_in, float* dq, float* dk, float* dv,
+                   float* room) noexcept nogil:
     """Compute dq, dk and dv from what `forward` left, for one head of keys and values and the heads of queries that share
     it."""
     cdef float* s = take(&room, KEYS * QUERIES)
@@ -267,7 +266,6 @@ cdef int backward(const Head* h, const Grad* g, const float* q, const float* k, 
         put(dks, h.S, h.D, dk, g.dk)
     if h.copy_e:
         put(dvs, h.S, h.E, dv, g.dv)
-    return 0
 
 
 cdef Head head_of(const float[:, :, :, :] q, const float[:, :, :, :] k, const float[:, :, :, :] v, float scale,
@@ -301,7 +299,6 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
     cdef Head h = head_of(q, k, v, scale, causal)
     cdef Py_ssize_t heads = q.shape[0] * q.shape[1], workers = threads if heads > 1 else 1, unit
     cdef Py_ssize_t room = forward_room(&h), step = y.strides[2] // 4, group
-    cdef float* memory
     if heads * h.T == 0:
         return
     group = q.shape[1] // k.shape[1]
@@ -309,7 +306,7 @@ def attention_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, const fl
         y[...] = 0
         rows[...] = 0
         return
-    memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
+    cdef float* memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"attention_f32: no memory for {workers} x {room} values")
     with nogil:
@@ -330,7 +327,6 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
     cdef Py_ssize_t heads = k.shape[0] * k.shape[1], workers = threads if heads > 1 else 1, unit, first
     cdef Py_ssize_t room = backward_room(&h)
     cdef Grad g
-    cdef float* memory
     if heads == 0:
         return
     if h.T * h.S == 0:
@@ -343,7 +339,7 @@ def attention_grad_f32(const float[:, :, :, :] q, const float[:, :, :, :] k, con
     g.group = q.shape[1] // k.shape[1]
     g.next_q, g.next_y = q.strides[1] // 4, y.strides[1] // 4
     g.next_dy, g.next_dq = dy.strides[1] // 4, dq.strides[1] // 4
-    memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
+    cdef float* memory = <float*>malloc((workers * room + ON_LINE) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"attention_grad_f32: no memory for {workers} x {room} values")
     with nogil:

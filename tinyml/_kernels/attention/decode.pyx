@@ -75,10 +75,6 @@ cdef class DecodeStep:
     cdef float* memory
     cdef readonly Py_ssize_t vocabulary
 
-    def __cinit__(self):
-        self.s.layers = NULL
-        self.memory = NULL
-
     def __dealloc__(self):
         free(self.s.layers)
         free(self.memory)
@@ -93,8 +89,7 @@ cdef class DecodeStep:
         linear_of(&s.tokens, tokens)
         linear_of(&s.head, head)
         norm_of(&s.norm, norm, rms)
-        s.C = s.tokens.w.K
-        s.D = s.C // heads
+        s.C, s.D = s.tokens.w.K, s.tokens.w.K // heads
         if positions is None:
             s.positions.w.N = 0
             table = cos
@@ -124,7 +119,7 @@ cdef class DecodeStep:
         K = max(s.C, s.hidden)
         self.divide(K, most_threads)
 
-    cdef int divide(self, Py_ssize_t K, int threads) except -1:
+    cdef void divide(self, Py_ssize_t K, int threads) except *:
         """Allocate one block of memory for all scratch and divide it. Rows have at most K values."""
         cdef Model* s = &self.s
         cdef Py_ssize_t B = s.B, group = 32, floats, rows = B * room_of_row(K) // 4
@@ -148,7 +143,6 @@ cdef class DecodeStep:
         s.codes = <uint8_t*>(s.scale + 2 * vector_room(B * widest.G))
         s.signed = <int8_t*>(s.codes + 4 * vector_room(room_of_row(K) // 4))
         s.room = <float*>(s.signed + 4 * vector_room(rows))
-        return 0
 
     def __call__(self, const int64_t[::1] ids, float[:, ::1] logits, int64_t[::1] best, int threads):
         """Compute logits[B][V] after the ids [B] that come next, and best[B], the ids of the largest logits. Afterwards the
@@ -172,7 +166,7 @@ cdef class DecodeStep:
         return bad
 
 
-cdef int linear_of(Linear* l, tuple parts) except -1:
+cdef void linear_of(Linear* l, tuple parts) except *:
     cdef const float[:, ::1] floats
     cdef const uint16_t[:, ::1] halves
     cdef const int8_t[:, ::1] codes
@@ -196,19 +190,17 @@ cdef int linear_of(Linear* l, tuple parts) except -1:
         l.kind, l.data = INT8, &codes[0, 0]
         l.w.w, l.w.scale, l.w.G = &codes[0, 0], &floats[0, 0], floats.shape[1]
         l.w.group = group if l.w.G > 1 else max(l.w.K, <Py_ssize_t>BYTES)
-    return 0
 
 
-cdef int norm_of(Norm* n, tuple parts, bint rms) except -1:
+cdef void norm_of(Norm* n, tuple parts, bint rms) except *:
     cdef const float[::1] v = parts[0]
     n.rms, n.eps, n.gamma, n.beta = rms, parts[2], &v[0], NULL
     if not rms:
         v = parts[1]
         n.beta = &v[0]
-    return 0
 
 
-cdef int cache_of(Cache* c, tuple parts) except -1:
+cdef void cache_of(Cache* c, tuple parts) except *:
     cdef float[:, :, ::1] scale
     cdef int64_t[::1] lengths = parts[4]
     cdef uint8_t[:, :, :, ::1] bytes
@@ -222,4 +214,3 @@ cdef int cache_of(Cache* c, tuple parts) except -1:
         c.key_scale = &scale[0, 0, 0]
         scale = parts[3]
         c.value_scale = &scale[0, 0, 0]
-    return 0

@@ -77,7 +77,7 @@ cdef inline Py_ssize_t vector_room(Py_ssize_t n) noexcept nogil:
 
 # -- layers ------------------------------------------------------------------------------------------------------------
 
-cdef int embed(const Linear* table, int64_t row, float* y, bint add) noexcept nogil:
+cdef void embed(const Linear* table, int64_t row, float* y, bint add) noexcept nogil:
     """y[K] = a row of the table; where `add` is set, it is added to y."""
     cdef Py_ssize_t k, K = table.w.K
     cdef const float* scale = table.w.scale + row * table.w.G
@@ -94,10 +94,9 @@ cdef int embed(const Linear* table, int64_t row, float* y, bint add) noexcept no
         if add:
             v = vfadd(vfload_n(y + k, n), v)
         vfstore_n(y + k, v, n)
-    return 0
 
 
-cdef int normalize(const Norm* p, const float* x, Py_ssize_t rows, Py_ssize_t C, float* y) noexcept nogil:
+cdef void normalize(const Norm* p, const float* x, Py_ssize_t rows, Py_ssize_t C, float* y) noexcept nogil:
     cdef float mean, rstd
     cdef Py_ssize_t b
     for b in range(rows):
@@ -105,11 +104,10 @@ cdef int normalize(const Norm* p, const float* x, Py_ssize_t rows, Py_ssize_t C,
             rms_rows(x + b * C, 1, C, p.eps, p.gamma, y + b * C, &rstd)
         else:
             layer_rows(x + b * C, 1, C, p.eps, p.gamma, p.beta, y + b * C, &mean, &rstd)
-    return 0
 
 
-cdef int some_outputs(const Linear* l, const Product* floats, const Int8Rows* codes, Py_ssize_t part, Py_ssize_t parts,
-                      float* room) noexcept nogil:
+cdef void some_outputs(const Linear* l, const Product* floats, const Int8Rows* codes, Py_ssize_t part, Py_ssize_t parts,
+                       float* room) noexcept nogil:
     """Compute the part of the outputs of a product that one thread takes."""
     cdef Py_ssize_t N = l.w.N, blocks = (N + LANES - 1) // LANES
     if l.kind == INT8:
@@ -119,10 +117,9 @@ cdef int some_outputs(const Linear* l, const Product* floats, const Int8Rows* co
         outputs(floats, <const uint16_t*>l.data, 0, N * part // parts, N * (part + 1) // parts)
     else:
         outputs(floats, <const float*>l.data, 0, N * part // parts, N * (part + 1) // parts)
-    return 0
 
 
-cdef int linear(const Model* s, const Linear* l, const float* x, float* y, int threads) noexcept nogil:
+cdef void linear(const Model* s, const Linear* l, const float* x, float* y, int threads) noexcept nogil:
     """y[B][N] = x[B][K] @ weights^T + bias. For int8 weights x is quantized per row and group; equation (9)."""
     cdef Product floats
     cdef Int8Rows codes
@@ -140,38 +137,34 @@ cdef int linear(const Model* s, const Linear* l, const float* x, float* y, int t
     else:
         for part in prange(parts, num_threads=threads, schedule="static", chunksize=1):
             some_outputs(l, &floats, &codes, part, parts, s.room + part * s.room_step)
-    return 0
 
 
-cdef int add(float* x, const float* y, Py_ssize_t n) noexcept nogil:
+cdef void add(float* x, const float* y, Py_ssize_t n) noexcept nogil:
     """x[n] += y[n]."""
     cdef Py_ssize_t i
     for i from 0 <= i < n by LANES:
         vfstore_n(x + i, vfadd(vfload_n(x + i, n - i), vfload_n(y + i, n - i)), n - i)
-    return 0
 
 
-cdef int multiply(float* x, const float* y, Py_ssize_t n) noexcept nogil:
+cdef void multiply(float* x, const float* y, Py_ssize_t n) noexcept nogil:
     """x[n] *= y[n]."""
     cdef Py_ssize_t i
     for i from 0 <= i < n by LANES:
         vfstore_n(x + i, vfmul(vfload_n(x + i, n - i), vfload_n(y + i, n - i)), n - i)
-    return 0
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------
 
-cdef int rotate(const Model* s, float* x, int64_t position) noexcept nogil:
+cdef void rotate(const Model* s, float* x, int64_t position) noexcept nogil:
     """Rotate the pairs of x[D] by the angles of a position."""
     cdef Py_ssize_t half = s.D // 2
     if s.interleaved:
         rotate_neighbours(x, s.cos + position * half, s.sin + position * half, 1, half, x)
     else:
         rotate_halves(x, s.cos + position * half, s.sin + position * half, vfset(1), half, x)
-    return 0
 
 
-cdef int store(const Model* s, const float* x, void* kept, float* scale, Py_ssize_t at) noexcept nogil:
+cdef void store(const Model* s, const float* x, void* kept, float* scale, Py_ssize_t at) noexcept nogil:
     """Store x[D] at position `at` of an array of a cache."""
     cdef Py_ssize_t i
     if s.stored == FLOAT:
@@ -181,10 +174,9 @@ cdef int store(const Model* s, const float* x, void* kept, float* scale, Py_ssiz
             (<uint16_t*>kept)[at * s.D + i] = half_of(x[i])
     else:
         quantize_row(x, s.D, scale + at, <uint8_t*>kept + at * s.D)
-    return 0
 
 
-cdef int attend_group(const Model* s, const Cache* c, Py_ssize_t unit, float* p) noexcept nogil:
+cdef void attend_group(const Model* s, const Cache* c, Py_ssize_t unit, float* p) noexcept nogil:
     """Store the key and value of one head of one row; then each head of queries that shares them attends to all
     positions."""
     cdef Py_ssize_t b = unit // s.kv, g = unit % s.kv, group = s.heads // s.kv, D = s.D, i
@@ -210,17 +202,15 @@ cdef int attend_group(const Model* s, const Cache* c, Py_ssize_t unit, float* p)
         else:
             attend(q + i * D, <const uint8_t*>c.keys + first * D, <const uint8_t*>c.values + first * D,
                    c.key_scale + first, c.value_scale + first, position + 1, D, scale, p, y + i * D)
-    return 0
 
 
-cdef int some_groups(const Model* s, const Cache* c, Py_ssize_t first, Py_ssize_t end, float* p) noexcept nogil:
+cdef void some_groups(const Model* s, const Cache* c, Py_ssize_t first, Py_ssize_t end, float* p) noexcept nogil:
     cdef Py_ssize_t unit
     for unit in range(first, end):
         attend_group(s, c, unit, p)
-    return 0
 
 
-cdef int attention(const Model* s, const Cache* c, int threads) noexcept nogil:
+cdef void attention(const Model* s, const Cache* c, int threads) noexcept nogil:
     """s.h[B][C] = the results of attention of all heads of s.qkv."""
     cdef Py_ssize_t units = s.B * s.kv, parts = 1, part, b, read = 0
     for b in range(s.B):
@@ -233,7 +223,6 @@ cdef int attention(const Model* s, const Cache* c, int threads) noexcept nogil:
         for part in prange(parts, num_threads=threads, schedule="static", chunksize=1):
             some_groups(s, c, units * part // parts, units * (part + 1) // parts,
                         s.weights + part * vector_room(s.capacity))
-    return 0
 
 
 cdef int most_likely(const float* logits, Py_ssize_t n, int64_t* best) noexcept nogil:

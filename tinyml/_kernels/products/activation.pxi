@@ -12,7 +12,7 @@ cdef inline void map_rows(function f, float* y, Py_ssize_t step, Py_ssize_t rows
         y += step
 
 
-cdef int activate(int activation, float* y, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
+cdef void activate(int activation, float* y, Py_ssize_t step, Py_ssize_t rows, Py_ssize_t columns) noexcept nogil:
     """y[rows][columns] = activation(y), by its number in table.py; rows are `step` floats apart."""
     if activation == RELU:
         map_rows(vrelu, y, step, rows, columns)
@@ -22,4 +22,3 @@ cdef int activate(int activation, float* y, Py_ssize_t step, Py_ssize_t rows, Py
         map_rows(vgelu_tanh, y, step, rows, columns)
     elif activation == SILU:
         map_rows(vsilu, y, step, rows, columns)
-    return 0

@@ -105,8 +105,8 @@ cdef struct Grad:
     Py_ssize_t room, entries, tail  # room of one thread: values of padded input, pixels, gradients of the last panel
 
 
-cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
-              Py_ssize_t index) noexcept nogil:
+cdef void task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, const float* tail,
+               Py_ssize_t index) noexcept nogil:
     """Add the pixels first .. first + count to one block of K of one tap, group and panel. `tail` has the gradients of the
     last panel, with zeros beyond N."""
     cdef Py_ssize_t full = tile_rows(q.nv), block = index % q.blocks, tap, group, part, n, at, i, k, k1, ldy, offset
@@ -146,7 +146,6 @@ cdef int task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t cou
                     memcpy(dw + i * q.N, edge + i * q.panel, columns * sizeof(float))
             k += step
         at += CHUNK
-    return 0
 
 
 cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* offsets, Py_ssize_t c, Py_ssize_t pixels,
@@ -172,7 +171,7 @@ cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* off
             dw[j * taps + i] = lanes[j]
 
 
-cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c) noexcept nogil:
+cdef void depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_ssize_t count, Py_ssize_t c) noexcept nogil:
     """Add the pixels first .. first + count to all taps of a vector of channels from c on."""
     cdef Py_ssize_t t = 0, C = q.g.c
     cdef float* dw = q.dw + c * q.g.taps
@@ -183,7 +182,6 @@ cdef int depthwise_task(const Grad* q, const row_t* rows, Py_ssize_t first, Py_s
         else:
             depthwise_tile(1, rows, q.g.offsets + t, c, count, q.dy + first * C + c, C, dw + t, q.g.taps)
             t += 1
-    return 0
 
 
 cdef void fill_tail(const Grad* q, Py_ssize_t first, Py_ssize_t count, float* tail) noexcept nogil:
@@ -196,7 +194,7 @@ cdef void fill_tail(const Grad* q, Py_ssize_t first, Py_ssize_t count, float* ta
                    (q.N - rest) * sizeof(float))
 
 
-cdef int one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* rows, float* tail) noexcept nogil:
+cdef void one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* rows, float* tail) noexcept nogil:
     """Do one group of the tasks of one part of the pixels."""
     cdef Grad q = whole[0]
     cdef Py_ssize_t part = share // q.groups, group = share % q.groups, unit, top, count, at
@@ -212,16 +210,14 @@ cdef int one_share(const Grad* whole, Py_ssize_t share, float* scratch, row_t* r
                 depthwise_task(&q, rows, top * q.g.ow, count, at * LANES)
             else:
                 task(&q, rows, top * q.g.ow, count, tail, at)
-    return 0
 
 
-cdef int add_parts(const Grad* q, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
+cdef void add_parts(const Grad* q, Py_ssize_t first, Py_ssize_t last) noexcept nogil:
     """Add to dw[first .. last] the sums of the other parts, in order."""
     cdef Py_ssize_t part, i
     for part in range(q.parts - 1):
         for i in range(first, last):
             q.dw[i] += q.sums[part * q.size + i]
-    return 0
 
 
 def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1] dy, float[:, :, :, ::1] dw,
@@ -233,27 +229,20 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     """
     cdef Grad q
     cdef Py_ssize_t share, at
-    cdef float* memory
-    cdef float* tails
-    cdef row_t* rows
-    if dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] == 0:
+    q.size = dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3]
+    if q.size == 0:
         return
-    memset(&dw[0, 0, 0, 0], 0, dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3] * sizeof(float))
+    memset(&dw[0, 0, 0, 0], 0, q.size * sizeof(float))
     if dy.shape[0] * dy.shape[1] * dy.shape[2] == 0:
         return
     q.g = sweep_of(shape)
-    q.G = dw.shape[0]
-    q.K = dw.shape[1] * dw.shape[2] // q.g.taps
-    q.N = dw.shape[3]
+    q.G, q.K, q.N = dw.shape[0], dw.shape[1] * dw.shape[2] // q.g.taps, dw.shape[3]
     q.nv = panel_vectors(q.N)
     q.panel = q.nv * LANES
     q.panels = (q.N + q.panel - 1) // q.panel
     q.blocks = (q.K + TILES * tile_rows(q.nv) - 1) // (TILES * tile_rows(q.nv))
     q.tasks = (q.g.c + LANES - 1) // LANES if q.g.depthwise else q.G * q.g.taps * q.panels * q.blocks
-    q.dy = &dy[0, 0, 0, 0]
-    q.dw = &dw[0, 0, 0, 0]
-    q.size = dw.shape[0] * dw.shape[1] * dw.shape[2] * dw.shape[3]
-    q.x = NULL
+    q.x, q.dy, q.dw = NULL, &dy[0, 0, 0, 0], &dw[0, 0, 0, 0]
     if x.shape[1] and x.shape[2] and x.shape[0]:
         q.x = &x[0, 0, 0, 0]
     q.step = rows_of_unit(&q.g, 1)
@@ -263,20 +252,18 @@ def conv2d_grad_weight_f32(const float[:, :, :, ::1] x, const float[:, :, :, ::1
     q.entries = q.step * q.g.ow + MAX_ROWS
     q.room = scratch_of_unit(&q.g, q.step)
     q.tail = 0 if q.g.depthwise or q.panels * q.panel == q.N else q.G * q.entries * q.panel
-    memory = <float*>malloc((threads * (q.room + q.tail) + 2 * ON_LINE) * sizeof(float))
-    rows = <row_t*>malloc(threads * q.entries * sizeof(row_t))
+    cdef float* memory = <float*>malloc((threads * (q.room + q.tail) + 2 * ON_LINE) * sizeof(float))
+    cdef row_t* rows = <row_t*>malloc(threads * q.entries * sizeof(row_t))
     q.sums = <float*>calloc((q.parts - 1) * q.size + 1, sizeof(float))
     if memory == NULL or rows == NULL or q.sums == NULL:
         free(memory); free(rows); free(q.sums)
         raise MemoryError(f"conv2d_grad_weight_f32: no memory for {threads} x {q.room + q.tail} padded values and "
                           f"{q.parts} x {q.size} sums")
-    tails = on_line(memory)
+    cdef float* tails = on_line(memory)
     with nogil:
         for share in prange(q.parts * q.groups, num_threads=threads, schedule="dynamic"):
             one_share(&q, share, tails + threads * q.tail + threadid() * q.room, rows + threadid() * q.entries,
                       tails + threadid() * q.tail)
         for at in prange((q.size + BLOCK - 1) // BLOCK if q.parts > 1 else 0, num_threads=threads, schedule="static"):
             add_parts(&q, at * BLOCK, min((at + 1) * BLOCK, q.size))
-    free(memory)
-    free(rows)
-    free(q.sums)
+    free(memory); free(rows); free(q.sums)

@@ -25,9 +25,9 @@ cdef inline void depthwise_tile(int MR, const row_t* rows, const Py_ssize_t* off
         vfstore_n(y + i * C + c, vfclamp(acc[i], lo, hi), n)
 
 
-cdef int depthwise_pixels(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps,
-                          Py_ssize_t part0, Py_ssize_t part1, Py_ssize_t C, const float* packed, const float* bias,
-                          float lo, float hi, float* y) noexcept nogil:
+cdef void depthwise_pixels(const row_t* rows, Py_ssize_t count, const Py_ssize_t* offsets, Py_ssize_t taps,
+                           Py_ssize_t part0, Py_ssize_t part1, Py_ssize_t C, const float* packed, const float* bias,
+                           float lo, float hi, float* y) noexcept nogil:
     """Compute `count` pixels, of their C channels the vectors part0 .. part1."""
     cdef Py_ssize_t part, at = 0
     while at < count:
@@ -39,4 +39,3 @@ cdef int depthwise_pixels(const row_t* rows, Py_ssize_t count, const Py_ssize_t*
                 depthwise_tile(1, rows + at, offsets, taps, part * LANES, C, packed + part * taps * LANES, bias, lo, hi,
                                y + at * C)
         at += PIXELS if count - at >= PIXELS else 1
-    return 0

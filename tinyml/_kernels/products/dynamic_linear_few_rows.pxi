@@ -42,15 +42,14 @@ cdef inline Py_ssize_t room_of_row(Py_ssize_t K) noexcept nogil:
     return (vectors(K) + 1) * BYTES
 
 
-cdef int quantize_groups(const float* x, const Int8Weights* p, float* scale, uint8_t* codes) noexcept nogil:
+cdef void quantize_groups(const float* x, const Int8Weights* p, float* scale, uint8_t* codes) noexcept nogil:
     """Quantize a row to codes[K] with scale[G]; equation (9)."""
     cdef Py_ssize_t g
     for g in range(p.G):
         quantize_row(x + g * p.group, min(p.group, p.K - g * p.group), scale + g, codes + g * p.group)
-    return 0
 
 
-cdef int signed_row(const uint8_t* codes, const Int8Weights* p, int8_t* x, int32_t* offset) noexcept nogil:
+cdef void signed_row(const uint8_t* codes, const Int8Weights* p, int8_t* x, int32_t* offset) noexcept nogil:
     """Write the codes q + 128 of a row as signed bytes q in whole vectors, with zeros behind; then one more vector, at
     whose end are those q that do not fill a whole one, with zeros before.
 
@@ -68,7 +67,6 @@ cdef int signed_row(const uint8_t* codes, const Int8Weights* p, int8_t* x, int32
         for k in range(g * p.group, end):
             total += x[k]
         offset[g] = (128 - OFFSET) * total
-    return 0
 
 
 cdef inline void dots(const int8_t* w, Py_ssize_t step, Py_ssize_t K, const int8_t* x, Py_ssize_t first, Py_ssize_t end,
@@ -136,8 +134,8 @@ cdef inline Py_ssize_t room_of_block(const Int8Weights* p) noexcept nogil:
     return LANES * (vectors(p.K) * BYTES + p.G * <Py_ssize_t>sizeof(float))
 
 
-cdef int int8_outputs(const Int8Weights* p, const Int8Rows* x, Py_ssize_t first, Py_ssize_t end, float* y, Py_ssize_t ldy,
-                      float* room) noexcept nogil:
+cdef void int8_outputs(const Int8Weights* p, const Int8Rows* x, Py_ssize_t first, Py_ssize_t end, float* y, Py_ssize_t ldy,
+                       float* room) noexcept nogil:
     """Compute the outputs first .. end of all rows in y[M][ldy]. `room` has room_of_block bytes.
 
     LANES rows of weights, which lie far apart, are read at the same time, and after each of them the one that follows it in
@@ -148,11 +146,10 @@ cdef int int8_outputs(const Int8Weights* p, const Int8Rows* x, Py_ssize_t first,
         some_rows(p, x, first + n, span, LANES, y, ldy, room)
     if left:
         some_rows(p, x, end - left, 1, left, y, ldy, room)
-    return 0
 
 
-cdef int some_rows(const Int8Weights* p, const Int8Rows* x, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t rows, float* y,
-                   Py_ssize_t ldy, float* room) noexcept nogil:
+cdef void some_rows(const Int8Weights* p, const Int8Rows* x, Py_ssize_t n, Py_ssize_t apart, Py_ssize_t rows, float* y,
+                    Py_ssize_t ldy, float* room) noexcept nogil:
     """Compute the outputs n, n + apart, ..., `rows` of them."""
     cdef Py_ssize_t m, g, j, step = apart * p.K, K = p.K
     cdef const int8_t* w = p.w + n * p.K
@@ -172,4 +169,3 @@ cdef int some_rows(const Int8Weights* p, const Int8Rows* x, Py_ssize_t n, Py_ssi
         vfstore(sums, block(p, x, m, w, step, K, room))
         for j in range(rows):
             y[m * ldy + n + j * apart] = sums[j] if p.bias == NULL else sums[j] + p.bias[n + j * apart]
-    return 0

@@ -55,21 +55,17 @@ def dynamic_linear_few_rows(const float[:, ::1] x, const int8_t[:, ::1] w, const
     cdef Py_ssize_t M = x.shape[0], row = room_of_row(w.shape[1]), room, part, blocks, m
     cdef Int8Weights p
     cdef Int8Rows rows
-    cdef int8_t* codes
-    cdef int32_t* offset
-    cdef float* scale
-    cdef float* scratch
     if M * w.shape[0] == 0:
         return
     p = weights_of(w, w_scale, bias, group)
     room = room_of_block(&p) // 4 + 16
-    codes = <int8_t*>malloc(M * row + p.K)
-    offset = <int32_t*>malloc(2 * M * p.G * sizeof(int32_t))
-    scratch = <float*>malloc(threads * room * sizeof(float))
+    cdef int8_t* codes = <int8_t*>malloc(M * row + p.K)
+    cdef int32_t* offset = <int32_t*>malloc(2 * M * p.G * sizeof(int32_t))
+    cdef float* scratch = <float*>malloc(threads * room * sizeof(float))
     if codes == NULL or offset == NULL or scratch == NULL:
         free(codes); free(offset); free(scratch)
         raise MemoryError(f"dynamic_linear_few_rows: no memory for {M} rows of {p.K}")
-    scale = <float*>(offset + M * p.G)
+    cdef float* scale = <float*>(offset + M * p.G)
     rows.M, rows.x, rows.scale, rows.offset = M, codes, scale, offset
     for m in range(M):
         quantize_groups(&x[m, 0], &p, scale + m * p.G, <uint8_t*>codes + M * row)
@@ -79,9 +75,7 @@ def dynamic_linear_few_rows(const float[:, ::1] x, const int8_t[:, ::1] w, const
         int8_outputs(&p, &rows, blocks * part // threads * LANES, min(p.N, blocks * (part + 1) // threads * LANES),
                      &y[0, 0], p.N, scratch + part * room)
     activate(activation, &y[0, 0], p.N, M, p.N)
-    free(codes)
-    free(offset)
-    free(scratch)
+    free(codes); free(offset); free(scratch)
 
 
 cdef void scale_tile(const Many* q, const int32_t* acc, Py_ssize_t at, Py_ssize_t rows, Py_ssize_t g, const float* scale,
@@ -135,8 +129,8 @@ cdef void multiply_tile(const Many* q, const uint8_t* packed, const int32_t* sta
     activate(q.activation, y, q.p.N, rows, min(<Py_ssize_t>PANEL, q.p.N - n))
 
 
-cdef int one_run(const Many* q, Py_ssize_t first, Py_ssize_t end, uint8_t* packed, int32_t* start,
-                 float* scale) noexcept nogil:
+cdef void one_run(const Many* q, Py_ssize_t first, Py_ssize_t end, uint8_t* packed, int32_t* start,
+                  float* scale) noexcept nogil:
     """Compute the panels first .. end in rounds. A round packs its panels, then multiplies each tile of rows by all of
     them.
 
@@ -160,7 +154,6 @@ cdef int one_run(const Many* q, Py_ssize_t first, Py_ssize_t end, uint8_t* packe
                     line += 1
                 multiply_tile(q, packed + i * size, start + i * columns, scale + i * columns, at,
                               (first - count + i) * PANEL)
-    return 0
 
 
 def dynamic_linear_many_rows(const float[:, ::1] x, const int8_t[:, ::1] w, const float[:, ::1] w_scale,
@@ -169,10 +162,6 @@ def dynamic_linear_many_rows(const float[:, ::1] x, const int8_t[:, ::1] w, cons
     cdef Many q
     cdef Py_ssize_t run, runs, panels, size, columns, height, coded, at
     cdef uint8_t[::1] room
-    cdef uint8_t* packed
-    cdef uint8_t* codes
-    cdef int32_t* start
-    cdef float* scale
     if x.shape[0] * w.shape[0] == 0:
         return
     q.p = weights_of(w, w_scale, bias, group)
@@ -187,13 +176,13 @@ def dynamic_linear_many_rows(const float[:, ::1] x, const int8_t[:, ::1] w, cons
     # scales of rows, then of columns with the bias; codes
     room = memory.empty((runs * size + height * q.K4 * 4 + BYTES + 4 * (2 * height * q.p.G + 2 * runs * columns)
                          + threads * coded,), np.uint8)
-    packed = &room[0]
+    cdef uint8_t* packed = &room[0]
     q.rows = packed + runs * size
     q.starts = <int32_t*>(q.rows + height * q.K4 * 4 + BYTES)
     q.x_scale = <float*>(q.starts + height * q.p.G)
-    start = <int32_t*>(q.x_scale + height * q.p.G)
-    scale = <float*>(start + runs * columns)
-    codes = <uint8_t*>(scale + runs * columns)
+    cdef int32_t* start = <int32_t*>(q.x_scale + height * q.p.G)
+    cdef float* scale = <float*>(start + runs * columns)
+    cdef uint8_t* codes = <uint8_t*>(scale + runs * columns)
     memset(scale, 0, runs * columns * sizeof(float))
     for at in prange(0, q.M, TALL, nogil=True, num_threads=threads, schedule="static"):
         pack_rows(&q, &x[0, 0], at, codes + threadid() * coded)

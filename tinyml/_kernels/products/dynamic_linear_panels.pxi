@@ -4,9 +4,7 @@
 # The file that includes this one has included dynamic_linear_few_rows.pxi.
 
 cdef extern from "products/dynamic_linear_tile.h" nogil:
-    enum: TALL
-    enum: PACKED
-    enum: STEP
+    enum: TALL, PACKED, STEP
     bint SIGNED_ROWS
     Py_ssize_t packed_height(Py_ssize_t left) noexcept
     void packed_product(Py_ssize_t height, const uint8_t* a, const int32_t* start, Py_ssize_t K4, const uint8_t* b,
@@ -96,7 +94,7 @@ cdef void starts(const Many* q, const uint8_t* packed, Py_ssize_t width, int32_t
         k4 = end
 
 
-cdef int pack_rows(const Many* q, const float* x, Py_ssize_t at, uint8_t* codes) noexcept nogil:
+cdef void pack_rows(const Many* q, const float* x, Py_ssize_t at, uint8_t* codes) noexcept nogil:
     """Quantize the rows of x[M][K] from `at` on per row and group, and pack them as a tile. `codes` has room_of_codes
     bytes."""
     cdef Py_ssize_t height = packed_height(q.M - at), rows = min(height, q.M - at), step = (q.p.K + 3) // 4 * 4, i
@@ -107,7 +105,6 @@ cdef int pack_rows(const Many* q, const float* x, Py_ssize_t at, uint8_t* codes)
     pack(codes, step, rows, CODED, q.p.K, q.K4, FLIP if SIGNED_ROWS or OFFSET else 0, height, packed)
     if SIGNED_ROWS:
         starts(q, packed, height, q.starts + at * q.p.G)
-    return 0
 
 
 cdef void pack_panel(const Many* q, Py_ssize_t n, uint8_t* packed, int32_t* start, float* scale) noexcept nogil:

@@ -75,7 +75,7 @@ cdef inline void tile(int MR, const Product* p, const weight_t* w, Py_ssize_t m,
             p.y[(m + i) * p.N + at] = value if p.bias == NULL else value + p.bias[at]
 
 
-cdef int outputs(const Product* whole, const weight_t* w, Py_ssize_t s, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
+cdef void outputs(const Product* whole, const weight_t* w, Py_ssize_t s, Py_ssize_t first, Py_ssize_t end) noexcept nogil:
     """Compute the outputs first .. end of all rows of product s. Later groups of rows find the weights in the cache."""
     cdef Product p = whole[0]
     cdef Py_ssize_t step = (end - first + STREAMS - 1) // STREAMS, n, m
@@ -92,4 +92,3 @@ cdef int outputs(const Product* whole, const weight_t* w, Py_ssize_t s, Py_ssize
             tile(2, &p, w, m, n, step, end - 1)
         elif p.M - m == 1:
             tile(1, &p, w, m, n, step, end - 1)
-    return 0

@@ -9,33 +9,25 @@ from tinyml._kernels.words.simd cimport *
 include "few_rows.pxi"
 
 
-cdef int run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1] bias, float[:, :, ::1] y,
-             int threads) except -1:
+cdef void run(const float[:, :, :] x, const weight_t[:, :, :] w, const float[::1] bias, float[:, :, ::1] y,
+              int threads) except *:
     """Compute all products. Threads divide the outputs of each."""
     cdef Py_ssize_t S = y.shape[0], unit, part
     cdef const weight_t* weights = NULL
     cdef Product p
-    p.M = y.shape[1]
-    p.K = x.shape[2]
-    p.N = y.shape[2]
+    p.M, p.K, p.N = y.shape[1], x.shape[2], y.shape[2]
     if S == 0 or p.M == 0 or p.N == 0:
-        return 0
-    p.x = NULL
-    p.x_matrix = x.strides[0] // 4
-    p.x_row = x.strides[1] // 4
-    p.w_matrix = w.strides[0] // <Py_ssize_t>sizeof(weight_t)
-    p.w_row = w.strides[1] // <Py_ssize_t>sizeof(weight_t)
-    p.bias = NULL
-    p.y = &y[0, 0, 0]
+        return
+    p.x_matrix, p.w_matrix = x.strides[0] // 4, w.strides[0] // <Py_ssize_t>sizeof(weight_t)
+    p.x_row, p.w_row = x.strides[1] // 4, w.strides[1] // <Py_ssize_t>sizeof(weight_t)
+    p.x, p.bias, p.y = NULL, NULL, &y[0, 0, 0]
     if p.K:
-        p.x = &x[0, 0, 0]
-        weights = &w[0, 0, 0]
+        p.x, weights = &x[0, 0, 0], &w[0, 0, 0]
     if bias is not None:
         p.bias = &bias[0]
     for unit in prange(S * threads, nogil=True, num_threads=threads, schedule="static"):
         part = unit % threads
         outputs(&p, weights, unit // threads, p.N * part // threads, p.N * (part + 1) // threads)
-    return 0
 
 
 def few_rows_f32(const float[:, :, :] x, const float[:, :, :] w, const float[::1] bias, float[:, :, ::1] y, int threads):

@@ -81,7 +81,7 @@ cdef inline bint is_on_line(const float* b, Py_ssize_t ldb) noexcept nogil:
     return <uintptr_t>b % (ON_LINE * sizeof(float)) == 0 and ldb % ON_LINE == 0
 
 
-cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* strip) noexcept nogil:
+cdef void rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssize_t count, float* strip) noexcept nogil:
     """Compute rows first .. first + count of matrix s. `strip` has room for a part of a panel and, where rows of A are not
     contiguous, for a part of these rows behind it."""
     cdef row_t table[MOST * BLOCK + MAX_ROWS]
@@ -121,10 +121,9 @@ cdef int rows_of_group(const Matrices* q, Py_ssize_t s, Py_ssize_t first, Py_ssi
                     ldb = q.b1
             column(table, count, &none, 1, depth, b, ldb, q.nv, columns, finish, q.c + (s * q.M + first) * q.N + n, q.N)
         k0 += depth
-    return 0
 
 
-cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* strip) noexcept nogil:
+cdef void one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* strip) noexcept nogil:
     """Compute the blocks of rows first .. last; the blocks of all matrices are counted one after the other."""
     cdef Py_ssize_t block, size, row
     while first < last:
@@ -133,21 +132,17 @@ cdef int one_run(const Matrices* q, Py_ssize_t first, Py_ssize_t last, float* st
         row = block * BLOCK
         rows_of_group(q, first // q.blocks, row, min(size * BLOCK, q.M - row), strip)
         first += size
-    return 0
 
 
 def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bias, float[:, :, ::1] c, int threads):
     """c[S][M][N] = a[S][M][K] @ b[S][K][N] + bias[N]; bias may be None. a and b may have any strides."""
     cdef Matrices q
     cdef Py_ssize_t S = a.shape[0], unit, n, parts, workers, runs, run, total, room, packs, part
-    cdef float* memory
-    cdef float* strips
     cdef bint kept
     q.M = a.shape[1]; q.K = a.shape[2]; q.N = b.shape[2]
     if S == 0 or q.M == 0 or q.N == 0:
         return
-    q.c = &c[0, 0, 0]
-    q.bias = NULL
+    q.c, q.bias = &c[0, 0, 0], NULL
     if bias is not None:
         q.bias = &bias[0]
     if q.K == 0:
@@ -175,11 +170,11 @@ def gemm_f32(const float[:, :, :] a, const float[:, :, :] b, const float[::1] bi
     workers = threads if total > 1 else 1
     runs = min(total, max(workers, min(SHARES * workers, total // LEAST))) if workers > 1 else 1
     room = q.depth * q.panel + (q.group * BLOCK * row_of_copy(&q) if q.a2 != 1 else 0)
-    memory = <float*>malloc((S * packs * q.K * q.panel + workers * room + 2 * ON_LINE) * sizeof(float))
+    cdef float* memory = <float*>malloc((S * packs * q.K * q.panel + workers * room + 2 * ON_LINE) * sizeof(float))
     if memory == NULL:
         raise MemoryError(f"gemm_f32: no memory for {S} packed matrices of {q.K} x {q.N}")
     q.packed = on_line(memory)
-    strips = on_line(q.packed + S * packs * q.K * q.panel)
+    cdef float* strips = on_line(q.packed + S * packs * q.K * q.panel)
     q.end = 0
     while q.end < q.panels:
         q.first = q.end

@@ -29,12 +29,10 @@ def pack_f32(const float[:, :, :, :] weight, float[:, :, :, ::1] packed, int thr
     cdef Py_ssize_t panels = packed.shape[1], panel = packed.shape[3], unit, t
     cdef Py_ssize_t w0 = weight.strides[0] // 4, w1 = weight.strides[1] // 4
     cdef Py_ssize_t w2 = weight.strides[2] // 4, w3 = weight.strides[3] // 4
-    cdef const float* w
-    cdef float* out
     if G * taps * K * N == 0:
         return
-    w = &weight[0, 0, 0, 0]
-    out = &packed[0, 0, 0, 0]
+    cdef const float* w = &weight[0, 0, 0, 0]
+    cdef float* out = &packed[0, 0, 0, 0]
     for unit in prange(G * panels, nogil=True, num_threads=threads, schedule="static"):
         for t in range(taps):
             pack_panel(w + unit // panels * w0 + t * w1 + unit % panels * panel * w3, w2, w3, K,
@@ -52,8 +50,8 @@ cdef struct Product:
     float* y                        # [pixels][G*N]
 
 
-cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
-                 row_t* rows) noexcept nogil:
+cdef void compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1, float* scratch,
+                  row_t* rows) noexcept nogil:
     """Compute the output rows first .. last for the panels part0 .. part1 of all groups."""
     cdef Py_ssize_t count = and_beyond(rows, place(&p.g, p.x, 0, first, last, scratch, rows))
     cdef Py_ssize_t ldy = p.G * p.N, group, part, n, i
@@ -61,11 +59,10 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
     cdef Finish finish
     if p.g.depthwise:
         depthwise_pixels(rows, count, p.g.offsets, p.g.taps, part0, part1, p.N, p.w, p.bias, p.lo, p.hi, y)
-        return 0
+        return
     finish.onto = False
     finish.clamped = p.lo > -INFINITY or p.hi < INFINITY
-    finish.lo = p.lo
-    finish.hi = p.hi
+    finish.lo, finish.hi = p.lo, p.hi
     for group in range(p.G):
         if group:
             for i in range(count + MAX_ROWS):
@@ -75,7 +72,6 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
             finish.bias = NULL if p.bias == NULL else p.bias + group * p.N + n
             column(rows, count, p.g.offsets, p.g.taps, p.K // p.g.taps, p.w + (group * p.panels + part) * p.K * p.panel,
                    p.panel, p.panel // LANES, min(p.panel, p.N - n), finish, y + group * p.N + n, ldy)
-    return 0
 
 
 include "run_product.pxi"
@@ -88,24 +84,17 @@ cdef Product product(const float[:, :, :, :] x, const float[:, :, :, ::1] packed
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return p
     p.g = sweep_of(shape)
-    p.G = packed.shape[0]
-    p.panels = packed.shape[1]
-    p.K = packed.shape[2]
-    p.panel = packed.shape[3]
+    p.G, p.panels, p.K, p.panel = packed.shape[0], packed.shape[1], packed.shape[2], packed.shape[3]
     p.N = y.shape[3] // p.G
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
         p.x = &x[0, 0, 0, 0]
-        p.g.image = x.strides[0] // 4
-        p.g.row = x.strides[1] // 4
-        p.g.pixel = x.strides[2] // 4
-        p.g.channel = x.strides[3] // 4
+        p.g.image, p.g.row = x.strides[0] // 4, x.strides[1] // 4
+        p.g.pixel, p.g.channel = x.strides[2] // 4, x.strides[3] // 4
     if p.K:
         p.w = &packed[0, 0, 0, 0]
     if bias is not None:
         p.bias = &bias[0]
-    p.lo = lo
-    p.hi = hi
-    p.y = &y[0, 0, 0, 0]
+    p.lo, p.hi, p.y = lo, hi, &y[0, 0, 0, 0]
     return p
 
 

@@ -126,8 +126,8 @@ cdef void depthwise(const Product* p, Py_ssize_t first, Py_ssize_t count, Py_ssi
             finish(p, acc, first + i, 1, 0, c)
 
 
-cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1,
-                 uint8_t* scratch, row_t* rows) noexcept nogil:
+cdef void compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t part0, Py_ssize_t part1,
+                  uint8_t* scratch, row_t* rows) noexcept nogil:
     """Compute the output rows first .. last for the panels part0 .. part1 of all groups."""
     cdef vec tiles[ROWS * WIDE + 4]     # an array of vectors, because that begins on a cache line
     cdef int32_t* acc = <int32_t*>tiles
@@ -136,7 +136,7 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
     cdef Tile q
     if p.g.depthwise:
         depthwise(p, first * p.g.ow, count, part0, part1, rows)
-        return 0
+        return
     if count == 1 and p.G == 1 and nv == WIDE:
         # a panel of the first half and one of the second half at the same time
         for part in range(part0, part0 + (part1 - part0) // 2):
@@ -160,7 +160,6 @@ cdef int compute(const Product* p, Py_ssize_t first, Py_ssize_t last, Py_ssize_t
                 tile_any(mr, nv, rows + at, &q)
                 finish(p, acc, first * p.g.ow + at, min(mr, count - at), group, part * p.panel)
                 at += mr
-    return 0
 
 
 cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, ::1] weight, const int32_t[::1] bias,
@@ -169,14 +168,8 @@ cdef Product product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
     cdef Product p
     memset(&p, 0, sizeof(Product))
     p.g = sweep_of(shape)
-    p.G = weight.shape[0]
-    p.panels = weight.shape[1]
-    p.slices = weight.shape[2]
-    p.K4 = weight.shape[3]
-    p.panel = weight.shape[4]
-    p.N = N
-    p.group_step = x.shape[3] // p.G
-    p.fill = zero_point
+    p.G, p.panels, p.slices, p.K4 = weight.shape[0], weight.shape[1], weight.shape[2], weight.shape[3]
+    p.panel, p.N, p.group_step, p.fill = weight.shape[4], N, x.shape[3] // weight.shape[0], zero_point
     if x.shape[0] and x.shape[1] and x.shape[2] and x.shape[3]:
         p.x = &x[0, 0, 0, 0]
     if p.G and p.panels and p.slices and p.K4:
@@ -193,11 +186,8 @@ cdef Product codes_product(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, 
                            const Py_ssize_t[::1] shape, Py_ssize_t N, int zero_point, bint saturate, int lo, int hi):
     """A Product whose epilogue makes codes."""
     cdef Product p = product(x, weight, bias, shape, N, zero_point)
-    p.requant = <const char*>&requant_parameters[0, 0]
-    p.requant_bytes = requant_parameters.shape[1]
-    p.saturate = saturate
-    p.lo = lo
-    p.hi = hi
+    p.requant, p.requant_bytes = <const char*>&requant_parameters[0, 0], requant_parameters.shape[1]
+    p.saturate, p.lo, p.hi = saturate, lo, hi
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3]:
         p.y = &y[0, 0, 0, 0]
     return p
@@ -242,11 +232,9 @@ def product_int8_f32(const uint8_t[:, :, :, ::1] x, const int8_t[:, :, :, :, :, 
     if y.shape[0] * y.shape[1] * y.shape[2] * y.shape[3] == 0:
         return
     cdef Product p = product(x, weight, bias, shape, N, zero_point)
-    p.row_scale = &row_scale[0]
-    p.column_scale = &column_scale[0]
+    p.row_scale, p.column_scale, p.y = &row_scale[0], &column_scale[0], &y[0, 0, 0, 0]
     if float_bias is not None:
         p.float_bias = &float_bias[0]
-    p.y = &y[0, 0, 0, 0]
     run(&p, threads)
 
 

@@ -6,7 +6,7 @@
 #             row_t* rows)
 #                 computes output rows first .. last for the panels part0 .. part1
 
-cdef inline int one_task(const Product* p, const Shares* s, Py_ssize_t task, element* scratch, row_t* rows) noexcept nogil:
+cdef inline void one_task(const Product* p, const Shares* s, Py_ssize_t task, element* scratch, row_t* rows) noexcept nogil:
     """Compute one unit, or one run of panels for all units."""
     cdef Py_ssize_t unit, total = p.g.images * p.g.oh
     if s.by_panels:
@@ -15,10 +15,9 @@ cdef inline int one_task(const Product* p, const Shares* s, Py_ssize_t task, ele
                     p.panels * (task + 1) // s.workers, scratch, rows)
     else:
         compute(p, task * s.rows, min((task + 1) * s.rows, total), 0, p.panels, scratch, rows)
-    return 0
 
 
-cdef int run(const Product* p, Py_ssize_t threads) except -1:
+cdef void run(const Product* p, Py_ssize_t threads) except *:
     """Compute all output pixels. Each thread takes task after task, and has scratch of its own."""
     cdef Shares s = share(&p.g, p.panels, threads)
     cdef Py_ssize_t entries = s.rows * p.g.ow + MAX_ROWS, room = scratch_of_unit(&p.g, s.rows), task
@@ -36,6 +35,4 @@ cdef int run(const Product* p, Py_ssize_t threads) except -1:
     else:
         for task in prange(tasks, nogil=True, num_threads=s.workers, schedule="dynamic"):
             one_task(p, &s, task, scratch + threadid() * room, rows + threadid() * entries)
-    free(scratch)
-    free(rows)
-    return 0
+    free(scratch); free(rows)

@@ -5,8 +5,6 @@ docstrings. Folders and files have the names of the Python files that call the k
 their names.
 """
 
-from __future__ import annotations
-
 from .. import table
 from . import probes
 from .attention import attention, rotary

@@ -1,7 +1,5 @@
 """What the probes of the machine compute."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -10,8 +10,8 @@ from tinyml._kernels.words.vmath cimport *
 include "sums.pxi"
 
 
-cdef inline int block_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, int vectors, Py_ssize_t n, double* sums,
-                              double* squares, float* near) noexcept nogil:
+cdef inline void block_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, int vectors, Py_ssize_t n, double* sums,
+                               double* squares, float* near) noexcept nogil:
     """Of the first n columns of x[rows][C], which take `vectors` vectors, add up x in `sums` and (x - near)^2 in `squares`,
     where `near` is the mean of these rows as a float."""
     cdef vecdd total[4]
@@ -40,11 +40,10 @@ cdef inline int block_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, int
             total[j] = vddadd(total[j], vwiden(part[j]))
     for j in range(vectors):
         vddadd_to(squares + j * LANES, total[j])
-    return 0
 
 
-cdef int chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, double* squares,
-                       float* near) noexcept nogil:
+cdef void chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, double* squares,
+                        float* near) noexcept nogil:
     """block_moments of all columns, for as many vectors at a time as fit into registers."""
     cdef Py_ssize_t c = 0
     while c < C:
@@ -57,15 +56,11 @@ cdef int chunk_moments(const float* x, Py_ssize_t rows, Py_ssize_t C, double* su
         else:
             block_moments(x + c, rows, C, 1, C - c, sums + c, squares + c, near + c)
             c += LANES
-    return 0
 
 
 def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int threads):
     """mean[C] and biased variance[C] over the rows of x[P][C]; both are zeros where P is 0."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit, c
-    cdef double* parts
-    cdef double* sums
-    cdef double* squares
     cdef double exact, shift
     cdef float* near
     if C == 0:
@@ -76,12 +71,12 @@ def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int
         return
     rows, width = chunk_rows(C), padded(C)
     chunks = (P + rows - 1) // rows
-    parts = buffer((chunks + 1) * 3 * width)        # sums, squares and near of each chunk; then of all
+    cdef double* parts = buffer((chunks + 1) * 3 * width)       # sums, squares and near of each chunk; then of all
     for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
         chunk_moments(&x[unit * rows, 0], min(rows, P - unit * rows), C, parts + unit * 3 * width,
                       parts + (unit * 3 + 1) * width, <float*>(parts + (unit * 3 + 2) * width))
-    sums = parts + chunks * 3 * width
-    squares = sums + width
+    cdef double* sums = parts + chunks * 3 * width
+    cdef double* squares = sums + width
     for unit in range(chunks):
         for c in range(C):
             sums[c] += parts[unit * 3 * width + c]
@@ -100,8 +95,8 @@ def moments_f32(const float[:, ::1] x, float[::1] mean, float[::1] variance, int
     free(parts)
 
 
-cdef inline int affine_rows(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
-                            float* y) noexcept nogil:
+cdef inline void affine_rows(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
+                             float* y) noexcept nogil:
     """y[rows][C] = x * a[C] + b[C], or its ReLU; `relu` is a constant at every call."""
     cdef Py_ssize_t p, c
     cdef vecf v
@@ -111,16 +106,14 @@ cdef inline int affine_rows(const float* x, const float* a, const float* b, Py_s
             if relu:
                 v = vrelu(v)
             vfstore_n(y + p * C + c, v, C - c)
-    return 0
 
 
-cdef int affine_chunk(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
-                      float* y) noexcept nogil:
+cdef void affine_chunk(const float* x, const float* a, const float* b, Py_ssize_t rows, Py_ssize_t C, bint relu,
+                       float* y) noexcept nogil:
     if relu:
         affine_rows(x, a, b, rows, C, True, y)
     else:
         affine_rows(x, a, b, rows, C, False, y)
-    return 0
 
 
 def batch_norm_f32(const float[:, ::1] x, const float[::1] a, const float[::1] b, bint relu, float[:, ::1] y, int threads):
@@ -135,8 +128,8 @@ def batch_norm_f32(const float[:, ::1] x, const float[::1] a, const float[::1] b
         affine_chunk(&x[at, 0], &a[0], &b[0], min(rows, P - at), C, relu, &y[at, 0])
 
 
-cdef inline int product_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
-                             Py_ssize_t rows, Py_ssize_t C, bint relu, double* s, double* t) noexcept nogil:
+cdef inline void product_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
+                              Py_ssize_t rows, Py_ssize_t C, bint relu, double* s, double* t) noexcept nogil:
     """s[c] += sum of d, t[c] += sum of d (x - mean), where d is dy or, where `relu` is set, dy if x * a + b > 0 and else
     0."""
     cdef Py_ssize_t first, c, p
@@ -155,21 +148,19 @@ cdef inline int product_rows(const float* x, const float* dy, const float* mean,
                 product = vfma(product, d, vfsub(v, m))
             vddadd_to(s + c, vwiden(part))
             vddadd_to(t + c, vwiden(product))
-    return 0
 
 
-cdef int sum_products(const float* x, const float* dy, const float* mean, const float* a, const float* b, Py_ssize_t rows,
-                      Py_ssize_t C, double* s, double* t) noexcept nogil:
+cdef void sum_products(const float* x, const float* dy, const float* mean, const float* a, const float* b, Py_ssize_t rows,
+                       Py_ssize_t C, double* s, double* t) noexcept nogil:
     if b != NULL:
         product_rows(x, dy, mean, a, b, rows, C, True, s, t)
     else:
         product_rows(x, dy, mean, a, b, rows, C, False, s, t)
-    return 0
 
 
-cdef inline int grad_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
-                          const float* u, const float* v, Py_ssize_t rows, Py_ssize_t C, bint relu,
-                          float* dx) noexcept nogil:
+cdef inline void grad_rows(const float* x, const float* dy, const float* mean, const float* a, const float* b,
+                           const float* u, const float* v, Py_ssize_t rows, Py_ssize_t C, bint relu,
+                           float* dx) noexcept nogil:
     """dx = a * (d - u - (x - mean) * v), with d as in product_rows. a, u and v have room for whole vectors."""
     cdef Py_ssize_t c, p
     cdef vecf value, d
@@ -180,16 +171,14 @@ cdef inline int grad_rows(const float* x, const float* dy, const float* mean, co
                 d = vrelu_grad(vfma(vfload_n(b + c, C - c), value, vfload(a + c)), d)
             d = vfma(vfsub(d, vfload(u + c)), vfsub(vfload_n(mean + c, C - c), value), vfload(v + c))
             vfstore_n(dx + p * C + c, vfmul(vfload(a + c), d), C - c)
-    return 0
 
 
-cdef int grad_chunk(const float* x, const float* dy, const float* mean, const float* a, const float* b, const float* u,
-                    const float* v, Py_ssize_t rows, Py_ssize_t C, float* dx) noexcept nogil:
+cdef void grad_chunk(const float* x, const float* dy, const float* mean, const float* a, const float* b, const float* u,
+                     const float* v, Py_ssize_t rows, Py_ssize_t C, float* dx) noexcept nogil:
     if b != NULL:
         grad_rows(x, dy, mean, a, b, u, v, rows, C, True, dx)
     else:
         grad_rows(x, dy, mean, a, b, u, v, rows, C, False, dx)
-    return 0
 
 
 def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const float[::1] mean, const float[::1] rstd,
@@ -200,11 +189,6 @@ def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const flo
     Where shift[C] is given, a ReLU followed: the gradient passes where x * (gamma * rstd) + shift > 0.
     """
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows, chunks, width, unit, c, at
-    cdef double* parts
-    cdef double* sums
-    cdef float* a
-    cdef float* u
-    cdef float* v
     cdef const float* b = NULL
     dgamma[:] = 0
     dbeta[:] = 0
@@ -214,9 +198,12 @@ def batch_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const flo
         b = &shift[0]
     rows, width = chunk_rows(C), padded(C)
     chunks = (P + rows - 1) // rows
-    parts = buffer((chunks * 2 + 2 + 3) * width)        # two sums of each chunk, two of all rows, then a, u and v
-    sums = parts + chunks * 2 * width
-    a, u, v = <float*>(sums + 2 * width), <float*>(sums + 3 * width), <float*>(sums + 4 * width)
+    # two sums of each chunk, two of all rows, then a, u and v
+    cdef double* parts = buffer((chunks * 2 + 2 + 3) * width)
+    cdef double* sums = parts + chunks * 2 * width
+    cdef float* a = <float*>(sums + 2 * width)
+    cdef float* u = <float*>(sums + 3 * width)
+    cdef float* v = <float*>(sums + 4 * width)
     for c in range(C):
         a[c] = gamma[c] * rstd[c]
     for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):

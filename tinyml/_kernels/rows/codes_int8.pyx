@@ -150,8 +150,8 @@ cdef inline int64_t saturate(int64_t v) noexcept nogil:
     return v if v > -2147483648 else -2147483648
 
 
-cdef int double_row(const int32_t* acc, Py_ssize_t N, const int64_t* m, const int64_t* shift, int64_t zero_point,
-                    int64_t lo, int64_t hi, uint8_t* y) noexcept nogil:
+cdef void double_row(const int32_t* acc, Py_ssize_t N, const int64_t* m, const int64_t* shift, int64_t zero_point,
+                     int64_t lo, int64_t hi, uint8_t* y) noexcept nogil:
     cdef Py_ssize_t n
     cdef int64_t left, right, v, product, remainder, mask
     for n in range(N):
@@ -167,7 +167,6 @@ cdef int double_row(const int32_t* acc, Py_ssize_t N, const int64_t* m, const in
         v = saturate(v + zero_point)
         v = lo if v < lo else v
         y[n] = <uint8_t>(hi if v > hi else v)
-    return 0
 
 
 def requantize_double(const int32_t[:, ::1] acc, const int64_t[::1] m, const int64_t[::1] shift, int zero_point, int lo,

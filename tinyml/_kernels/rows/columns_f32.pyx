@@ -24,7 +24,7 @@ cdef enum:
     DIGITS = 1 << 11
 
 
-cdef int sum_rows(const float* x, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t C, double* sums) noexcept nogil:
+cdef void sum_rows(const float* x, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t C, double* sums) noexcept nogil:
     """sums[c] += the sum over rows of x[rows][C], which are `step` floats apart."""
     cdef Py_ssize_t first, c, p
     cdef const float* row
@@ -43,27 +43,24 @@ cdef int sum_rows(const float* x, Py_ssize_t rows, Py_ssize_t step, Py_ssize_t C
                 for p in range(rows - first):
                     a = vfadd(a, vfload_n(row + p * step, C - c))
             vddadd_to(sums + c, vwiden(a))
-    return 0
 
 
-cdef int finish(double* parts, Py_ssize_t chunks, Py_ssize_t width, float[::1] y) noexcept nogil:
+cdef void finish(double* parts, Py_ssize_t chunks, Py_ssize_t width, float[::1] y) noexcept nogil:
     """y[C] = the sums of all chunks; frees their memory."""
     cdef Py_ssize_t c
     add_chunks(parts + width, chunks - 1, width, parts)
     for c in range(y.shape[0]):
         y[c] = <float>parts[c]
     free(parts)
-    return 0
 
 
-cdef int sum_image(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, Py_ssize_t width, float* y) noexcept nogil:
+cdef void sum_image(const float* x, Py_ssize_t rows, Py_ssize_t C, double* sums, Py_ssize_t width, float* y) noexcept nogil:
     """y[C] = the sum over the rows of x[rows][C]. `sums` has room for `width` sums."""
     cdef Py_ssize_t c
     memset(sums, 0, width * sizeof(double))
     sum_rows(x, rows, C, C, sums)
     for c in range(C):
         y[c] = <float>sums[c]
-    return 0
 
 
 def sum_columns_f32(const float[:, :, ::1] x, float[:, ::1] y, int threads):
@@ -92,8 +89,8 @@ def sum_columns_f32(const float[:, :, ::1] x, float[:, ::1] y, int threads):
     free(parts)
 
 
-cdef inline int grad_rows(gradient f, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, Py_ssize_t first,
-                          Py_ssize_t rows, double* sums) noexcept nogil:
+cdef inline void grad_rows(gradient f, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, Py_ssize_t first,
+                           Py_ssize_t rows, double* sums) noexcept nogil:
     """dx = f(x, dy) for up to `rows` rows from `first` on; sums[c] += sum of dx, while that is in the cache."""
     cdef Py_ssize_t C = x.shape[1], end = min(first + rows, x.shape[0]), few = max(<Py_ssize_t>1, STRIP // C) * EIGHT
     cdef Py_ssize_t p, c, n, width, i
@@ -107,18 +104,18 @@ cdef inline int grad_rows(gradient f, const float[:, ::1] x, const float[:, ::1]
                 for i in range(p, p + n):
                     grad_run(f, &x[i, c], &dy[i, c], &dx[i, c], width)
             sum_rows(&dx[p, c], n, C, width, sums + c)
-    return 0
 
 
-cdef int activation_grad_rows(int activation, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx,
-                              Py_ssize_t first, Py_ssize_t rows, double* sums) noexcept nogil:
+cdef void activation_grad_rows(int activation, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx,
+                               Py_ssize_t first, Py_ssize_t rows, double* sums) noexcept nogil:
     if activation == RELU:
-        return grad_rows(vrelu_grad, x, dy, dx, first, rows, sums)
-    if activation == GELU:
-        return grad_rows(vgelu_grad, x, dy, dx, first, rows, sums)
-    if activation == GELU_TANH:
-        return grad_rows(vgelu_tanh_grad, x, dy, dx, first, rows, sums)
-    return grad_rows(vsilu_grad, x, dy, dx, first, rows, sums)
+        grad_rows(vrelu_grad, x, dy, dx, first, rows, sums)
+    elif activation == GELU:
+        grad_rows(vgelu_grad, x, dy, dx, first, rows, sums)
+    elif activation == GELU_TANH:
+        grad_rows(vgelu_tanh_grad, x, dy, dx, first, rows, sums)
+    else:
+        grad_rows(vsilu_grad, x, dy, dx, first, rows, sums)
 
 
 def activation_grad_sum_f32(int activation, const float[:, ::1] x, const float[:, ::1] dy, float[:, ::1] dx, float[::1] db,
@@ -129,13 +126,12 @@ def activation_grad_sum_f32(int activation, const float[:, ::1] x, const float[:
     `activation` is the number of one of table.ACTIVATIONS, but not that of the identity.
     """
     cdef Py_ssize_t rows, chunks, width, unit
-    cdef double* parts
     db[:] = 0
     if x.shape[0] * x.shape[1] == 0:
         return
     rows, width = chunk_rows(x.shape[1]), padded(x.shape[1])
     chunks = (x.shape[0] + rows - 1) // rows
-    parts = buffer(chunks * width)
+    cdef double* parts = buffer(chunks * width)
     for unit in prange(chunks, nogil=True, num_threads=threads, schedule="static"):
         activation_grad_rows(activation, x, dy, dx, unit * rows, rows, parts + unit * width)
     finish(parts, chunks, width, db)
@@ -172,8 +168,8 @@ cdef Py_ssize_t* sort_by_id(const int64_t[::1] ids, Py_ssize_t V) except NULL:
     return order
 
 
-cdef int sum_run(const float* x, const Py_ssize_t* order, Py_ssize_t rows, Py_ssize_t C, Py_ssize_t columns,
-                 float* y) noexcept nogil:
+cdef void sum_run(const float* x, const Py_ssize_t* order, Py_ssize_t rows, Py_ssize_t C, Py_ssize_t columns,
+                  float* y) noexcept nogil:
     """y[columns] = the sum of the rows order[0], ..., order[rows - 1] of x[][C]."""
     cdef double sums[COLUMNS + LANES]
     cdef Py_ssize_t first, c, p
@@ -192,11 +188,10 @@ cdef int sum_run(const float* x, const Py_ssize_t* order, Py_ssize_t rows, Py_ss
     if rows > EIGHT:
         for c in range(columns):
             y[c] = <float>sums[c]
-    return 0
 
 
-cdef int scatter_runs(const float[:, ::1] x, const int64_t[::1] ids, const Py_ssize_t* order, Py_ssize_t first,
-                      Py_ssize_t column, float[:, ::1] y) noexcept nogil:
+cdef void scatter_runs(const float[:, ::1] x, const int64_t[::1] ids, const Py_ssize_t* order, Py_ssize_t first,
+                       Py_ssize_t column, float[:, ::1] y) noexcept nogil:
     """Compute COLUMNS columns of those rows of y whose ids begin among the RUNS places of `order` from `first` on."""
     cdef Py_ssize_t P = ids.shape[0], C = x.shape[1], i, end = 0
     for i in range(first, min(first + RUNS, P)):
@@ -206,7 +201,6 @@ cdef int scatter_runs(const float[:, ::1] x, const int64_t[::1] ids, const Py_ss
         while end < P and ids[order[end]] == ids[order[i]]:
             end += 1
         sum_run(&x[0, column], order + i, end - i, C, min(<Py_ssize_t>COLUMNS, C - column), &y[ids[order[i]], column])
-    return 0
 
 
 def scatter_rows_f32(const float[:, ::1] x, const int64_t[::1] ids, bint clear, float[:, ::1] y, int threads):
@@ -216,7 +210,6 @@ def scatter_rows_f32(const float[:, ::1] x, const int64_t[::1] ids, bint clear, 
     Where `clear` is not set, y must hold zeros: only rows whose id occurs are written.
     """
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], V = y.shape[0], strips = (C + COLUMNS - 1) // COLUMNS, unit
-    cdef Py_ssize_t* order
     if V * C == 0:
         return
     for unit in prange((V * C + CLEARED - 1) // CLEARED if clear else 0, nogil=True, num_threads=threads,
@@ -224,7 +217,7 @@ def scatter_rows_f32(const float[:, ::1] x, const int64_t[::1] ids, bint clear, 
         memset(&y[0, 0] + unit * CLEARED, 0, min(<Py_ssize_t>CLEARED, V * C - unit * CLEARED) * sizeof(float))
     if P == 0:
         return
-    order = sort_by_id(ids, V)
+    cdef Py_ssize_t* order = sort_by_id(ids, V)
     for unit in prange((P + RUNS - 1) // RUNS * strips, nogil=True, num_threads=threads, schedule="dynamic"):
         scatter_runs(x, ids, order, unit // strips * RUNS, unit % strips * COLUMNS, y)
     free(order)

@@ -5,8 +5,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from tinyml._kernels.words.simd cimport *
 
 cdef extern from "words/philox.h" nogil:
-    ctypedef struct random4:
-        pass
+    ctypedef struct random4: pass
     void philox(uint64_t, uint64_t, random4*, random4*) noexcept
     vecf keep_scaled(vecf, float, const random4*, int, uint32_t) noexcept
 
@@ -18,15 +17,14 @@ cdef enum:
     UNIT = 4096         # elements of one unit of work
 
 
-cdef inline int drop_vector(const float* x, Py_ssize_t i, Py_ssize_t n, float scale, const random4* words, int half,
-                            uint32_t least, float* y) noexcept nogil:
+cdef inline void drop_vector(const float* x, Py_ssize_t i, Py_ssize_t n, float scale, const random4* words, int half,
+                             uint32_t least, float* y) noexcept nogil:
     if i < n:
         vfstore_n(y + i, keep_scaled(vfload_n(x + i, n - i), scale, words, half, least), n - i)
-    return 0
 
 
-cdef int drop_unit(const float* x, Py_ssize_t first, Py_ssize_t n, uint64_t key, uint32_t least, float scale,
-                   float* y) noexcept nogil:
+cdef void drop_unit(const float* x, Py_ssize_t first, Py_ssize_t n, uint64_t key, uint32_t least, float scale,
+                    float* y) noexcept nogil:
     cdef random4 a, b
     cdef Py_ssize_t block, i
     for block from first <= block < n by BLOCK:
@@ -36,7 +34,6 @@ cdef int drop_unit(const float* x, Py_ssize_t first, Py_ssize_t n, uint64_t key,
             drop_vector(x, block + i + LANES, n, scale, &b, 0, least, y)
             drop_vector(x, block + i + HALF, n, scale, &a, 1, least, y)
             drop_vector(x, block + i + HALF + LANES, n, scale, &b, 1, least, y)
-    return 0
 
 
 def dropout_f32(const float[::1] x, uint64_t key, uint32_t least, float scale, float[::1] y, int threads):

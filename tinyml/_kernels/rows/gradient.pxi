@@ -5,7 +5,7 @@
 ctypedef vecf (*gradient)(vecf, vecf) noexcept nogil
 
 
-cdef inline int grad_run(gradient f, const float* x, const float* dy, float* dx, Py_ssize_t n) noexcept nogil:
+cdef inline void grad_run(gradient f, const float* x, const float* dy, float* dx, Py_ssize_t n) noexcept nogil:
     """dx = f(x, dy)."""
     cdef Py_ssize_t i = 0
     cdef vecf a, b
@@ -17,4 +17,3 @@ cdef inline int grad_run(gradient f, const float* x, const float* dy, float* dx,
     while i < n:
         vfstore_n(dx + i, f(vfload_n(x + i, n - i), vfload_n(dy + i, n - i)), n - i)
         i += LANES
-    return 0

@@ -13,8 +13,8 @@ cdef inline Py_ssize_t block_rows(Py_ssize_t C) noexcept nogil:
     return max(<Py_ssize_t>1, 1024 // C)
 
 
-cdef int normalize(const float[:, ::1] x, const float* gamma, const float* beta, float eps, float[:, ::1] y, float* mean,
-                   float[::1] rstd, int threads) except -1:
+cdef void normalize(const float[:, ::1] x, const float* gamma, const float* beta, float eps, float[:, ::1] y, float* mean,
+                    float[::1] rstd, int threads) except *:
     """(x - mean) * rstd * gamma + beta; where mean and beta are NULL, x * rstd * gamma."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows = block_rows(C), unit, at
     for unit in prange((P + rows - 1) // rows, nogil=True, num_threads=threads, schedule="static"):
@@ -23,7 +23,6 @@ cdef int normalize(const float[:, ::1] x, const float* gamma, const float* beta,
             layer_rows(&x[at, 0], min(rows, P - at), C, eps, gamma, beta, &y[at, 0], mean + at, &rstd[at])
         else:
             rms_rows(&x[at, 0], min(rows, P - at), C, eps, gamma, &y[at, 0], &rstd[at])
-    return 0
 
 
 def layer_norm_f32(const float[:, ::1] x, const float[::1] gamma, const float[::1] beta, float eps, float[:, ::1] y,
@@ -39,8 +38,8 @@ def rms_norm_f32(const float[:, ::1] x, const float[::1] gamma, float eps, float
         normalize(x, &gamma[0], NULL, eps, y, NULL, rstd, threads)
 
 
-cdef inline int grad_means(const float* x, const float* dy, Py_ssize_t C, float mean, double scale, const float* gamma,
-                           float* a, float* b) noexcept nogil:
+cdef inline void grad_means(const float* x, const float* dy, Py_ssize_t C, float mean, double scale, const float* gamma,
+                            float* a, float* b) noexcept nogil:
     """Over one row, a = scale * sum of dy * gamma, b = scale^2 * C * sum of dy * gamma * (x - mean)."""
     cdef vecdd s = vddzero(), t = vddzero()
     cdef vecf m = vfset(mean), part, product, d
@@ -62,12 +61,11 @@ cdef inline int grad_means(const float* x, const float* dy, Py_ssize_t C, float 
     s, t = vddadd(s, vwiden(part)), vddadd(t, vwiden(product))
     a[0] = <float>(vddsum(s) * scale)
     b[0] = <float>(vddsum(t) * (scale * scale * C))
-    return 0
 
 
-cdef inline int grad_columns(const float* x, const float* dy, int rows, Py_ssize_t C, Py_ssize_t n, const vecf* m,
-                             const vecf* r, const vecf* a, const vecf* b, const float* gamma, float* dx, double* dgamma,
-                             double* dbeta) noexcept nogil:
+cdef inline void grad_columns(const float* x, const float* dy, int rows, Py_ssize_t C, Py_ssize_t n, const vecf* m,
+                              const vecf* r, const vecf* a, const vecf* b, const float* gamma, float* dx, double* dgamma,
+                              double* dbeta) noexcept nogil:
     """For n columns (a vector) of up to four rows: dx = r * dy * gamma + a + xhat * b; dgamma += sum of dy * xhat, dbeta +=
     sum of dy."""
     cdef vecf part = vfzero(), product = vfzero(), g = vfload_n(gamma, n), d, xhat
@@ -80,11 +78,10 @@ cdef inline int grad_columns(const float* x, const float* dy, int rows, Py_ssize
         vfstore_n(dx + p * C, vfma(vfma(a[p], vfmul(d, g), r[p]), b[p], xhat), n)
     vddadd_to(dgamma, vwiden(product))
     vddadd_to(dbeta, vwiden(part))
-    return 0
 
 
-cdef int grad_four(const float* x, const float* dy, int rows, Py_ssize_t C, const float* mean, const float* rstd,
-                   const float* gamma, float* dx, double* dgamma, double* dbeta) noexcept nogil:
+cdef void grad_four(const float* x, const float* dy, int rows, Py_ssize_t C, const float* mean, const float* rstd,
+                    const float* gamma, float* dx, double* dgamma, double* dbeta) noexcept nogil:
     """dx of up to four rows; dgamma += sum of dy * xhat, dbeta += sum of dy. `mean` is NULL where none was subtracted."""
     cdef vecf m[4]
     cdef vecf r[4]
@@ -102,11 +99,10 @@ cdef int grad_four(const float* x, const float* dy, int rows, Py_ssize_t C, cons
         c += LANES
     if c < C:
         grad_columns(x + c, dy + c, rows, C, C - c, m, r, a, b, gamma + c, dx + c, dgamma + c, dbeta + c)
-    return 0
 
 
-cdef int grad_chunk(const float* x, const float* dy, Py_ssize_t rows, Py_ssize_t C, const float* mean, const float* rstd,
-                    const float* gamma, float* dx, double* dgamma, double* dbeta) noexcept nogil:
+cdef void grad_chunk(const float* x, const float* dy, Py_ssize_t rows, Py_ssize_t C, const float* mean, const float* rstd,
+                     const float* gamma, float* dx, double* dgamma, double* dbeta) noexcept nogil:
     cdef Py_ssize_t p = 0
     while p < rows:
         if p + 4 <= rows:
@@ -116,11 +112,10 @@ cdef int grad_chunk(const float* x, const float* dy, Py_ssize_t rows, Py_ssize_t
         if mean != NULL:
             mean += 4
         p += 4
-    return 0
 
 
-cdef int norm_grad(const float[:, ::1] x, const float[:, ::1] dy, const float* mean, const float[::1] rstd,
-                   const float[::1] gamma, float[:, ::1] dx, float* dgamma, float* dbeta, int threads) except -1:
+cdef void norm_grad(const float[:, ::1] x, const float[:, ::1] dy, const float* mean, const float[::1] rstd,
+                    const float[::1] gamma, float[:, ::1] dx, float* dgamma, float* dbeta, int threads) except *:
     """Gradients of (x - mean) * rstd * gamma + beta or, where mean is NULL, of x * rstd * gamma."""
     cdef Py_ssize_t P = x.shape[0], C = x.shape[1], rows = chunk_rows(C), width = padded(C), unit, at, c
     cdef Py_ssize_t chunks = (P + rows - 1) // rows
@@ -136,7 +131,6 @@ cdef int norm_grad(const float[:, ::1] x, const float[:, ::1] dy, const float* m
         if dbeta != NULL:
             dbeta[c] = <float>sums[width + c]
     free(parts)
-    return 0
 
 
 def layer_norm_grad_f32(const float[:, ::1] x, const float[:, ::1] dy, const float[::1] mean, const float[::1] rstd,

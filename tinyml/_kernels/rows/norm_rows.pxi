@@ -40,8 +40,8 @@ cdef inline float row_rstd(const float* x, Py_ssize_t C, float mean, float eps) 
     return <float>(1 / sqrt(vddsum(total) / C + eps))
 
 
-cdef int layer_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, const float* beta,
-                    float* y, float* mean, float* rstd) noexcept nogil:
+cdef void layer_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, const float* beta,
+                     float* y, float* mean, float* rstd) noexcept nogil:
     """Layer norm of some rows; their means and 1 / standard deviations are left in mean[rows] and rstd[rows]."""
     cdef vecf m, r, d
     cdef Py_ssize_t p, c
@@ -55,11 +55,10 @@ cdef int layer_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, co
             vfetch(x + (rows + p) * C + c)
             d = vfmul(vfsub(vfload_n(x + p * C + c, C - c), m), r)
             vfstore_n(y + p * C + c, vfma(vfload_n(beta + c, C - c), d, vfload_n(gamma + c, C - c)), C - c)
-    return 0
 
 
-cdef int rms_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, float* y,
-                  float* rstd) noexcept nogil:
+cdef void rms_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, const float* gamma, float* y,
+                   float* rstd) noexcept nogil:
     """RMS norm of some rows; their 1 / sqrt(mean of squares + eps) is left in rstd[rows]."""
     cdef vecf r
     cdef Py_ssize_t p, c
@@ -70,4 +69,3 @@ cdef int rms_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float eps, cons
         for c from 0 <= c < C by LANES:
             vfetch(x + (rows + p) * C + c)
             vfstore_n(y + p * C + c, vfmul(vfmul(vfload_n(x + p * C + c, C - c), r), vfload_n(gamma + c, C - c)), C - c)
-    return 0

@@ -83,8 +83,8 @@ cdef class Work:
         free(self.units)
 
 
-cdef int sgd_part(const Part* u, float* b, float lr, float momentum, float decay, bint nesterov,
-                  float scale) noexcept nogil:
+cdef void sgd_part(const Part* u, float* b, float lr, float momentum, float decay, bint nesterov,
+                   float scale) noexcept nogil:
     cdef vecf rate = vfset(lr), keep = vfset(momentum), pull = vfset(decay), s = vfset(scale), w, d, c
     cdef Py_ssize_t i, n = u.n
     for i from 0 <= i < n by LANES:
@@ -96,7 +96,6 @@ cdef int sgd_part(const Part* u, float* b, float lr, float momentum, float decay
             vfstore_n(b + i, c, n - i)
             d = vfadd(d, vfmul(c, keep)) if nesterov else c
         vfstore_n(u.p + i, vfsub(w, vfmul(d, rate)), n - i)
-    return 0
 
 
 def sgd_f32(list p, list g, float[::1] b, const Py_ssize_t[::1] at, float lr, float momentum, const float[::1] decay,
@@ -114,8 +113,8 @@ def sgd_f32(list p, list g, float[::1] b, const Py_ssize_t[::1] at, float lr, fl
                  nesterov, scale)
 
 
-cdef int adam_part(const Part* u, float* m, float* v, float step, float rate1, float beta2, float rate2, float eps,
-                   float decay, float keep, float scale) noexcept nogil:
+cdef void adam_part(const Part* u, float* m, float* v, float step, float rate1, float beta2, float rate2, float eps,
+                    float decay, float keep, float scale) noexcept nogil:
     """Adam has keep = 1, AdamW has decay = 0."""
     cdef vecf r1 = vfset(rate1), b2 = vfset(beta2), r2 = vfset(rate2), e = vfset(eps), to = vfset(step), s = vfset(scale)
     cdef vecf pull = vfset(decay), stay = vfset(keep), w, d, a, b
@@ -130,12 +129,11 @@ cdef int adam_part(const Part* u, float* m, float* v, float step, float rate1, f
         vfstore_n(m + i, a, n - i)
         vfstore_n(v + i, b, n - i)
         vfstore_n(u.p + i, vfsub(vfmul(w, stay), vfmul(vfdiv(a, vfadd(vfsqrt(b), e)), to)), n - i)
-    return 0
 
 
-cdef int adam_step(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[::1] at, const float[::1] step,
-                   double beta1, double beta2, const float[::1] eps, const float[::1] decay, const float[::1] keep,
-                   float scale, int threads) except -1:
+cdef void adam_step(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[::1] at, const float[::1] step,
+                    double beta1, double beta2, const float[::1] eps, const float[::1] decay, const float[::1] keep,
+                    float scale, int threads) except *:
     """Adam where `keep` is None, AdamW where `decay` is None."""
     cdef Work work = Work(p, g, at, min(m.shape[0], v.shape[0]), threads)
     cdef Part* units = work.units
@@ -146,7 +144,6 @@ cdef int adam_step(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[
         i = units[unit].owner
         adam_part(&units[unit], &m[units[unit].at], &v[units[unit].at], step[i], <float>(1 - beta1), <float>beta2,
                   <float>(1 - beta2), eps[i], 0 if adamw else decay[i], keep[i] if adamw else 1, scale)
-    return 0
 
 
 def adam_f32(list p, list g, float[::1] m, float[::1] v, const Py_ssize_t[::1] at, const float[::1] step, double beta1,

@@ -18,7 +18,7 @@ cdef inline Py_ssize_t blocks(Py_ssize_t n) noexcept nogil:
 
 # `unit` counts blocks. f is a constant at every call, so the compiler inlines it into the loop. Several vectors are
 # computed at a time, because their chains of instructions then overlap.
-cdef inline int map_block(function f, const float[::1] x, float[::1] y, Py_ssize_t unit) noexcept nogil:
+cdef inline void map_block(function f, const float[::1] x, float[::1] y, Py_ssize_t unit) noexcept nogil:
     cdef Py_ssize_t i = unit * BLOCK, end = min(i + BLOCK, x.shape[0])
     cdef vecf a, b, c, d
     while i + 4 * LANES <= end:
@@ -32,56 +32,55 @@ cdef inline int map_block(function f, const float[::1] x, float[::1] y, Py_ssize
     while i < end:
         vfstore_n(&y[i], f(vfload_n(&x[i], end - i)), end - i)
         i += LANES
-    return 0
 
 
-cdef inline int grad_block(gradient f, const float[::1] x, const float[::1] dy, float[::1] dx,
-                           Py_ssize_t unit) noexcept nogil:
+cdef inline void grad_block(gradient f, const float[::1] x, const float[::1] dy, float[::1] dx,
+                            Py_ssize_t unit) noexcept nogil:
     cdef Py_ssize_t first = unit * BLOCK
-    return grad_run(f, &x[first], &dy[first], &dx[first], min(<Py_ssize_t>BLOCK, x.shape[0] - first))
+    grad_run(f, &x[first], &dy[first], &dx[first], min(<Py_ssize_t>BLOCK, x.shape[0] - first))
 
 
 # Below, `function` is the number of one of table.POINTWISE.
-cdef int map_unit(int function, const float[::1] x, float[::1] y, Py_ssize_t unit) noexcept nogil:
+cdef void map_unit(int function, const float[::1] x, float[::1] y, Py_ssize_t unit) noexcept nogil:
     if function == EXP:
-        return map_block(vexp, x, y, unit)
+        map_block(vexp, x, y, unit)
+    elif function == TANH:
+        map_block(vtanh, x, y, unit)
+    elif function == SIGMOID:
+        map_block(vsigmoid, x, y, unit)
+    elif function == SILU:
+        map_block(vsilu, x, y, unit)
+    elif function == GELU:
+        map_block(vgelu, x, y, unit)
+    else:
+        map_block(vgelu_tanh, x, y, unit)
+
+
+cdef void grad_unit(int function, const float[::1] x, const float[::1] dy, float[::1] dx, Py_ssize_t unit) noexcept nogil:
     if function == TANH:
-        return map_block(vtanh, x, y, unit)
-    if function == SIGMOID:
-        return map_block(vsigmoid, x, y, unit)
-    if function == SILU:
-        return map_block(vsilu, x, y, unit)
-    if function == GELU:
-        return map_block(vgelu, x, y, unit)
-    return map_block(vgelu_tanh, x, y, unit)
+        grad_block(vtanh_grad, x, dy, dx, unit)
+    elif function == SIGMOID:
+        grad_block(vsigmoid_grad, x, dy, dx, unit)
+    elif function == SILU:
+        grad_block(vsilu_grad, x, dy, dx, unit)
+    elif function == GELU:
+        grad_block(vgelu_grad, x, dy, dx, unit)
+    elif function == GELU_TANH:
+        grad_block(vgelu_tanh_grad, x, dy, dx, unit)
+    else:
+        grad_block(vrelu_grad, x, dy, dx, unit)
 
 
-cdef int grad_unit(int function, const float[::1] x, const float[::1] dy, float[::1] dx, Py_ssize_t unit) noexcept nogil:
-    if function == TANH:
-        return grad_block(vtanh_grad, x, dy, dx, unit)
-    if function == SIGMOID:
-        return grad_block(vsigmoid_grad, x, dy, dx, unit)
-    if function == SILU:
-        return grad_block(vsilu_grad, x, dy, dx, unit)
-    if function == GELU:
-        return grad_block(vgelu_grad, x, dy, dx, unit)
-    if function == GELU_TANH:
-        return grad_block(vgelu_tanh_grad, x, dy, dx, unit)
-    return grad_block(vrelu_grad, x, dy, dx, unit)
-
-
-cdef int map_all(int function, const float[::1] x, float[::1] y, int threads) except -1:
+cdef void map_all(int function, const float[::1] x, float[::1] y, int threads) except *:
     cdef Py_ssize_t unit
     for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
         map_unit(function, x, y, unit)
-    return 0
 
 
-cdef int grad_all(int function, const float[::1] x, const float[::1] dy, float[::1] dx, int threads) except -1:
+cdef void grad_all(int function, const float[::1] x, const float[::1] dy, float[::1] dx, int threads) except *:
     cdef Py_ssize_t unit
     for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
         grad_unit(function, x, dy, dx, unit)
-    return 0
 
 
 def exp_f32(const float[::1] x, float[::1] y, int threads):
@@ -144,8 +143,8 @@ def relu_grad_f32(const float[::1] y, const float[::1] dy, float[::1] dx, int th
     grad_all(RELU, y, dy, dx, threads)
 
 
-cdef int fake_quantize_piece(const float* x, Py_ssize_t n, float scale, float zero_point, float lo, float hi, float* y,
-                             uint8_t* inside) noexcept nogil:
+cdef void fake_quantize_piece(const float* x, Py_ssize_t n, float scale, float zero_point, float lo, float hi, float* y,
+                              uint8_t* inside) noexcept nogil:
     cdef vecf s = vfset(scale), z = vfset(zero_point), bottom = vfset(lo), top = vfset(hi), q, c
     cdef Py_ssize_t i
     for i from 0 <= i < n by LANES:
@@ -153,7 +152,6 @@ cdef int fake_quantize_piece(const float* x, Py_ssize_t n, float scale, float ze
         c = vfmin(top, vfmax(bottom, q))
         vstore_equal(inside + i, c, q, n - i)
         vfstore_n(y + i, vfmul(s, vfsub(c, z)), n - i)
-    return 0
 
 
 def fake_quantize_f32(const float[:, ::1] x, const float[::1] scale, float zero_point, float lo, float hi, float[:, ::1] y,

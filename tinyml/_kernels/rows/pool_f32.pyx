@@ -64,14 +64,13 @@ def max_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, con
                     &y[unit // OH, unit % OH, 0, 0], index + unit * OW * C)
 
 
-cdef int max_grad_image(const float* dy, const int32_t* at, Py_ssize_t outputs, Py_ssize_t pixels, Py_ssize_t C,
-                        float* dx) noexcept nogil:
+cdef void max_grad_image(const float* dy, const int32_t* at, Py_ssize_t outputs, Py_ssize_t pixels, Py_ssize_t C,
+                         float* dx) noexcept nogil:
     cdef Py_ssize_t o, c
     memset(dx, 0, pixels * C * sizeof(float))
     for o in range(outputs):
         for c in range(C):
             dx[at[o * C + c] * C + c] += dy[o * C + c]
-    return 0
 
 
 def max_pool_grad_f32(const float[:, :, :, ::1] dy, const int32_t[:, :, :, ::1] at, float[:, :, :, ::1] dx, int threads):
@@ -125,8 +124,8 @@ cdef inline void mean(int V, const float* x, const Span* s, int n, const float* 
         vfstore_n(y + v * LANES, vfdiv(sums[v], vfsplat(divisor)), n)
 
 
-cdef int mean_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
-                  Py_ssize_t OW, const float* divisor, float* y) noexcept nogil:
+cdef void mean_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
+                   Py_ssize_t OW, const float* divisor, float* y) noexcept nogil:
     """Compute one row of outputs from the image x."""
     cdef Span s
     cdef Py_ssize_t o, c
@@ -143,7 +142,6 @@ cdef int mean_row(const float* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* 
             mean(1, x + c, &s, <int>min(<Py_ssize_t>LANES, C - c), divisor + o, y + c)
             c += LANES
         y += C
-    return 0
 
 
 def avg_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,
@@ -157,9 +155,9 @@ def avg_pool_f32(const float[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, con
                  &y[unit // OH, unit % OH, 0, 0])
 
 
-cdef int avg_grad_image(const float[:, :, :, ::1] dy, Py_ssize_t b, const Py_ssize_t[:, ::1] rows,
-                        const Py_ssize_t[:, ::1] columns, const float[:, ::1] divisor,
-                        float[:, :, :, ::1] dx) noexcept nogil:
+cdef void avg_grad_image(const float[:, :, :, ::1] dy, Py_ssize_t b, const Py_ssize_t[:, ::1] rows,
+                         const Py_ssize_t[:, ::1] columns, const float[:, ::1] divisor,
+                         float[:, :, :, ::1] dx) noexcept nogil:
     cdef Py_ssize_t oy, ox, i, j, c, C = dx.shape[3]
     cdef const float* d
     cdef float* out
@@ -172,7 +170,6 @@ cdef int avg_grad_image(const float[:, :, :, ::1] dy, Py_ssize_t b, const Py_ssi
                     out = &dx[b, i, j, 0]
                     for c in range(C):
                         out[c] += d[c] / divisor[oy, ox]
-    return 0
 
 
 def avg_pool_grad_f32(const float[:, :, :, ::1] dy, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,

@@ -58,9 +58,9 @@ cdef inline void mean(int V, const uint8_t* x, const Span* s, int n, int32_t sta
         store_scaled(y + v * LANES, sums[v], m, shift, zero_point, n)
 
 
-cdef int mean_row(const uint8_t* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
-                  Py_ssize_t OW, const int64_t* m, const int64_t* shift, int zero_in, int zero_out,
-                  uint8_t* y) noexcept nogil:
+cdef void mean_row(const uint8_t* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns,
+                   Py_ssize_t OW, const int64_t* m, const int64_t* shift, int zero_in, int zero_out,
+                   uint8_t* y) noexcept nogil:
     """Compute one row of outputs from the image x."""
     cdef Span s
     cdef Py_ssize_t o, c
@@ -80,7 +80,6 @@ cdef int mean_row(const uint8_t* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t
             mean(1, x + c, &s, <int>min(<Py_ssize_t>LANES, C - c), start, by, shift[o], zero_out, y + c)
             c += LANES
         y += C
-    return 0
 
 
 def avg_pool_int8(const uint8_t[:, :, :, ::1] x, const Py_ssize_t[:, ::1] rows, const Py_ssize_t[:, ::1] columns,

@@ -17,17 +17,13 @@ cdef struct Span:
 cdef inline Span span(Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows, const Py_ssize_t* columns) noexcept nogil:
     """The window with these first and past-last rows and columns."""
     cdef Span s
-    s.y0 = rows[0]
-    s.y1 = rows[1]
-    s.x0 = columns[0]
-    s.x1 = columns[1]
-    s.row = W * C
-    s.column = C
+    s.y0, s.y1, s.x0, s.x1 = rows[0], rows[1], columns[0], columns[1]
+    s.row, s.column = W * C, C
     return s
 
 
-cdef inline int max_row(bint keep, const element* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows,
-                        const Py_ssize_t* columns, Py_ssize_t OW, element* y, int32_t* at) noexcept nogil:
+cdef inline void max_row(bint keep, const element* x, Py_ssize_t W, Py_ssize_t C, const Py_ssize_t* rows,
+                         const Py_ssize_t* columns, Py_ssize_t OW, element* y, int32_t* at) noexcept nogil:
     """Compute one row of outputs from the image x and, where `keep` is set, the pixels that they came from."""
     cdef Span s
     cdef Py_ssize_t o, c
@@ -46,4 +42,3 @@ cdef inline int max_row(bint keep, const element* x, Py_ssize_t W, Py_ssize_t C,
         y += C
         if keep:
             at += C
-    return 0

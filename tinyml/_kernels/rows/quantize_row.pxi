@@ -27,7 +27,7 @@ cdef float largest_size(const float* x, Py_ssize_t n) noexcept nogil:
     return found if found < INFINITY else INFINITY - INFINITY
 
 
-cdef inline int nearest(const float* x, Py_ssize_t n, float s, uint8_t* y) noexcept nogil:
+cdef inline void nearest(const float* x, Py_ssize_t n, float s, uint8_t* y) noexcept nogil:
     """y = rint(x / s) + 128 for |x| <= 127 s.
 
     x times 1/s differs by at most 3e-5 from x / s as it is rounded, so both round to the same whole number, unless x / s is
@@ -46,20 +46,18 @@ cdef inline int nearest(const float* x, Py_ssize_t n, float s, uint8_t* y) noexc
     if ties:
         for i in range(n):
             y[i] = <uint8_t>(<int32_t>rintf(x[i] / s) + 128)
-    return 0
 
 
-cdef int quantize_row(const float* x, Py_ssize_t n, float* scale, uint8_t* y) noexcept nogil:
+cdef void quantize_row(const float* x, Py_ssize_t n, float* scale, uint8_t* y) noexcept nogil:
     """y[n] = rint(x / scale) + 128 with scale = max|x| / 127; equation (9)."""
     cdef float s = largest_size(x, n) / 127
     cdef Py_ssize_t i, k
     if not s >= 1.17549435e-38:     # NaN, or below the smallest normal float: then the row counts as zeros
         scale[0] = s if s != s else 1
         memset(y, 128, n)
-        return 0
+        return
     scale[0] = s
     for i from 0 <= i < n by SPAN:
         for k from i <= k < min(i + SPAN, n) by ON_LINE:
             vfetch(x + n + k)       # most often this is the next row
         nearest(x + i, min(<Py_ssize_t>SPAN, n - i), s, y + i)
-    return 0

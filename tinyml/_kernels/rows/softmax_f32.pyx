@@ -71,43 +71,40 @@ cdef inline double row_dot(const float* x, const float* y, Py_ssize_t C) noexcep
     return vddsum(total)
 
 
-cdef inline int scale_row(float* y, Py_ssize_t C, double factor) noexcept nogil:
+cdef inline void scale_row(float* y, Py_ssize_t C, double factor) noexcept nogil:
     cdef vecf f = vfset(<float>factor)
     cdef Py_ssize_t i
     for i from 0 <= i < C by LANES:
         vfstore_n(y + i, vfmul(vfload_n(y + i, C - i), f), C - i)
-    return 0
 
 
 cdef inline Py_ssize_t blocks(Py_ssize_t rows) noexcept nogil:
     return (rows + BLOCK - 1) // BLOCK
 
 
-ctypedef int (*block_loop)(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y) noexcept nogil
-ctypedef int (*row_gradient)(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil
+ctypedef void (*block_loop)(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y) noexcept nogil
+ctypedef void (*row_gradient)(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil
 
 
-cdef int each_block(block_loop f, const float[:, ::1] x, float[:, ::1] y, int threads) except -1:
+cdef void each_block(block_loop f, const float[:, ::1] x, float[:, ::1] y, int threads) except *:
     """y = f(x), block by block."""
     cdef Py_ssize_t unit
     if x.shape[0] * x.shape[1] == 0:
-        return 0
+        return
     for unit in prange(blocks(x.shape[0]), nogil=True, num_threads=threads, schedule="static"):
         f(x, unit * BLOCK, y)
-    return 0
 
 
-cdef int each_row(row_gradient f, const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, int threads) except -1:
+cdef void each_row(row_gradient f, const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, int threads) except *:
     """dx = f(y, dy), row by row."""
     cdef Py_ssize_t p
     if y.shape[0] * y.shape[1] == 0:
-        return 0
+        return
     for p in prange(y.shape[0], nogil=True, num_threads=threads, schedule="static"):
         f(&y[p, 0], &dy[p, 0], y.shape[1], &dx[p, 0])
-    return 0
 
 
-cdef int softmax_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float* top, double* total, float* y) noexcept nogil:
+cdef void softmax_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float* top, double* total, float* y) noexcept nogil:
     """Softmax of up to BLOCK rows. `top` and `total` become the largest value of each row and the sum of exp(x - top)."""
     cdef Py_ssize_t p
     for p in range(rows):
@@ -116,13 +113,12 @@ cdef int softmax_rows(const float* x, Py_ssize_t rows, Py_ssize_t C, float* top,
         total[p] = row_exp(x + p * C, C, top[p], y + p * C)
     for p in range(rows):
         scale_row(y + p * C, C, 1 / total[p])
-    return 0
 
 
-cdef int softmax_block(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y) noexcept nogil:
+cdef void softmax_block(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y) noexcept nogil:
     cdef float top[BLOCK]
     cdef double total[BLOCK]
-    return softmax_rows(&x[first, 0], min(<Py_ssize_t>BLOCK, x.shape[0] - first), x.shape[1], top, total, &y[first, 0])
+    softmax_rows(&x[first, 0], min(<Py_ssize_t>BLOCK, x.shape[0] - first), x.shape[1], top, total, &y[first, 0])
 
 
 def softmax_f32(const float[:, ::1] x, float[:, ::1] y, int threads):
@@ -130,12 +126,11 @@ def softmax_f32(const float[:, ::1] x, float[:, ::1] y, int threads):
     each_block(softmax_block, x, y, threads)
 
 
-cdef int softmax_grad_row(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil:
+cdef void softmax_grad_row(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil:
     cdef vecf s = vfset(<float>row_dot(y, dy, C))
     cdef Py_ssize_t i
     for i from 0 <= i < C by LANES:
         vfstore_n(dx + i, vfmul(vfload_n(y + i, C - i), vfsub(vfload_n(dy + i, C - i), s)), C - i)
-    return 0
 
 
 def softmax_grad_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, int threads):
@@ -143,7 +138,7 @@ def softmax_grad_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1
     each_row(softmax_grad_row, y, dy, dx, threads)
 
 
-cdef int log_softmax_block(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y) noexcept nogil:
+cdef void log_softmax_block(const float[:, ::1] x, Py_ssize_t first, float[:, ::1] y) noexcept nogil:
     cdef Py_ssize_t end = min(first + BLOCK, x.shape[0]), C = x.shape[1], p, i
     cdef float top[BLOCK]
     cdef float shift[BLOCK]
@@ -156,7 +151,6 @@ cdef int log_softmax_block(const float[:, ::1] x, Py_ssize_t first, float[:, ::1
         t, s = vfset(top[p - first]), vfset(shift[p - first])
         for i from 0 <= i < C by LANES:
             vfstore_n(&y[p, i], vfsub(vfsub(vfload_n(&x[p, i], C - i), t), s), C - i)
-    return 0
 
 
 def log_softmax_f32(const float[:, ::1] x, float[:, ::1] y, int threads):
@@ -164,12 +158,11 @@ def log_softmax_f32(const float[:, ::1] x, float[:, ::1] y, int threads):
     each_block(log_softmax_block, x, y, threads)
 
 
-cdef int log_softmax_grad_row(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil:
+cdef void log_softmax_grad_row(const float* y, const float* dy, Py_ssize_t C, float* dx) noexcept nogil:
     cdef vecf s = vfset(<float>-row_sum(dy, C, 0))
     cdef Py_ssize_t i
     for i from 0 <= i < C by LANES:
         vfstore_n(dx + i, vfma(vfload_n(dy + i, C - i), vexp(vfload_n(y + i, C - i)), s), C - i)
-    return 0
 
 
 def log_softmax_grad_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:, ::1] dx, int threads):
@@ -177,8 +170,8 @@ def log_softmax_grad_f32(const float[:, ::1] y, const float[:, ::1] dy, float[:,
     each_row(log_softmax_grad_row, y, dy, dx, threads)
 
 
-cdef int cross_entropy_block(const float[:, ::1] x, const int64_t[::1] target, double smoothing, Py_ssize_t first,
-                             double[::1] loss, float[:, ::1] rows) noexcept nogil:
+cdef void cross_entropy_block(const float[:, ::1] x, const int64_t[::1] target, double smoothing, Py_ssize_t first,
+                              double[::1] loss, float[:, ::1] rows) noexcept nogil:
     cdef Py_ssize_t end = min(first + BLOCK, x.shape[0]), C = x.shape[1], p
     cdef double total[BLOCK]
     for p in range(first, end):
@@ -192,7 +185,6 @@ cdef int cross_entropy_block(const float[:, ::1] x, const int64_t[::1] target, d
             loss[p] = log(total[p - first]) - (1 - smoothing) * (<double>x[p, target[p]] - rows[0, p])
             if smoothing != 0:
                 loss[p] = loss[p] - smoothing / C * row_sum(&x[p, 0], C, rows[0, p])
-    return 0
 
 
 def cross_entropy_f32(const float[:, ::1] x, const int64_t[::1] target, double smoothing, double[::1] loss,
@@ -211,14 +203,14 @@ def cross_entropy_f32(const float[:, ::1] x, const int64_t[::1] target, double s
         cross_entropy_block(x, target, smoothing, unit * BLOCK, loss, rows)
 
 
-cdef int cross_entropy_grad_row(const float* x, Py_ssize_t C, int64_t target, double smoothing, float top, float inverse,
-                                float g, float* dx) noexcept nogil:
+cdef void cross_entropy_grad_row(const float* x, Py_ssize_t C, int64_t target, double smoothing, float top, float inverse,
+                                 float g, float* dx) noexcept nogil:
     cdef vecf t = vfset(top), factor = vfset(inverse), shift = vfset(<float>-(smoothing / C)), scale = vfset(g)
     cdef Py_ssize_t i = 0
     cdef vecf a, b
     if target < 0:
         memset(dx, 0, C * sizeof(float))
-        return 0
+        return
     while i + 2 * LANES <= C:
         a, b = vexp(vfsub(vfload(x + i), t)), vexp(vfsub(vfload(x + i + LANES), t))
         vfstore(dx + i, vfmul(vfma(shift, a, factor), scale))
@@ -229,7 +221,6 @@ cdef int cross_entropy_grad_row(const float* x, Py_ssize_t C, int64_t target, do
         vfstore_n(dx + i, vfmul(vfma(shift, a, factor), scale), C - i)
         i += LANES
     dx[target] = dx[target] - <float>(1 - smoothing) * g
-    return 0
 
 
 def cross_entropy_grad_f32(const float[:, ::1] x, const int64_t[::1] target, double smoothing, const float[:, ::1] rows,

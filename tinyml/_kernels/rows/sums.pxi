@@ -23,10 +23,9 @@ cdef double* buffer(Py_ssize_t n) except NULL:
     return p
 
 
-cdef int add_chunks(const double* parts, Py_ssize_t chunks, Py_ssize_t n, double* out) noexcept nogil:
+cdef void add_chunks(const double* parts, Py_ssize_t chunks, Py_ssize_t n, double* out) noexcept nogil:
     """out[n] += the sums of all chunks, parts[chunks][n], in order."""
     cdef Py_ssize_t unit, i
     for unit in range(chunks):
         for i in range(n):
             out[i] += parts[unit * n + i]
-    return 0

@@ -2,21 +2,10 @@
 from libc.stdint cimport int32_t, int64_t, int8_t, uint16_t, uint32_t, uint8_t
 
 cdef extern from "words/simd.h" nogil:
-    ctypedef struct vec:
-        pass
-    ctypedef struct vecf:
-        pass
-    ctypedef struct bytes16:
-        pass
-    enum: LANES
-    enum: WIDE
-    enum: OFFSET
-    enum: NARROW
-    enum: ROWS
-    enum: NARROW_ROWS
-    enum: MAX_ROWS
-    enum: MAX_PANEL
-    enum: ON_LINE
+    ctypedef struct vec: pass
+    ctypedef struct vecf: pass
+    ctypedef struct bytes16: pass
+    enum: LANES, WIDE, OFFSET, NARROW, ROWS, NARROW_ROWS, MAX_ROWS, MAX_PANEL, ON_LINE
     Py_ssize_t panel_vectors(Py_ssize_t) noexcept
     Py_ssize_t tile_rows(Py_ssize_t) noexcept
     vec vload(const void*) noexcept

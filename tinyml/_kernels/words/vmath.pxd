@@ -3,15 +3,8 @@ from libc.stdint cimport uint8_t
 from tinyml._kernels.words.simd cimport vecf
 
 cdef extern from "words/vmath.h" nogil:
-    ctypedef struct vecdd:
-        pass
-    enum: RELU
-    enum: GELU
-    enum: GELU_TANH
-    enum: SILU
-    enum: SIGMOID
-    enum: TANH
-    enum: EXP
+    ctypedef struct vecdd: pass
+    enum: RELU, GELU, GELU_TANH, SILU, SIGMOID, TANH, EXP
     vecf vfsub(vecf, vecf) noexcept
     vecf vfmul(vecf, vecf) noexcept
     float vfmax_lanes(vecf) noexcept

@@ -121,5 +121,4 @@ PRESETS = {
     "gpt2": TinyGPTConfig(vocab_size=50257, context=1024, layers=12, heads=12, dim=768, activation="gelu_tanh"),
     "smollm2-135m": TinyGPTConfig(
         vocab_size=49152, context=8192, layers=30, heads=9, dim=576, kv_heads=3, hidden=1536, norm="rms",
-        positions="rotary", theta=100000.0, activation="swiglu", bias=False),
-}
+        positions="rotary", theta=100000.0, activation="swiglu", bias=False)}

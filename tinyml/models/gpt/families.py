@@ -149,5 +149,4 @@ def flag(about: dict[str, Any], key: str, default: bool) -> bool:
 # the ignored are the causal mask of old GPT-2 files, and angles that follow from the config
 FAMILIES = {
     "gpt2": Family(gpt2_config, gpt2_places, "transformer.", r"h\.\d+\.attn\.(bias|masked_bias)"),
-    "llama": Family(llama_config, llama_places, "model.", r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq"),
-}
+    "llama": Family(llama_config, llama_places, "model.", r"(layers\.\d+\.self_attn\.)?rotary_emb\.inv_freq")}

@@ -151,8 +151,7 @@ class Comparison:
              f"{b.memory_bytes / a.memory_bytes:.1%}" if a.memory_bytes else ""),
             ("bytes on disk", f"{a.file_bytes:,}", f"{b.file_bytes:,}", f"{b.file_bytes / a.file_bytes:.1%}"),
             (f"ms per batch of {self.batch}", f"{a.latency_ms:.2f}", f"{b.latency_ms:.2f}",
-             f"{a.latency_ms / b.latency_ms:.2f}x as fast"),
-        ]
+             f"{a.latency_ms / b.latency_ms:.2f}x as fast")]
         lines = [layout(rows), f"same prediction for {self.agreement:.2%} of {self.samples:,}", *self._certainty()]
         return "\n".join([*lines, *([self.slower] if self.slower else [])])
 

@@ -308,8 +308,7 @@ class Entropy(Histogram):
 
 
 OBSERVERS: dict[str, Callable[[], Observer]] = {
-    "minmax": MinMax, "moving_average": MovingAverage, "percentile": Percentile, "entropy": Entropy, "mse": MSE,
-}
+    "minmax": MinMax, "moving_average": MovingAverage, "percentile": Percentile, "entropy": Entropy, "mse": MSE}
 
 
 def observer_factory(observer: Any, what: str = "observer") -> Callable[[], Observer]:

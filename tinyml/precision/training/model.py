@@ -15,12 +15,7 @@ from ...nn import functional as F
 from ...nn import norms as norm_layers
 from ...nn.containers import ModuleList
 from ...nn.module import Module
-from ...ops import norm
-from ...ops.conv import Conv2d
-from ...ops.embedding import Embedding
-from ...ops.linear import Linear
-from ...ops.pointwise import ReLU
-from ...ops.shape import Concat
+from ...ops import conv, embedding, linear, norm, pointwise, shape
 from ...options import Options
 from ...plan.info import CalibrationInfo
 from ...plan.lowering import Lowering
@@ -30,9 +25,9 @@ from ..ranges.calibration import Calibration
 from .quantizers import ActivationQuantizer, WeightQuantizer
 
 NEVER = 2**62
-PRODUCTS = (Conv2d, Linear, norm.BatchNormEval)
+PRODUCTS = (conv.Conv2d, linear.Linear, norm.BatchNormEval)
 # Ops whose constants have no codes of their own range: weights, and what is stored in the codes of the result.
-OWN_CODES = (*PRODUCTS, Embedding, Concat)
+OWN_CODES = (*PRODUCTS, embedding.Embedding, shape.Concat)
 TINY = 1e-12        # in place of a gain of 0, by which the result of a convolution is divided
 
 
@@ -262,7 +257,7 @@ class _Training:
             y = apply(node.op, *operands, **resolve(node.attrs, self.batch))
         if out in self.owner._clamps:
             lo, hi = self.owner._clamps[out]
-            y = apply(ReLU, y) if (lo, hi) == (0, np.inf) else y.clip(lo, hi)
+            y = apply(pointwise.ReLU, y) if (lo, hi) == (0, np.inf) else y.clip(lo, hi)
         if rule == "island":
             self.plain[out] = y
         else:
@@ -274,7 +269,7 @@ class _Training:
         x, weight, bias = operands[:3]
         if op is norm.BatchNormEval:        # by itself it is a depthwise convolution by 1
             by = BatchNorm(tuple(node.inputs[1:]), attrs["eps"])
-            op, weight, bias = Conv2d, Tensor(np.ones((weight.shape[0], 1, 1, 1), np.float32)), None
+            op, weight, bias = conv.Conv2d, Tensor(np.ones((weight.shape[0], 1, 1, 1), np.float32)), None
             attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": len(weight)}
         quantizer = owner.weights[owner._weight[node.output]]
         s_x = owner.activations[owner._activation[owner._source[node.inputs[0]]]].codec().scale

@@ -1,7 +1,5 @@
 """Attention and its gradient."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

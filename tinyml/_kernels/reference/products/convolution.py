@@ -1,7 +1,5 @@
 """Float products and convolutions by packed weights, and the gradient to the weight."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

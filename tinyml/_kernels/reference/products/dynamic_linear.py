@@ -1,7 +1,5 @@
 """Dynamic int8 linear layers: rows of floats are quantized as they come."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from ..rows.codes import quantize_rows

@@ -1,7 +1,5 @@
 """Integer products and convolutions by packed weights."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .convolution import reads

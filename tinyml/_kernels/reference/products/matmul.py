@@ -1,7 +1,5 @@
 """Products of float matrices."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

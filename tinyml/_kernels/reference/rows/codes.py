@@ -1,7 +1,5 @@
 """Int8 codes: made of floats and turned back, looked up in tables, added, multiplied."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

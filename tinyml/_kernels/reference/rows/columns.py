@@ -1,7 +1,5 @@
 """Sums over rows, and rows that are added by their ids."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .pointwise import GRADIENTS

@@ -1,7 +1,5 @@
 """Dropout by Philox4x32-10."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """Normalization over the batch and over rows: batch norm, layer norm, RMS norm."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """The steps of optimizers."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

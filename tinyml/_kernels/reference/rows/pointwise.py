@@ -1,7 +1,5 @@
 """Functions of one element, and their gradients."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np

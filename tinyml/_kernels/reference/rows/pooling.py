@@ -1,7 +1,5 @@
 """Pooling of codes and of floats."""
 
-from __future__ import annotations
-
 import numpy as np
 
 

@@ -1,7 +1,5 @@
 """Softmax, its logarithm, and the cross entropy made of it."""
 
-from __future__ import annotations
-
 import numpy as np
 
 
