@@ -332,7 +332,7 @@ def test_an_empty_model_and_one_that_is_all_float():
         r = model.report(ROWS, seconds=1e-9)
         assert [layer.name for layer in r.layers] == ["(no layer)"] and r.memory_bytes == 0
         assert r.header_bytes == r.file_bytes == len(serialize(model)) and "total" in str(r)
-    assert made("CifarCNN")[0].report().timed.startswith("no times: a model that is no plan")
+    assert made("CifarCNN")[0].report().timed.startswith("no times: only a plan knows the shape of its inputs")
     assert made("static CifarCNN")[0].report(seconds=0).timed == "no times: none were asked for (seconds=0)"
 
 
