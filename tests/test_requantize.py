@@ -249,6 +249,14 @@ def test_the_certificate_always_holds(k, weight, bias, x_scale, zero, per_channe
         assert all(abs(a) <= b for a, b in zip(exact, bound, strict=True))
 
 
+def test_a_layer_without_requantization_has_no_codes():
+    layer = integer_layer.IntegerLayer(np.ones((2, 3, 1, 1), np.int8), None, 0)
+    x, out = np.zeros((1, 1, 1, 3), np.uint8), np.zeros((1, 1, 1, 2), np.uint8)
+    for ask in (lambda: layer.codes(x), lambda: layer.bind(x, out)):
+        with pytest.raises(QuantizationError, match="without a Requant"):
+            ask()
+
+
 def test_dead_channels_and_huge_biases():
     codes, scale, bias, bound = fixed_point.quantize_layer(np.zeros((3, 4)), np.array([0.0, 5.0, -1e10]), 0.5, 7)
     assert not codes.any() and scale[0] == 1

@@ -12,7 +12,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -55,7 +56,7 @@ def load(isa: str) -> SimpleNamespace:
     return kernels
 
 
-def kernels_for(dtype: np.dtype):
+def kernels_for(dtype: np.dtype[Any]) -> SimpleNamespace | ModuleType:
     """The kernels for arrays of floats: the compiled ones for float32, else their specification in reference/."""
     return active if dtype == np.float32 else reference
 
@@ -153,7 +154,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_in_child)
 
 
-def config() -> dict:
+def config() -> dict[str, Any]:
     """What the kernels run on: instruction set, those available, threads, whether OpenMP is used, machine."""
     return {"isa": active.isa, "available": available(), "threads": get_num_threads(), "openmp": cpu.openmp(),
             "machine": platform.machine()}

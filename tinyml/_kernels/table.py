@@ -1,7 +1,9 @@
 """The kernel table: which instruction sets are compiled, and which kernels. setup.py, dispatch and the tests read it.
 
-It imports nothing, so that setup.py can run it before anything is built.
+It imports nothing of tinyml, so that setup.py can run it before anything is built.
 """
+
+from typing import TypedDict
 
 X86, ARM = ("x86_64", "amd64"), ("aarch64", "arm64")
 _AVX2 = ["-mavx2", "-mfma", "-mf16c"]
@@ -9,11 +11,24 @@ _AVX512 = [*_AVX2, "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq", "-mpre
 _AVX2_FEATURES = ("avx2", "fma", "f16c")
 _AVX512_FEATURES = (*_AVX2_FEATURES, "avx512f", "avx512bw", "avx512vl", "avx512dq")
 
+
+class _Needed(TypedDict):
+    machines: tuple[str, ...]
+    flags: list[str]
+    features: tuple[str, ...]
+
+
+class InstructionSet(_Needed, total=False):
+    """A row of ISAS."""
+
+    extends: str
+
+
 # The instruction sets, best first: the machines that have them (all machines, where none is named), the flags that compile
 # a kernel for them, and the CPU features that they need. One that `extends` another has a better dot product of bytes and
 # nothing else: only the kernels of DOT4 are compiled for it; the others are those of the set that it extends. Tile sizes
 # are in words/simd.h. "baseline" is plain C, compiled without flags, for any machine.
-ISAS = {
+ISAS: dict[str, InstructionSet] = {
     "avx512_vnni": {"machines": X86, "flags": [*_AVX512, "-mavx512vnni"],
                     "features": (*_AVX512_FEATURES, "avx512vnni"), "extends": "avx512"},
     "avx512": {"machines": X86, "flags": _AVX512, "features": _AVX512_FEATURES},

@@ -50,7 +50,8 @@ def attention(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool,
     return y.reshape(*lead, t, e), rows
 
 
-def attention_grad(q, k, v, causal: bool, y, rows, dy, packed: bool, kv_heads: int | None = None) -> tuple[np.ndarray, ...]:
+def attention_grad(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool, y: np.ndarray, rows: np.ndarray,
+                   dy: np.ndarray, packed: bool, kv_heads: int | None = None) -> tuple[np.ndarray, ...]:
     """Gradients of attention to q, k and v, in the shapes to which these broadcast.
 
     `packed` makes it one array of all three, (3, ..., T, D), or with kv_heads (..., H + 2 kv_heads, T, D).
@@ -63,7 +64,7 @@ def attention_grad(q, k, v, causal: bool, y, rows, dy, packed: bool, kv_heads: i
     g, s, e = v.shape[1:]
     if packed:
         whole = memory.empty((b, t, h + 2 * g, d), q.dtype).transpose(0, 2, 1, 3)
-        parts = whole[:, :h], whole[:, h : h + g], whole[:, h + g :]
+        parts: tuple[np.ndarray, ...] = whole[:, :h], whole[:, h : h + g], whole[:, h + g :]
     else:
         parts = tuple(memory.empty((b, n, m, c), q.dtype).transpose(0, 2, 1, 3)
                       for n, m, c in ((t, h, d), (s, g, d), (s, g, e)))

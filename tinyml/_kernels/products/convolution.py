@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -21,7 +22,7 @@ def _taps_first(weight: np.ndarray, groups: int) -> np.ndarray:
     return weight.reshape(groups, total // groups, k, kh * kw).transpose(0, 3, 2, 1)
 
 
-def pack(weight: np.ndarray, kernels=active, threads: int = 1) -> np.ndarray:
+def pack(weight: np.ndarray, kernels: SimpleNamespace = active, threads: int = 1) -> np.ndarray:
     """Weights [G][taps][K][N] of any strides as product_f32 reads them, [G][panels][taps*K][panel], with zeros beyond N.
 
     Where there is one filter per channel, they are packed as one group, [1][channels/lanes][taps][lanes].
@@ -77,7 +78,7 @@ class FloatLayer:
     """
 
     def __init__(self, weight: np.ndarray, bias: np.ndarray | None, window: Window | None = None, lo: float = -math.inf,
-                 hi: float = math.inf, kernels=active):
+                 hi: float = math.inf, kernels: SimpleNamespace = active):
         self.window, self.lo, self.hi, self.kernels = window or Window(), lo, hi, kernels
         self.shape = weight.shape
         taps = _taps_first(np.asarray(weight, np.float32, order="C"), self.window.groups)
@@ -100,8 +101,8 @@ class FloatLayer:
         return np.ascontiguousarray(taken.transpose(0, 3, 2, 1)).reshape(self.shape)
 
     def _call(self, x: np.ndarray, out: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, int]:
-        shape, size = sweep(x.shape, self.window, None, self.depthwise)
-        size = (*size, self.shape[0])
+        shape, pixels = sweep(x.shape, self.window, None, self.depthwise)
+        size = (*pixels, self.shape[0])
         if out is not None and out.shape != size:       # kernels trust shapes
             raise ShapeError(f"run: expected an output of shape {size} for input {x.shape}, got {out.shape}")
         y = np.empty(size, np.float32) if out is None else out

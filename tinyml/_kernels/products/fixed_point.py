@@ -5,16 +5,21 @@ Codes here are the int8 codes q of the API; kernels see u = q + 128 (integer_lay
 
 from __future__ import annotations
 
+from typing import Any, TypeAlias
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ...errors import QuantizationError
+
+Real: TypeAlias = float | np.floating[Any]      # a number of Python or NumPy
 
 QMIN, QMAX = -128, 127
 INT32_MAX = 2**31 - 1
 _NORMAL = np.finfo(np.float32).tiny
 
 
-def check_scale(scale, what: str) -> np.ndarray:
+def check_scale(scale: ArrayLike, what: str) -> np.ndarray:
     """`scale` as float32, finite, positive and normal.
 
     Raises:
@@ -42,8 +47,8 @@ def affine_parameters(lo: float, hi: float, what: str = "range") -> tuple[np.flo
     if lo == hi:
         return np.float32(1), 0
     # a range that is too narrow for a normal scale gets the smallest one
-    scale = check_scale(max((hi - lo) / 255, float(_NORMAL)), what)[()]
-    return scale, int(np.clip(np.rint(QMIN - lo / float(scale)), QMIN, QMAX))
+    scale = check_scale(max((hi - lo) / 255, float(_NORMAL)), what)
+    return np.float32(scale), int(np.clip(np.rint(QMIN - lo / float(scale)), QMIN, QMAX))
 
 
 def weight_scales(weight: np.ndarray, axis: int | None = 0) -> np.ndarray:
@@ -57,7 +62,7 @@ def weight_scales(weight: np.ndarray, axis: int | None = 0) -> np.ndarray:
     return np.where(largest == 0, np.float32(1), scale)
 
 
-def multiplier(real: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def multiplier(real: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """Integers m and s with real = m * 2^-s up to rounding, 0 <= m < 2^31, 1 <= s <= 55; equation (5).
 
     Raises:
@@ -88,14 +93,16 @@ def accumulator_bound(codes: np.ndarray, bias: np.ndarray, zero_point: int) -> n
     int64."""
     reach = max(abs(QMIN - zero_point), abs(QMAX - zero_point))
     total = np.abs(codes.astype(np.int64)).sum(axis=tuple(range(1, codes.ndim)))
-    return np.abs(bias.astype(np.int64)) + total * reach
+    bound: np.ndarray = np.abs(bias.astype(np.int64)) + total * reach
+    return bound
 
 
 def quantize_weight(weight: np.ndarray, scale: np.ndarray, axis: int | None) -> np.ndarray:
     """Codes rint(w / scale) in [-127, 127]; equation (2)."""
     shape = [-1 if i == axis else 1 for i in range(weight.ndim)] if axis is not None else [1] * weight.ndim
     s = np.asarray(scale, np.float32).reshape(shape)
-    return np.clip(np.rint(np.asarray(weight, np.float32) / s), -127, 127).astype(np.int8)
+    codes: np.ndarray = np.clip(np.rint(np.asarray(weight, np.float32) / s), -127, 127).astype(np.int8)
+    return codes
 
 
 def clipped_weight_scales(weight: np.ndarray, axis: int | None = 0) -> np.ndarray:
@@ -115,7 +122,7 @@ def clipped_weight_scales(weight: np.ndarray, axis: int | None = 0) -> np.ndarra
     return best
 
 
-def layer_scales(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, per_channel: bool = True,
+def layer_scales(weight: np.ndarray, bias: np.ndarray | None, x_scale: Real, per_channel: bool = True,
                  chosen: np.ndarray | None = None) -> np.ndarray:
     """Weight scales of a layer [N][...]; equation (2), with `chosen` in the place of max|w| / 127 where it is given.
 
@@ -134,7 +141,7 @@ def layer_scales(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, pe
     return check_scale(np.where(least == 0, 1, np.maximum(least, _NORMAL)), "weights")
 
 
-def quantize_layer(weight: np.ndarray, bias: np.ndarray | None, x_scale: float, zero_point: int, per_channel: bool = True,
+def quantize_layer(weight: np.ndarray, bias: np.ndarray | None, x_scale: Real, zero_point: int, per_channel: bool = True,
                    chosen: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Codes, scales, int32 bias and the bounds of the accumulators of a layer [N][...]; equations (2) to (4).
 

@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
-from ...errors import ShapeError
+from ...errors import QuantizationError, ShapeError
 from ..dispatch import active, threads_for
 from ..memory import align
 from . import fixed_point
@@ -37,7 +40,7 @@ def lane_order(n: int, lanes: int) -> np.ndarray:
     return 4 * lanes * block + 16 * (lane // 4) + 4 * vector + lane % 4
 
 
-def pack_weight(codes: np.ndarray, window: Window, kernels) -> np.ndarray:
+def pack_weight(codes: np.ndarray, window: Window, kernels: SimpleNamespace) -> np.ndarray:
     """Codes [G*N][K][kh][kw] as [G][panels][taps][K4][panel][4], with zeros beyond K and N: the order in which a tile reads
     them.
 
@@ -101,7 +104,7 @@ class IntegerLayer:
     """
 
     def __init__(self, codes: np.ndarray, bias: np.ndarray | None, zero_point: int, window: Window | None = None,
-                 requant: Requant | None = None, kernels=active):
+                 requant: Requant | None = None, kernels: SimpleNamespace = active):
         self.window = window or Window()
         self.kernels, self.requant, self.zero_point = kernels, requant, zero_point
         groups, (total, k) = self.window.groups, codes.shape[:2]
@@ -146,9 +149,10 @@ class IntegerLayer:
         taken = flat[:, : self.n, :, : kh * kw // taps * self.k]
         return np.ascontiguousarray(taken.reshape(groups * self.n, kh, kw, self.k).transpose(0, 3, 1, 2))
 
-    def _call(self, x: np.ndarray, dtype, out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, int]:
-        shape, size = sweep(x.shape, self.window, None, self.depthwise, 4)
-        size = (*size, self.n * self.groups)
+    def _call(self, x: np.ndarray, dtype: DTypeLike,
+              out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, int]:
+        shape, pixels = sweep(x.shape, self.window, None, self.depthwise, 4)
+        size = (*pixels, self.n * self.groups)
         if out is not None and out.shape != size:       # kernels trust shapes
             raise ShapeError(f"codes: expected an output of shape {size} for input {x.shape}, got {out.shape}")
         y = np.empty(size, dtype) if out is None else out
@@ -156,10 +160,10 @@ class IntegerLayer:
 
     def codes(self, x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Unsigned codes of the output from those of the input; equations (4) and (5)."""
-        if self.requant.rounding == "double":
+        r = self.requant
+        if r is not None and r.rounding == "double":
             acc = self.accumulators(x)
             y = np.empty(acc.shape, np.uint8) if out is None else out
-            r = self.requant
             self.kernels.requantize_double(acc.reshape(-1, acc.shape[-1]), self.m, self.s, r.zero_point + 128,
                                            r.lo + 128, r.hi + 128, y.reshape(-1, acc.shape[-1]), threads_for(y.size))
             return y
@@ -169,14 +173,16 @@ class IntegerLayer:
 
     def bind(self, x: np.ndarray, out: np.ndarray) -> Callable[[], object]:
         """A function that computes `codes` of these two arrays, and costs hardly more than the arithmetic."""
-        if self.requant.rounding == "double":
+        if self.requant is not None and self.requant.rounding == "double":
             return partial(self.codes, x, out)
         _, shape, work = self._call(x, np.uint8, out)
         bound = self.kernels.bound_int8(*self._arguments(x, out, shape))
         return lambda: bound(threads_for(work))
 
-    def _arguments(self, x: np.ndarray, y: np.ndarray, shape: np.ndarray) -> tuple:
+    def _arguments(self, x: np.ndarray, y: np.ndarray, shape: np.ndarray) -> tuple[Any, ...]:
         r = self.requant
+        if r is None:
+            raise QuantizationError("codes: the layer was made without a Requant, and has accumulators and floats only")
         return (x, self.weight, self.bias, self.block, y, shape, self.n, self.zero_point + 128, self.saturate, r.lo + 128,
                 r.hi + 128)
 

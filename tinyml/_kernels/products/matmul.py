@@ -23,7 +23,8 @@ def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.n
     """
     a, b = in_elements(a), in_elements(b)
     if a.ndim == b.ndim == 2:
-        return _products(a[None], b[None], bias)[0]
+        y: np.ndarray = _products(a[None], b[None], bias)[0]
+        return y
     k, n = b.shape[-2:]
     if b.ndim == 2:     # the rows of all batches are multiplied by the same matrix: they are rows of one product
         return _products(a.reshape(1, math.prod(a.shape[:-1]), k), b[None], bias).reshape(*a.shape[:-1], n)

@@ -67,8 +67,9 @@ class Window:
     def output(self, h: int, w: int) -> Pair:
         """Height and width of the output, each floor((size + 2 padding - dilation (window - 1) - 1) / stride) + 1; it is 0
         or less where the window does not fit."""
-        return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1
-                     for n, k, s, p, d in zip((h, w), self.size, self.stride, self.padding, self.dilation))
+        oh, ow = ((n + 2 * p - d * (k - 1) - 1) // s + 1
+                  for n, k, s, p, d in zip((h, w), self.size, self.stride, self.padding, self.dilation))
+        return oh, ow
 
 
 def _laid_out(outputs: int, taps: int, stride: int, dilation: int) -> tuple[int, int, int, int]:
@@ -90,8 +91,8 @@ def _laid_out(outputs: int, taps: int, stride: int, dilation: int) -> tuple[int,
 
 
 @lru_cache(maxsize=1024)
-def sweep(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | None = None, depthwise: bool = False,
-          multiple: int = 1):
+def sweep(shape: tuple[int, ...], window: Window, transposed: Pair | None = None, depthwise: bool = False,
+          multiple: int = 1) -> tuple[np.ndarray, tuple[int, int, int]]:
     """The geometry of a convolution: the numbers that window.pxi reads, and (images, height, width) of the output.
 
     Taps that are neighbours in memory count as one tap with more channels. The input is read in place where there is no
@@ -110,8 +111,8 @@ def sweep(shape: tuple[int, ...], window: Window, transposed: tuple[int, int] | 
     if transposed is None:
         stride, padding, spread = window.stride, window.padding, (1, 1)
     else:
-        padding = tuple((k - 1) * d - p for k, d, p in zip(window.size, window.dilation, window.padding))
-        stride, spread = (1, 1), window.stride
+        py, px = ((k - 1) * d - p for k, d, p in zip(window.size, window.dilation, window.padding))
+        stride, padding, spread = (1, 1), (py, px), window.stride
     merged = window.groups == 1 and dw == 1 and transposed is None
     values = (kw if merged else 1) * c // window.groups
     direct = spread == (1, 1) and padding == (0, 0) and not depthwise and values % multiple == 0

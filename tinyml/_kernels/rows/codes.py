@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..dispatch import active, threads_for
+from ..products.fixed_point import Real
 
-Number = float | np.ndarray     # an array has no dimension
+Number = Real | np.ndarray      # an array has no dimension
 
 
 def to_unsigned(q: np.ndarray) -> np.ndarray:

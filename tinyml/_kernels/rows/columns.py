@@ -11,9 +11,9 @@ from ..layout import as_rows
 
 def sum_columns(x: np.ndarray) -> np.ndarray:
     """Sum of x (..., C) over all but the last dimension."""
-    y = np.empty((1, x.shape[-1]), x.dtype)
-    kernels_for(x.dtype).sum_columns_f32(as_rows(x)[None], y, threads_for(16 * x.size))
-    return y[0]
+    y = np.empty(x.shape[-1], x.dtype)
+    kernels_for(x.dtype).sum_columns_f32(as_rows(x)[None], y[None], threads_for(16 * x.size))
+    return y
 
 
 def activation_grad_sum(name: str, x: np.ndarray, dy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

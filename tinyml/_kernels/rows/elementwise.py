@@ -11,7 +11,7 @@ from .. import memory
 _BOOL = np.dtype(bool)
 
 
-def elementwise(function: Callable, a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
+def elementwise(function: Callable[..., np.ndarray], a: np.ndarray, b: np.ndarray | None = None) -> np.ndarray:
     """function(a), or function(a, b) broadcast, for floats: what NumPy gives, in the memory order of the larger operand.
 
     Both operands have the same dtype, or one of them is a mask.

@@ -23,7 +23,8 @@ def batch_norm(x: np.ndarray, a: np.ndarray, b: np.ndarray, relu: bool) -> np.nd
     return y
 
 
-def batch_norm_grad(x, dy, mean, rstd, gamma, shift, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def batch_norm_grad(x: np.ndarray, dy: np.ndarray, mean: np.ndarray, rstd: np.ndarray, gamma: np.ndarray,
+                    shift: np.ndarray | None, training: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients to x (B, ..., C), gamma and beta. Where a shift (C) is given, a ReLU of x * (gamma * rstd) + shift
     followed."""
     dx, dgamma, dbeta = memory.empty(x.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
@@ -32,7 +33,8 @@ def batch_norm_grad(x, dy, mean, rstd, gamma, shift, training: bool) -> tuple[np
     return dx, dgamma, dbeta
 
 
-def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
+def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray,
+               eps: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The normalized rows of x (..., C), the mean of each row and its 1/sqrt(variance + eps)."""
     xs = as_rows(x)
     y, mean, rstd = memory.empty(xs.shape, x.dtype), np.empty(len(xs), x.dtype), np.empty(len(xs), x.dtype)
@@ -40,7 +42,8 @@ def layer_norm(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float):
     return y.reshape(x.shape), mean, rstd
 
 
-def layer_norm_grad(x, dy, mean, rstd, gamma) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def layer_norm_grad(x: np.ndarray, dy: np.ndarray, mean: np.ndarray, rstd: np.ndarray,
+                    gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Gradients to x, gamma and beta."""
     xs = as_rows(x)
     dx, dgamma, dbeta = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype), np.empty(x.shape[-1], x.dtype)
@@ -57,7 +60,7 @@ def rms_norm(x: np.ndarray, gamma: np.ndarray, eps: float) -> tuple[np.ndarray, 
     return y.reshape(x.shape), rstd
 
 
-def rms_norm_grad(x, dy, rstd, gamma) -> tuple[np.ndarray, np.ndarray]:
+def rms_norm_grad(x: np.ndarray, dy: np.ndarray, rstd: np.ndarray, gamma: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Gradients to x and gamma."""
     xs = as_rows(x)
     dx, dgamma = memory.empty(xs.shape, x.dtype), np.empty(x.shape[-1], x.dtype)

@@ -8,7 +8,8 @@ columns, which adds eight rows in float and the sums of eight rows in double.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -22,6 +23,8 @@ _HALF, _SINGLE = np.dtype(np.float16), np.dtype(np.float32)
 
 Axis = int | tuple[int, ...] | None
 
+add_reduce: Callable[..., Any] = np.add.reduce      # NumPy's types know it with keepdims by name only
+
 
 def total(x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarray:
     """The sum of x over `axis` (None: over all dimensions), as np.add.reduce gives it."""
@@ -29,14 +32,14 @@ def total(x: np.ndarray, axis: Axis = None, keepdims: bool = False) -> np.ndarra
         with np.errstate(over="ignore"):        # a sum that float16 cannot hold is infinite
             return total(x.astype(np.float32), axis, keepdims).astype(np.float16)
     if x.size <= FEW or x.dtype != _SINGLE or (type(axis) is int and x.shape[axis] <= TERMS):
-        return np.asarray(np.add.reduce(x, axis, None, None, keepdims))
+        return np.asarray(add_reduce(x, axis, None, None, keepdims))
     axes = set(range(x.ndim)) if axis is None else {a % x.ndim for a in (axis if isinstance(axis, tuple) else (axis,))}
     one_by_one, d = math.prod([x.shape[d] for d in axes]), x.ndim
     while x.flags.c_contiguous and d - 1 in axes:       # their elements are neighbours
         d -= 1
         one_by_one //= x.shape[d]
     if one_by_one <= TERMS:
-        return np.asarray(np.add.reduce(x, axis, None, None, keepdims))
+        return np.asarray(add_reduce(x, axis, None, None, keepdims))
     y = _reduced(x, axes)
     return y.reshape([1 if d in axes else n for d, n in enumerate(x.shape)]) if keepdims else y
 
@@ -58,12 +61,12 @@ def _reduced(x: np.ndarray, axes: set[int]) -> np.ndarray:
             times = math.prod(x.shape[d] for d in repeated)
             x = x[tuple(slice(1) if d in repeated else slice(None) for d in order)] * np.float32(times)
         order = sorted(order, key=lambda d: -abs(x.strides[d]))
-    runs: list[list] = []       # neighbouring dimensions of one kind: how many elements, and whether they are summed
+    runs: list[tuple[int, bool]] = []   # neighbouring dimensions of one kind: how many elements, whether they are summed
     for d in order:
         if runs and runs[-1][1] == (d in axes):
-            runs[-1][0] *= x.shape[d]
+            runs[-1] = runs[-1][0] * x.shape[d], d in axes
         else:
-            runs.append([x.shape[d], d in axes])
+            runs.append((x.shape[d], d in axes))
     y, inner = in_elements(np.ascontiguousarray(x.transpose(order))), 1
     while runs:     # the innermost run is summed first, which leaves the least to the others
         n, summed = runs.pop()
@@ -78,7 +81,8 @@ def _reduced(x: np.ndarray, axes: set[int]) -> np.ndarray:
 def _rows(x: np.ndarray) -> np.ndarray:
     """The sum of contiguous x over the second of its three dimensions."""
     if x.shape[2] == 1 or x.shape[1] <= TERMS:
-        return np.add.reduce(x, axis=1)
+        few: np.ndarray = np.add.reduce(x, axis=1)
+        return few
     y = memory.empty((x.shape[0], x.shape[2]), x.dtype)
     active.sum_columns_f32(x, y, threads_for(x.size))
     return y

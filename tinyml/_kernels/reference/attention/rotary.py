@@ -3,7 +3,8 @@
 import numpy as np
 
 
-def rotary_f32(x, cos, sin, heads, interleaved, inverse, y, threads):
+def rotary_f32(x: np.ndarray, cos: np.ndarray, sin: np.ndarray, heads: int, interleaved: bool, inverse: bool, y: np.ndarray,
+               threads: int) -> None:
     """Pairs (a, b) of the first `heads` heads become (a cos - b sin, b cos + a sin), the other heads stay.
 
     A pair is the elements 2i and 2i + 1 where `interleaved` is set, else i and i + D/2. `inverse` rotates back.

@@ -7,7 +7,7 @@ import numpy as np
 from ...products.windows import HEAD
 
 
-def reads(x, shape, fill, values):
+def reads(x: np.ndarray, shape: np.ndarray, fill: float, values: int) -> list[np.ndarray]:
     """What each tap reads at each output pixel, [taps][B][OH][OW][values]. `shape` is what windows.sweep computes."""
     b, h, w, c, oh, ow, sy, sx, py, px, fy, fx, reach, width, direct, _, iy, ix, gy, gx = (int(v) for v in shape[:HEAD])
     if not direct:
@@ -24,7 +24,7 @@ def reads(x, shape, fill, values):
     return [flat[:, pixels[:, :, None] + int(offset) + np.arange(values)] for offset in shape[HEAD:]]
 
 
-def _sum_taps(x, weight, bias, y, shape):
+def _sum_taps(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, shape: np.ndarray) -> None:
     """y = the sum over taps of what they read @ weight[group][tap], + bias."""
     groups, _, values, n = weight.shape
     step = x.shape[3] // groups
@@ -34,14 +34,14 @@ def _sum_taps(x, weight, bias, y, shape):
             y[..., g * n : (g + 1) * n] += read[..., g * step : g * step + values] @ weight[g, t]
 
 
-def conv2d(x, weight, bias, y, shape):
+def conv2d(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, y: np.ndarray, shape: np.ndarray) -> None:
     """y = x * weight [G][kh*kw][K][N] + bias, for float64."""
     groups, taps, k, n = weight.shape
     merged = taps // (len(shape) - HEAD)      # taps side by side that are read as one
     _sum_taps(x, weight.reshape(groups, taps // merged, merged * k, n), bias, y, shape)
 
 
-def pack_f32(weight, packed, threads):
+def pack_f32(weight: np.ndarray, packed: np.ndarray, threads: int) -> None:
     """packed [G][panels][taps*K][panel] = weight [G][taps][K][N], with zeros beyond N."""
     groups, panels, rows, panel = packed.shape
     columns = np.zeros((groups, rows, panels * panel), packed.dtype)
@@ -49,7 +49,8 @@ def pack_f32(weight, packed, threads):
     packed[...] = columns.reshape(groups, rows, panels, panel).transpose(0, 2, 1, 3)
 
 
-def product_f32(x, packed, bias, lo, hi, y, shape, threads):
+def product_f32(x: np.ndarray, packed: np.ndarray, bias: np.ndarray | None, lo: float, hi: float, y: np.ndarray,
+                shape: np.ndarray, threads: int) -> None:
     """y = clamp(x * packed + bias, lo, hi); a NaN stays a NaN."""
     groups, panels, rows, panel = packed.shape
     n, taps = y.shape[3] // groups, len(shape) - HEAD
@@ -63,7 +64,7 @@ def product_f32(x, packed, bias, lo, hi, y, shape, threads):
     y[...] = np.where(np.isnan(y), y, np.clip(y, lo, hi))
 
 
-def conv2d_grad_weight_f32(x, dy, dw, shape, threads):
+def conv2d_grad_weight_f32(x: np.ndarray, dy: np.ndarray, dw: np.ndarray, shape: np.ndarray, threads: int) -> None:
     """dw[group][tap] = the sum over output pixels of outer(what the tap reads, dy)."""
     groups, taps, k, n = dw.shape
     values = taps * k // (len(shape) - HEAD)      # taps side by side may be read as one

@@ -6,7 +6,8 @@ from ..rows.codes import quantize_rows
 from ..rows.pointwise import FUNCTIONS
 
 
-def dynamic_linear_few_rows(x, w, w_scale, bias, group, activation, y, threads):
+def dynamic_linear_few_rows(x: np.ndarray, w: np.ndarray, w_scale: np.ndarray, bias: np.ndarray | None, group: int,
+                            activation: int, y: np.ndarray, threads: int) -> None:
     """y = f(sum over groups of float(sum of q * w) * (s * w_scale) + bias), where x ~ s q; each step is rounded to
     float32."""
     y[...] = 0

@@ -5,7 +5,8 @@ import numpy as np
 from .convolution import reads
 
 
-def product_int8_i32(x, weight, bias, y, shape, N, zero_point, threads):
+def product_int8_i32(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, y: np.ndarray, shape: np.ndarray, N: int,
+                     zero_point: int, threads: int) -> None:
     """y = bias + sum of x * w, modulo 2^32. x and zero_point are less OFFSET; weight is [G][panels][taps][K4][panel][4]."""
     groups, panels, slices, k4, panel, _ = weight.shape
     lanes = panel // 4
@@ -29,13 +30,14 @@ def product_int8_i32(x, weight, bias, y, shape, N, zero_point, threads):
     y[...] = acc.astype(np.int32)
 
 
-def product_int8(x, weight, bias, requant_parameters, y, shape, N, zero_point, saturate, lo, hi, threads):
+def product_int8(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, requant_parameters: np.ndarray, y: np.ndarray,
+                 shape: np.ndarray, N: int, zero_point: int, saturate: bool, lo: int, hi: int, threads: int) -> None:
     """y = clamp(((acc * m + addend) >> s) + 128, lo, hi); equation (5), parameters as requant_block lays them out."""
     acc = np.empty(y.shape, np.int32)
     product_int8_i32(x, weight, bias, acc, shape, N, zero_point, threads)
     lanes = requant_parameters.shape[1] // 28
-    m = np.ascontiguousarray(requant_parameters[:, : 4 * lanes]).view(np.int32).reshape(-1)
-    tail = np.ascontiguousarray(requant_parameters[:, 4 * lanes :]).view(np.int64).reshape(-1, 2, 3, lanes // 2)
+    m: np.ndarray = np.ascontiguousarray(requant_parameters[:, : 4 * lanes]).view(np.int32).reshape(-1)
+    tail: np.ndarray = np.ascontiguousarray(requant_parameters[:, 4 * lanes :]).view(np.int64).reshape(-1, 2, 3, lanes // 2)
     addend, s = (tail[:, :, i].transpose(0, 2, 1).reshape(-1) for i in range(2))
     if shape[15]:
         place = np.arange(m.size)
@@ -45,7 +47,9 @@ def product_int8(x, weight, bias, requant_parameters, y, shape, N, zero_point, s
     y[...] = np.clip(((acc * m.astype(np.int64) + addend) >> s) + 128, lo, hi)
 
 
-def product_int8_f32(x, weight, bias, row_scale, column_scale, float_bias, y, shape, N, zero_point, threads):
+def product_int8_f32(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, row_scale: np.ndarray, column_scale: np.ndarray,
+                     float_bias: np.ndarray | None, y: np.ndarray, shape: np.ndarray, N: int, zero_point: int,
+                     threads: int) -> None:
     """y = float(acc) * (row_scale * column_scale) + float_bias; each step is rounded to float32."""
     acc = np.empty(y.shape, np.int32)
     product_int8_i32(x, weight, bias, acc, shape, N, zero_point, threads)

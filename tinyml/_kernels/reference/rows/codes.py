@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from ...products.fixed_point import Real
 
-def quantize(x, scale, zero_point, y, threads):
+
+def quantize(x: np.ndarray, scale: Real, zero_point: int, y: np.ndarray, threads: int) -> int:
     """Equation (7). A NaN becomes 0; returns how many there are."""
     nan = np.isnan(x)
     with np.errstate(over="ignore", invalid="ignore"):
@@ -12,12 +14,12 @@ def quantize(x, scale, zero_point, y, threads):
     return int(nan.sum())
 
 
-def quantize_images(x, scale, zero_point, y, threads):
+def quantize_images(x: np.ndarray, scale: Real, zero_point: int, y: np.ndarray, threads: int) -> int:
     """Equation (7), for images in any memory order."""
     return quantize(x, scale, zero_point, y, threads)
 
 
-def quantize_rows(x, scale, y, threads):
+def quantize_rows(x: np.ndarray, scale: np.ndarray, y: np.ndarray, threads: int) -> None:
     """Equation (9)."""
     bad = ~np.isfinite(x).all(axis=1)
     with np.errstate(invalid="ignore", over="ignore"):
@@ -29,17 +31,18 @@ def quantize_rows(x, scale, y, threads):
     y[...] = (np.clip(q, -127, 127) + 128).astype(np.uint8)
 
 
-def dequantize(x, scale, zero_point, y, threads):
+def dequantize(x: np.ndarray, scale: Real, zero_point: int, y: np.ndarray, threads: int) -> None:
     """Equation (1)."""
     y[...] = np.float32(scale) * (x.astype(np.int32) - zero_point).astype(np.float32)
 
 
-def lookup(x, table, y, threads):
+def lookup(x: np.ndarray, table: np.ndarray, y: np.ndarray, threads: int) -> None:
     """y = table[x]."""
     y[...] = table[x]
 
 
-def requantize_double(acc, m, shift, zero_point, lo, hi, y, threads):
+def requantize_double(acc: np.ndarray, m: np.ndarray, shift: np.ndarray, zero_point: int, lo: int, hi: int, y: np.ndarray,
+                      threads: int) -> None:
     """gemmlowp's SaturatingRoundingDoublingHighMul and RoundingDivideByPOT, then the zero point, saturating."""
     top, bottom = 2**31 - 1, -(2**31)
     left, right = np.maximum(31 - shift, 0), np.maximum(shift - 31, 0)
@@ -52,13 +55,15 @@ def requantize_double(acc, m, shift, zero_point, lo, hi, y, threads):
     y[...] = np.clip(np.clip(rounded + zero_point, bottom, top), lo, hi)
 
 
-def add_codes(a, b, za, zb, ma, mb, shift, zero_point, lo, hi, y, threads):
+def add_codes(a: np.ndarray, b: np.ndarray, za: int, zb: int, ma: int, mb: int, shift: int, zero_point: int, lo: int,
+              hi: int, y: np.ndarray, threads: int) -> None:
     """Equation (8)."""
     total = (a.astype(np.int64) - za) * ma + (b.astype(np.int64) - zb) * mb
     y[...] = np.clip(zero_point + ((total + (1 << (shift - 1))) >> shift), lo, hi)
 
 
-def mul_codes(a, b, za, zb, m, shift, zero_point, lo, hi, y, threads):
+def mul_codes(a: np.ndarray, b: np.ndarray, za: int, zb: int, m: int, shift: int, zero_point: int, lo: int, hi: int,
+              y: np.ndarray, threads: int) -> None:
     """Equation (8)."""
     product = (a.astype(np.int64) - za) * (b.astype(np.int64) - zb) * m
     y[...] = np.clip(zero_point + ((product + (1 << (shift - 1))) >> shift), lo, hi)

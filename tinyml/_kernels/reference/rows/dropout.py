@@ -2,8 +2,10 @@
 
 import numpy as np
 
+from ...products.fixed_point import Real
 
-def philox(counters, key):
+
+def philox(counters: np.ndarray, key: tuple[int, int]) -> np.ndarray:
     """The four 32-bit words (..., 4) of Philox4x32-10 for counters (..., 4) and a key of two words."""
     a, b, c, d = np.moveaxis(np.asarray(counters, np.uint64), -1, 0)
     key0, key1 = (int(word) for word in key)
@@ -15,7 +17,7 @@ def philox(counters, key):
     return np.stack([a, b, c, d], axis=-1)
 
 
-def dropout_f32(x, key, least, scale, y, threads):
+def dropout_f32(x: np.ndarray, key: int, least: int, scale: Real, y: np.ndarray, threads: int) -> None:
     """y = x * scale where the element's word of Philox4x32-10 is at least `least`, else 0."""
     element = np.arange(x.size, dtype=np.uint64)
     block, half, i = element // np.uint64(64), element // np.uint64(32) % np.uint64(2), element % np.uint64(32)

@@ -3,20 +3,22 @@
 import numpy as np
 
 
-def moments_f32(x, mean, variance, threads):
+def moments_f32(x: np.ndarray, mean: np.ndarray, variance: np.ndarray, threads: int) -> None:
     """Mean and biased variance over rows; zeros where there are no rows."""
     mean[...] = x.mean(axis=0, dtype=np.float64) if len(x) else 0
     variance[...] = np.square(x - mean).mean(axis=0, dtype=np.float64) if len(x) else 0
 
 
-def batch_norm_f32(x, a, b, relu, y, threads):
+def batch_norm_f32(x: np.ndarray, a: np.ndarray, b: np.ndarray, relu: bool, y: np.ndarray, threads: int) -> None:
     """y = x * a + b, and its ReLU where `relu` is set."""
     y[...] = x * a + b
     if relu:
         np.maximum(y, 0, out=y)
 
 
-def batch_norm_grad_f32(x, dy, mean, rstd, gamma, shift, training, dx, dgamma, dbeta, threads):
+def batch_norm_grad_f32(x: np.ndarray, dy: np.ndarray, mean: np.ndarray, rstd: np.ndarray, gamma: np.ndarray,
+                        shift: np.ndarray | None, training: bool, dx: np.ndarray, dgamma: np.ndarray, dbeta: np.ndarray,
+                        threads: int) -> None:
     """Gradients of (x - mean) * rstd * gamma + beta. Where there is a shift, a ReLU of x * (gamma * rstd) + shift
     followed."""
     if shift is not None:
@@ -29,7 +31,8 @@ def batch_norm_grad_f32(x, dy, mean, rstd, gamma, shift, training, dx, dgamma, d
     dx[...] = dy * gamma * rstd
 
 
-def layer_norm_f32(x, gamma, beta, eps, y, mean, rstd, threads):
+def layer_norm_f32(x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float, y: np.ndarray, mean: np.ndarray,
+                   rstd: np.ndarray, threads: int) -> None:
     """y = (x - mean) * rstd * gamma + beta."""
     if x.size == 0:
         return
@@ -38,7 +41,8 @@ def layer_norm_f32(x, gamma, beta, eps, y, mean, rstd, threads):
     y[...] = (x - mean[:, None]) * rstd[:, None] * gamma + beta
 
 
-def layer_norm_grad_f32(x, dy, mean, rstd, gamma, dx, dgamma, dbeta, threads):
+def layer_norm_grad_f32(x: np.ndarray, dy: np.ndarray, mean: np.ndarray, rstd: np.ndarray, gamma: np.ndarray,
+                        dx: np.ndarray, dgamma: np.ndarray, dbeta: np.ndarray, threads: int) -> None:
     """Gradients of layer_norm_f32."""
     dgamma[...] = 0
     dbeta[...] = 0
@@ -51,7 +55,7 @@ def layer_norm_grad_f32(x, dy, mean, rstd, gamma, dx, dgamma, dbeta, threads):
     dx[...] = rstd[:, None] * (d - d.mean(axis=1, keepdims=True) - xhat * (d * xhat).mean(axis=1, keepdims=True))
 
 
-def rms_norm_f32(x, gamma, eps, y, rstd, threads):
+def rms_norm_f32(x: np.ndarray, gamma: np.ndarray, eps: float, y: np.ndarray, rstd: np.ndarray, threads: int) -> None:
     """y = x * rstd * gamma."""
     if x.size == 0:
         return
@@ -59,7 +63,8 @@ def rms_norm_f32(x, gamma, eps, y, rstd, threads):
     y[...] = x * rstd[:, None] * gamma
 
 
-def rms_norm_grad_f32(x, dy, rstd, gamma, dx, dgamma, threads):
+def rms_norm_grad_f32(x: np.ndarray, dy: np.ndarray, rstd: np.ndarray, gamma: np.ndarray, dx: np.ndarray,
+                      dgamma: np.ndarray, threads: int) -> None:
     """Gradients of rms_norm_f32."""
     dgamma[...] = 0
     if x.size == 0:

@@ -1,28 +1,32 @@
 """Pooling of codes and of floats."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 
-def _windows(rows, columns):
+def _windows(rows: np.ndarray, columns: np.ndarray) -> Iterator[tuple[int, int, slice, slice]]:
     for i, (y0, y1) in enumerate(rows):
         for j, (x0, x1) in enumerate(columns):
             yield i, j, slice(y0, y1), slice(x0, x1)
 
 
-def max_pool_int8(x, rows, columns, y, threads):
+def max_pool_int8(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, y: np.ndarray, threads: int) -> None:
     """The largest code of each window."""
     for i, j, ys, xs in _windows(rows, columns):
         y[:, i, j] = x[:, ys, xs].max(axis=(1, 2))
 
 
-def avg_pool_int8(x, rows, columns, m, shift, zero_in, zero_out, y, threads):
+def avg_pool_int8(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, m: np.ndarray, shift: np.ndarray, zero_in: int,
+                  zero_out: int, y: np.ndarray, threads: int) -> None:
     """Equation (8)."""
     for i, j, ys, xs in _windows(rows, columns):
         total = (x[:, ys, xs].astype(np.int64) - zero_in).sum(axis=(1, 2))
         y[:, i, j] = np.clip(zero_out + ((total * m[i, j] + (np.int64(1) << (shift[i, j] - 1))) >> shift[i, j]), 0, 255)
 
 
-def max_pool_f32(x, rows, columns, y, at, threads):
+def max_pool_f32(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, y: np.ndarray, at: np.ndarray | None,
+                 threads: int) -> None:
     """The largest value of each window: of equal values the first; a NaN above all, of several the last, as in PyTorch."""
     width = x.shape[2]
     for i, j, ys, xs in _windows(rows, columns):
@@ -36,7 +40,7 @@ def max_pool_f32(x, rows, columns, y, at, threads):
             at[:, i, j] = (ys.start + best // inner) * width + xs.start + best % inner
 
 
-def max_pool_grad_f32(dy, at, dx, threads):
+def max_pool_grad_f32(dy: np.ndarray, at: np.ndarray, dx: np.ndarray, threads: int) -> None:
     """Each gradient is added to the pixel that was the maximum."""
     dx[...] = 0
     flat = dx.reshape(dx.shape[0], dx.shape[1] * dx.shape[2], dx.shape[3])
@@ -46,13 +50,15 @@ def max_pool_grad_f32(dy, at, dx, threads):
             flat[b, at[:, i, j], c] += dy[:, i, j]
 
 
-def avg_pool_f32(x, rows, columns, divisor, y, threads):
+def avg_pool_f32(x: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray, y: np.ndarray,
+                 threads: int) -> None:
     """The sum of each window / divisor."""
     for i, j, ys, xs in _windows(rows, columns):
         y[:, i, j] = x[:, ys, xs].sum(axis=(1, 2)) / divisor[i, j]
 
 
-def avg_pool_grad_f32(dy, rows, columns, divisor, dx, threads):
+def avg_pool_grad_f32(dy: np.ndarray, rows: np.ndarray, columns: np.ndarray, divisor: np.ndarray, dx: np.ndarray,
+                      threads: int) -> None:
     """Each gradient / divisor is added to all pixels of its window."""
     dx[...] = 0
     for i, j, ys, xs in _windows(rows, columns):

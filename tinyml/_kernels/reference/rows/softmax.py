@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def softmax_f32(x, y, threads):
+def softmax_f32(x: np.ndarray, y: np.ndarray, threads: int) -> None:
     """exp(x - max) / sum of each row."""
     if x.size == 0:
         return
@@ -12,12 +12,12 @@ def softmax_f32(x, y, threads):
         y[...] = e / e.sum(axis=1, keepdims=True)
 
 
-def softmax_grad_f32(y, dy, dx, threads):
+def softmax_grad_f32(y: np.ndarray, dy: np.ndarray, dx: np.ndarray, threads: int) -> None:
     """dx = y * (dy - sum(y * dy))."""
     dx[...] = y * (dy - (y * dy).sum(axis=1, keepdims=True))
 
 
-def log_softmax_f32(x, y, threads):
+def log_softmax_f32(x: np.ndarray, y: np.ndarray, threads: int) -> None:
     """x - max - ln(sum of exp(x - max)) of each row."""
     if x.size == 0:
         return
@@ -26,12 +26,13 @@ def log_softmax_f32(x, y, threads):
         y[...] = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def log_softmax_grad_f32(y, dy, dx, threads):
+def log_softmax_grad_f32(y: np.ndarray, dy: np.ndarray, dx: np.ndarray, threads: int) -> None:
     """dx = dy - exp(y) * sum(dy)."""
     dx[...] = dy - np.exp(y) * dy.sum(axis=1, keepdims=True)
 
 
-def cross_entropy_f32(x, target, smoothing, loss, rows, threads):
+def cross_entropy_f32(x: np.ndarray, target: np.ndarray, smoothing: float, loss: np.ndarray, rows: np.ndarray,
+                      threads: int) -> None:
     """loss = -(1 - smoothing) ln p[target] - smoothing * mean of ln p, where p = softmax(x); 0 where the target is
     negative.
 
@@ -51,7 +52,8 @@ def cross_entropy_f32(x, target, smoothing, loss, rows, threads):
         loss[counted] -= smoothing * log_p[counted].mean(axis=1)
 
 
-def cross_entropy_grad_f32(x, target, smoothing, rows, g, dx, threads):
+def cross_entropy_grad_f32(x: np.ndarray, target: np.ndarray, smoothing: float, rows: np.ndarray, g: float, dx: np.ndarray,
+                           threads: int) -> None:
     """dx = g * (p - smoothing / C - (1 - smoothing) [c = target]), 0 where the target is negative."""
     dx[...] = 0
     counted = np.flatnonzero(target >= 0)
