@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .._kernels.rows.elementwise import elementwise
 from ..errors import ShapeError
+from ..tape import Context
 from ..tensor import apply
 from .codes import encode_constant, is_below_one_code, tabulate
-from .op import IntegerStep, Op, broadcast, in_memory, normal, sample
+from .op import Codec, Gradients, IntegerStep, Op, Operand, Sample, Target, broadcast, in_memory, normal, sample
 
 
-def _pairs(rng):
+def _pairs(rng: np.random.Generator) -> Iterator[Sample]:
     """Operand pairs that every binary op is tried on: equal, broadcast both ways, scalars, empty."""
     yield sample(normal(rng, 3, 4), normal(rng, 3, 4))
     yield sample(normal(rng, 2, 1, 4), normal(rng, 3, 1))
@@ -48,7 +50,7 @@ class Binary(Op):
     samples = staticmethod(_pairs)
 
     @classmethod
-    def lower(cls, operands, target, attrs):
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
         x, number = operands if operands[0].codec is not None else operands[::-1]
         if x.codec is None or number.value is None or number.value.size != 1 or x.shape != target.shape:
             return None if cls.step is None else _lower_to(cls.step, operands, target, cls.signs)
@@ -58,11 +60,11 @@ class Binary(Op):
         return IntegerStep("table", {"op": cls.name}, {"table": table})
 
     @classmethod
-    def by_sample(cls, ndims, constants):
+    def by_sample(cls, ndims: list[int], constants: list[np.ndarray], **attrs: Any) -> int | None:
         return count_dims_by_sample(ndims, constants)
 
     @classmethod
-    def bind(cls, out, a, b):
+    def bind(cls, out: np.ndarray, a: np.ndarray, b: np.ndarray) -> Callable[[], object] | None:
         if cls.ufunc is None:
             return None
         if a.shape == b.shape:
@@ -70,20 +72,27 @@ class Binary(Op):
         return partial(cls.ufunc, a, b, out=out)
 
 
-def _lower_to(kind, operands, target, signs):
+def _lower_to(kind: str, operands: list[Operand], target: Target,
+              signs: list[int] | None) -> IntegerStep | None:
     """A step of two activations, or of one and a constant that gets codes of its own.
 
     None where the constant is not finite. None for a sum, too, in which an operand is below one code of the result, as
     scores are beside the -1e9 of a mask: the integers would lose it, and floats keep it.
     """
-    codecs, arrays = [o.codec for o in operands], {}
-    for i, o in enumerate(operands):
+    codecs: list[Codec] = []
+    arrays = {}
+    for o in operands:
+        codec = o.codec
         if o.value is not None:
             encoded = encode_constant(o.value)
             if encoded is None:
                 return None
-            arrays["constant"], codecs[i] = encoded
-    attrs = {"scales": [float(c.scale) for c in codecs], "zero_points": [c.zero_point for c in codecs]}
+            arrays["constant"], codec = encoded
+        if codec is None:       # integers, which have no codes
+            return None
+        codecs.append(codec)
+    attrs: dict[str, list[Any]] = {"scales": [float(c.scale) for c in codecs],
+                                   "zero_points": [c.zero_point for c in codecs]}
     if signs is not None:
         if any(is_below_one_code(c, target.codec) for c in codecs):
             return None
@@ -102,11 +111,11 @@ class Add(Binary):
     ufunc, step, signs = np.add, "add", [1, 1]
 
     @staticmethod
-    def forward(ctx, a, b):
+    def forward(ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return broadcast("add", np.add, a, b)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return grad, grad
 
 
@@ -118,11 +127,11 @@ class Sub(Binary):
     ufunc, step, signs = np.subtract, "add", [1, -1]
 
     @staticmethod
-    def forward(ctx, a, b):
+    def forward(ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return broadcast("sub", np.subtract, a, b)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return grad, elementwise(np.negative, grad) if ctx.needs[1] else None
 
 
@@ -134,12 +143,12 @@ class Mul(Binary):
     ufunc, step = np.multiply, "mul"
 
     @staticmethod
-    def forward(ctx, a, b):
+    def forward(ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         ctx.a, ctx.b = a, b
         return broadcast("mul", np.multiply, a, b)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (elementwise(np.multiply, grad, ctx.b) if ctx.needs[0] else None,
                 elementwise(np.multiply, grad, ctx.a) if ctx.needs[1] else None)
 
@@ -150,19 +159,19 @@ class Div(Binary):
     name = "div"
 
     @staticmethod
-    def forward(ctx, a, b):
+    def forward(ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         ctx.a, ctx.b = a, b
         with np.errstate(divide="ignore", invalid="ignore"):
             return broadcast("div", np.divide, a, b)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         with np.errstate(divide="ignore", invalid="ignore"):
             return (elementwise(np.divide, grad, ctx.b) if ctx.needs[0] else None,
                     -grad * ctx.a / (ctx.b * ctx.b) if ctx.needs[1] else None)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         for s in _pairs(rng):
             yield sample(s.inputs[0], np.abs(s.inputs[1]) + 0.5)
 
@@ -174,15 +183,15 @@ class Neg(Op):
     int8 = "table"
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
         return elementwise(np.negative, x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (elementwise(np.negative, grad),)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 2, 3))
 
 
@@ -193,22 +202,23 @@ class Pow(Op):
     int8 = "table"
 
     @staticmethod
-    def forward(ctx, x, *, exponent):
+    def forward(ctx: Context, x: np.ndarray, *, exponent: float) -> np.ndarray:
         ctx.x, ctx.exponent = x, exponent
         if exponent == 2:
             return elementwise(np.multiply, x, x)
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.power(x, x.dtype.type(exponent))
+            y: np.ndarray = np.power(x, x.dtype.type(exponent))
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         if ctx.exponent == 0:
             return (np.zeros_like(grad),)
         with np.errstate(divide="ignore", invalid="ignore"):
             return (grad * (ctx.exponent * np.power(ctx.x, ctx.x.dtype.type(ctx.exponent - 1))),)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         for exponent in (2.0, 3.0, 0.5, -1.5, 1.0, 0.0):
             yield sample(np.abs(normal(rng, 2, 3)) + 0.3, exponent=exponent)
         yield sample(normal(rng, 2, 3), exponent=3.0)
@@ -223,14 +233,14 @@ class Power(Op):
     name = "power"
 
     @staticmethod
-    def forward(ctx, a, b):
+    def forward(ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         ctx.a, ctx.b = a, b
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-            ctx.y = broadcast("power", np.power, a, b)
-        return ctx.y
+            ctx.y = y = broadcast("power", np.power, a, b)
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         a, b, da, db = ctx.a, ctx.b, None, None
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             if ctx.needs[0]:
@@ -240,12 +250,12 @@ class Power(Op):
         return da, db
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         for s in _pairs(rng):
             yield sample(np.asarray(np.abs(s.inputs[0]) + 0.3), s.inputs[1])
 
     @staticmethod
-    def parity(torch, a, b):
+    def parity(torch: Any, a: Any, b: Any) -> Any:
         return a ** b
 
 
@@ -259,13 +269,13 @@ class _Pick(Binary):
     before: ClassVar[np.ufunc]
 
     @classmethod
-    def forward(cls, ctx, a, b):
+    def forward(cls, ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         y = broadcast(cls.name, cls.ufunc, a, b)
         ctx.first, ctx.equal = cls.before(a, b), a == b
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         first = ctx.first + 0.5 * ctx.equal
         return grad * first.astype(grad.dtype), grad * (1 - first).astype(grad.dtype)
 
@@ -289,7 +299,7 @@ class Where(Op):
     integer_operands = (0,)
 
     @staticmethod
-    def forward(ctx, condition, a, b):
+    def forward(ctx: Context, condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         ctx.condition = condition = condition.astype(bool)
         try:
             return np.where(condition, a, b)
@@ -297,10 +307,10 @@ class Where(Op):
             raise ShapeError(f"where: shapes {condition.shape}, {a.shape} and {b.shape} do not broadcast") from None
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return None, grad * ctx.condition, grad * ~ctx.condition
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(rng.random((3, 4)) > 0.5, normal(rng, 3, 4), normal(rng, 4))
         yield sample(rng.random((3, 1)) > 0.5, normal(rng), normal(rng, 2, 3, 4))

@@ -1,12 +1,17 @@
 """Attention as one op, whose matrix of scores is never in memory."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from .._kernels.attention.attention import attention, attention_grad
 from ..errors import ShapeError
-from .op import Op, normal, sample
+from ..tape import Context
+from .op import Gradients, Op, Sample, normal, sample
 
 
 class Attention(Op):
@@ -29,7 +34,7 @@ class Attention(Op):
     name = "attention"
 
     @staticmethod
-    def forward(ctx, *qkv, causal=False, kv_heads=None):
+    def forward(ctx: Context, *qkv: np.ndarray, causal: bool = False, kv_heads: int | None = None) -> np.ndarray:
         q, k, v = split_qkv(qkv, kv_heads)
         _check(q, k, v, causal, kv_heads)
         y, ctx.rows = attention(q, k, v, causal, kv_heads)
@@ -37,23 +42,23 @@ class Attention(Op):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
-        return attention_grad(*split_qkv(ctx.qkv, ctx.kv_heads), ctx.causal, ctx.y, ctx.rows, grad,
-                                        len(ctx.qkv) == 1, ctx.kv_heads)
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
+        q, k, v = split_qkv(ctx.qkv, ctx.kv_heads)
+        return attention_grad(q, k, v, ctx.causal, ctx.y, ctx.rows, grad, len(ctx.qkv) == 1, ctx.kv_heads)
 
     @staticmethod
-    def flops(y, *qkv, causal=False, kv_heads=None):
+    def flops(y: np.ndarray, *qkv: np.ndarray, causal: bool = False, kv_heads: int | None = None) -> float:
         q, k, v = split_qkv(qkv, kv_heads)
         t, s = q.shape[-2], k.shape[-2]
         pairs = t * s - (t * (t - 1) // 2 if causal else 0)
-        return 2.0 * math.prod(y.shape[:-2]) * pairs * (q.shape[-1] + v.shape[-1])
+        return float(2 * math.prod(y.shape[:-2]) * pairs * (q.shape[-1] + v.shape[-1]))
 
     @staticmethod
-    def backward_flops(needs):
+    def backward_flops(needs: list[bool]) -> float:
         return 2.5      # two products forward; the scores again and four products backward
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 4), normal(rng, 5, 4), normal(rng, 5, 2))
         yield sample(normal(rng, 2, 3, 4), normal(rng, 2, 3, 4), normal(rng, 2, 3, 4), causal=True)
         yield sample(normal(rng, 2, 1, 3, 4), normal(rng, 3, 5, 4), normal(rng, 1, 1, 5, 4))
@@ -67,19 +72,20 @@ class Attention(Op):
         yield sample(normal(rng, 0, 3, 2, 2), causal=True, kv_heads=1)
 
     @staticmethod
-    def parity(torch, *qkv, causal=False, kv_heads=None):
+    def parity(torch: Any, *qkv: Any, causal: Any = False, kv_heads: Any = None) -> Any:
         q, k, v = split_qkv(qkv, kv_heads)
         return torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=causal, enable_gqa=kv_heads is not None)
 
 
-def split_qkv(qkv, kv_heads=None):
-    """q, k and v from the operands of an Attention, one or three.
+def split_qkv(qkv: tuple[Any, ...], kv_heads: int | None = None) -> tuple[Any, Any, Any]:
+    """q, k and v from the operands of an Attention, one or three: arrays, or PyTorch's tensors.
 
     Raises:
         ShapeError: another number of operands, or one of another shape.
     """
     if len(qkv) == 3:
-        return qkv
+        q, k, v = qkv
+        return q, k, v
     if kv_heads is not None:
         if len(qkv) != 1 or qkv[0].ndim < 3 or not 0 < kv_heads <= qkv[0].shape[-3] // 3:
             raise ShapeError(f"attention: expected (..., H + 2 kv_heads, T, D) with H a multiple of kv_heads, {kv_heads}, "
@@ -89,10 +95,11 @@ def split_qkv(qkv, kv_heads=None):
     if len(qkv) != 1 or qkv[0].shape[:1] != (3,):
         raise ShapeError("attention: expected (3, ..., T, D) or three operands, got "
                          f"{', '.join(str(tuple(x.shape)) for x in qkv)}")
-    return tuple(qkv[0])
+    q, k, v = qkv[0]
+    return q, k, v
 
 
-def _check(q, k, v, causal, kv_heads):
+def _check(q: np.ndarray, k: np.ndarray, v: np.ndarray, causal: bool, kv_heads: int | None) -> None:
     shapes = f"got q {q.shape}, k {k.shape}, v {v.shape}"
     if min(q.ndim, k.ndim, v.ndim) < 2 or q.shape[-1] != k.shape[-1] or k.shape[-2] != v.shape[-2]:
         raise ShapeError(f"attention: expected q (..., T, D), k (..., S, D) and v (..., S, E), {shapes}")

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from .._kernels.layout import nhwc
 from .._kernels.products import convolution
-from .._kernels.products.windows import Window
+from .._kernels.products.windows import Pair, Window
 from .._kernels.rows.columns import sum_columns
 from ..errors import DtypeError, ShapeError
+from ..tape import Context
+from ..tensor import Tensor, TensorLike
 from .integer import WeightedOp, check_output, count_elements, multiply
-from .op import normal, sample
+from .op import Gradients, Sample, Shape, normal, sample
 
 
-def make_window(weight_shape: tuple, stride, padding, dilation, groups) -> Window:
+def make_window(weight_shape: Shape, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> Window:
     """The window of a convolution by a weight of this shape, checked.
 
     Raises:
@@ -45,7 +49,9 @@ class Conv2d(WeightedOp):
     takes_clamp = True
 
     @staticmethod
-    def forward(ctx, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
+    def forward(ctx: Context, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, *, stride: Pair, padding: Pair,
+                dilation: Pair, groups: int, scale: TensorLike | None = None,
+                zero_point: TensorLike | None = None) -> np.ndarray:
         if scale is not None:
             raise DtypeError("conv2d: an output scale goes with int8 activations and weights, got floats")
         window = make_window(weight.shape, stride, padding, dilation, groups)
@@ -59,31 +65,32 @@ class Conv2d(WeightedOp):
         return convolution.conv2d(x, weight, bias, window)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         x, weight, window = ctx.x, ctx.weight, ctx.window
         return (convolution.conv2d_grad_input(grad, weight, x.shape[2:], window) if ctx.needs[0] else None,
                 convolution.conv2d_grad_weight(x, grad, weight.shape, window) if ctx.needs[1] else None,
                 sum_columns(nhwc(grad)) if ctx.needs[2] else None)
 
     @classmethod
-    def quantized(cls, x, weight, bias, *, stride, padding, dilation, groups, scale=None, zero_point=None):
+    def quantized(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Pair, padding: Pair, dilation: Pair,
+                  groups: int, scale: TensorLike | None = None, zero_point: TensorLike | None = None) -> Tensor:
         return multiply("conv2d", x, weight, bias, make_window(weight.shape, stride, padding, dilation, groups), scale,
                         zero_point)
 
     @staticmethod
-    def window(weight_shape, attrs):
+    def window(weight_shape: Shape, attrs: dict[str, Any]) -> Window:
         return make_window(weight_shape, *(attrs[k] for k in ("stride", "padding", "dilation", "groups")))
 
     @staticmethod
-    def flops(y, x, weight, bias, **attrs):
+    def flops(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, **attrs: Any) -> float:
         return 2.0 * y.size * math.prod(weight.shape[1:])
 
     @classmethod
-    def elements(cls, x, weight, bias=(), **attrs):
+    def elements(cls, x: tuple[int, ...], weight: tuple[int, ...], bias: tuple[int, ...] = (), **attrs: Any) -> int:
         return count_elements(x, cls.window(weight, attrs), weight[0])
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         plain = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1}
         yield sample(normal(rng, 2, 3, 5, 6), normal(rng, 4, 3, 3, 3), normal(rng, 4), **{**plain, "padding": (1, 1)})
         yield sample(normal(rng, 2, 3, 7, 6), normal(rng, 2, 3, 3, 2), None, **{**plain, "stride": (2, 3)})

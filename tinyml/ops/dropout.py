@@ -1,10 +1,16 @@
 """Dropout."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from .._kernels.layout import nchw, nhwc
 from .._kernels.rows.dropout import dropout
-from .op import Op, normal, sample
+from ..tape import Context
+from .op import Gradients, Op, Sample, normal, sample
 
 
 class Dropout(Op):
@@ -17,23 +23,23 @@ class Dropout(Op):
     name = "dropout"
 
     @staticmethod
-    def forward(ctx, x, *, p, key):
+    def forward(ctx: Context, x: np.ndarray, *, p: float, key: int) -> np.ndarray:
         y = dropout(x, key, p)
         ctx.p, ctx.key, ctx.nhwc = p, key, y.ndim == 4 and not y.flags.c_contiguous
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         # in the memory order of the result, by which elements have their places
         grad = nchw(nhwc(grad)) if ctx.nhwc else np.ascontiguousarray(grad)
         return (dropout(grad, ctx.key, ctx.p),)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 4), p=0.0, key=1)
         yield sample(normal(rng, 3, 40), p=0.5, key=2**64 - 3)
         yield sample(normal(rng, 3, 4), p=1.0, key=1)
 
     @staticmethod
-    def parity(torch, x, p, key):
+    def parity(torch: Any, x: Any, p: Any, key: Any) -> Any:
         return x * torch.from_numpy(dropout(np.ones(tuple(x.shape)), key, p)).to(x.dtype)

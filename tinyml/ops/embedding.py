@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +13,9 @@ from .._kernels.rows.codes import quantize, to_signed
 from .._kernels.rows.columns import scatter_rows
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized, dequantize_codes
+from ..tape import Context
 from ..tensor import INTEGERS, Tensor
-from .op import IntegerStep, Op, normal, sample
+from .op import Gradients, IntegerStep, Op, Operand, Sample, Target, normal, sample
 
 
 def check_ids(ids: np.ndarray, weight: np.ndarray) -> None:
@@ -40,7 +43,7 @@ class Embedding(Op):
     int8 = "lower"
 
     @staticmethod
-    def forward(ctx, ids, weight):
+    def forward(ctx: Context, ids: np.ndarray, weight: np.ndarray) -> np.ndarray:
         check_ids(ids, weight)
         if ctx.needs[1]:
             # a copy: the kernel of backward trusts ids, and the caller may change its array by then
@@ -50,35 +53,36 @@ class Embedding(Op):
         return rows.astype(np.float32) if rows.dtype == np.float16 else rows
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         ids = ctx.ids.reshape(-1)
         return None, scatter_rows(grad.reshape(ids.size, grad.shape[-1]), ids, ctx.count)
 
     @classmethod
-    def quantized(cls, ids, weight):
-        if ids.quantized is not None or weight.quantized is None:
+    def quantized(cls, ids: Tensor, weight: Tensor) -> Tensor:
+        q = weight.quantized
+        if ids.quantized is not None or q is None:
             raise DtypeError("embedding: expected integer ids and an int8 table, got int8 ids")
         check_ids(ids.data, weight.data)
-        if weight.axis == 1:
+        if q.axis == 1:
             raise DtypeError("embedding: expected scales per tensor or per row (axis 0), got axis 1")
-        picked, scale = weight.data[ids.data], weight.scale
-        if weight.group is not None:
+        picked, scale = weight.data[ids.data], q.scale
+        if q.group is not None:
             return Tensor._of(dequantize_codes(picked.reshape(-1, weight.shape[1]), Quantized(
                 scale[ids.data].reshape(-1, scale.shape[1]), 0, 0, (ids.size, weight.shape[1]),
-                weight.group)).reshape(picked.shape))
-        zero = weight.zero_point.astype(np.int16)
-        if weight.axis == 0:
+                q.group)).reshape(picked.shape))
+        zero = q.zero_point.astype(np.int16)
+        if q.axis == 0:
             scale, zero = scale[ids.data][..., None], zero[ids.data][..., None]
         if zero.any():
             picked = np.subtract(picked, zero, dtype=np.int16)      # NumPy 1 would take int8 for a zero of no dimension
         return Tensor._of(np.multiply(picked, scale, out=memory.empty(picked.shape, np.float32)))
 
     @staticmethod
-    def elements(ids, weight):
+    def elements(ids: tuple[int, ...], weight: tuple[int, ...]) -> int:
         return math.prod(ids) * math.prod(weight[1:])
 
     @classmethod
-    def lower(cls, operands, target, attrs):
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
         """The table in the codes of the result, one byte per element. Rows beyond the calibrated range are clamped."""
         ids, weight = operands
         if ids.value is not None or weight.value is None:
@@ -91,6 +95,6 @@ class Embedding(Op):
                            {"table": to_signed(table)})
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(np.array([[0, 3, 3], [1, 0, 3]]), normal(rng, 4, 5))
         yield sample(np.zeros((2, 0), np.int64), normal(rng, 4, 5))

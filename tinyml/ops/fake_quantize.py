@@ -1,6 +1,10 @@
 """Fake quantization: floats rounded to the numbers that int8 codes stand for, with a gradient to train through."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -8,7 +12,8 @@ from .._kernels.products import fixed_point
 from .._kernels.rows import sums
 from .._kernels.rows.pointwise import fake_quantize
 from ..errors import ShapeError
-from .op import Op, normal, sample
+from ..tape import Context
+from .op import Gradients, Op, Sample, normal, sample
 
 
 class FakeQuantize(Op):
@@ -29,7 +34,8 @@ class FakeQuantize(Op):
     surrogate = True
 
     @staticmethod
-    def forward(ctx, x, scale, *, zero_point=0, lo=-128, hi=127):
+    def forward(ctx: Context, x: np.ndarray, scale: np.ndarray, *, zero_point: int = 0, lo: int = -128,
+                hi: int = 127) -> np.ndarray:
         if scale.shape not in ((), x.shape[:1]):
             raise ShapeError(f"fake_quantize: expected a scale () or {x.shape[:1]} for input {x.shape}, got "
                              f"{scale.shape}")
@@ -42,7 +48,7 @@ class FakeQuantize(Op):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         dx = grad * ctx.inside if ctx.needs[0] else None
         if not ctx.needs[1]:
             return dx, None
@@ -52,14 +58,14 @@ class FakeQuantize(Op):
         return dx, np.asarray(sums.total(ds, axes) * grad.dtype.type(ctx.factor))
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 40), np.array(0.01), zero_point=3, lo=-128, hi=127)
         yield sample(normal(rng, 2, 3, 4, 5), np.array(0.02), zero_point=-128, lo=-128, hi=127)
         yield sample(normal(rng, 4, 3, 2, 2), np.array([0.004, 0.1, 0.02, 1.0]), zero_point=0, lo=-127, hi=127)
         yield sample(normal(rng, 0, 3), np.array(1.0), zero_point=0, lo=-127, hi=127)
 
     @staticmethod
-    def parity(torch, x, scale, zero_point, lo, hi):
+    def parity(torch: Any, x: Any, scale: Any, zero_point: Any, lo: Any, hi: Any) -> Any:
         factor = 1 / math.sqrt(max(x.numel() // scale.numel(), 1) * max(hi - zero_point, zero_point - lo))
         s = scale * factor + (scale - scale * factor).detach()
         s = s.reshape(-1, *[1] * (x.ndim - 1)) if scale.ndim else s

@@ -7,6 +7,7 @@ int8 where the call names an output scale and zero point, equations (4) and (5).
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from .._kernels.products.windows import Window, scratch, sweep
 from .._kernels.rows.codes import quantize_rows, to_signed, to_unsigned
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized
-from ..tensor import FLOATS, Tensor
-from .op import IntegerStep, Op, Operand, Target
+from ..tensor import FLOATS, Tensor, TensorLike
+from .op import Codec, IntegerStep, Op, Shape, Target
 
 LARGE = 2**24       # elements of a result that alone tell that a step is too large to be tried
 
@@ -34,20 +35,20 @@ class WeightedOp(Op):
     multiplies = True
 
     @staticmethod
-    def window(weight_shape: tuple[int, ...], attrs: dict) -> Window:
+    def window(weight_shape: Shape, attrs: dict[str, Any]) -> Window:
         """The window that the weight slides over x: that of a linear layer by default, one pixel."""
         return Window()
 
     @classmethod
-    def lower(cls, operands, target, attrs):
+    def lower(cls, operands: list[Any], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
         x, weight, bias = operands
         if x.codec is None or weight.value is None or (bias is not None and bias.value is None):
             return None
-        return lower_product(weight.value, None if bias is None else bias.value, x, target,
+        return lower_product(weight.value, None if bias is None else bias.value, x.codec, target,
                              cls.window(weight.shape, attrs))
 
     @staticmethod
-    def backward_flops(needs):
+    def backward_flops(needs: list[bool]) -> float:
         return float(sum(needs[:2]))        # the gradient to the bias is no product
 
 
@@ -59,40 +60,47 @@ def _check_weight(name: str, q: Quantized) -> None:
                          f"{q.zero_point.ravel()[:3]}")
 
 
-def pack_layer(name: str, w: Tensor, zero_point: int, window: Window) -> integer_layer.IntegerLayer:
-    """The packed form of an int8 weight (N, C/groups[, kh, kw]), made once and kept beside its codes.
+def pack_codes(name: str, codes: np.ndarray, zero_point: int, window: Window) -> integer_layer.IntegerLayer:
+    """The packed form of weights of these codes (N, C/groups[, kh, kw]), for activations of this zero point.
 
     Raises:
         QuantizationError: sums can leave int32.
     """
-    q, key = w.quantized, (zero_point, window)
+    codes = codes if codes.ndim == 4 else codes[:, :, None, None]
+    check_reach(name, codes, zero_point)
+    return integer_layer.IntegerLayer(codes, None, zero_point, window)
+
+
+def _pack_once(name: str, codes: np.ndarray, q: Quantized, zero_point: int, window: Window) -> integer_layer.IntegerLayer:
+    """What pack_codes makes of the codes of q, kept beside them."""
+    key = zero_point, window
     if q.packed is None or q.packed[0] != key:
-        codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
-        check_reach(name, codes, zero_point)
-        q.packed = key, integer_layer.IntegerLayer(codes, None, zero_point, window)
-    return q.packed[1]
+        q.packed = key, pack_codes(name, codes, zero_point, window)
+    layer: integer_layer.IntegerLayer = q.packed[1]
+    return layer
 
 
-def multiply_rows(x: Tensor, w: Tensor, bias: Tensor | None, activation: str = "identity") -> Tensor:
-    """activation(x (..., K) @ w (N, K)^T + bias (N)) of float x and int8 w: (..., N) in float32; equation (9).
+def multiply_rows(x: Tensor, codes: np.ndarray, q: Quantized, bias: Tensor | None, activation: str = "identity") -> Tensor:
+    """activation(x (..., K) @ w (N, K)^T + bias (N)) of float x and int8 w, the codes of q: (..., N) in float32; equation
+    (9).
 
     x is quantized per row, and per group of weights where w has groups, as it comes.
 
     Raises:
         DtypeError, ShapeError: operands of other kinds or shapes; QuantizationError: sums can leave int32.
     """
-    if w.ndim != 2 or not x.ndim or x.shape[-1] != w.shape[1]:
-        raise ShapeError(f"linear: expected input (..., {w.shape[-1]}) for weight {w.shape}, got {x.shape}")
-    _check_weight("linear", w.quantized)
+    if codes.ndim != 2 or not x.ndim or x.shape[-1] != codes.shape[1]:
+        raise ShapeError(f"linear: expected input (..., {codes.shape[-1]}) for weight {codes.shape}, got {x.shape}")
+    _check_weight("linear", q)
     if x.dtype not in FLOATS:
         raise DtypeError(f"linear: expected float or int8 activations, got {x.dtype}")
-    n, k = w.shape
+    n, k = codes.shape
     b = _float_bias("linear", bias, n)
-    if (w.group or k) * 127 * 128 > fixed_point.INT32_MAX:
-        check_reach("linear", w.data, 0)
+    if (q.group or k) * 127 * 128 > fixed_point.INT32_MAX:
+        check_reach("linear", codes, 0)
     rows = x.data.reshape(math.prod(x.shape[:-1]), k)
-    scale = w.scale if w.scale.ndim else np.full(n, w.scale)
-    return Tensor._of(multiply_arrays(rows, w.data, scale, b, w.group, activation).reshape(*x.shape[:-1], n))
+    scale = q.scale if q.scale.ndim else np.full(n, q.scale)
+    return Tensor._of(multiply_arrays(rows, codes, scale, b, q.group, activation).reshape(*x.shape[:-1], n))
 
 
 def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | None:
@@ -119,7 +127,8 @@ def check_reach(name: str, codes: np.ndarray, zero_point: int) -> None:
                                                                "of 32 products" if codes.ndim == 2 else ""))
 
 
-def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window, scale, zero_point) -> Tensor:
+def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Window, scale: TensorLike | None,
+             zero_point: TensorLike | None) -> Tensor:
     """Multiply x (B, C, H, W), float or int8, by int8 w (N, C/groups, kh, kw) or (N, C): (B, N, OH, OW).
 
     Float x: dynamic, equation (9). int8 x: the result is float32, or with an output scale int8, equations (4) and (5).
@@ -128,12 +137,13 @@ def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Windo
         DtypeError: int8 activations with float weights, activations with several scales, or an output scale for float
         activations; ShapeError: shapes do not fit; QuantizationError: sums can leave int32.
     """
-    if w.quantized is None:
+    q, source = w.quantized, x.quantized
+    if q is None:
         raise DtypeError(f"{name}: int8 activations need int8 weights, got weights of {w.dtype}; quantize them with "
                          "to_int8(axis=0) or dequantize() the activations")
-    _check_weight(name, w.quantized)
-    if w.group is not None:
-        raise DtypeError(f"{name}: weights in groups of {w.group} go with float activations, in linear layers and "
+    _check_weight(name, q)
+    if q.group is not None:
+        raise DtypeError(f"{name}: weights in groups of {q.group} go with float activations, in linear layers and "
                          "embeddings only; quantize them with to_int8(axis=0)")
     b = _float_bias(name, bias, w.shape[0])
     channels = w.shape[1] * window.groups
@@ -141,25 +151,26 @@ def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Windo
         raise ShapeError(f"{name}: expected {channels} input channels for int8 weights of shape {w.shape} and "
                          f"{window.groups} groups, got {x.shape}")
     check_output(name, x.shape, window, w.shape[0])
-    w_scale = np.broadcast_to(w.scale, (w.shape[0],)).astype(np.float32)
-    if x.quantized is None:
+    w_scale = np.broadcast_to(q.scale, (w.shape[0],)).astype(np.float32)
+    if source is None:
         if x.dtype not in FLOATS:
             raise DtypeError(f"{name}: expected float or int8 activations, got {x.dtype}")
         if scale is not None:
             raise DtypeError(f"{name}: an output scale goes with int8 activations, got {x.dtype}")
-        layer = pack_layer(name, w, 0, window)
+        layer = _pack_once(name, w.data, q, 0, window)
         u, rows = quantize_rows(nhwc(x.data.astype(np.float32, copy=False)))
         return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
-    if x.axis is not None:
-        raise DtypeError(f"{name}: expected int8 activations with one scale per tensor, got one per index of axis {x.axis}")
-    u, z = to_unsigned(nhwc(x.data)), int(x.zero_point)
+    if source.axis is not None:
+        raise DtypeError(f"{name}: expected int8 activations with one scale per tensor, got one per index of axis "
+                         f"{source.axis}")
+    u, z = to_unsigned(nhwc(x.data)), int(source.zero_point)
     if scale is None:
-        layer = pack_layer(name, w, z, window)
-        rows = np.full(len(u), x.scale, np.float32)
+        layer = _pack_once(name, w.data, q, z, window)
+        rows = np.full(len(u), source.scale, np.float32)
         return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
     s_y, z_y = fixed_point.check_scale(scale, f"{name}: output scale")[()], int(zero_point or 0)
     # both in float64 by name: NumPy 1 takes float32 where one of them has no dimension
-    real = float(x.scale) * w_scale.astype(np.float64)
+    real = float(source.scale) * w_scale.astype(np.float64)
     if b is not None and not np.isfinite(b).all():
         raise QuantizationError(f"{name}: bias: expected finite values, got NaN or infinity")
     q_bias = np.zeros(len(real)) if b is None else np.clip(np.rint(b / real), -2.0**62, 2.0**62)
@@ -174,7 +185,7 @@ def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Windo
     return Tensor(nchw(to_signed(y)), scale=s_y, zero_point=z_y)
 
 
-def check_output(name: str, shape: tuple, window: Window, channels: int) -> None:
+def check_output(name: str, shape: tuple[int, ...], window: Window, channels: int) -> None:
     """Raise ShapeError unless the window fits an input of `shape` (B, C, H, W), or OutOfMemoryError where there is no room
     for the result."""
     out = window.output(*shape[2:])
@@ -196,21 +207,21 @@ def count_elements(x: tuple[int, ...], window: Window, channels: int) -> int:
     return max(made, scratch(sweep((b, *image, c), window, None, True)[0]))      # True: it is never read in place
 
 
-def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Operand, target: Target, window: Window) -> IntegerStep:
+def lower_product(weight: np.ndarray, bias: np.ndarray | None, x: Codec, target: Target, window: Window) -> IntegerStep:
     """A linear layer or convolution as an integer step; equations (2) to (5).
 
-    weight (N, C/groups[, kh, kw]), bias (N) or None, both float32.
+    weight (N, C/groups[, kh, kw]), bias (N) or None, both float32; x, what the codes of the activation stand for.
     """
     chosen, options = target.weight_scale, target.options
     if chosen is None and options.weights == "mse":
         chosen = fixed_point.clipped_weight_scales(weight, 0 if options.per_channel else None)
-    codes, scale, q_bias, bound = fixed_point.quantize_layer(weight, bias, x.codec.scale, x.codec.zero_point,
+    codes, scale, q_bias, bound = fixed_point.quantize_layer(weight, bias, x.scale, x.zero_point,
                                                              options.per_channel, chosen)
-    doubled = scale > fixed_point.layer_scales(weight, bias, x.codec.scale, options.per_channel, chosen)
-    real = np.float64(x.codec.scale) * scale.astype(np.float64) / np.float64(target.codec.scale)
+    doubled = scale > fixed_point.layer_scales(weight, bias, x.scale, options.per_channel, chosen)
+    real = np.float64(x.scale) * scale.astype(np.float64) / np.float64(target.codec.scale)
     fixed_point.multiplier(real)        # raises here, at conversion, where the output scale cannot be reached
-    attrs = {"zero_in": x.codec.zero_point, "zero_point": target.codec.zero_point, "lo": target.lo, "hi": target.hi,
-             "scale_in": float(x.codec.scale), "scale_out": float(target.codec.scale), "rounding": options.rounding,
+    attrs = {"zero_in": x.zero_point, "zero_point": target.codec.zero_point, "lo": target.lo, "hi": target.hi,
+             "scale_in": float(x.scale), "scale_out": float(target.codec.scale), "rounding": options.rounding,
              "size": list(window.size), "stride": list(window.stride), "padding": list(window.padding),
              "dilation": list(window.dilation), "groups": window.groups, "spatial": weight.ndim == 4,
              "bound": int(bound.max(initial=0)), "doubled": int(doubled.sum())}

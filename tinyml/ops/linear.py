@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -13,9 +15,11 @@ from .._kernels.rows.columns import activation_grad_sum, sum_columns
 from .._kernels.rows.pointwise import pointwise, pointwise_grad
 from .._kernels.table import ACTIVATIONS
 from ..errors import DtypeError, ShapeError
-from ..tensor import Tensor
-from .integer import WeightedOp, multiply, multiply_rows, pack_layer
-from .op import Op, normal, sample
+from ..quantized import Quantized
+from ..tape import Context
+from ..tensor import Tensor, TensorLike
+from .integer import WeightedOp, multiply, multiply_rows, pack_codes
+from .op import Gradients, Op, Sample, normal, sample
 
 
 def _swap(a: np.ndarray) -> np.ndarray:
@@ -38,7 +42,8 @@ class MatMul(Op):
     multiplies = True
 
     @staticmethod
-    def forward(ctx, a, b, *, scale=None, zero_point=None):
+    def forward(ctx: Context, a: np.ndarray, b: np.ndarray, *, scale: TensorLike | None = None,
+                zero_point: TensorLike | None = None) -> np.ndarray:
         if scale is not None:
             raise DtypeError("matmul: an output scale goes with int8 operands, got floats")
         if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
@@ -61,7 +66,7 @@ class MatMul(Op):
         return y[..., 0] if ctx.vectors[1] else y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         a, b = ctx.a, ctx.b
         grad = grad[..., None] if ctx.vectors[1] else grad
         grad = grad[..., None, :] if ctx.vectors[0] else grad
@@ -77,50 +82,51 @@ class MatMul(Op):
         return da, db[..., 0] if ctx.vectors[1] and db is not None else db
 
     @classmethod
-    def quantized(cls, a, b, *, scale=None, zero_point=None):
-        for which, t in (("left", a), ("right", b)):
-            if t.quantized is None:
-                raise DtypeError(f"matmul: expected both operands int8, got {t.dtype} on the {which}; "
-                                 "quantize it with to_int8() or dequantize() the other")
+    def quantized(cls, a: Tensor, b: Tensor, *, scale: TensorLike | None = None,
+                  zero_point: TensorLike | None = None) -> Tensor:
+        left, right = a.quantized, b.quantized
+        if left is None or right is None:
+            which, dtype = ("left", a.dtype) if left is None else ("right", b.dtype)
+            raise DtypeError(f"matmul: expected both operands int8, got {dtype} on the {which}; "
+                             "quantize it with to_int8() or dequantize() the other")
         if b.ndim != 2 or a.ndim < 2 or a.shape[-1] != b.shape[0]:
             raise ShapeError(f"matmul: int8 expects (..., M, K) @ (K, N), got {a.shape} and {b.shape}")
-        if a.axis is not None or b.axis not in (None, 1):
+        if left.axis is not None or right.axis not in (None, 1):
             raise DtypeError(f"matmul: int8 expects one scale on the left and one, or one a column, on the right; "
-                             f"got axis {a.axis} and {b.axis}")
-        rows = Tensor(a.data.reshape(-1, a.shape[-1], 1, 1), scale=a.scale, zero_point=a.zero_point)
-        w = Tensor(np.ascontiguousarray(b.data.T), scale=b.scale, zero_point=np.zeros_like(b.zero_point),
-                   axis=0 if b.axis == 1 else None)
-        if b.zero_point.any():
-            y = cls._multiply_shifted(rows, w, b)
-            if scale is not None:
-                return Tensor(y.reshape(*a.shape[:-1], b.shape[1])).to_int8(scale, zero_point or 0)
-        else:
-            y = multiply("matmul", rows, w, None, Window(), scale, zero_point)
-            if scale is not None:
-                return Tensor(y.data.reshape(*a.shape[:-1], b.shape[1]), scale=y.scale, zero_point=y.zero_point)
-            y = y.data
-        return Tensor(y.reshape(*a.shape[:-1], b.shape[1]))
+                             f"got axis {left.axis} and {right.axis}")
+        rows, columns = a.data.reshape(-1, a.shape[-1]), np.ascontiguousarray(b.data.T)
+        shape = *a.shape[:-1], b.shape[1]
+        if right.zero_point.any():
+            y = Tensor(cls._multiply_shifted(rows, left, columns, right).reshape(shape))
+            return y if scale is None else y.to_int8(scale, zero_point)
+        x = Tensor(rows[:, :, None, None], scale=left.scale, zero_point=left.zero_point)
+        w = Tensor(columns, scale=right.scale, axis=0 if right.axis == 1 else None)
+        product = multiply("matmul", x, w, None, Window(), scale, zero_point)
+        out = Tensor._of(product.data.reshape(shape))
+        out.quantized = product.quantized
+        return out
 
     @staticmethod
-    def _multiply_shifted(rows: Tensor, w: Tensor, b: Tensor) -> np.ndarray:
-        """sum (a - z_a)(b - z_b) = sum (a - z_a) b - z_b sum (a - z_a), in float32 at the end."""
-        z = int(rows.zero_point)
-        layer = pack_layer("matmul", w, z, Window())
-        acc = layer.accumulators(to_unsigned(rows.data.transpose(0, 2, 3, 1)))[:, 0, 0].astype(np.int64)
-        sums = (rows.data[:, :, 0, 0].astype(np.int64) - z).sum(axis=1, keepdims=True)
-        return (acc - b.zero_point.astype(np.int64) * sums).astype(np.float32) * (rows.scale * b.scale)
+    def _multiply_shifted(a: np.ndarray, left: Quantized, b: np.ndarray, right: Quantized) -> np.ndarray:
+        """sum (a - z_a)(b - z_b) = sum (a - z_a) b - z_b sum (a - z_a) of codes a (R, K) and b (N, K), in float32 at the
+        end."""
+        z = int(left.zero_point)
+        acc = pack_codes("matmul", b, z, Window()).accumulators(to_unsigned(a[:, None, None]))[:, 0, 0].astype(np.int64)
+        sums = (a.astype(np.int64) - z).sum(axis=1, keepdims=True)
+        y: np.ndarray = (acc - right.zero_point.astype(np.int64) * sums).astype(np.float32) * (left.scale * right.scale)
+        return y
 
     @staticmethod
-    def flops(y, a, b, **attrs):
-        return 2.0 * y.size * a.shape[-1]
+    def flops(y: np.ndarray, a: np.ndarray, b: np.ndarray, **attrs: Any) -> float:
+        return float(2 * y.size * a.shape[-1])
 
     @staticmethod
-    def elements(a, b, **attrs):
+    def elements(a: tuple[int, ...], b: tuple[int, ...], **attrs: Any) -> int:
         # both operands are copied where they are stretched
         return math.prod(np.broadcast_shapes(a[:-2], b[:-2])) * max(a[-2:]) * max(b[-2:])
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 4), normal(rng, 4, 5))
         yield sample(normal(rng, 2, 3, 4), normal(rng, 4, 5))
         yield sample(normal(rng, 2, 1, 3, 4), normal(rng, 3, 4, 2))
@@ -132,7 +138,7 @@ class MatMul(Op):
         yield sample(normal(rng, 2, 0), normal(rng, 0, 3))
 
 
-def _forward(name: str, ctx, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
+def _forward(name: str, ctx: Context, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
     """x (..., K) @ weight (N, K)^T + bias (N), for both ops below."""
     if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1] or (
             bias is not None and bias.shape != weight.shape[:1]):
@@ -144,7 +150,7 @@ def _forward(name: str, ctx, x: np.ndarray, weight: np.ndarray, bias: np.ndarray
     return y.reshape(*x.shape[:-1], weight.shape[0])
 
 
-def _backward(ctx, grad: np.ndarray, bias_grad: np.ndarray | None) -> tuple:
+def _backward(ctx: Context, grad: np.ndarray, bias_grad: np.ndarray | None) -> Gradients:
     """Gradients to x, weight and bias of _forward."""
     rows = math.prod(grad.shape[:-1])
     g, x = grad.reshape(rows, grad.shape[-1]), ctx.x.reshape(rows, ctx.x.shape[-1])
@@ -169,19 +175,22 @@ class Linear(WeightedOp):
     takes_clamp = True
 
     @staticmethod
-    def forward(ctx, x, weight, bias, *, scale=None, zero_point=None):
+    def forward(ctx: Context, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, *,
+                scale: TensorLike | None = None, zero_point: TensorLike | None = None) -> np.ndarray:
         if scale is not None:
             raise DtypeError("linear: an output scale goes with int8 activations and weights, got floats")
         return _forward("linear", ctx, x, weight, bias)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return _backward(ctx, grad, sum_columns(grad) if ctx.needs[2] else None)
 
     @classmethod
-    def quantized(cls, x, weight, bias, *, scale=None, zero_point=None):
-        if x.quantized is None and weight.quantized is not None and scale is None:
-            return multiply_rows(x, weight, bias)
+    def quantized(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, scale: TensorLike | None = None,
+                  zero_point: TensorLike | None = None) -> Tensor:
+        q = weight.quantized
+        if x.quantized is None and q is not None and scale is None:
+            return multiply_rows(x, weight.data, q, bias)
         if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
             raise ShapeError(f"linear: expected input (..., {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
         rows = Tensor._of(x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1, 1))
@@ -192,15 +201,15 @@ class Linear(WeightedOp):
         return out
 
     @staticmethod
-    def flops(y, x, weight, bias, **attrs):
-        return 2.0 * y.size * weight.shape[1]
+    def flops(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, **attrs: Any) -> float:
+        return float(2 * y.size * weight.shape[1])
 
     @staticmethod
-    def elements(x, weight, bias=(), **attrs):
+    def elements(x: tuple[int, ...], weight: tuple[int, ...], bias: tuple[int, ...] = (), **attrs: Any) -> int:
         return math.prod(x[:-1]) * weight[0]
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 4), normal(rng, 5, 4), normal(rng, 5))
         yield sample(normal(rng, 2, 3, 4), normal(rng, 5, 4), None)
         yield sample(normal(rng, 4), normal(rng, 2, 4), normal(rng, 2))
@@ -223,28 +232,29 @@ class LinearActivation(WeightedOp):
     reads_half = (1,)
 
     @staticmethod
-    def forward(ctx, x, weight, bias, *, activation):
+    def forward(ctx: Context, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, *, activation: str) -> np.ndarray:
         y = _forward("linear_activation", ctx, x, weight, bias)
         ctx.kernel, ctx.kept = activation, y
         # ReLU's gradient needs its output only, which may take the place of its input
         return np.maximum(y, 0, out=y) if activation == "relu" else pointwise(activation, y)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         if not ctx.needs[2]:
             return _backward(ctx, pointwise_grad(ctx.kernel, ctx.kept, grad), None)
         return _backward(ctx, *activation_grad_sum(ctx.kernel, ctx.kept, grad))
 
     @classmethod
-    def quantized(cls, x, weight, bias, *, activation):
-        if x.quantized is not None or weight.quantized is None:
+    def quantized(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, activation: str) -> Tensor:
+        q = weight.quantized
+        if x.quantized is not None or q is None:
             return super().quantized(x, weight, bias)
-        return multiply_rows(x, weight, bias, activation)
+        return multiply_rows(x, weight.data, q, bias, activation)
 
     flops = staticmethod(Linear.flops)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         for activation in ACTIVATIONS[1:]:
             yield sample(normal(rng, 3, 4), normal(rng, 5, 4), normal(rng, 5), activation=activation)
         yield sample(normal(rng, 2, 3, 4), normal(rng, 5, 4), None, activation="relu")
@@ -252,7 +262,7 @@ class LinearActivation(WeightedOp):
         yield sample(normal(rng, 0, 4), normal(rng, 2, 4), normal(rng, 2), activation="relu")
 
     @staticmethod
-    def parity(torch, x, weight, bias, activation):
+    def parity(torch: Any, x: Any, weight: Any, bias: Any, activation: Any) -> Any:
         f = torch.nn.functional
         y = f.linear(x, weight, bias)
         return f.gelu(y, approximate="tanh") if activation == "gelu_tanh" else getattr(f, activation)(y)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from .._kernels.rows.pointwise import pointwise
 from .._kernels.rows.softmax import cross_entropy, cross_entropy_grad
 from ..errors import ShapeError
-from .op import Op, broadcast, normal, sample
+from ..tape import Context
+from .op import Gradients, Op, Sample, broadcast, normal, sample
 
 
-def _describe_misfit(logits: tuple, expected: tuple, got: tuple) -> str:
+def _describe_misfit(logits: tuple[int, ...], expected: tuple[int, ...], got: tuple[int, ...]) -> str:
     """Say what is wrong with targets of shape `got`, and what to do where the classes are the last dimension."""
     hint = ""
     if got == logits[:-1]:
@@ -38,7 +42,8 @@ class CrossEntropy(Op):
     integer_operands = (1,)
 
     @staticmethod
-    def forward(ctx, logits, targets, *, ignore_index=-100, label_smoothing=0.0):
+    def forward(ctx: Context, logits: np.ndarray, targets: np.ndarray, *, ignore_index: int = -100,
+                label_smoothing: float = 0.0) -> np.ndarray:
         if not logits.ndim:
             raise ShapeError("cross_entropy: expected logits (C,), (B, C) or (B, C, ...), got a single number")
         axis = min(logits.ndim, 2) - 1
@@ -60,13 +65,13 @@ class CrossEntropy(Op):
             return np.asarray(losses.sum() / np.float64(ctx.n)).astype(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         d = cross_entropy_grad(ctx.x, ctx.t, ctx.smoothing, ctx.rows, float(grad) / max(ctx.n, 1))
         d = d.reshape(ctx.shape)
         return d if d.ndim < 3 else np.moveaxis(d, -1, ctx.axis), None
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 4, 5), np.array([0, 4, 2, 2]))
         yield sample(normal(rng, 2, 5, 3), np.array([[0, 4, -100], [2, 1, 1]]), label_smoothing=0.2)
         yield sample(normal(rng, 2, 3, 3, 1), np.array([[[0], [2], [1]], [[1], [1], [-100]]]))
@@ -89,7 +94,7 @@ class BCEWithLogits(Op):
     optional = (2,)
 
     @staticmethod
-    def forward(ctx, x, t, pos_weight):
+    def forward(ctx: Context, x: np.ndarray, t: np.ndarray, pos_weight: np.ndarray | None) -> np.ndarray:
         if x.shape != t.shape or not x.size:
             raise ShapeError("bce_with_logits: expected non-empty logits and targets of one shape, got "
                              f"{x.shape} and {t.shape}")
@@ -104,7 +109,7 @@ class BCEWithLogits(Op):
         return np.asarray(loss.mean(dtype=np.float64)).astype(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         x, t, one = ctx.x, ctx.t, ctx.x.dtype.type(1)
         scale = (grad / x.size).astype(x.dtype)
         dx = dt = dw = None
@@ -117,13 +122,13 @@ class BCEWithLogits(Op):
         return dx, dt, dw
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 4), rng.random((3, 4)), None)
         yield sample(5 * normal(rng, 2, 3, 4), rng.random((2, 3, 4)), 1 + rng.random(4))
         yield sample(normal(rng, 5), rng.random(5), 2 * rng.random(1))
 
     @staticmethod
-    def parity(torch, x, t, pos_weight):
+    def parity(torch: Any, x: Any, t: Any, pos_weight: Any) -> Any:
         f = torch.nn.functional
         if pos_weight is None:
             return f.binary_cross_entropy_with_logits(x, t)
@@ -141,17 +146,17 @@ class MSELoss(Op):
     name = "mse_loss"
 
     @staticmethod
-    def forward(ctx, x, target):
+    def forward(ctx: Context, x: np.ndarray, target: np.ndarray) -> np.ndarray:
         if x.shape != target.shape or not x.size:
             raise ShapeError(f"mse_loss: expected two non-empty operands of one shape, got {x.shape} and {target.shape}")
         ctx.d = x - target
         return np.asarray(np.square(ctx.d).mean(dtype=np.float64)).astype(x.dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         d = ctx.d * (2 * grad / ctx.d.size).astype(ctx.d.dtype)
         return d, -d
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 4), normal(rng, 3, 4))

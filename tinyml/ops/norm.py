@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,8 +13,9 @@ from .._kernels.products.windows import Window
 from .._kernels.rows import norms
 from .._kernels.rows.softmax import log_softmax, log_softmax_grad, softmax, softmax_grad
 from ..errors import ShapeError
+from ..tape import Context
 from .integer import lower_product
-from .op import Op, normal, sample
+from .op import Gradients, IntegerStep, Op, Operand, Sample, Target, normal, sample
 
 
 def _check(name: str, x: np.ndarray, channels: int, *params: np.ndarray) -> None:
@@ -65,13 +67,14 @@ class BatchNorm(Op):
     relu: ClassVar[bool] = False
 
     @classmethod
-    def forward(cls, ctx, x, gamma, beta, mean, variance, *, eps, moments=None):
+    def forward(cls, ctx: Context, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray | None,
+                variance: np.ndarray | None, *, eps: float, moments: list[np.ndarray] | None = None) -> np.ndarray:
         if not 2 <= x.ndim <= 4:
             raise ShapeError(f"{cls.name}: expected input (B, C), (B, C, L) or (B, C, H, W), got {x.shape}")
         _check(cls.name, x, x.shape[1], gamma, beta, *(v for v in (mean, variance) if v is not None))
         xs = nhwc(x)
-        ctx.training = mean is None
-        if ctx.training:
+        ctx.training = mean is None or variance is None
+        if mean is None or variance is None:
             if x.size // max(x.shape[1], 1) < 2:
                 raise ShapeError(f"{cls.name}: training needs more than one value a channel, got input {x.shape}")
             mean, variance = norms.moments(xs)
@@ -85,18 +88,18 @@ class BatchNorm(Op):
         return nchw(norms.batch_norm(xs, a, b, cls.relu))
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         dx, dgamma, dbeta = norms.batch_norm_grad(ctx.x, nhwc(grad), ctx.mean, ctx.rstd, ctx.gamma, ctx.shift,
                                                   ctx.training)
         return nchw(dx), dgamma, dbeta, None, None
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         for shape, eps in (((3, 4, 2, 3), 1e-5), ((2, 3, 1, 1), 1e-3), ((5, 3), 1e-5), ((3, 2, 4), 1e-3)):
             yield sample(normal(rng, *shape), normal(rng, shape[1]), normal(rng, shape[1]), None, None, eps=eps)
 
     @staticmethod
-    def parity(torch, x, gamma, beta, mean, variance, eps):
+    def parity(torch: Any, x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, eps: Any) -> Any:
         return torch.nn.functional.batch_norm(x, None, None, gamma, beta, True, 0.1, eps)
 
 
@@ -110,7 +113,7 @@ class BatchNormReLU(BatchNorm):
     relu = True
 
     @staticmethod
-    def parity(torch, *operands, **attrs):
+    def parity(torch: Any, *operands: Any, **attrs: Any) -> Any:
         return torch.relu(BatchNorm.parity(torch, *operands, **attrs))
 
 
@@ -122,35 +125,39 @@ class BatchNormEval(Op):
     takes_clamp = True
 
     @staticmethod
-    def forward(ctx, x, gamma, beta, mean, variance, *, eps):
+    def forward(ctx: Context, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, *,
+                eps: float) -> np.ndarray:
         return BatchNorm.forward(ctx, x, gamma, beta, mean, variance, eps=eps)
 
     backward = staticmethod(BatchNorm.backward)
 
     @classmethod
-    def lower(cls, operands, target, attrs):
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
         """Where it is not folded into a layer before it: y = x g + (beta - mean g) with g = gamma / sqrt(variance + eps), a
         convolution by 1x1 of each channel by itself."""
         x, *parameters = operands
-        if x.codec is None or len(x.shape) != 4 or any(p.value is None for p in parameters):
+        values = [p.value for p in parameters if p.value is not None]
+        if x.codec is None or len(x.shape) != 4 or len(values) < len(parameters):
             return None
-        weight, bias = cls.as_convolution(*(p.value for p in parameters), **attrs)
-        return lower_product(weight, bias, x, target, Window(groups=len(weight)))
+        gamma, beta, mean, variance = values
+        weight, bias = cls.as_convolution(gamma, beta, mean, variance, **attrs)
+        return lower_product(weight, bias, x.codec, target, Window(groups=len(weight)))
 
     @staticmethod
-    def as_convolution(gamma, beta, mean, variance, eps):
+    def as_convolution(gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray,
+                       eps: float) -> tuple[np.ndarray, np.ndarray]:
         """The weight (C, 1, 1, 1) and the bias (C) of the convolution of each channel by itself that a batch norm is which
         stands behind no layer that could take it in."""
         return fold_arrays(np.ones((len(gamma), 1, 1, 1)), None, gamma, beta, mean, variance, eps)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         for shape in ((3, 4, 2, 3), (3, 4), (2, 4, 3)):
             yield sample(normal(rng, *shape), normal(rng, 4), normal(rng, 4), normal(rng, 4).astype(np.float32),
                          np.abs(normal(rng, 4)).astype(np.float32) + 0.1, eps=1e-5)
 
     @staticmethod
-    def parity(torch, x, gamma, beta, mean, variance, eps):
+    def parity(torch: Any, x: Any, gamma: Any, beta: Any, mean: Any, variance: Any, eps: Any) -> Any:
         return torch.nn.functional.batch_norm(x, mean, variance, gamma, beta, False, 0.1, eps)
 
 
@@ -169,7 +176,7 @@ class LayerNorm(Op):
     has_gain = True
 
     @staticmethod
-    def forward(ctx, x, gamma, beta, *, eps):
+    def forward(ctx: Context, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray | None, *, eps: float) -> np.ndarray:
         if not x.ndim:
             raise ShapeError("layer_norm: expected input (..., C), got a 0-dimensional Tensor")
         beta = np.zeros(x.shape[-1:], x.dtype) if beta is None else beta
@@ -180,17 +187,17 @@ class LayerNorm(Op):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return norms.layer_norm_grad(ctx.x, grad, ctx.mean, ctx.rstd, ctx.gamma)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 5), normal(rng, 5), normal(rng, 5), eps=1e-5)
         yield sample(normal(rng, 2, 3, 4), normal(rng, 4), None, eps=1e-3)
         yield sample(normal(rng, 0, 4), normal(rng, 4), normal(rng, 4), eps=1e-5)
 
     @staticmethod
-    def parity(torch, x, gamma, beta, eps):
+    def parity(torch: Any, x: Any, gamma: Any, beta: Any, eps: Any) -> Any:
         return torch.nn.functional.layer_norm(x, x.shape[-1:], gamma, beta, eps)
 
 
@@ -208,7 +215,7 @@ class RMSNorm(Op):
     has_gain = True
 
     @staticmethod
-    def forward(ctx, x, gamma, *, eps):
+    def forward(ctx: Context, x: np.ndarray, gamma: np.ndarray, *, eps: float) -> np.ndarray:
         if not x.ndim:
             raise ShapeError("rms_norm: expected input (..., C), got a 0-dimensional Tensor")
         _check("rms_norm", x, x.shape[-1], gamma)
@@ -218,16 +225,16 @@ class RMSNorm(Op):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return norms.rms_norm_grad(ctx.x, grad, ctx.rstd, ctx.gamma)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 5), normal(rng, 5), eps=1e-5)
         yield sample(normal(rng, 2, 3, 4), normal(rng, 4), eps=1e-3)
 
     @staticmethod
-    def parity(torch, x, gamma, eps):
+    def parity(torch: Any, x: Any, gamma: Any, eps: Any) -> Any:
         return torch.nn.functional.rms_norm(x, x.shape[-1:], gamma, eps)
 
 
@@ -242,24 +249,24 @@ class Softmax(Op):
     kernel, kernel_grad = staticmethod(softmax), staticmethod(softmax_grad)
 
     @classmethod
-    def forward(cls, ctx, x, *, axis):
+    def forward(cls, ctx: Context, x: np.ndarray, *, axis: int) -> np.ndarray:
         checks.fits(cls.name, axis, x.ndim)
         ctx.axis = axis
-        ctx.y = cls.kernel(x.swapaxes(axis, -1))
-        return ctx.y.swapaxes(-1, axis)
+        ctx.y = y = cls.kernel(x.swapaxes(axis, -1))
+        return y.swapaxes(-1, axis)
 
     @classmethod
-    def backward(cls, ctx, grad):
+    def backward(cls, ctx: Context, grad: np.ndarray) -> Gradients:
         return (cls.kernel_grad(ctx.y, grad.swapaxes(ctx.axis, -1)).swapaxes(-1, ctx.axis),)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 5), axis=-1)
         yield sample(normal(rng, 2, 3, 4), axis=1)
         yield sample(normal(rng, 0, 4), axis=1)
 
     @classmethod
-    def parity(cls, torch, x, axis):
+    def parity(cls, torch: Any, x: Any, axis: Any) -> Any:
         return getattr(torch, cls.name)(x, dim=axis)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from ..tape import Context
 from ..tensor import Tensor
 
 RULES = (None, "codes", "table", "lower")       # what `Op.int8` may be
+
+Gradients: TypeAlias = tuple[np.ndarray | None, ...]    # one for each operand; None where there is none
+Shape: TypeAlias = tuple[Any, ...]      # of a traced value: numbers, and Batch for those that follow the batch
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,8 @@ class Sample:
         attrs: keyword arguments of forward.
     """
 
-    inputs: tuple
-    attrs: dict = field(default_factory=dict)
+    inputs: tuple[Any, ...]
+    attrs: dict[str, Any] = field(default_factory=dict)
 
 
 def sample(*inputs: Any, **attrs: Any) -> Sample:
@@ -72,7 +75,7 @@ class Codec:
 class Operand:
     """An operand of a traced op: an activation has a codec, a constant has a value, integer ids have neither."""
 
-    shape: tuple
+    shape: Shape
     codec: Codec | None = None
     value: np.ndarray | None = None
 
@@ -82,7 +85,7 @@ class Target:
     """What an op is lowered to: its output's shape and codec, the codes [lo, hi] that a fused activation clamps it to, and
     the options; `weight_scale` has the weight's scales where training or a repair chose them."""
 
-    shape: tuple
+    shape: Shape
     codec: Codec
     options: Options
     lo: int = -128
@@ -95,7 +98,7 @@ class IntegerStep:
     """One integer step of a plan: its kind (that of a class of steps), its plain attributes and its arrays."""
 
     kind: str
-    attrs: dict = field(default_factory=dict)
+    attrs: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -167,14 +170,15 @@ class Op:
                             "another")
         tensor.OPS[cls.name] = cls      # defined again, as when a notebook's cell runs twice
 
+    # Below operands are Any: an op names its own, some of which may be None, and how many there are.
     # -- what it computes ---------------------------------------------------------------------------------------------
     @staticmethod
-    def forward(ctx: Context, *arrays: np.ndarray, **attrs: Any) -> np.ndarray:
+    def forward(ctx: Context, *arrays: Any, **attrs: Any) -> np.ndarray:
         """The result of the op. What backward needs is left on `ctx`."""
         raise NotImplementedError
 
     @staticmethod
-    def backward(ctx: Context, grad: np.ndarray) -> tuple:
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         """The gradient to each operand, None where there is none; the engine undoes broadcasting."""
         raise NotImplementedError
 
@@ -196,25 +200,31 @@ class Op:
         return cls.forward(Context((False,)), u, **attrs)
 
     @classmethod
-    def lower(cls, operands: list[Operand], target: Target, attrs: dict) -> IntegerStep | None:
-        """The op as an integer step, for the rule "lower"; None where there is none for these operands."""
+    def lower(cls, operands: list[Any], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
+        """The op as an integer step, for the rule "lower"; None where there is none for these operands.
+
+        Args:
+            operands: an Operand each, None for one that is absent.
+            target: what the result is.
+            attrs: those of forward.
+        """
         raise NotImplementedError
 
     @classmethod
-    def quantized(cls, *operands: Tensor, **attrs: Any) -> Tensor:
+    def quantized(cls, *operands: Any, **attrs: Any) -> Tensor:
         """The op on int8 Tensors outside plans; by default only the rule "codes" runs.
 
         Raises:
             DtypeError: the op is not defined on these; the message names dequantize().
         """
-        x = operands[0]
+        x: Tensor = operands[0]
         if cls.int8 != "codes" or x.quantized is None:
             raise DtypeError(f"{cls.name}: not defined on int8; call dequantize() first, or quantize the model, which "
                              "lowers whole graphs to integers")
         if x.axis is not None:
             raise DtypeError(f"{cls.name}: int8 with a scale per index of axis {x.axis} cannot pass through; "
                              "call dequantize() first")
-        return Tensor(cls.codes(x.data, **attrs), scale=x.scale, zero_point=x.zero_point)
+        return Tensor(cls.codes(x.data, **attrs), scale=x.quantized.scale, zero_point=x.quantized.zero_point)
 
     # -- how it runs in plans -----------------------------------------------------------------------------------------
     @staticmethod
@@ -235,7 +245,7 @@ class Op:
         return ndims[0] if cls.int8 == "table" else None
 
     @staticmethod
-    def bind(out: np.ndarray, *arrays: np.ndarray, **attrs: Any) -> Callable[[], object] | None:
+    def bind(out: np.ndarray, *arrays: Any, **attrs: Any) -> Callable[[], object] | None:
         """A function that writes the result to `out` each time it is called, to the bit what forward gives, without
         allocating; None where there is none, and the result is copied to `out`.
 
@@ -247,7 +257,7 @@ class Op:
 
     # -- what it costs ------------------------------------------------------------------------------------------------
     @staticmethod
-    def flops(y: np.ndarray, *arrays: np.ndarray, **attrs: Any) -> float | None:
+    def flops(y: np.ndarray, *arrays: Any, **attrs: Any) -> float | None:
         """Operations of a forward that made y, two per multiply-add; None: `profile` does not count them."""
         return None
 
@@ -257,7 +267,7 @@ class Op:
         return float(sum(needs))
 
     @staticmethod
-    def elements(*shapes: tuple[int, ...], **attrs: Any) -> int:
+    def elements(*shapes: Any, **attrs: Any) -> int:
         """At least as many elements as the result of operands of these shapes has.
 
         A loader asks before it runs a file's plan, in which a few numbers may ask for very much memory. By default it is

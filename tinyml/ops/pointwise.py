@@ -1,14 +1,19 @@
 """Pointwise functions of one Tensor of any shape; in integer plans each is a 256-entry table derived from its forward."""
 
+from __future__ import annotations
+
 import math
+from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from .._kernels import memory
 from .._kernels.rows.pointwise import pointwise, pointwise_grad
 from ..errors import DtypeError, QuantizationError
-from .op import Op, in_memory, normal, sample
+from ..tape import Context
+from .op import Gradients, Op, Sample, in_memory, normal, sample
 
 
 class Pointwise(Op):
@@ -17,7 +22,7 @@ class Pointwise(Op):
     int8 = "table"
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 4))
         yield sample(3 * normal(rng, 2, 1, 5))
         yield sample(normal(rng, 0, 2))
@@ -27,7 +32,7 @@ class _Positive(Pointwise):
     """Base of functions that need x > 0 to be differentiable."""
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(np.abs(normal(rng, 3, 4)) + 0.2)
         yield sample(np.abs(normal(rng, 0, 2)))
 
@@ -38,12 +43,12 @@ class Exp(Pointwise):
     name = "exp"
 
     @staticmethod
-    def forward(ctx, x):
-        ctx.y = pointwise("exp", x)
-        return ctx.y
+    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
+        ctx.y = y = pointwise("exp", x)
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (grad * ctx.y,)
 
 
@@ -53,13 +58,14 @@ class Log(_Positive):
     name = "log"
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
         ctx.x = x
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.log(x)
+            y: np.ndarray = np.log(x)
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         with np.errstate(divide="ignore"):
             return (grad / ctx.x,)
 
@@ -70,13 +76,14 @@ class Sqrt(_Positive):
     name = "sqrt"
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
         with np.errstate(invalid="ignore"):
-            ctx.y = np.sqrt(x)
-        return ctx.y
+            y: np.ndarray = np.sqrt(x)
+        ctx.y = y
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         with np.errstate(divide="ignore", invalid="ignore"):
             return (grad / (2 * ctx.y),)
 
@@ -87,12 +94,13 @@ class Abs(Pointwise):
     name = "abs"
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
         ctx.x = x
-        return np.abs(x)
+        y: np.ndarray = np.abs(x)
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (grad * np.sign(ctx.x),)
 
 
@@ -102,11 +110,12 @@ class Round(Pointwise):
     name = "round"
 
     @staticmethod
-    def forward(ctx, x):
-        return np.rint(x)
+    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
+        y: np.ndarray = np.rint(x)
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (np.zeros_like(grad),)
 
 
@@ -116,32 +125,33 @@ class Clip(Pointwise):
     name = "clip"
 
     @staticmethod
-    def forward(ctx, x, *, lo, hi):
+    def forward(ctx: Context, x: np.ndarray, *, lo: float, hi: float) -> np.ndarray:
         with np.errstate(over="ignore"):        # a bound beyond the dtype is infinite in it
             lo, hi = x.dtype.type(lo), x.dtype.type(hi)
         ctx.inside = (x >= lo) & (x <= hi) if ctx.needs[0] else None
-        return np.clip(x, lo, hi)
+        y: np.ndarray = np.clip(x, lo, hi)
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (grad * ctx.inside,)
 
     @staticmethod
-    def clamp(*, lo, hi):
-        return lo, hi
+    def clamp(**attrs: Any) -> tuple[float, float]:
+        return attrs["lo"], attrs["hi"]
 
     @staticmethod
-    def bind(out, x, *, lo, hi):
+    def bind(out: np.ndarray, x: np.ndarray, *, lo: float, hi: float) -> Callable[[], object] | None:
         return partial(in_memory(x).clip, np.float32(lo), np.float32(hi), out=in_memory(out))
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 4), lo=-0.5, hi=0.7)
         yield sample(normal(rng, 3, 4), lo=-math.inf, hi=0.1)
         yield sample(normal(rng, 0, 4), lo=0.0, hi=6.0)
 
     @staticmethod
-    def parity(torch, x, lo, hi):
+    def parity(torch: Any, x: Any, lo: Any, hi: Any) -> Any:
         return torch.clamp(x, lo, hi)
 
 
@@ -152,21 +162,21 @@ class ReLU(Pointwise):
     keeps_scaling = True
 
     @staticmethod
-    def forward(ctx, x):
-        y = np.maximum(x, 0, out=memory.empty_like(x))
+    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
+        y: np.ndarray = np.maximum(x, 0, out=memory.empty_like(x))
         ctx.y = y if ctx.needs[0] else None
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (pointwise_grad("relu", ctx.y, grad),)
 
     @staticmethod
-    def clamp():
+    def clamp(**attrs: Any) -> tuple[float, float]:
         return 0.0, math.inf
 
     @staticmethod
-    def bind(out, x):
+    def bind(out: np.ndarray, x: np.ndarray) -> Callable[[], object] | None:
         return partial(np.maximum, in_memory(x), np.float32(0), out=in_memory(out))
 
 
@@ -174,12 +184,12 @@ class _FromResult(Pointwise):
     """Base of functions whose kernels have their name, and whose gradient follows from the result."""
 
     @classmethod
-    def forward(cls, ctx, x):
-        ctx.y = pointwise(cls.name, x)
-        return ctx.y
+    def forward(cls, ctx: Context, x: np.ndarray) -> np.ndarray:
+        ctx.y = y = pointwise(cls.name, x)
+        return y
 
     @classmethod
-    def backward(cls, ctx, grad):
+    def backward(cls, ctx: Context, grad: np.ndarray) -> Gradients:
         return (pointwise_grad(cls.name, ctx.y, grad),)
 
 
@@ -201,12 +211,12 @@ class SiLU(Pointwise):
     name = "silu"
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
         ctx.x = x
         return pointwise("silu", x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (pointwise_grad("silu", ctx.x, grad),)
 
 
@@ -219,16 +229,16 @@ class GELU(Pointwise):
     name = "gelu"
 
     @staticmethod
-    def forward(ctx, x, *, approximate):
+    def forward(ctx: Context, x: np.ndarray, *, approximate: str) -> np.ndarray:
         ctx.x, ctx.kernel = x, "gelu" if approximate == "none" else "gelu_tanh"
         return pointwise(ctx.kernel, x)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (pointwise_grad(ctx.kernel, ctx.x, grad),)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         for approximate in ("none", "tanh"):
             for s in Pointwise.samples(rng):
                 yield sample(*s.inputs, approximate=approximate)
@@ -245,7 +255,7 @@ class Cast(Op):
     any_dtype = True
 
     @staticmethod
-    def forward(ctx, x, *, dtype):
+    def forward(ctx: Context, x: np.ndarray, *, dtype: str) -> np.ndarray:
         ctx.dtype = x.dtype
         if dtype == "float16" and x.size:
             with np.errstate(invalid="ignore"):
@@ -257,13 +267,13 @@ class Cast(Op):
         return x.astype(dtype)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (grad.astype(ctx.dtype),)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 2), dtype="float64")
 
     @staticmethod
-    def parity(torch, x, dtype):
+    def parity(torch: Any, x: Any, dtype: Any) -> Any:
         return x.to(getattr(torch, dtype))

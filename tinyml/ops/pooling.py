@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
 from .. import checks
 from .._kernels.layout import nchw, nhwc
 from .._kernels.products import fixed_point
-from .._kernels.products.windows import MOST, Window, adaptive_spans, spans, whole_numbers
+from .._kernels.products.windows import MOST, Pair, Window, adaptive_spans, spans, whole_numbers
 from .._kernels.rows import pooling
 from .._kernels.rows.codes import to_signed, to_unsigned
 from ..errors import ShapeError
-from .op import IntegerStep, Op, in_memory, normal, sample
+from ..tape import Context
+from .op import Gradients, IntegerStep, Op, Operand, Sample, Shape, Target, in_memory, normal, sample
+
+Windows: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray]     # spans of rows and of columns, and divisors
 
 
-def _find_spans(name: str, shape: tuple, size, stride, padding) -> tuple[np.ndarray, np.ndarray]:
+def _find_spans(name: str, shape: Shape, size: Pair, stride: Pair, padding: Pair) -> tuple[np.ndarray, np.ndarray]:
     """First and past-last pixel of each window, along rows and along columns of an image.
 
     Raises:
@@ -32,7 +37,8 @@ def _find_spans(name: str, shape: tuple, size, stride, padding) -> tuple[np.ndar
                              f"window of {window.size}")
         if n + 2 * p < k or n == 0:
             raise ShapeError(f"{name}: a window of {window.size} does not fit input {shape} with padding {window.padding}")
-    return tuple(spans(*d) for d in dimensions)
+    rows, columns = (spans(*d) for d in dimensions)
+    return rows, columns
 
 
 class _Pool(Op):
@@ -41,7 +47,7 @@ class _Pool(Op):
     keeps_scaling = True
 
     @classmethod
-    def by_sample(cls, ndims, constants, **attrs):
+    def by_sample(cls, ndims: list[int], constants: list[np.ndarray], **attrs: Any) -> int | None:
         return 4
 
 
@@ -55,7 +61,7 @@ class MaxPool2d(_Pool):
     int8 = "codes"
 
     @staticmethod
-    def forward(ctx, x, *, size, stride, padding):
+    def forward(ctx: Context, x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair) -> np.ndarray:
         rows, columns = _find_spans("max_pool2d", x.shape, size, stride, padding)
         if not ctx.needs[0]:
             return pooling.max_pool(x, rows, columns)
@@ -67,58 +73,61 @@ class MaxPool2d(_Pool):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (pooling.max_pool_grad(grad, ctx.at, ctx.hw),)
 
     @classmethod
-    def codes(cls, u, *, size, stride, padding):
-        rows, columns = _find_spans("max_pool2d", u.shape, size, stride, padding)
+    def codes(cls, u: np.ndarray, **attrs: Any) -> np.ndarray:
+        rows, columns = _find_spans("max_pool2d", u.shape, **attrs)
         if u.dtype == np.int8:
-            return to_signed(cls.codes(to_unsigned(u), size=size, stride=stride, padding=padding))
+            return to_signed(cls.codes(to_unsigned(u), **attrs))
         return nchw(pooling.max_pool_codes(nhwc(u), rows, columns))
 
     @staticmethod
-    def bind(out, x, *, size, stride, padding):
+    def bind(out: np.ndarray, x: np.ndarray, *, size: Pair, stride: Pair, padding: Pair) -> Callable[[], object] | None:
         rows, columns = map(spans, x.shape[2:], size, stride, padding)
         if x.dtype == np.uint8:
             return pooling.bind_max_pool_codes(in_memory(x), rows, columns, in_memory(out))
         return pooling.bind_max_pool(x, rows, columns, out)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 2, 3, 4, 6), size=(2, 2), stride=(2, 2), padding=(0, 0))
         yield sample(normal(rng, 2, 2, 5, 7), size=(3, 3), stride=(2, 1), padding=(1, 1))
         yield sample(normal(rng, 0, 2, 4, 4), size=(2, 2), stride=(2, 2), padding=(0, 0))
 
     @staticmethod
-    def parity(torch, x, size, stride, padding):
+    def parity(torch: Any, x: Any, size: Any, stride: Any, padding: Any) -> Any:
         return torch.nn.functional.max_pool2d(x, size, stride, padding)
 
 
 class _Mean(_Pool):
-    """Base of means of windows; `windows` gives their spans, and the number (OH, OW) that each sum is divided by."""
+    """Base of means of windows.
+
+    Attributes:
+        windows: a function of the shape of x and of the attributes, which gives the spans of the windows, and the number
+            (OH, OW) that each sum is divided by.
+    """
 
     int8 = "lower"
-
-    @staticmethod
-    def windows(shape, **attrs):
-        raise NotImplementedError
+    windows: ClassVar[Callable[..., Windows]]
 
     @classmethod
-    def forward(cls, ctx, x, **attrs):
+    def forward(cls, ctx: Context, x: np.ndarray, **attrs: Any) -> np.ndarray:
         ctx.windows, ctx.hw = cls.windows(x.shape, **attrs), x.shape[2:]
         return pooling.avg_pool(x, *ctx.windows)
 
     @staticmethod
-    def backward(ctx, grad):
-        return (pooling.avg_pool_grad(grad, *ctx.windows, ctx.hw),)
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
+        rows, columns, divisor = ctx.windows
+        return (pooling.avg_pool_grad(grad, rows, columns, divisor, ctx.hw),)
 
     @classmethod
-    def bind(cls, out, x, **attrs):
+    def bind(cls, out: np.ndarray, x: np.ndarray, **attrs: Any) -> Callable[[], object] | None:
         return pooling.bind_avg_pool(x, *cls.windows(x.shape, **attrs), out)
 
     @classmethod
-    def lower(cls, operands, target, attrs):
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
         """The multiplier scale_in / (scale_out * count) of each output pixel; equation (8)."""
         x = operands[0]
         rows, columns, divisor = cls.windows(x.shape, **attrs)
@@ -140,14 +149,14 @@ class AvgPool2d(_Mean):
     name = "avg_pool2d"
 
     @staticmethod
-    def windows(shape, size, stride, padding):
+    def windows(shape: Shape, size: Pair, stride: Pair, padding: Pair) -> Windows:
         rows, columns = _find_spans("avg_pool2d", shape, size, stride, padding)
         return rows, columns, np.full((len(rows), len(columns)), float(size[0] * size[1]))
 
     samples = staticmethod(MaxPool2d.samples)
 
     @staticmethod
-    def parity(torch, x, size, stride, padding):
+    def parity(torch: Any, x: Any, size: Any, stride: Any, padding: Any) -> Any:
         return torch.nn.functional.avg_pool2d(x, size, stride, padding)
 
 
@@ -160,27 +169,27 @@ class AdaptiveAvgPool2d(_Mean):
     name = "adaptive_avg_pool2d"
 
     @staticmethod
-    def windows(shape, outputs):
-        outputs = whole_numbers("adaptive_avg_pool2d", "outputs", outputs, 1)
+    def windows(shape: Shape, outputs: Pair) -> Windows:
+        oh, ow = whole_numbers("adaptive_avg_pool2d", "outputs", outputs, 1)
         if len(shape) != 4 or min(shape[2:]) < 1:
             raise ShapeError(f"adaptive_avg_pool2d: expected input (B, C, H, W) with pixels, got {shape}")
         images = math.prod(n for n in shape[:2] if isinstance(n, int))
         # spans and divisors take some numbers for each row and column, and for each pixel of an image
-        for needed in ((images, *outputs), (8, *outputs), (16, sum(outputs))):
+        for needed in ((images, oh, ow), (8, oh, ow), (16, oh + ow)):
             checks.room("adaptive_avg_pool2d", "the result", needed)
-        rows, columns = (adaptive_spans(n, o) for n, o in zip(shape[2:], outputs))
+        rows, columns = (adaptive_spans(n, o) for n, o in zip(shape[2:], (oh, ow)))
         return rows, columns, np.outer(rows[:, 1] - rows[:, 0], columns[:, 1] - columns[:, 0]).astype(float)
 
     @staticmethod
-    def elements(x, *, outputs):
+    def elements(x: tuple[int, ...], *, outputs: Pair) -> int:
         return math.prod(x[:2]) * math.prod(outputs)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 2, 3, 5, 4), outputs=(1, 1))
         yield sample(normal(rng, 2, 3, 5, 4), outputs=(3, 2))
         yield sample(normal(rng, 1, 2, 2, 3), outputs=(3, 3))
 
     @staticmethod
-    def parity(torch, x, outputs):
+    def parity(torch: Any, x: Any, outputs: Any) -> Any:
         return torch.nn.functional.adaptive_avg_pool2d(x, outputs)

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
 
 import numpy as np
 
 from .. import checks
 from .._kernels.rows import sums
 from ..errors import ShapeError
-from .op import Op, normal, sample
+from ..tape import Context
+from .op import Gradients, IntegerStep, Op, Operand, Sample, Target, normal, sample
 from .pooling import AdaptiveAvgPool2d
 
 
-def _expand(v: np.ndarray, shape: tuple, axis, keepdims: bool) -> np.ndarray:
+def _expand(v: np.ndarray, shape: tuple[int, ...], axis: sums.Axis, keepdims: bool) -> np.ndarray:
     """A reduced array with its reduced dimensions back as 1."""
     if keepdims or axis is None:
         return v.reshape([1] * len(shape)) if axis is None and not keepdims else v
     return np.expand_dims(v, axis)
 
 
-def _count(shape: tuple, axis) -> int:
+def _count(shape: tuple[int, ...], axis: sums.Axis) -> int:
     """How many elements of an array of `shape` become one."""
     axes = range(len(shape)) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return math.prod(shape[a] for a in axes)
@@ -32,7 +33,7 @@ class _Reduction(Op):
     """Base of reductions: the samples that all of them are tried on."""
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         x = normal(rng, 2, 3, 4)
         yield sample(x, axis=None, keepdims=False)
         yield sample(x, axis=1, keepdims=False)
@@ -46,28 +47,28 @@ class Sum(_Reduction):
     name = "sum"
 
     @staticmethod
-    def forward(ctx, x, *, axis, keepdims):
+    def forward(ctx: Context, x: np.ndarray, *, axis: sums.Axis, keepdims: bool) -> np.ndarray:
         checks.fits("sum", axis, x.ndim)
         ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
         if x.size <= sums.FEW:      # what `total` gives, which by itself takes a tenth of such an op's time
-            return np.asarray(np.add.reduce(x, axis, None, None, keepdims))
+            return np.asarray(sums.add_reduce(x, axis, None, None, keepdims))
         return sums.total(x, axis, keepdims)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (np.broadcast_to(_expand(grad, ctx.shape, ctx.axis, ctx.keepdims), ctx.shape),)
 
     @staticmethod
-    def elements(x, **attrs):
+    def elements(x: tuple[int, ...], **attrs: Any) -> int:
         return math.prod(n or 1 for n in x)     # the sums of no elements are elements
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield from _Reduction.samples(rng)
         yield sample(normal(rng, 0, 3), axis=0, keepdims=False)
 
     @staticmethod
-    def parity(torch, x, axis, keepdims):
+    def parity(torch: Any, x: Any, axis: Any, keepdims: Any) -> Any:
         return torch.sum(x, dim=axis, keepdim=keepdims) if axis is not None else torch.sum(x)
 
 
@@ -82,7 +83,7 @@ class Mean(_Reduction):
     int8 = "lower"
 
     @staticmethod
-    def forward(ctx, x, *, axis, keepdims):
+    def forward(ctx: Context, x: np.ndarray, *, axis: sums.Axis, keepdims: bool) -> np.ndarray:
         checks.fits("mean", axis, x.ndim)
         ctx.shape, ctx.axis, ctx.keepdims = x.shape, axis, keepdims
         if _count(x.shape, axis) == 0:
@@ -90,12 +91,12 @@ class Mean(_Reduction):
         return sums.mean(x, axis, keepdims)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         g = grad / grad.dtype.type(_count(ctx.shape, ctx.axis))
         return (np.broadcast_to(_expand(g, ctx.shape, ctx.axis, ctx.keepdims), ctx.shape),)
 
     @classmethod
-    def lower(cls, operands, target, attrs):
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
         """The mean over both dimensions of images (B, C, H, W) is average pooling into one pixel."""
         axis, shape = attrs["axis"], operands[0].shape
         if len(shape) != 4 or not isinstance(axis, tuple) or {a % 4 for a in axis} != {2, 3} or not all(
@@ -107,7 +108,7 @@ class Mean(_Reduction):
         return lowered
 
     @staticmethod
-    def parity(torch, x, axis, keepdims):
+    def parity(torch: Any, x: Any, axis: Any, keepdims: Any) -> Any:
         return torch.mean(x, dim=axis, keepdim=keepdims) if axis is not None else torch.mean(x)
 
 
@@ -121,22 +122,22 @@ class _Extreme(_Reduction):
     function: ClassVar[Callable[..., np.ndarray]]
 
     @classmethod
-    def forward(cls, ctx, x, *, axis, keepdims):
+    def forward(cls, ctx: Context, x: np.ndarray, *, axis: sums.Axis, keepdims: bool) -> np.ndarray:
         checks.fits(cls.name, axis, x.ndim)
         if _count(x.shape, axis) == 0:
             raise ShapeError(f"{cls.name}: no elements along axis {axis} of a Tensor of shape {x.shape}")
         ctx.x, ctx.axis, ctx.keepdims = x, axis, keepdims
-        ctx.y = np.asarray(cls.function(x, axis=axis, keepdims=keepdims))
-        return ctx.y
+        ctx.y = y = np.asarray(cls.function(x, axis=axis, keepdims=keepdims))
+        return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         hit = ctx.x == _expand(ctx.y, ctx.x.shape, ctx.axis, ctx.keepdims)
         shared = hit / hit.sum(axis=ctx.axis, keepdims=True).astype(grad.dtype)
         return (_expand(grad, ctx.x.shape, ctx.axis, ctx.keepdims) * shared,)
 
     @classmethod
-    def parity(cls, torch, x, axis, keepdims):
+    def parity(cls, torch: Any, x: Any, axis: Any, keepdims: Any) -> Any:
         return getattr(torch, f"a{cls.name}")(x, dim=axis if axis is not None else (), keepdim=keepdims)
 
 

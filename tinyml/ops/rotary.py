@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from .._kernels.attention.rotary import rotary
 from ..errors import ShapeError
-from .op import Op, normal, sample
+from ..tape import Context
+from .op import Gradients, Op, Sample, normal, sample
 
 
 class Rotary(Op):
@@ -27,7 +31,8 @@ class Rotary(Op):
     name = "rotary"
 
     @staticmethod
-    def forward(ctx, x, cos, sin, *, heads=None, interleaved=False):
+    def forward(ctx: Context, x: np.ndarray, cos: np.ndarray, sin: np.ndarray, *, heads: int | None = None,
+                interleaved: bool = False) -> np.ndarray:
         got = f"got x {x.shape}, cos {cos.shape}, sin {sin.shape}"
         if x.ndim < 2 or x.shape[-1] % 2 or cos.shape != sin.shape or not _broadcasts(cos.shape, x.shape):
             raise ShapeError(f"rotary: expected x (..., T, D) with D even, cos and sin (..., T, D/2), {got}")
@@ -37,11 +42,12 @@ class Rotary(Op):
         return rotary(x, *ctx.attrs)
 
     @staticmethod
-    def backward(ctx, grad):
-        return rotary(grad, *ctx.attrs, inverse=True), None, None
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
+        cos, sin, heads, interleaved = ctx.attrs
+        return rotary(grad, cos, sin, heads, interleaved, inverse=True), None, None
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         def angles(*shape: int) -> list[np.ndarray]:
             a = normal(rng, *shape)
             return [np.cos(a).astype(np.float32), np.sin(a).astype(np.float32)]
@@ -52,7 +58,7 @@ class Rotary(Op):
         yield sample(normal(rng, 2, 0, 4), *angles(0, 2), interleaved=True)
 
     @staticmethod
-    def parity(torch, x, cos, sin, heads=None, interleaved=False):
+    def parity(torch: Any, x: Any, cos: Any, sin: Any, heads: Any = None, interleaved: Any = False) -> Any:
         """As complex numbers a + bi, times cos + i sin."""
         count = x.shape[-3] if heads is not None else 0
         x, rest = (x[..., :heads, :, :], x[..., heads:count, :, :]) if heads is not None else (x, None)
@@ -63,7 +69,7 @@ class Rotary(Op):
         return y if rest is None else torch.cat([y, rest], dim=-3)
 
 
-def _broadcasts(angles: tuple, x: tuple) -> bool:
+def _broadcasts(angles: tuple[int, ...], x: tuple[int, ...]) -> bool:
     """Whether cos and sin of this shape broadcast to x (..., T, D), their last two being T and D/2."""
     if angles[-2:] != (x[-2], x[-1] // 2) or len(angles) > len(x):
         return False

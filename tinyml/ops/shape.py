@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,9 @@ from .._kernels.rows.codes import quantize, to_signed
 from .._kernels.rows.columns import scatter_rows
 from .._kernels.rows.sums import FEW
 from ..errors import ShapeError
+from ..tape import Context
 from .codes import is_below_one_code
-from .op import Batch, Codec, IntegerStep, Op, normal, sample
+from .op import Batch, Codec, Gradients, IntegerStep, Op, Operand, Sample, Target, normal, sample
 
 
 class _Moving(Op):
@@ -34,7 +36,7 @@ class Reshape(_Moving):
     name = "reshape"
 
     @staticmethod
-    def forward(ctx, x, *, shape):
+    def forward(ctx: Context, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
         ctx.shape = x.shape
         try:
             if not shape or min(shape) >= -1:     # NumPy takes any negative number for -1
@@ -44,15 +46,16 @@ class Reshape(_Moving):
         raise ShapeError(f"reshape: {x.size} elements of shape {x.shape} do not fit shape {tuple(shape)}")
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (grad.reshape(ctx.shape),)
 
     @classmethod
-    def by_sample(cls, ndims, constants, *, shape):
+    def by_sample(cls, ndims: list[int], constants: list[np.ndarray], **attrs: Any) -> int | None:
+        shape = attrs["shape"]
         return len(shape) if tuple(shape[:1]) == (Batch(),) else None
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 2, 6), shape=(3, 4))
         yield sample(normal(rng, 2, 3, 4), shape=(2, -1))
         yield sample(normal(rng, 1), shape=())
@@ -69,23 +72,23 @@ class Permute(_Moving):
     name = "permute"
 
     @staticmethod
-    def forward(ctx, x, *, order):
+    def forward(ctx: Context, x: np.ndarray, *, order: tuple[int, ...]) -> np.ndarray:
         if sorted(a + x.ndim if a < 0 else a for a in order) != list(range(x.ndim)):
             raise ShapeError(f"permute: expected each of {x.ndim} dimensions once, got {tuple(order)}")
         ctx.order = order
         return x.transpose(order)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (grad.transpose(np.argsort([a % grad.ndim for a in ctx.order])) if grad.ndim else grad,)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 2, 3, 4), order=(2, 0, 1))
         yield sample(normal(rng, 2, 3, 4), order=(0, -1, 1))
 
     @staticmethod
-    def parity(torch, x, order):
+    def parity(torch: Any, x: Any, order: Any) -> Any:
         return x.permute(order)
 
 
@@ -99,30 +102,30 @@ class BroadcastTo(_Moving):
     name = "broadcast_to"
 
     @staticmethod
-    def forward(ctx, x, *, shape):
+    def forward(ctx: Context, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
         try:
             return np.broadcast_to(x, shape)
         except (ValueError, OverflowError):
             raise ShapeError(f"broadcast_to: shape {x.shape} does not broadcast to {tuple(shape)}") from None
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (grad,)
 
     @staticmethod
-    def elements(x, *, shape):
+    def elements(x: tuple[int, ...], *, shape: tuple[int, ...]) -> int:
         return math.prod(shape)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 3, 1), shape=(2, 3, 4))
 
     @staticmethod
-    def parity(torch, x, shape):
+    def parity(torch: Any, x: Any, shape: Any) -> Any:
         return x.broadcast_to(shape)
 
 
-def _number_rows(shape: tuple, index: tuple) -> tuple[np.ndarray, tuple]:
+def _number_rows(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
     """For x of `shape`: the number in x of each row of x[index], and the leading dimensions that number the rows of x.
 
     A row is what lies along the last dimensions, those that the index takes whole.
@@ -162,7 +165,7 @@ class GetItem(_Moving):
     name = "getitem"
 
     @staticmethod
-    def forward(ctx, x, *, index):
+    def forward(ctx: Context, x: np.ndarray, *, index: tuple[Any, ...]) -> np.ndarray:
         ctx.shape, ctx.index = x.shape, index
         try:
             return np.asarray(x[index])
@@ -171,7 +174,7 @@ class GetItem(_Moving):
             raise ShapeError(f"getitem: {error} (index [{shown}] of a Tensor of shape {x.shape})") from None
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         if any(isinstance(i, np.ndarray) for i in ctx.index):
             if grad.size <= FEW and grad.dtype != np.float16:       # too few to lose terms
                 out = np.zeros(ctx.shape, grad.dtype)
@@ -187,13 +190,13 @@ class GetItem(_Moving):
         return (out,)
 
     @staticmethod
-    def elements(x, *, index):
+    def elements(x: tuple[int, ...], *, index: tuple[Any, ...]) -> int:
         arrays = [i for i in index if isinstance(i, (np.ndarray, list))]
         rest = tuple(slice(0, 1) if isinstance(i, (np.ndarray, list)) else i for i in index)
         return np.broadcast_to(np.uint8(0), x)[rest].size * math.prod(np.broadcast_shapes(*map(np.shape, arrays)))
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         x = normal(rng, 4, 5, 2)
         yield sample(x, index=(1,))
         yield sample(x, index=(slice(None, None, -2), Ellipsis, 0))
@@ -204,14 +207,14 @@ class GetItem(_Moving):
         yield sample(x, index=(np.array([True, False, True, True]),))
 
     @staticmethod
-    def parity(torch, x, index):
+    def parity(torch: Any, x: Any, index: Any) -> Any:
         if any(isinstance(i, slice) and i.step and i.step < 0 for i in index):
             at = np.arange(x.numel()).reshape(tuple(x.shape))[index].copy()     # PyTorch has no negative steps
             return x.reshape(-1)[torch.from_numpy(at)]
         return x[tuple(torch.from_numpy(i) if isinstance(i, np.ndarray) else i for i in index)]
 
 
-def _describe_codecs(sources: list[Codec], target: Codec) -> dict:
+def _describe_codecs(sources: list[Codec], target: Codec) -> dict[str, Any]:
     """The attributes of a step that turns codes of `sources` into those of `target`."""
     return {"scales": [float(c.scale) for c in sources], "zero_points": [c.zero_point for c in sources],
             "scale_out": float(target.scale), "zero_point": target.zero_point}
@@ -228,7 +231,7 @@ class Concat(Op):
     int8 = "lower"
 
     @staticmethod
-    def forward(ctx, *xs, axis):
+    def forward(ctx: Context, *xs: np.ndarray, axis: int) -> np.ndarray:
         if not xs:
             raise ShapeError("concat: expected at least one Tensor")
         checks.fits("concat", axis, xs[0].ndim)
@@ -241,11 +244,11 @@ class Concat(Op):
         return y
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return tuple(np.split(grad, np.cumsum(ctx.sizes)[:-1], axis=ctx.axis))
 
     @classmethod
-    def lower(cls, operands, target, attrs):
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
         """The step requantizes activations; constants get the codes of the result now."""
         where, arrays = [], {}
         for i, o in enumerate(operands):
@@ -259,12 +262,12 @@ class Concat(Op):
         return IntegerStep("concat", {**codecs, "operands": where, "axis": attrs["axis"]}, arrays)
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 2, 3), normal(rng, 2, 1), normal(rng, 2, 0), axis=1)
         yield sample(normal(rng, 2, 3, 2), normal(rng, 1, 3, 2), axis=-3)
 
     @staticmethod
-    def parity(torch, *xs, axis):
+    def parity(torch: Any, *xs: Any, axis: Any) -> Any:
         return torch.cat(xs, dim=axis)
 
 
@@ -279,7 +282,7 @@ class Pad(Op):
     int8 = "lower"
 
     @staticmethod
-    def forward(ctx, x, *, widths, value):
+    def forward(ctx: Context, x: np.ndarray, *, widths: tuple[tuple[int, int], ...], value: float) -> np.ndarray:
         if len(widths) != x.ndim or any(len(w) != 2 or min(w) < 0 for w in widths):
             raise ShapeError(f"pad: expected (before, after) >= 0 for each of {x.ndim} dimensions, got {widths}")
         checks.room("pad", "the result", [b + n + a for (b, a), n in zip(widths, x.shape)], x.itemsize)
@@ -287,15 +290,15 @@ class Pad(Op):
         return np.pad(x, widths, constant_values=value)
 
     @staticmethod
-    def backward(ctx, grad):
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         return (grad[ctx.inner],)
 
     @staticmethod
-    def elements(x, *, widths, **attrs):
+    def elements(x: tuple[int, ...], *, widths: tuple[tuple[int, int], ...], **attrs: Any) -> int:
         return math.prod(n + sum(around) for n, around in zip(x, widths))
 
     @classmethod
-    def lower(cls, operands, target, attrs):
+    def lower(cls, operands: list[Operand], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
         x = operands[0]
         if x.codec is None or is_below_one_code(x.codec, target.codec) or not np.isfinite(attrs["value"]):
             return None
@@ -304,10 +307,10 @@ class Pad(Op):
                                    "code": target.codec.code(attrs["value"])})
 
     @staticmethod
-    def samples(rng):
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
         yield sample(normal(rng, 2, 3), widths=((1, 0), (2, 1)), value=0.5)
 
     @staticmethod
-    def parity(torch, x, widths, value):
+    def parity(torch: Any, x: Any, widths: Any, value: Any) -> Any:
         return torch.nn.functional.pad(x, [w for pair in reversed(widths) for w in pair], value=value)
 
