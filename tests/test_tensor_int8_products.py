@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyml._kernels.products import integer_layer
-from tinyml.errors import DtypeError, QuantizationError
+from tinyml.errors import DtypeError, QuantizationError, ShapeError
 from tinyml.tensor import OPS, Tensor, apply, call
 
 
@@ -141,6 +141,21 @@ X, W = affine(2, 4), symmetric(6, 4)
 def test_int8_products_refuse(name, operands, output, message):
     with pytest.raises(DtypeError, match=f"^{name}: .*{message}"):
         apply(OPS[name], *operands, **output)
+
+
+@pytest.mark.parametrize("name, w, operands", [("linear", W, (None,)), ("matmul", symmetric(4, 6, axis=1), ()),
+                                               ("matmul", affine(4, 6), ())])
+@pytest.mark.parametrize("scale, zero_point, error, message", [
+    (0.1, 2.7, DtypeError, "zero_point to be an array of integers, got 2.7"),
+    (0.1, "a", DtypeError, "zero_point to be an array of integers, got 'a'"),
+    (0.1, [1, 2], ShapeError, r"zero_point: expected shape \(\), got \(2,\)"),
+    (0.1, 128, QuantizationError, r"zero_point: expected values in \[-128, 127\]"),
+    ("a", 0, DtypeError, "scale to be an array of numbers, got 'a'"),
+    ([0.1, 0.2], 0, ShapeError, r"scale: expected shape \(\) .*got \(2,\)"),
+])
+def test_an_output_has_one_scale_and_one_integer_for_zero(name, w, operands, scale, zero_point, error, message):
+    with pytest.raises(error, match=message):
+        call(name, X, w, *operands, scale=scale, zero_point=zero_point)
 
 
 def test_sums_past_int32_are_refused_not_wrapped():

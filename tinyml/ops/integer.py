@@ -134,8 +134,9 @@ def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Windo
     Float x: dynamic, equation (9). int8 x: the result is float32, or with an output scale int8, equations (4) and (5).
 
     Raises:
-        DtypeError: int8 activations with float weights, activations with several scales, or an output scale for float
-        activations; ShapeError: shapes do not fit; QuantizationError: sums can leave int32.
+        DtypeError: int8 activations with float weights, activations with several scales, an output scale for float
+        activations, or an output zero point that is no integer; ShapeError: shapes do not fit; QuantizationError: sums can
+        leave int32.
     """
     q, source = w.quantized, x.quantized
     if q is None:
@@ -168,7 +169,8 @@ def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Windo
         layer = _pack_once(name, w.data, q, z, window)
         rows = np.full(len(u), source.scale, np.float32)
         return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
-    s_y, z_y = fixed_point.check_scale(scale, f"{name}: output scale")[()], int(zero_point or 0)
+    s_y = fixed_point.check_scale(checks.array(name, "the output scale", scale, "iuf"), f"{name}: output scale")
+    output = Quantized(s_y, 0 if zero_point is None else zero_point, None, ())
     # both in float64 by name: NumPy 1 takes float32 where one of them has no dimension
     real = float(source.scale) * w_scale.astype(np.float64)
     if b is not None and not np.isfinite(b).all():
@@ -180,9 +182,9 @@ def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Windo
     if (bound > fixed_point.INT32_MAX).any():
         raise QuantizationError(f"{name}: accumulators of output channel {int(bound.argmax())} can reach {bound.max()}, "
                                 "past int32; use larger weight or activation scales")
-    requant = integer_layer.Requant(real / float(s_y), z_y)
+    requant = integer_layer.Requant(real / float(output.scale), int(output.zero_point))
     y = integer_layer.IntegerLayer(codes, q_bias, z, window, requant).codes(u)
-    return Tensor(nchw(to_signed(y)), scale=s_y, zero_point=z_y)
+    return Tensor(nchw(to_signed(y)), scale=output.scale, zero_point=output.zero_point)
 
 
 def check_output(name: str, shape: tuple[int, ...], window: Window, channels: int) -> None:
