@@ -158,6 +158,12 @@ def test_an_output_has_one_scale_and_one_integer_for_zero(name, w, operands, sca
         call(name, X, w, *operands, scale=scale, zero_point=zero_point)
 
 
+@pytest.mark.parametrize("zero", [0, 3])
+def test_matmul_of_nothing_along_the_shared_dimension_is_zero(zero):
+    a, b = Tensor(np.zeros((2, 0), np.int8), scale=1.0), Tensor(np.zeros((0, 3), np.int8), scale=1.0, zero_point=zero)
+    np.testing.assert_array_equal((a @ b).numpy(), np.zeros((2, 3), np.float32))
+
+
 def test_sums_past_int32_are_refused_not_wrapped():
     k = 70_000      # 70,000 * 127 * 255 > 2^31
     w = Tensor(np.full((1, k), 127, np.int8), scale=1.0)

@@ -94,7 +94,7 @@ class MatMul(Op):
         if left.axis is not None or right.axis not in (None, 1):
             raise DtypeError(f"matmul: int8 expects one scale on the left and one, or one a column, on the right; "
                              f"got axis {left.axis} and {right.axis}")
-        rows, columns = a.data.reshape(-1, a.shape[-1]), np.ascontiguousarray(b.data.T)
+        rows, columns = a.data.reshape(math.prod(a.shape[:-1]), a.shape[-1]), np.ascontiguousarray(b.data.T)
         shape = *a.shape[:-1], b.shape[1]
         if right.zero_point.any():
             y = Tensor(cls._multiply_shifted(rows, left, columns, right).reshape(shape))
