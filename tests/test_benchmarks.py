@@ -57,7 +57,7 @@ SMALL = [(gpt, "SHAPES", GPTS), (gpt, "PROMPT", 6),
          (gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), (conv, "SHAPES", CONVOLUTIONS),
          (cnn, "IMAGE", (3, 8, 8)), (overhead, "THREADED", [(4, 8, 8)]), (overhead, "CHAIN", 3), (steps, "STEPS", STEPS),
          (elementwise, "WORK", ELEMENTWISE), (memory, "RUNS", 1), (roofline, "ROUNDS", 20), (timing, "SAMPLE", TINY),
-         (roofline, "beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
+         (roofline, "bytes_beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
          (why, "ONE_ROW", (1, 8, 16))]
 
 
@@ -200,7 +200,7 @@ def test_memory_prints_and_writes(small, monkeypatch, tmp_path, capsys):
 def test_why_explains_in_numbers(small, capsys):
     assert command.main(["why", "--seconds", "0"]) == 0
     out = capsys.readouterr().out
-    for heading in ("Lanes", "Instructions a cycle", "Bytes", "What is left of it"):
+    for heading in ("Lanes", "Instructions per cycle", "Bytes", "What is left of it"):
         assert f"\n\n{heading}" in out
     shares = [float(line.split()[-1 if "product" not in line else -3].rstrip("%"))
               for line in out.splitlines() if line.startswith(("  quantize ", "  product ", "  max_pool2d ", "  avg_pool ",

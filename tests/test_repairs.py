@@ -150,8 +150,8 @@ def test_repaired_models_are_plans_like_any_other(name, repairs, tmp_path):
 
 def test_migrated_scales_take_planted_outliers_out_of_a_gpt():
     tinyml.manual_seed(0)
-    model = hard_nets.trained_gpt()
-    planted = hard_nets.with_outliers(model)
+    model = hard_nets.train_gpt()
+    planted = hard_nets.plant_outliers(model)
     calibration, tests = hard_nets.windows()
     traced = graph.trace(planted, calibration[0])
     moved = precision.migrate_scales(traced, [(x,) for x in calibration])
