@@ -62,13 +62,13 @@ def few_levels(model: nn.Module) -> dict:
 
 
 def dead_channel(model: nn.Module) -> dict:
-    """Never above 0."""
+    """A channel that is never above 0."""
     model[NORM].weight.data[2], model[NORM].bias.data[2] = 1e-3, -1
     return {}
 
 
 def dead_and_large(model: nn.Module) -> dict:
-    """Never above 0, with weights that take the precision of all others."""
+    """A channel that is never above 0, with weights so large that all others lose precision."""
     model[int(CONV)].weight.data[2] *= 1000
     model[NORM].bias.data[2] = -1e6
     return {"per_channel": False}

@@ -337,7 +337,7 @@ def test_a_file_that_shrinks_while_it_is_read():
 
 
 def test_the_payload_is_live(tmp_path, monkeypatch):
-    """What the hostile files hold does run where a pickle is believed."""
+    """The code in the hostile files does run in Python's own unpickler."""
     monkeypatch.chdir(tmp_path)
     pickle.loads(b"\x80\x02" + RUN + b".")
     assert os.listdir(tmp_path) == ["ran"]

@@ -1,4 +1,4 @@
-"""What the benchmarks of training count, compare and hold the same on both sides."""
+"""What the benchmarks of training count, what they compare, and that all sides do the same work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.prepared import Prepared
 
 
 def test_operations_of_a_step_are_those_of_its_products():
-    """By hand: as much again for each gradient, but none to the images or ids."""
+    """By hand: each gradient takes as many operations as the forward, and images and ids have none."""
     mlp, gpt, conv = STEPS["MLP"], STEPS["GPT"], STEPS["CNN"]
     assert steps.operations(mlp) == 2 * 3 * (2 * 6 * 5 + 3 * 5 * 4)
     b, t, c, vocab, pairs = 2, 8, 8, 12, 8 * 9 // 2
