@@ -17,7 +17,7 @@ def tests() -> data.DataLoader:
 
 @pytest.fixture(scope="module")
 def hard() -> tuple[nn.Module, nn.Module]:
-    """The net as trained, and scaled apart."""
+    """The network as it was trained, and with one channel scaled up."""
     tinyml.manual_seed(0)
     model = hard_nets.train(models.DepthwiseCNN(in_channels=1, width=8))
     return model, hard_nets.scale_apart(model)
