@@ -1,1 +1,1 @@
-"""Measurements of tinyml, each one command away: python -m benchmarks (speed), python -m benchmarks.accuracy."""
+"""Measurements of tinyml: python -m benchmarks for speed and memory, python -m benchmarks.accuracy for accuracy."""

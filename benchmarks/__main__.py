@@ -1,14 +1,15 @@
-"""Speed of tinyml beside what a user would pick instead, timed by turns in one process.
+"""The speed of tinyml and of the libraries that a user might choose instead, which take turns in one process.
 
     python -m benchmarks gemm|conv|cnn|overhead --vs torch onnxruntime numpy --threads 1 --json FILE
-    python -m benchmarks train|memory --vs torch        a step of training: its time, its memory; decoding's
-    python -m benchmarks gpt --vs torch    TinyGPT generating: a token, a prompt, threads
-    python -m benchmarks elementwise --vs torch numpy   work that memory bounds, forward and backward
+    python -m benchmarks train|memory --vs torch        a training step: its time; its memory, and that of decoding
+    python -m benchmarks gpt --vs torch    generation with TinyGPT: a token, a prompt, threads
+    python -m benchmarks elementwise --vs torch numpy   memory-bound work, forward and backward
     python -m benchmarks why            the numbers behind docs/why-int8.md
-    python -m benchmarks.plot FILE      the roofline of what --json wrote
+    python -m benchmarks.plot FILE      the roofline of files that --json wrote
 
-Peers are the extra [bench]. Ratios are the others' medians / tinyml's: above 1x tinyml is faster. The share is of the
-peak that the probe measures at the start: fma (float32), dot4 (int8), or reading as many bytes (read).
+The peers are installed by the extra [bench]. A ratio is a peer's median divided by tinyml's: above 1x tinyml is faster. The
+share is the rate divided by the peak that the probe measures at the start: fma for float32, dot4 for int8, or the rate of
+reading as many bytes (read).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .timing import Row, Run
 # each function makes the rows of one table
 SUBJECTS: dict[str, list[Callable[[Run], list]]] = {
     "gemm": [gemm.rows], "conv": [conv.rows], "cnn": [cnn.rows],
-    "gpt": [gpt.rows, gpt.threads, gpt.around], "train": [train.rows], "memory": [memory.rows, gpt_memory.rows],
+    "gpt": [gpt.rows, gpt.threads, gpt.around_step], "train": [train.rows], "memory": [memory.rows, gpt_memory.rows],
     "elementwise": [elementwise.rows],
     "overhead": [overhead.one_element, overhead.tape, overhead.plan_steps, overhead.threads],
 }
@@ -36,20 +37,20 @@ TABLES: dict[type, Callable[..., str]] = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure one subject, print its table."""
+    """Measure one subject, and print its tables."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("subject", choices=[*SUBJECTS, "why"])
     parser.add_argument("--vs", nargs="+", choices=peers.NAMES, default=[], metavar="PEER", help=", ".join(peers.NAMES))
-    parser.add_argument("--threads", type=int, default=1, help="of tinyml and of all peers (default 1)")
-    parser.add_argument("--seconds", type=float, default=3, help="a row (default 3)")
+    parser.add_argument("--threads", type=int, default=1, help="threads of tinyml and of all peers (default 1)")
+    parser.add_argument("--seconds", type=float, default=3, help="seconds per row (default 3)")
     parser.add_argument("--markdown", action="store_true", help="print the table in Markdown")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
     args = parser.parse_args(arguments)
     if args.threads < 1:
         parser.error(f"--threads: expected at least 1, got {args.threads}")
     if args.subject == "why" and (args.vs or args.json or args.markdown):
-        parser.error("why: prints text on tinyml alone; --vs, --json and --markdown belong to the other subjects")
+        parser.error("why: it prints text about tinyml alone; --vs, --json and --markdown are for other subjects")
     tinyml.set_num_threads(args.threads)
     try:
         loaded = peers.load(args.vs, args.threads)

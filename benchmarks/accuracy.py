@@ -1,11 +1,12 @@
-"""What lower precision costs: float32, static int8 by observer, trained int8, dynamic int8 and float16, over seeds.
+"""What lower precision costs, over several seeds: float32, static int8 with each observer, QAT, dynamic int8 and float16.
 
     python -m benchmarks.accuracy fashion cifar shakespeare --cifar cifar.npz --text shakespeare.txt
 
 fashion: CifarCNN (width 16) on all of Fashion-MNIST. cifar: CifarCNN on a .npz (x_train, y_train, x_test, y_test).
 shakespeare: TinyGPT on a text file, its loss over all windows of the last 10%. Float models are trained once and kept in
---models, so that a second run only converts; "equally long" trains float32 and QAT on from there, with the same batches and
-schedule. Prints a table, each line against the figure it must reach, and exits with 1 where one does not.
+--models, so that a second run only converts them. "equally long" and QAT both continue the training of the float
+model, with the same batches and schedule. The command prints tables, compares figures with those that they must
+reach, and exits with code 1 if one does not reach it.
 """
 
 from __future__ import annotations
@@ -29,27 +30,27 @@ from tinyml.tables import layout
 
 from .training import Task, cifar, fashion, shakespeare
 
-EPOCHS = {"fashion": 1, "cifar": 2}     # that QAT and "float32, equally long" train on
+EPOCHS = {"fashion": 1, "cifar": 2}     # of the further training, by QAT and by "float32, equally long"
 LEARNED = ("cifar",)                    # tasks that train a second time, with learned scales
 LR = 3e-4
 
 
 @dataclass
 class Against:
-    """One form of a model against a float model on the same tests, a value a seed: means, and their changes."""
+    """The figures of one form of a model, and their change against a float model on the same tests, one value per seed."""
 
     form: str
     baseline: str
     accuracy: list[float] = field(default_factory=list)
     loss: list[float] = field(default_factory=list)
-    points: list[float] = field(default_factory=list)       # change of accuracy, hundredths
-    rise: list[float] = field(default_factory=list)         # change of the loss
+    points: list[float] = field(default_factory=list)       # the change of the accuracy, in hundredths
+    rise: list[float] = field(default_factory=list)         # the change of the loss
     agreement: list[float] = field(default_factory=list)
     noise: list[float] = field(default_factory=list)        # half the 95% interval of `points`
-    divergence: list[float] = field(default_factory=list)   # mean of sum p ln(p / q), p the baseline's probabilities
+    divergence: list[float] = field(default_factory=list)   # the mean of sum p ln(p / q), p from the baseline
 
     def add(self, logits: np.ndarray, baseline: np.ndarray, targets: np.ndarray) -> None:
-        """One seed's outputs."""
+        """Add the outputs of one seed."""
         counted = np.ones(targets.shape, bool)
         right, loss = Paired(), Paired()
         right.add(*(o.argmax(-1) == targets for o in (baseline, logits)), counted)
@@ -66,7 +67,7 @@ class Against:
         self.divergence.append(float((np.exp(p) * (p - q)).sum(-1).mean()))
 
     def row(self) -> list[str]:
-        """A line of the table."""
+        """The row of the table."""
         return [self.form, self.baseline, f"{mean(self.accuracy):.2%}", f"{mean(self.points):+.2f}",
                 f"{mean(self.loss):.4f}", f"{mean(self.rise):+.4f}", f"{mean(self.agreement):.2%}",
                 f"{1000 * mean(self.divergence):.3f}",
@@ -85,19 +86,19 @@ def log_softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def outputs(model: nn.Module, task: Task) -> np.ndarray:
-    """The model's logits on all tests."""
+    """The model's logits for all test samples."""
     model.eval()
     with tinyml.no_grad():
         return np.concatenate([model(x).numpy() for x, _ in task.tests])
 
 
 def targets_of(task: Task) -> np.ndarray:
-    """The class of each test."""
+    """The class of each test sample."""
     return np.concatenate([tinyml.Tensor(y).data for _, y in task.tests])
 
 
 def measure(task: Task, seeds: list[int], models: Path) -> dict[str, Against]:
-    """Every form of the task's model, over the seeds."""
+    """Measure every form of the task's model with each seed."""
     found: dict[str, Against] = {}
     targets = targets_of(task)
 
@@ -109,7 +110,7 @@ def measure(task: Task, seeds: list[int], models: Path) -> dict[str, Against]:
         return logits
 
     for seed in seeds:
-        model = task.trained(seed, models)
+        model = task.load_or_train(seed, models)
         print(f"{task.name}, seed {seed}", flush=True)
         base = outputs(model, task)
         note("float32", model, "", base)
@@ -136,8 +137,8 @@ def measure(task: Task, seeds: list[int], models: Path) -> dict[str, Against]:
     return found
 
 
-def required(name: str, found: dict[str, Against]) -> list[tuple[str, float, str, float]]:
-    """(what, value, ">=" or "<=", bar) of a task."""
+def requirements(name: str, found: dict[str, Against]) -> list[tuple[str, float, str, float]]:
+    """What the figures of a task must reach: (name, value, ">=" or "<=", bound)."""
     static = found.get(f"int8, {OBSERVER}")
     if name == "fashion":
         qat = found["int8, QAT"]
@@ -154,14 +155,14 @@ def required(name: str, found: dict[str, Against]) -> list[tuple[str, float, str
 
 
 def main() -> int:
-    """Measure the tasks named, print the tables and what they must reach."""
+    """Measure the given tasks, and print the tables and whether the figures reach what they must."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", choices=("fashion", "cifar", "shakespeare"), default=["fashion"])
     parser.add_argument("--cifar", metavar="FILE", help="the .npz of task cifar")
     parser.add_argument("--text", metavar="FILE", help="the text of task shakespeare")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--models", type=Path, default=Path("build/models"), help="where float models are kept")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--models", type=Path, default=Path("build/models"), help="the folder where float models are kept")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
     args = parser.parse_args()
     for task, option in (("cifar", args.cifar), ("shakespeare", args.text)):
         if task in args.tasks and option is None:
@@ -172,7 +173,7 @@ def main() -> int:
     for name, found in results.items():
         table = layout([HEAD, *(a.row() for a in found.values())], (0, 1), markdown=True)
         print(f"\n{name}, means of {len(args.seeds)} seeds\n\n{table}\n")
-        for what, value, sign, bar in required(name, found):
+        for what, value, sign, bar in requirements(name, found):
             met = value >= bar if sign == ">=" else value <= bar
             missed += not met
             print(f"- {what}: {value:.4f} {sign} {bar:.4f}: {'met' if met else 'MISSED'}")

@@ -1,4 +1,4 @@
-"""Whole networks from float32 images to logits, float32 and int8: everything between counts, quantizing the input too."""
+"""Whole networks in float32 and int8, timed from float32 images to logits, so quantizing the input counts too."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tinyml import models, nn
 from . import ours
 from .timing import Row, Run
 
-# name: the model, batch sizes, the precisions measured
+# name: the model, the batch sizes, and the precisions that are measured
 MODELS: dict[str, tuple[Callable[[], nn.Module], list[int], list[str]]] = {
     "CifarCNN": (models.CifarCNN, [64, 1], ["float32", "int8"]),
     "ResNet8": (models.ResNet8, [64], ["int8"]),
@@ -22,8 +22,8 @@ IMAGE = (3, 32, 32)
 
 
 def network(run: Run, name: str, model: nn.Module, x: np.ndarray, precisions: list[str]) -> list[Row]:
-    """A row a precision; int8 is calibrated on x itself, here and by the peers, and timed beside tinyml's float32, which is
-    compiled and timed beside the model as it is."""
+    """One row per precision. The float32 row times the compiled model, and the model as it is beside it. The int8 row times
+    a model that is calibrated on x, as the peers are, and tinyml's float32 beside it."""
     model.eval()
     compiled = model.compile(x)
     with tinyml.no_grad():

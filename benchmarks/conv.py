@@ -1,4 +1,4 @@
-"""Single convolutions in float32 and int8, codes to codes: the layers of CifarCNN, and other windows."""
+"""Single convolutions in float32 and in int8, from codes to codes: the layers of CifarCNN, and other windows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .timing import Row, Run
 
 
 def square(size: int, stride: int = 1, groups: int = 1) -> Window:
-    """A square window that keeps the image's size, or divides it by the stride."""
+    """A square window, padded so that the output has the size of the image divided by the stride."""
     return Window((size, size), (stride, stride), (size // 2, size // 2), groups=groups)
 
 
@@ -32,7 +32,7 @@ SHAPES = {
 
 
 def rows(run: Run) -> list[Row]:
-    """Two rows a shape."""
+    """Two rows per shape: float32 and int8."""
     found = []
     for name, (images, channels, size, out, window) in SHAPES.items():
         layer = make((images, channels, size, size), (out, channels // window.groups, *window.size), window)

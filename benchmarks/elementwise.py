@@ -1,6 +1,6 @@
-"""Work that memory bounds: a layer or function, forward and with its gradients, where the L2 cache holds the data and not.
+"""Memory-bound work: a layer or a function, forward and backward, on data that fit the L2 cache and data that do not.
 
-The share is of reading as many bytes: each operand, saved array and cotangent once, with each result once.
+The share is relative to reading as many bytes. Each operand, saved array, cotangent and result counts once.
 """
 
 from __future__ import annotations
@@ -25,17 +25,21 @@ IMAGES = ((12, 32, 16, 16), (64, 32, 32, 32))       # channels-last
 
 @dataclass(frozen=True)
 class Work:
-    """What is measured.
+    """A layer or function to measure.
 
-    make(nn, c) gives what is called, of tinyml's nn or a peer's alike, c the channels or last dimension. `operands` "x" are
-    arrays of the shape, "t" class ids; `saved` is how many arrays of that size backward must read beside the cotangent.
+    Attributes:
+        make: make(nn, c) returns the function. nn is that of tinyml or of a peer; c is the number of channels or the last
+            dimension.
+        operands: for each operand "x", an array of the given shape, or "t", class ids.
+        saved: how many arrays of that size backward must read, besides the cotangent.
+        random: whether results differ from call to call.
     """
 
     make: Callable[[Any, int], Callable[..., Any]]
     operands: str = "x"
     saved: float = 1
     shapes: tuple[tuple[int, ...], ...] = ROWS
-    random: bool = False        # results differ from call to call
+    random: bool = False
 
 
 WORK = {
@@ -50,13 +54,13 @@ WORK = {
     "rms_norm": Work(lambda nn, c: nn.RMSNorm(c)),
     "batch_norm": Work(lambda nn, c: nn.BatchNorm2d(c), shapes=IMAGES),
     "batch_norm, relu": Work(lambda nn, c: nn.Sequential(nn.BatchNorm2d(c), nn.ReLU()), shapes=IMAGES),
-    "dropout": Work(lambda nn, c: nn.Dropout(0.1), saved=0.25, random=True),      # a byte an element
+    "dropout": Work(lambda nn, c: nn.Dropout(0.1), saved=0.25, random=True),      # one byte per element
     "cross_entropy": Work(lambda nn, c: nn.CrossEntropyLoss(), "xt"),
 }
 
 
 def normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Normal values; images have channels-last memory."""
+    """Random values of a normal distribution; images have channels-last memory."""
     rng = np.random.default_rng(seed)
     if len(shape) == 4:
         b, c, h, w = shape
@@ -65,13 +69,13 @@ def normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def operands(work: Work, shape: tuple[int, ...]) -> list[np.ndarray]:
-    """The arrays of these operands."""
+    """The operands of the work, for one shape."""
     return [normal(i, shape) if kind == "x" else np.random.default_rng(i).integers(0, shape[-1], shape[:-1])
             for i, kind in enumerate(work.operands)]
 
 
 def nbytes(arrays: list[np.ndarray], result: np.ndarray, saved: float | None) -> int:
-    """Bytes of forward, and where `saved` is given of backward, which writes a gradient of each float operand."""
+    """The bytes of the forward; with `saved` also of the backward, which writes a gradient of each float operand."""
     forward = sum(a.nbytes for a in arrays) + result.nbytes
     if saved is None:
         return forward
@@ -80,7 +84,7 @@ def nbytes(arrays: list[np.ndarray], result: np.ndarray, saved: float | None) ->
 
 
 def prepare(function: Callable[..., Any], arrays: list[np.ndarray], cotangent: np.ndarray | None) -> Prepared:
-    """The call in tinyml; its array is the result, or with a cotangent the operands' gradients, one after the other."""
+    """The call in tinyml. Its array is the result or, with a cotangent, the stacked gradients of the operands."""
     if cotangent is None:
         given = [Tensor(a) for a in arrays]
         return Prepared(lambda: function(*given), lambda y: y.numpy())
@@ -95,8 +99,8 @@ def prepare(function: Callable[..., Any], arrays: list[np.ndarray], cotangent: n
     return Prepared(call, lambda _: np.stack([t.grad.numpy() for t in given if t.requires_grad]))
 
 
-def kept(p: Prepared, source: np.ndarray) -> Prepared:
-    """Of a random choice of elements, what those chosen are multiplied by: the rest differs between calls."""
+def keep_factors(p: Prepared, source: np.ndarray) -> Prepared:
+    """Compare only the factor of the elements that dropout kept, because their choice differs between calls."""
     def array(result: Any) -> np.ndarray:
         y = p.array(result).reshape(source.shape)
         return (y[y != 0] / source[y != 0]).mean(keepdims=True)
@@ -104,7 +108,7 @@ def kept(p: Prepared, source: np.ndarray) -> Prepared:
 
 
 def row(run: Run, name: str, work: Work, shape: tuple[int, ...], backward: bool) -> Row:
-    """One call, forward or with backward, in tinyml and its peers with the same parameters."""
+    """The row of one call, forward alone or with backward, in tinyml and in its peers with the same parameters."""
     arrays, function = operands(work, shape), work.make(nn, shape[1])
     forward = prepare(function, arrays, None)
     with no_grad():
@@ -114,7 +118,7 @@ def row(run: Run, name: str, work: Work, shape: tuple[int, ...], backward: bool)
     for peer in run.peers:
         prepared |= peer.elementwise(name, work.make, function, arrays, cotangent)
     if work.random:
-        prepared = {form: kept(p, cotangent if backward else arrays[0]) for form, p in prepared.items()}
+        prepared = {form: keep_factors(p, cotangent if backward else arrays[0]) for form, p in prepared.items()}
     title = f"{name} {'x'.join(map(str, shape))}{', and backward' if backward else ''}"
     with nullcontext() if backward else no_grad():
         expected = prepared["tinyml"].array(prepared["tinyml"].call())
@@ -123,6 +127,6 @@ def row(run: Run, name: str, work: Work, shape: tuple[int, ...], backward: bool)
 
 
 def rows(run: Run) -> list[Row]:
-    """Two rows a shape: forward, and forward with backward."""
+    """Two rows per shape: forward, and forward with backward."""
     return [row(run, name, work, shape, backward)
             for name, work in WORK.items() for shape in work.shapes for backward in (False, True)]

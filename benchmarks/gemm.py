@@ -1,4 +1,5 @@
-"""Matrix products of M rows by weights (N, K): float32, int8 codes to codes, float16 weights. Weights are packed before."""
+"""Matrix products of M rows by weights (N, K): float32, int8 from codes to codes, and float16 weights. Weights are
+packed before the timing."""
 
 from __future__ import annotations
 
@@ -7,15 +8,15 @@ from .layers import linear
 from .timing import Row, Run
 
 SHAPES = [(384, 768, 768), (384, 1024, 1024), (64, 768, 3072), (1, 768, 3072), (1, 768, 50257)]     # (M, K, N)
-HALF = (1, 768, 50257)      # where float16 weights could pay: one row is bound by reading them
+HALF = (1, 768, 50257)      # the shape of float16 weights: with one row, reading the weights takes the time
 
 
 def rows(run: Run) -> list[Row]:
-    """Two rows a shape, one more of float16."""
+    """Two rows per shape, float32 and int8, and one row of float16 weights."""
     found = []
     for m, k, n in SHAPES:
         layer, name = linear(m, k, n), f"{m}x{k}x{n}"
-        one = m == 1        # one row reads each weight for a single multiply-add: memory bounds it
+        one = m == 1        # with one row each weight is read for a single multiply-add, which is memory-bound
         prepared = {"tinyml": ours.layer_f32(layer)}
         for peer in run.peers:
             prepared |= peer.linear_f32(layer)

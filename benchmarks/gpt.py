@@ -1,7 +1,7 @@
-"""TinyGPT generating: what one more token takes, and a prompt; threads against one.
+"""Generation with TinyGPT: the time of one more token, and of a prompt; two threads against one.
 
-A token reads every weight once, so reading memory bounds it; a prompt reuses each weight for all its positions, so
-arithmetic does. All decode greedily, each from the ids it draws: with random weights those differ, and cost the same.
+A token reads every weight once, so it is memory-bound. A prompt uses each weight for all its positions, so it is
+compute-bound. All decode greedily, each from its own ids: with random weights these differ, but cost the same.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .timing import TOLERANCE, Row, Run, check
 
 @dataclass(frozen=True)
 class Shape:
-    """A TinyGPT of GPT-2's form with an output projection of its own, and how it is used."""
+    """A TinyGPT of GPT-2's form whose output projection is not tied, and the lengths that are timed."""
 
     arguments: tuple[int, int, int, int, int]       # vocab_size, context, layers, heads, dim
-    prompt: int                                     # ids before the decoded ones
-    tokens: int                                     # ids decoded in a turn
+    prompt: int                                     # the number of ids before the decoded ones
+    tokens: int                                     # the number of ids that a turn decodes
 
     def make(self) -> models.TinyGPT:
-        """The model in evaluation mode, with weights as large as GPT-2's, drawn fast; always the same."""
+        """The model in evaluation mode, with random weights as large as GPT-2's; every call gives the same weights."""
         with nn.init.blank():
             model = models.TinyGPT(*self.arguments, tied=False)
         rng = np.random.default_rng(0)
@@ -40,17 +40,24 @@ class Shape:
             if p.ndim > 1:
                 rng.random(out=p.data, dtype=np.float32)
                 p.data -= 0.5
-                p.data *= 0.02 * 12**0.5        # uniform of standard deviation 0.02
+                p.data *= 0.02 * 12**0.5        # a uniform distribution of standard deviation 0.02
         return model.eval()
 
     def ids(self, n: int) -> np.ndarray:
-        """(1, n), always the same."""
+        """n ids, (1, n); every call gives the same ids."""
         return np.random.default_rng(n).integers(0, self.arguments[0], (1, n))
 
 
 @dataclass(frozen=True)
 class Form:
-    """How tinyml stores the model (None: as the form `beside` it does), and keys and values; both are timed by turns."""
+    """How tinyml stores the model and the cache.
+
+    Attributes:
+        precision: the name of the form.
+        convert: makes the model from the float one; None for the model of the form `beside`.
+        beside: the form that takes turns with this one.
+        cache: the format of keys and values.
+    """
 
     precision: str
     convert: Callable[[models.TinyGPT], Any] | None
@@ -60,7 +67,7 @@ class Form:
 
 GPT2, SMALL = "GPT-2 124M", "GPT d128 L4"
 SHAPES = {GPT2: Shape((50257, 1024, 12, 12, 768), 64, 24), SMALL: Shape((65, 64, 4, 4, 128), 32, 24)}
-PROMPT = 512        # ids of a prompt timed by itself, of the larger model
+PROMPT = 512        # the number of ids of the prompt that is timed by itself, of the larger model
 FORMS = [Form("float16 weights", lambda m: m.to_fp16(), "float32"),
          Form("int8", lambda m: m.to_int8(), "float32"),
          Form("int8, int8 cache", None, "int8", "int8"),
@@ -68,9 +75,9 @@ FORMS = [Form("float16 weights", lambda m: m.to_fp16(), "float32"),
 
 
 def decoder(model: Any, cache: str = "float32") -> Decoder:
-    """tinyml's: `stream` is what users call."""
+    """The Decoder of tinyml, whose `stream` is the method that users call."""
     def last(ids: np.ndarray) -> np.ndarray:
-        return after(model, ids[:, :-1], cache)(ids[:, -1])[0]
+        return make_step(model, ids[:, :-1], cache)(ids[:, -1])[0]
 
     def stream(ids: np.ndarray, n: int) -> Iterator[np.ndarray]:
         return model.stream(ids, n, temperature=0, cache=cache)
@@ -78,29 +85,29 @@ def decoder(model: Any, cache: str = "float32") -> Decoder:
     return Decoder(lambda ids: model(ids).numpy(), stream, last)
 
 
-def after(model: Any, ids: np.ndarray, cache: str) -> StepDecoder:
-    """The compiled step behind ids (1, T)."""
+def make_step(model: Any, ids: np.ndarray, cache: str) -> StepDecoder:
+    """The compiled step that continues ids (1, T)."""
     caches = model.caches(1, cache)
     model.last(ids, caches)
     return StepDecoder(model, caches)
 
 
 def token_bytes(model: Any, length: int, cache: str = "float32") -> int:
-    """What a token must read: all weights but the embeddings, which give it a row each, and `length` cached positions."""
+    """The bytes that a token must read: all weights, but only one row of each embedding, and `length` cached positions."""
     tensors = {id(t): t for m in model.modules() if not isinstance(m, nn.Embedding)
                for _, t in m.own_tensors()}
     kept = sum(c.nbytes for c in model.caches(1, cache)) * length // model.context
-    return sum(stored(t) for t in tensors.values()) + kept
+    return sum(stored_bytes(t) for t in tensors.values()) + kept
 
 
-def stored(t: Tensor) -> int:
-    """Bytes of its elements or codes, and of their scales; zero points, which are all 0, are not read."""
+def stored_bytes(t: Tensor) -> int:
+    """The bytes of a tensor's elements or codes, and of its scales. Zero points, which are all 0, are not read."""
     return t.data.nbytes + (0 if t.quantized is None else t.quantized.scale.nbytes)
 
 
 def decode(run: Run, name: str, shape: Shape, precision: str, decoders: dict[str, Decoder], reference: Decoder,
            nbytes: int) -> Row:
-    """A row of one token; before, logits of all are compared with those of `reference`."""
+    """The row of one token, after the logits of all decoders were compared with those of `reference`."""
     ids, tolerance = shape.ids(shape.prompt + 1), TOLERANCE[precision.split(",")[0]]
     expected = reference.last(ids)
     for form, d in decoders.items():
@@ -110,7 +117,7 @@ def decode(run: Run, name: str, shape: Shape, precision: str, decoders: dict[str
 
 
 def prompt(run: Run, name: str, precision: str, decoders: dict[str, Decoder], expected: np.ndarray, operations: int) -> Row:
-    """A row of all logits of a prompt."""
+    """The row of a prompt, with the logits of all its positions."""
     ids = SHAPES[name].ids(PROMPT)
     prepared = {form: Prepared(partial(d.logits, ids)) for form, d in decoders.items()}
     return run.row(f"{name}, prompt of {PROMPT}", precision, prepared, expected, operations,
@@ -118,13 +125,13 @@ def prompt(run: Run, name: str, precision: str, decoders: dict[str, Decoder], ex
 
 
 def rows(run: Run) -> list[Row]:
-    """One token in every form of the larger model, its prompt in float32 and int8; one token of the small model."""
+    """One token and a prompt of the larger model, in each precision, and one token of the small model."""
     with tinyml.no_grad():
-        return [*larger(run), *small(run)]
+        return [*larger_model(run), *small_model(run)]
 
 
-def small(run: Run) -> list[Row]:
-    """One token in float32: a model that stays in the cache, so that what is around the arithmetic counts."""
+def small_model(run: Run) -> list[Row]:
+    """One token in float32 of a model that stays in the cache, so that the overhead around the arithmetic shows."""
     shape = SHAPES[SMALL]
     model, peers = shape.make(), {}
     for peer in run.peers:
@@ -134,13 +141,13 @@ def small(run: Run) -> list[Row]:
 
 
 def mean_length(shape: Shape) -> int:
-    """Positions that a decoded token sees, on average."""
+    """The mean number of positions that a decoded token attends to."""
     return shape.prompt + shape.tokens // 2
 
 
-def larger(run: Run) -> list[Row]:
-    """Rows of the larger model, the last of a context almost full, in each format of the cache; what a row no longer needs
-    is freed."""
+def larger_model(run: Run) -> list[Row]:
+    """The rows of the larger model; the last one has an almost full context and each format of the cache. Models that no
+    further row needs are freed."""
     shape = SHAPES[GPT2]
     length, ids = mean_length(shape), shape.ids(PROMPT)
     model = shape.make()
@@ -175,7 +182,7 @@ def larger(run: Run) -> list[Row]:
 
 
 def threads(run: Run) -> list[Row]:
-    """One thread and two, a token in int8; nothing where there is one core."""
+    """A token in int8 on one thread and on two; no rows if there is only one core."""
     if cores() < 2:
         return []
     shape, before = SHAPES[GPT2], run.threads
@@ -193,8 +200,8 @@ def threads(run: Run) -> list[Row]:
     return [found]
 
 
-def around(run: Run) -> list[Row]:
-    """A token as users get it beside the compiled step alone: the note has what Python takes around it, to draw an id."""
+def around_step(run: Run) -> list[Row]:
+    """A token as users get it, beside the compiled step alone. The note is the time of Python around the step."""
     found = []
     for name, shape in SHAPES.items():
         model = shape.make()
@@ -211,9 +218,9 @@ def around(run: Run) -> list[Row]:
 
 
 def steps(model: Any, shape: Shape) -> Iterator[np.ndarray]:
-    """The compiled step, again and again: ids do not matter."""
+    """The compiled step, again and again; its time does not depend on the ids."""
     with tinyml.no_grad():
-        step = after(model, shape.ids(shape.prompt), "float32")
+        step = make_step(model, shape.ids(shape.prompt), "float32")
     one = np.zeros(1, np.int64)
     for _ in range(shape.tokens):
         yield step(one)

@@ -1,4 +1,4 @@
-"""One layer as data, for tinyml and its peers alike: the same floats, the same codes, scales and zero points."""
+"""One layer as data, so that tinyml and its peers use the same floats, codes, scales and zero points."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from tinyml._kernels.rows.codes import dequantize, quantize
 class Layer:
     """y (B, N, OH, OW) = x (B, C, H, W) * w (N, C/groups, kh, kw) + b (N), in float32 and in codes.
 
-    Memory of x and y is channels-last. A linear layer is a 1x1 window over images of one pixel. Codes of activations are
-    unsigned, zero points those of int8 (128 less); b_codes has the scale x_scale * w_scale.
+    x and y have channels-last memory. A linear layer is a 1x1 window over images of one pixel. Codes of activations are
+    unsigned, but zero points are those of int8, which are 128 less. The scale of b_codes is x_scale * w_scale.
     """
 
     window: Window
@@ -36,20 +36,20 @@ class Layer:
 
     @property
     def operations(self) -> int:
-        """Two a multiply-add."""
+        """The number of operations, two per multiply-add."""
         return 2 * self.y.size * self.w[0].size
 
     def nbytes(self, activation: int, weight: int) -> int:
-        """Bytes read and written at least, with so many bytes an activation and a weight."""
+        """The least bytes that are read and written, if an activation and a weight take so many bytes."""
         return (self.x.size + self.y.size) * activation + self.w.size * weight
 
     def real(self, codes: np.ndarray) -> np.ndarray:
-        """What unsigned codes of y stand for."""
+        """The real numbers that unsigned codes of y represent."""
         return dequantize(codes, self.y_scale, self.y_zero)
 
 
 def make(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window | None = None, bias: bool = True) -> Layer:
-    """A layer of normal values, weights small enough that outputs are about 1; ranges are those of the values."""
+    """A layer of normally distributed values, with weights so small that outputs are about 1."""
     rng = np.random.default_rng(0)
     window = window or Window()
     images, channels, height, width = x_shape
@@ -64,5 +64,5 @@ def make(x_shape: tuple[int, ...], w_shape: tuple[int, ...], window: Window | No
 
 
 def linear(m: int, k: int, n: int) -> Layer:
-    """m rows of k values to n, without a bias: not every library adds one in the product."""
+    """A linear layer of m rows, k inputs and n outputs, without a bias, which not every library adds in the product."""
     return make((m, k, 1, 1), (n, k, 1, 1), bias=False)

@@ -1,4 +1,4 @@
-"""What the benchmarks ran on: CPU, cores, caches, instruction set, versions."""
+"""The machine that the benchmarks ran on: CPU, cores, caches, instruction set, versions."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ CACHES = {"L1d": "SC_LEVEL1_DCACHE_SIZE", "L2": "SC_LEVEL2_CACHE_SIZE", "L3": "S
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpuinfo(*keys: str) -> str:
-    """The first of these fields that Linux knows, else an empty string."""
+    """The first of these fields that /proc/cpuinfo has, else an empty string."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
@@ -28,7 +28,7 @@ def _cpuinfo(*keys: str) -> str:
 
 
 def cache_bytes(level: str) -> int:
-    """Bytes of cache "L1d", "L2" or "L3" of one core; 0 where the system does not say."""
+    """The bytes of the cache "L1d", "L2" or "L3" of one core; 0 if the system does not say."""
     try:
         return max(os.sysconf(CACHES[level]), 0)
     except (AttributeError, ValueError, OSError):
@@ -36,12 +36,12 @@ def cache_bytes(level: str) -> int:
 
 
 def describe() -> dict[str, Any]:
-    """For the JSON file and the head of the table."""
+    """The machine, for the JSON file and the head of the table."""
     flags = _cpuinfo("flags", "Features").split()
     return {"cpu": _cpuinfo("model name") or platform.processor() or platform.machine(), "cores": cores(),
             "caches": {level: cache_bytes(level) for level in CACHES}, "flags": flags, **tinyml.config()}
 
 
 def versions() -> dict[str, str]:
-    """Of tinyml and of what it runs on."""
+    """The versions of tinyml, Python and NumPy."""
     return {"tinyml": tinyml.__version__, "python": platform.python_version(), "numpy": np.__version__}

@@ -1,6 +1,6 @@
-"""How much memory a step of training takes: its peak and its page faults, in a process of its own for each library.
+"""The memory of a training step: its peak and its page faults, in a separate process for each library.
 
-    python -m benchmarks.memory FORM THREADS STEP      what such a process runs; STEP is a Step as JSON
+    python -m benchmarks.memory FORM THREADS STEP      what that process runs; STEP is a Step as JSON
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from .steps import Step
 from .timing import Run
 
 STATUS = Path("/proc/self/status")
-# of each model a small step, run before memory is counted: what a library loads on first use is not the step's
+# a small step of each model, run before memory is counted: what a library loads on first use must not count
 SMALL = {"CifarCNN": ((3, 10, 4), (3, 8, 8)), "TinyGPT": ((8, 8, 1, 2, 16), (8,))}
-AFTER = 2       # steps after the first, whose page faults count
-RUNS = 5        # processes a form: what malloc makes of PyTorch's tensors differs by a third from one to the next
+AFTER = 2       # the number of steps after the first, whose page faults count
+RUNS = 5        # processes per form: PyTorch's peak differs by up to a third between processes, because of malloc
 MB = 2**20
 
 
 @dataclass(frozen=True)
 class Usage:
-    """`peak` bytes resident beyond those from before the model was made; `faults` minor page faults a step, warmed up."""
+    """The `peak` of resident bytes beyond those before the model was made; minor page `faults` per step after the first."""
 
     peak: float
     faults: float
@@ -41,37 +41,37 @@ class Usage:
 
 @dataclass(frozen=True)
 class Footprint:
-    """One step as tinyml and its peers run it: by form what each process used, of which the median is taken."""
+    """One step as tinyml and its peers run it: the usage of each process by form, of which medians are taken."""
 
     work: str
     runs: dict[str, list[Usage]]
 
     @property
     def usage(self) -> dict[str, Usage]:
-        """By form, the medians."""
+        """The medians, by form."""
         return {form: Usage(median(u.peak for u in runs), median(u.faults for u in runs))
                 for form, runs in self.runs.items()}
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The others' peak / tinyml's: above 1 where tinyml takes less."""
+        """The peak of each peer divided by tinyml's; above 1 tinyml takes less."""
         usage = self.usage
         return {form: u.peak / usage["tinyml"].peak for form, u in usage.items() if form != "tinyml"}
 
     def figures(self) -> dict[str, Any]:
-        """For the JSON file."""
+        """The figures for the JSON file."""
         return {**asdict(self), "usage": {form: asdict(u) for form, u in self.usage.items()}, "ratios": self.ratios}
 
 
-def resident(field: str) -> int:
-    """Bytes of "VmRSS" (now) or "VmHWM" (at most so far). getrusage's maximum would be the parent's at first."""
+def resident_bytes(field: str) -> int:
+    """The bytes resident now ("VmRSS") or at most so far ("VmHWM"). getrusage's maximum would begin at the parent's."""
     if not STATUS.exists():
-        raise OSError(f"memory: expected Linux, which tells what is resident in {STATUS}; there is no such file")
+        raise OSError(f"memory: expected Linux, where {STATUS} says how much is resident; there is no such file")
     return 1024 * int(next(line for line in STATUS.read_text().splitlines() if line.startswith(field)).split()[1])
 
 
 def measure(form: str, threads: int, step: Step) -> Usage:
-    """Run the step once and AFTER times more in this process."""
+    """Run the step once and then AFTER times more in this process, and return what it used."""
     tinyml.set_num_threads(threads)
     loaded = peers.load([] if form == "tinyml" else [form.split()[0]], threads)
 
@@ -80,18 +80,18 @@ def measure(form: str, threads: int, step: Step) -> Usage:
 
     arguments, sample = SMALL[step.model]
     prepare(replace(step, arguments=arguments, sample=sample, batch=2, classes=8)).call()
-    before = resident("VmRSS")
+    before = resident_bytes("VmRSS")
     prepared = prepare(step)
     prepared.call()
     warm = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(AFTER):
         prepared.call()
     faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - warm
-    return Usage(resident("VmHWM") - before, faults / AFTER)
+    return Usage(resident_bytes("VmHWM") - before, faults / AFTER)
 
 
 def run_apart(module: str, *arguments: str) -> Any:
-    """What `python -m module` prints in a fresh process, which is JSON."""
+    """The JSON value that `python -m module` prints in a new process."""
     paths = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run([sys.executable, "-m", module, *arguments], stdout=subprocess.PIPE, text=True, check=True,
                           env={**os.environ, "PYTHONPATH": paths})
@@ -99,12 +99,12 @@ def run_apart(module: str, *arguments: str) -> Any:
 
 
 def measure_apart(form: str, threads: int, step: Step) -> Usage:
-    """`measure` in a fresh process."""
+    """`measure` in a new process."""
     return Usage(**run_apart("benchmarks.memory", form, str(threads), json.dumps(asdict(step))))
 
 
 def rows(run: Run) -> list[Footprint]:
-    """A row a model whose steps take more than their parameters."""
+    """One row per model whose steps take more memory than its parameters."""
     found = []
     for name, step in steps.STEPS.items():
         if step.model not in SMALL:
@@ -117,7 +117,7 @@ def rows(run: Run) -> list[Footprint]:
 
 
 def table(rows: list[Footprint], markdown: bool = False) -> str:
-    """One line a row: each form's peak, its extremes over the processes and how many times tinyml's it is, its faults."""
+    """One line per row: for each form its peak, the extremes over the processes, the ratio to tinyml's, and its faults."""
     forms = list(dict.fromkeys(form for row in rows for form in row.runs))
 
     def cells(row: Footprint, form: str) -> list[str]:
@@ -127,7 +127,7 @@ def table(rows: list[Footprint], markdown: bool = False) -> str:
         peak = f"{used.peak / MB:.1f} MB ({min(peaks):.1f} to {max(peaks):.1f})"
         return [peak + ("" if form == "tinyml" else f", {row.ratios[form]:.2f}x"), f"{used.faults:.0f}"]
 
-    head = ["work", *(cell for form in forms for cell in (form, "faults a step"))]
+    head = ["work", *(cell for form in forms for cell in (form, "faults per step"))]
     lines = [[row.work, *(cell for form in forms for cell in cells(row, form))] for row in rows]
     return layout([head, *lines], markdown=markdown)
 

@@ -1,6 +1,6 @@
-"""tinyml's side of the benchmarks: each function prepares what a compiled model or plan runs, weights packed before.
+"""tinyml's side of the benchmarks: each function prepares what a compiled model or a plan runs, with packed weights.
 
-Call what they prepare without gradients.
+The prepared calls must run without gradients.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .prepared import Prepared
 
 
 def layer_f32(layer: Layer) -> Prepared:
-    """The step of a compiled model: channels-last floats by weights packed once."""
+    """The step of a compiled model: channels-last floats by packed weights."""
     packed = convolution.FloatLayer(layer.w, layer.b if layer.b.any() else None, layer.window)
     x = nhwc(layer.x)
     return Prepared(lambda: packed.run(x), nchw)
@@ -34,7 +34,7 @@ def linear_f16(layer: Layer) -> Prepared:
 
 
 def layer_int8(layer: Layer) -> Prepared:
-    """The step of a plan: codes to codes by weights packed once, requantized in the product."""
+    """The step of a plan: from codes to codes by packed weights, requantized in the product."""
     real = np.float64(layer.x_scale) * layer.w_scale.astype(np.float64) / np.float64(layer.y_scale)
     packed = integer_layer.IntegerLayer(layer.w_codes, layer.b_codes, layer.x_zero, layer.window,
                                        integer_layer.Requant(real, layer.y_zero))
@@ -49,7 +49,7 @@ def model(module: nn.Module, x: np.ndarray) -> Prepared:
 
 
 def operations(module: nn.Module, x: np.ndarray) -> int:
-    """Of all linear layers and convolutions in one forward, two a multiply-add."""
+    """The operations of all linear layers and convolutions in one forward, two per multiply-add."""
     with record() as ops:
         module(x)
     products: list[Any] = [r for r in ops if r.op.name in ("linear", "conv2d")]

@@ -1,4 +1,4 @@
-"""What surrounds the kernels: Python around an op, Python around a plan's steps, starting threads."""
+"""The overhead around the kernels: Python around an op, Python around the steps of a plan, and starting threads."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ OPS: dict[str, Callable[[Any, Any], Any]] = {
     "x[0]": lambda x, y: x[0],
     "-x": lambda x, y: -x,
 }
-CHAIN = 100             # ops one after the other on the tape
-SMALL = (1, 8, 8)       # image of a network whose arithmetic is next to nothing
-# around the size from which products are divided among threads, and well above
+CHAIN = 100             # the number of ops, one after the other, on the tape
+SMALL = (1, 8, 8)       # an image, for a network with almost no arithmetic
+# sizes around the one from which products are divided among threads, and well above it
 THREADED = [(1, 768, 768), (8, 256, 512), (64, 768, 768), (384, 768, 768), (384, 1024, 1024), (64, 768, 3072)]
 
 
 def one_element(run: Run) -> list[Row]:
-    """Ops beyond the NumPy call inside them: the note has the difference, tinyml's Python, on the tape the noting too."""
+    """Ops on one element. The note is the time beyond the NumPy call inside: tinyml's Python and its recording."""
     x, y = np.full((1, 1), 1.5, np.float32), np.full((1, 1), 0.5, np.float32)
     found = []
     for name, op in OPS.items():
         for grad in (False, True):
             a, b = Tensor(x, requires_grad=grad), Tensor(y)
-            # bound here: the loop goes on to the next
+            # bound here, because the loop changes the variables
             prepared = {"tinyml": Prepared(lambda op=op, a=a, b=b: op(a, b), lambda y: y.numpy()),
                         "numpy": Prepared(lambda op=op: op(x, y))}
             for peer in () if grad else run.peers:
@@ -55,7 +55,7 @@ def one_element(run: Run) -> list[Row]:
 
 
 def tape(run: Run) -> list[Row]:
-    """A chain of ops on one element and its way back: noting them, and walking over what was noted."""
+    """A chain of ops on one element, forward and backward: recording the tape, and walking over it."""
     def chain(x: Any) -> Any:
         y = x
         for _ in range(CHAIN):
@@ -67,12 +67,12 @@ def tape(run: Run) -> list[Row]:
     for peer in run.peers:
         prepared |= peer.elementwise("chain", lambda nn, channels: chain, chain, [x], np.ones_like(x))
     row = run.row(f"{CHAIN} additions, and backward", "float32", prepared, np.full((1, 1, 1), CHAIN + 1.0), grad=True)
-    row.note = f"{1e6 * row.seconds / CHAIN:.2f} µs an op, both ways"
+    row.note = f"{1e6 * row.seconds / CHAIN:.2f} µs per op, both ways"
     return [row]
 
 
 def plan_steps(run: Run) -> list[Row]:
-    """A network of one channel at batch 1: what is left is Python, a plan's per step."""
+    """A network of one channel with a batch of 1, whose time is Python's; the note has that of a plan per step."""
     tinyml.manual_seed(0)
     model = models.CifarCNN(in_channels=SMALL[0], width=1)
     x = np.random.default_rng(0).standard_normal((1, *SMALL), np.float32)
@@ -80,17 +80,17 @@ def plan_steps(run: Run) -> list[Row]:
     steps = [len(plan.steps) for plan in (model.compile(x), model.to_int8(calibration=[x]))]
     found = cnn.network(run, "CifarCNN of width 1, batch 1", model, x, ["float32", "int8"])
     for row, n in zip(found, steps, strict=True):
-        row.operations, row.limit = 0, None     # arithmetic is not what takes the time
-        row.note = f"{1e6 * row.seconds / n:.1f} µs a step, {n} steps"
+        row.operations, row.limit = 0, None     # arithmetic takes hardly any of the time
+        row.note = f"{1e6 * row.seconds / n:.1f} µs per step, {n} steps"
     return found
 
 
 def threads(run: Run) -> list[Row]:
-    """One thread and two, on products small and large and on a network; nothing where there is one core."""
+    """Small and large products and a network, on one thread and on two; no rows if there is only one core."""
     if cores() < 2:
         return []
     found, before = [], run.threads
-    run = replace(run, threads=2)       # so that threads are awake when the clock starts, as in a loop of such calls
+    run = replace(run, threads=2)       # so that threads are awake when the clock starts, as in a loop of calls
 
     def on(n: int, prepared: Prepared) -> Prepared:
         def call() -> Any:

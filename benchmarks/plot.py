@@ -1,8 +1,8 @@
 """Draw the roofline of JSON files that the benchmarks wrote: python -m benchmarks.plot gemm.json cnn.json -o roofline.svg
 
-Across, the operations of each row for every byte it must move; up, the operations a second it reached. A point cannot lie
-above the roof of its precision, nor left of the slope, where memory gives bytes no faster, unless a cache holds all of it.
-Needs matplotlib, which the extra [bench] brings.
+The x axis is the operations per byte that a row must move, and the y axis is the operations per second that it reached. No
+point can lie above the roof of its precision. None can lie left of the slope, which is the rate of memory, unless a cache
+holds all of its data. The command needs matplotlib, which the extra [bench] installs.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ ROOFS = {"fma": "float32", "dot4": "int8"}
 
 
 def figure(runs: list[dict[str, Any]]) -> Figure:
-    """The roofs of the first run, on all its threads, and the points of all.
+    """The roofs of the first run, on all its threads, and the points of all runs.
 
     Raises:
-        ValueError: no row counts operations.
+        ValueError: no row has operations.
     """
     peaks = runs[0]["peaks"][-1]
     rows = [row for run in runs for row in run["rows"] if row["operations"]]
@@ -52,7 +52,7 @@ def figure(runs: list[dict[str, Any]]) -> Figure:
         for a, row in points:
             ax.annotate(f"{names.index(row['work']) + 1}", (a, row["rate"] / 1e9), xytext=(4, -2), fontsize=7,
                         textcoords="offset points", color=color)
-    ax.set(xscale="log", yscale="log", xlabel="operations a byte", ylabel="Gop/s",
+    ax.set(xscale="log", yscale="log", xlabel="operations per byte", ylabel="Gop/s",
            title=f"{runs[0]['machine']['cpu']}, {runs[0]['threads']} thread{'s' if runs[0]['threads'] > 1 else ''}")
     ax.grid(alpha=0.3, which="both", linewidth=0.5)
     ax.legend(loc="lower right")
@@ -62,7 +62,7 @@ def figure(runs: list[dict[str, Any]]) -> Figure:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Draw the files into one picture."""
+    """Draw the rows of all files into one picture."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.plot", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", nargs="+", metavar="FILE")
@@ -73,7 +73,7 @@ def main(arguments: list[str] | None = None) -> None:
     except ImportError:
         parser.error(f"matplotlib is not installed; {install_hint('bench')}")
     runs = [json.loads(Path(f).read_text(encoding="utf-8")) for f in args.files]
-    # the same bytes for the same figures
+    # so that the same figures give the same file, byte for byte
     with mpl.rc_context({"svg.hashsalt": "tinyml", "svg.fonttype": "none"}):
         figure(runs).savefig(args.out, metadata={"Date": None} if args.out.endswith(".svg") else None)
 

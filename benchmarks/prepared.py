@@ -1,4 +1,4 @@
-"""Work that is ready to be timed, whoever does it: a call and what it computed."""
+"""Work that is ready to be timed, by tinyml or a peer: a call, and what it computed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Prepared:
-    """`call()` does the work; `array(result)` is what it computed: real numbers, NCHW, as tinyml has them."""
+    """`call()` does the work, and `array(result)` is its result as an array of real numbers, images in NCHW."""
 
     call: Callable[[], Any]
     array: Callable[[Any], np.ndarray] = np.asarray
@@ -19,10 +19,12 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Decoder:
-    """A language model as one library runs it, on ids (1, T); V logits a position.
+    """A language model as one library runs it, on ids (1, T), with V logits per position.
 
-    `logits(ids)`: (1, T, V), of all positions in one pass. `stream(ids, n)`: the n ids that follow, each the most likely,
-    one by one, keys and values kept. `last(ids)`: (1, V) behind the last id, taken alone after the rest, as by `stream`.
+    Attributes:
+        logits: logits(ids), (1, T, V), of all positions in one pass.
+        stream: stream(ids, n), the n most likely ids that follow, one by one, with a cache of keys and values.
+        last: last(ids), the logits (1, V) after the last id, which goes through the model alone, as in `stream`.
     """
 
     logits: Callable[[np.ndarray], np.ndarray]

@@ -1,8 +1,8 @@
-"""What each repair brings back: python -m benchmarks.repairs [--json FILE] prints the tables of docs/repairs.md.
+"""What each repair gains: python -m benchmarks.repairs [--json FILE] prints the table of docs/repairs.md.
 
-Networks are trained on shipped data for a moment: CifarCNN; DepthwiseCNN with channels scaled apart (the hard net); TinyGPT
-as it is and with outlier channels. Each is converted without and with repairs, with one weight scale per layer and per
-channel.
+The networks are CifarCNN, DepthwiseCNN with one channel scaled up (the hard net), and TinyGPT as it is and with outlier
+channels. They are trained briefly on shipped data. Each is converted without and with repairs, with one weight scale per
+layer and with one per channel.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ CHOICES = [[], *([name] for name in REPAIRS), list(REPAIRS)]
 
 
 def networks() -> dict[str, tuple[Callable[[], nn.Module], Any, Any]]:
-    """Each network: what makes it, calibration data, test data."""
+    """For each network, a function that makes it, its calibration data and its test data."""
     def hard() -> nn.Module:
-        return hard_nets.scaled_apart(hard_nets.trained(models.DepthwiseCNN(in_channels=1, width=8)))
+        return hard_nets.scale_apart(hard_nets.train(models.DepthwiseCNN(in_channels=1, width=8)))
 
     def cifar() -> nn.Module:
-        return hard_nets.trained(models.CifarCNN(in_channels=1, width=16))
+        return hard_nets.train(models.CifarCNN(in_channels=1, width=16))
 
     images = hard_nets.calibration(), data.DataLoader(hard_nets.images("test", 2000), 250)
     texts = hard_nets.windows()
-    return {"hard net": (hard, *images), "CifarCNN": (cifar, *images), "TinyGPT": (hard_nets.trained_gpt, *texts),
-            "TinyGPT with outliers": (lambda: hard_nets.with_outliers(hard_nets.trained_gpt()), *texts)}
+    return {"hard net": (hard, *images), "CifarCNN": (cifar, *images), "TinyGPT": (hard_nets.train_gpt, *texts),
+            "TinyGPT with outliers": (lambda: hard_nets.plant_outliers(hard_nets.train_gpt()), *texts)}
 
 
 def measure() -> list[dict[str, Any]]:
-    """A row a network, choice of repairs and kind of weight scales."""
+    """One row per network, choice of repairs, and kind of weight scales."""
     rows = []
     for name, (build, calibration, tests) in networks().items():
         tinyml.manual_seed(0)
@@ -48,7 +48,7 @@ def measure() -> list[dict[str, Any]]:
             for repairs in CHOICES:
                 start = time.perf_counter()
                 with warnings.catch_warnings():
-                    warnings.filterwarnings("ignore", message=".* had nothing to do")       # the row shows it
+                    warnings.filterwarnings("ignore", message=".* had nothing to do")       # the row shows that
                     int8 = model.to_int8(calibration=calibration, per_channel=per_channel, repairs=repairs)
                 seconds = time.perf_counter() - start
                 r = precision.compare(model, int8, tests, show=False, seconds=0)
@@ -60,7 +60,7 @@ def measure() -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line a network and kind of scales, a column a choice of repairs."""
+    """A Markdown table with one line per network and kind of scales, and one column per choice of repairs."""
     cells = {(r["network"], r["per_channel"], tuple(r["repairs"])): r for r in rows}
     names = ["none", *REPAIRS, "all four"]
     lines = [["lost by", "weight scales", *names]]
@@ -73,7 +73,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Measure, print, write."""
+    """Measure, print the table, and write the rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.repairs", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", metavar="FILE", help="write the rows to FILE")

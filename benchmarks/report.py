@@ -1,4 +1,4 @@
-"""What a run prints and writes: the head, the table, the JSON file."""
+"""The output of a run: the head, the table, and the JSON file."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class HasFigures(Protocol):
     """A row of any table."""
 
     def figures(self) -> dict[str, Any]:
-        """Its figures, for JSON."""
+        """The figures of the row, for JSON."""
 
 
 def duration(seconds: float) -> str:
-    """Three digits, in ms or µs."""
+    """Seconds as text with three digits, in ms or µs."""
     value, unit = (1e3 * seconds, "ms") if seconds >= 1e-4 else (1e6 * seconds, "µs")
     return f"{value:.{max(0, 2 - math.floor(math.log10(value)))}f} {unit}"
 
@@ -42,8 +42,9 @@ def _cells(row: Row, forms: list[str], notes: bool) -> list[str]:
 
 
 def table(rows: list[Row], markdown: bool = False) -> str:
-    """One line a row: tinyml's median, half the distance of its quartiles, rate (of bytes where no operations are counted),
-    share of the peak; then the others' medians and how many times tinyml's they are; then that of the fastest peer."""
+    """One line per row. First tinyml's median, half the distance of its quartiles, its rate (in bytes if no operations are
+    counted) and its share of the peak; then the other medians with their ratios to tinyml's, and the ratio of the fastest
+    peer."""
     forms = list(dict.fromkeys(f for row in rows for f in row.times if f != "tinyml"))
     notes = any(row.note for row in rows)
     head = ["work", "precision", "tinyml", "spread", "Gop/s", "GB/s", "share", *forms, "fastest peer"] + ["note"] * notes
@@ -59,7 +60,7 @@ def _peaks(p: Peaks) -> str:
 
 
 def head(run: Run, command: str, markdown: bool = False) -> str:
-    """The command, the machine, the versions, the peaks."""
+    """The lines above the table: the command, the machine, the versions, and the peaks."""
     m = machine.describe()
     lines = [f"`{command}`" if markdown else command, f"{m['cpu']}, {m['cores']} cores; tinyml's kernels: {m['isa']}",
              ", ".join(f"{name} {v}" for name, v in all_versions(run).items()),
@@ -68,7 +69,7 @@ def head(run: Run, command: str, markdown: bool = False) -> str:
 
 
 def all_versions(run: Run) -> dict[str, str]:
-    """Of tinyml and the peers."""
+    """The versions of tinyml and of the peers."""
     found = machine.versions()
     for peer in run.peers:
         found |= peer.versions()
@@ -76,7 +77,7 @@ def all_versions(run: Run) -> dict[str, str]:
 
 
 def write(path: str, run: Run, command: str, subject: str, rows: Sequence[HasFigures]) -> None:
-    """All figures as JSON; times in seconds, rates a second."""
+    """Write all figures as JSON; times are in seconds, rates per second."""
     found = {"subject": subject, "command": command, "date": date.today().isoformat(), "threads": run.threads,
              "machine": machine.describe(), "versions": all_versions(run),
              "peaks": [asdict(p) for p in run.roofline.peaks], "rows": [row.figures() for row in rows]}

@@ -14,13 +14,13 @@ from tinyml.timing import least_time
 from .machine import cache_bytes
 
 ROUNDS = 2000
-ROWS, COLUMNS = 96, 64      # whole tiles of every instruction set, 16 of the tallest: enough for some threads
-LEAST = 2**28               # bytes of the buffer that stands for memory, unless the cache is larger than half of it
+ROWS, COLUMNS = 96, 64      # whole tiles of every instruction set; 16 of the tallest, which is enough for several threads
+LEAST = 2**28               # the least bytes of the buffer that measures memory: twice the cache if that is more
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """Peaks on `threads` threads: operations a second (two a multiply-add), bytes a second, clock of one core in Hz."""
+    """Peaks on `threads` threads: operations (two per multiply-add) and bytes per second; the clock of one core in Hz."""
 
     threads: int
     fma: float
@@ -30,7 +30,7 @@ class Peaks:
 
 
 def fma_peak(threads: int, seconds: float, kernels: Any = active) -> float:
-    """float32 operations a second."""
+    """The float32 operations per second."""
     rows = ROWS * threads
     start, w, y = (np.zeros(s, np.float32) for s in ((rows, COLUMNS), COLUMNS, (rows, COLUMNS)))
     w += np.float32(0.5)
@@ -39,7 +39,7 @@ def fma_peak(threads: int, seconds: float, kernels: Any = active) -> float:
 
 
 def dot4_peak(threads: int, seconds: float, kernels: Any = active) -> float:
-    """Operations a second on unsigned by signed bytes, summed in int32."""
+    """The operations per second of products of unsigned and signed bytes, summed in int32."""
     rows = ROWS * threads
     start, y = np.zeros((rows, COLUMNS), np.int32), np.empty((rows, COLUMNS), np.int32)
     x, w = np.array([1, 2, 3, 4], np.uint8), np.ones((COLUMNS, 4), np.int8)
@@ -48,31 +48,31 @@ def dot4_peak(threads: int, seconds: float, kernels: Any = active) -> float:
 
 
 def reader(nbytes: int, threads: int, kernels: Any = active) -> Callable[[], Any]:
-    """What reads a buffer of `nbytes` of its own at each call."""
-    x = np.ones(max(nbytes // 4, 1024), np.int32)       # ones: untouched zeros would all be one page
+    """A function that reads a buffer of `nbytes` bytes at each call."""
+    x = np.ones(max(nbytes // 4, 1024), np.int32)       # ones, because untouched zeros would share one page of memory
     return lambda: kernels.probe_read(x, threads)
 
 
 def read_rate(nbytes: int, threads: int, seconds: float) -> float:
-    """Bytes a second of reading a buffer of `nbytes` again and again: from the cache that holds it, or from memory."""
+    """The bytes per second of reading a buffer of `nbytes` again and again, from the cache that holds it or from memory."""
     return nbytes / least_time(reader(nbytes, threads), seconds)
 
 
 def clock(threads: int, seconds: float, kernels: Any = active) -> float:
-    """Cycles a second of each of `threads` cores: additions that wait for each other take one cycle each."""
+    """The cycles per second of each of `threads` cores, from additions that wait for each other and take one cycle each."""
     start, y = np.zeros(threads, np.int64), np.empty(threads, np.int64)
     return 100 * ROUNDS / least_time(lambda: kernels.probe_cycles(start, 1, y, 100 * ROUNDS, threads), seconds)
 
 
-def beyond_cache() -> int:
-    """Bytes of a buffer that the last cache does not hold."""
+def bytes_beyond_cache() -> int:
+    """The size of a buffer that is too large for the last-level cache, in bytes."""
     return max(LEAST, 2 * cache_bytes("L3"))
 
 
 def measure(threads: int, seconds: float) -> Peaks:
-    """All peaks, each within `seconds`."""
+    """Measure all peaks, each for `seconds`."""
     return Peaks(threads, fma_peak(threads, seconds), dot4_peak(threads, seconds),
-                 read_rate(beyond_cache(), threads, seconds), clock(threads, seconds))
+                 read_rate(bytes_beyond_cache(), threads, seconds), clock(threads, seconds))
 
 
 class Roofline:

@@ -1,4 +1,4 @@
-"""Steps of training as data, so that tinyml, its peers and processes of their own run the same; tinyml's side of them."""
+"""Training steps as data, so that tinyml, its peers and separate processes run the same; and the steps in tinyml."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from .prepared import Prepared
 
 @dataclass(frozen=True)
 class Step:
-    """zero_grad, forward, cross entropy, backward, clipping where `clip` is given, AdamW, on one batch."""
+    """One training step on one batch: zero_grad, forward, cross entropy, backward, clipping if `clip` is given, AdamW."""
 
     model: str                                  # its name in tinyml.models
-    arguments: tuple[int | bool, ...]           # of its constructor
+    arguments: tuple[int | bool, ...]           # the arguments of its constructor
     batch: int
-    sample: tuple[int, ...]                     # shape of one input: of ids for TinyGPT, else of floats
+    sample: tuple[int, ...]                     # the shape of one input: ids for TinyGPT, else floats
     classes: int
-    biases: bool = True                         # off: nanoGPT's bias=False
+    biases: bool = True                         # False: nanoGPT's bias=False
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 0.01
-    vectors_decay: bool = True                  # off: only matrices decay, as in nanoGPT
+    vectors_decay: bool = True                  # False: weight decay on matrices only, as in nanoGPT
     clip: float | None = None
 
     def make(self) -> nn.Module:
-        """The model in training mode; always with the same parameters."""
+        """The model in training mode; every call gives the same parameters."""
         tinyml.manual_seed(0)
         model = getattr(models, self.model)(*self.arguments)
         for m in () if self.biases else model.modules():
@@ -41,7 +41,7 @@ class Step:
         return model
 
     def data(self) -> tuple[np.ndarray, np.ndarray]:
-        """A batch of inputs and targets, always the same; a text model's targets are the ids that follow."""
+        """A batch of inputs and targets, the same at every call. The targets of a language model are the next ids."""
         rng = np.random.default_rng(0)
         if self.model == "TinyGPT":
             ids = rng.integers(0, self.classes, (self.batch, self.sample[0] + 1))
@@ -49,7 +49,7 @@ class Step:
         return (rng.standard_normal((self.batch, *self.sample), np.float32), rng.integers(0, self.classes, self.batch))
 
 
-# The models and sizes of training that tinyml is held to; the last is nanoGPT's configuration for Shakespeare on a CPU
+# The models and sizes whose training is measured; nanoGPT is its configuration for Shakespeare on a CPU
 STEPS = {
     "CifarCNN, batch 64": Step("CifarCNN", (), 64, (3, 32, 32), 10),
     "GPT d384 L6, 8x256": Step("TinyGPT", (256, 256, 6, 6, 384, 0, False), 8, (256,), 256),
@@ -61,12 +61,12 @@ STEPS = {
 
 
 def outcome(loss: float, gradient: np.ndarray) -> np.ndarray:
-    """What of a step is compared: the loss, then the gradient of the model's first parameter."""
+    """What is compared of a step: the loss, then the gradient of the model's first parameter."""
     return np.concatenate([[loss], gradient.ravel()])
 
 
 def training(step: Step) -> Prepared:
-    """The step in tinyml, on a model of its own; its array is the `outcome`."""
+    """The step in tinyml, on a new model; its array is the `outcome`."""
     model = step.make()
     inputs, targets = map(Tensor, step.data())
     parameters = list(model.parameters())
@@ -85,10 +85,10 @@ def training(step: Step) -> Prepared:
 
 
 def operations(step: Step) -> int:
-    """Of all products of the step, two a multiply-add.
+    """The operations of all products of the step, two per multiply-add.
 
-    Forward, and as many each for the gradients of both operands, less those of the model's input. Of causal attention the
-    pairs that a position sees count, and not what is computed again to save memory.
+    The gradients of both operands take as many operations each as the forward; the model's input needs no gradient. In
+    causal attention only pairs that are not masked count. Operations that are repeated to save memory do not count.
     """
     model = step.make()
     weights = {id(m.weight) for m in model.modules() if isinstance(m, (nn.Linear, nn.Conv2d))}
@@ -96,10 +96,10 @@ def operations(step: Step) -> int:
     with record() as ops:
         model(step.data()[0])
     for r in ops:
-        # by the weight and not by the op's name: a layer may come fused with what follows it. Embeddings have ids first
+        # found by the weight, not by the op's name: a layer may be fused with the next one. Embeddings read ids first
         if len(r.inputs) > 1 and id(r.inputs[1]) in weights and r.inputs[0].dtype == np.float32:
             total += 2 * r.output.size * r.inputs[1].data[0].size * (3 if r.inputs[0].requires_grad else 2)
         elif r.op.name == "attention":
-            *heads, t, size = r.output.shape        # two products of every pair (t, s), s <= t
+            *heads, t, size = r.output.shape        # two products for every pair (t, s) with s <= t
             total += 3 * 2 * 2 * size * int(np.prod(heads)) * t * (t + 1) // 2
     return total

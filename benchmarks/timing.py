@@ -1,5 +1,5 @@
-"""Timing by turns: functions are called one after the other, again and again, so that whatever else the machine does
-slows all of them alike. Absolute times move from day to day; ratios of medians within one run hold."""
+"""Timing by turns: functions are called one after the other, again and again, so that other work of the machine slows all
+of them alike. Absolute times change from day to day, but ratios of medians within one run are stable."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .peers.peer import Peer
 from .prepared import Prepared
 from .roofline import Roofline, reader
 
-SAMPLE = 2e-4       # seconds a sample lasts at least: short calls are repeated, so that reading the clock costs nothing
-SAMPLES = 5         # samples of each function at least, whatever the time
-TOLERANCE = {"float32": 1e-4, "float16 weights": 1e-2, "int8": 0.1}     # mean error / mean size: all do the same work
-READS = 6           # times that memory is read in a turn of iterators
-SETTLE = 0.02       # seconds after which threads of other libraries, which wait by spinning, have gone to sleep
+SAMPLE = 2e-4       # the least seconds of a sample: short calls are repeated, so that reading the clock hardly counts
+SAMPLES = 5         # the least number of samples of each function
+TOLERANCE = {"float32": 1e-4, "float16 weights": 1e-2, "int8": 0.1}     # mean error / mean size
+READS = 6           # how often memory is read in a turn of iterators
+SETTLE = 0.02       # seconds until the threads of other libraries stop spinning and sleep
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds of a call: median and quartiles of `samples`, each the mean of `calls` calls."""
+    """The seconds of a call: the median and the quartiles of `samples`, each of which is the mean of `calls` calls."""
 
     median: float
     low: float
@@ -40,9 +40,9 @@ class Timing:
 
 
 def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle: float = 0) -> dict[str, Timing]:
-    """Time all functions in turn, in the order given, until `seconds` have gone by and each has SAMPLES samples.
+    """Time all functions in turn, in the order given, until `seconds` have passed and each has SAMPLES samples.
 
-    `settle` is that of tinyml.timing.time_by_turns.
+    `settle` is the argument of tinyml.timing.time_by_turns.
     """
     with _no_collections():
         found = time_by_turns(functions, seconds, SAMPLES, sample_seconds=SAMPLE, settle=settle)
@@ -50,16 +50,16 @@ def alternate(functions: Mapping[str, Callable[[], Any]], seconds: float, settle
 
 
 def pace(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, settle: float = 0) -> dict[str, Timing]:
-    """Time what each iterator takes from one item to the next; its first item, with what leads up to it, does not count.
+    """Time each iterator from one item to the next. The time to the first item does not count.
 
-    A turn goes through a whole iterator, as a user does, until `seconds` have gone by and each has SAMPLES samples. One
-    turn of each before them does not count.
+    A turn goes through a whole iterator, as a user does. There are turns until `seconds` have passed and each iterator has
+    SAMPLES samples. The first turn of each is a warm-up that does not count.
 
     Args:
-        settle: pause this long before each turn; the way to the first item wakes threads.
+        settle: the seconds to pause before each turn. The threads are awake again by the first item.
 
     Raises:
-        ValueError: an iterator of fewer than two items.
+        ValueError: an iterator has fewer than two items.
     """
     def turn(name: str) -> list[float]:
         time.sleep(settle)
@@ -77,7 +77,7 @@ def pace(sequences: Mapping[str, Callable[[], Iterator[Any]]], seconds: float, s
 
 @contextmanager
 def _no_collections() -> Iterator[None]:
-    """Without garbage collections, of which one would hit one of those that take turns."""
+    """Switch garbage collection off while the block runs: a collection would slow only one of those that take turns."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -94,12 +94,15 @@ def _timing(samples: list[float], calls: int) -> Timing:
 
 @dataclass
 class Row:
-    """One piece of work as tinyml and others do it.
+    """The times of one piece of work in tinyml and in its peers.
 
-    `times` starts with tinyml's; "tinyml ..." are other forms of its own, the rest are peers. `operations` are two a
-    multiply-add; `nbytes` is what must be read and written at least. `limit` is the peak that bounds the work, in
-    operations a second, or where `bound` is "read" bytes a second, the median of reading as many by turns with the rest;
-    None where nothing of the machine bounds it.
+    Attributes:
+        times: the time of each form: first that of tinyml, then "tinyml ..." for its other forms, and those of the peers.
+        operations: the number of operations, two per multiply-add.
+        nbytes: the least bytes that must be read and written.
+        bound: the name of the peak that bounds the work: "fma", "dot4", "read", or "".
+        limit: that peak in operations per second. For "read", in bytes per second: the median of reading as many bytes in
+            turn with the work. None without a bound.
     """
 
     work: str
@@ -113,39 +116,39 @@ class Row:
 
     @property
     def seconds(self) -> float:
-        """Median of tinyml's time."""
+        """The median of tinyml's time."""
         return self.times["tinyml"].median
 
     @property
     def rate(self) -> float:
-        """Operations a second."""
+        """The operations per second."""
         return self.operations / self.seconds
 
     @property
     def share(self) -> float | None:
-        """How much of the limit is reached."""
+        """The share of the limit that tinyml reaches."""
         if self.limit is None:
             return None
         return (self.nbytes if self.bound == "read" else self.operations) / self.seconds / self.limit
 
     @property
     def ratios(self) -> dict[str, float]:
-        """The others' time / tinyml's: above 1 where tinyml is faster."""
+        """The time of each other form divided by tinyml's; above 1 tinyml is faster."""
         return {name: t.median / self.seconds for name, t in self.times.items() if name != "tinyml"}
 
     @property
     def faster_peer(self) -> float | None:
-        """The fastest peer's time / tinyml's; None without peers."""
+        """The fastest peer's time divided by tinyml's; None without peers."""
         return min((r for name, r in self.ratios.items() if not name.startswith("tinyml")), default=None)
 
     def figures(self) -> dict[str, Any]:
-        """All of it and what follows from it, for the JSON file."""
+        """The fields and the figures that follow from them, for the JSON file."""
         return {**asdict(self), "rate": self.rate, "share": self.share, "ratios": self.ratios,
                 "faster_peer": self.faster_peer}
 
 
 def check(what: str, got: np.ndarray, expected: np.ndarray, tolerance: float) -> None:
-    """Raise ValueError unless `got` is `expected` but for a mean error of `tolerance` times the mean size."""
+    """Raise ValueError if the mean error of `got` is more than `tolerance` times the mean size of `expected`."""
     error = float(np.abs(got - expected).mean() / np.abs(expected).mean()) if got.shape == expected.shape else np.inf
     if not error <= tolerance:
         raise ValueError(f"{what}: expected the outputs that tinyml computes in float32, of shape {expected.shape}, within "
@@ -154,7 +157,7 @@ def check(what: str, got: np.ndarray, expected: np.ndarray, tolerance: float) ->
 
 @dataclass
 class Run:
-    """What all subjects share: the peers, prepared for `threads`; seconds a row; the limits of the machine."""
+    """What all subjects share: the peers, the number of threads, the seconds per row, and the limits of the machine."""
 
     threads: int
     seconds: float
@@ -163,10 +166,10 @@ class Run:
 
     def row(self, work: str, precision: str, prepared: dict[str, Prepared], expected: np.ndarray, operations: int = 0,
             nbytes: int = 0, bound: str = "", grad: bool = False) -> Row:
-        """Check that all compute `expected`, then `time` them.
+        """Check that all forms compute `expected`, then `time` them.
 
         Raises:
-            ValueError: one computes something else.
+            ValueError: a form computes something else.
         """
         with nullcontext() if grad else tinyml.no_grad():
             for name, p in prepared.items():
@@ -175,24 +178,24 @@ class Run:
 
     def time(self, work: str, precision: str, prepared: dict[str, Prepared], operations: int = 0, nbytes: int = 0,
              bound: str = "", grad: bool = False) -> Row:
-        """Time all by turns; `bound` names the peak: "fma", "dot4", "read", none."""
+        """Time all forms by turns; `bound` names the peak: "fma", "dot4", "read", or "" for none."""
         functions = {name: p.call for name, p in prepared.items()}
-        if bound == "read":     # by turns with the rest: caches hold as much of what is read, and others slow it as much
+        if bound == "read":     # in turn with the forms, so that it has the same caches and the same disturbance
             functions["read"] = reader(nbytes, self.threads)
         with nullcontext() if grad else tinyml.no_grad():
             times = alternate(functions, self.seconds, SETTLE if self.threads > 1 else 0)
         limit = nbytes / times.pop("read").median if bound == "read" else self.roofline.limit(bound) if bound else None
-        return _tell(Row(work, precision, times, operations, nbytes, bound, limit))
+        return _print_row(Row(work, precision, times, operations, nbytes, bound, limit))
 
     def pace(self, work: str, precision: str, sequences: dict[str, Callable[[], Iterator[Any]]], nbytes: int) -> Row:
-        """Time by turns what each iterator takes an item, for which `nbytes` must be read."""
+        """Time each iterator per item, by turns; for one item `nbytes` must be read."""
         read = reader(nbytes, self.threads)
         times = pace({**sequences, "read": lambda: (read() for _ in range(READS))}, self.seconds,
                       SETTLE if self.threads > 1 else 0)
-        return _tell(Row(work, precision, times, 0, nbytes, "read", nbytes / times.pop("read").median))
+        return _print_row(Row(work, precision, times, 0, nbytes, "read", nbytes / times.pop("read").median))
 
 
-def _tell(row: Row) -> Row:
-    """The row, told at once: tables come at the end."""
+def _print_row(row: Row) -> Row:
+    """Print a row as soon as it is measured, because tables come at the end; return it."""
     print(f"{row.work}, {row.precision}: {1e3 * row.seconds:.4f} ms", file=sys.stderr, flush=True)
     return row

@@ -1,4 +1,4 @@
-"""Steps of training: tinyml beside PyTorch from the same parameters, both with AdamW; several threads beside one."""
+"""Training steps in tinyml and in PyTorch from the same parameters, both with AdamW; several threads beside one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from .prepared import Prepared
 from .steps import Step
 from .timing import Row, Run, check
 
-# mean error / mean size. The gradient of a first convolution is what batch norm leaves of sums that cancel: PyTorch's own
-# in float32 is 0.4% off that in float64 where images are channels-last
+# mean error / mean size. Sums that almost cancel behind batch norm make the gradient of a first convolution inexact: with
+# channels-last images PyTorch's own float32 differs from its float64 by 0.4%
 TOLERANCE = {"loss": 1e-5, "gradient of the first parameter": 2e-2}
 
 
 def agree(work: str, prepared: dict[str, Prepared]) -> None:
-    """Run a step of each from the same parameters, tinyml's first.
+    """Run a step of each form from the same parameters, tinyml's first, and compare them.
 
     Raises:
-        ValueError: a loss, or the gradient of the first parameter, through which all of backward has gone, is not tinyml's.
+        ValueError: the loss differs from tinyml's, or the gradient of the first parameter, which all of backward computes.
     """
     expected = None
     for name, p in prepared.items():
@@ -31,7 +31,7 @@ def agree(work: str, prepared: dict[str, Prepared]) -> None:
 
 
 def forms(run: Run, step: Step) -> dict[str, Prepared]:
-    """tinyml, tinyml on one thread where there are more, and the peers; each has a model of its own."""
+    """tinyml, tinyml on one thread if the run has several, and the peers, each with its own model."""
     def on(threads: int) -> Prepared:
         prepared = steps.training(step)
 
@@ -48,7 +48,7 @@ def forms(run: Run, step: Step) -> dict[str, Prepared]:
 
 
 def rows(run: Run) -> list[Row]:
-    """A row a step."""
+    """One row per step."""
     found = []
     for name, step in steps.STEPS.items():
         prepared = forms(run, step)

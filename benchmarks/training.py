@@ -1,4 +1,4 @@
-"""The float models that accuracy is measured on: data, model, schedule of each, trained once and kept in a folder."""
+"""The float models whose accuracy is measured: data, model and schedule of each. Trained models are kept in files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tinyml import Trainer, data, models, nn, optim
 
 @dataclass
 class Task:
-    """One data set with the model trained on it; `batches(seed)` is one epoch of training batches."""
+    """A data set and the model that is trained on it; `batches(seed)` is one epoch of training batches."""
 
     name: str
     model: Callable[[], nn.Module]
@@ -35,8 +35,8 @@ class Task:
         schedule = self.schedule(optimizer, lr, epochs * len(loader))
         Trainer(model, optimizer, schedule=schedule, clip_norm=self.clip_norm).fit(loader, epochs)
 
-    def trained(self, seed: int, folder: Path) -> nn.Module:
-        """The model of this seed, from `folder` if it is there, else trained and put there."""
+    def load_or_train(self, seed: int, folder: Path) -> nn.Module:
+        """The model of this seed: read from `folder` if it is there, else trained and saved there."""
         path = folder / f"{self.name}-{seed}.safetensors"
         tinyml.manual_seed(seed)
         model = self.model()

@@ -1,6 +1,6 @@
-"""The numbers that explain why int8 is up to four times as fast: lanes, instructions a cycle, bytes, what is left of it.
+"""The numbers that explain why int8 is up to four times as fast: lanes, instructions per cycle, bytes, whole networks.
 
-docs/why-int8.md says in words what each means, under the same headings.
+docs/why-int8.md explains what each number means, under the same headings.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .timing import Run, Timing, alternate
 
 BATCH, IMAGE = 64, (3, 32, 32)
 ONE_ROW = (1, 768, 3072)
-# what a multiply-add of vectors is made of
+# the instructions of a multiply-add of vectors: float32, int8
 WORDS = {
     "avx512_vnni": ("vfmadd231ps", "vpdpbusd"),
     "avx512": ("vfmadd231ps", "2 vpmaddwd + 2 vpaddd, and widening bytes once for a row or column of the tile"),
@@ -42,7 +42,7 @@ def lines(*rows: tuple[str, ...]) -> list[str]:
 
 
 def lanes() -> list[str]:
-    """How much one instruction does."""
+    """How many multiply-adds one instruction does."""
     fma, dot4 = WORDS[active.isa]
     return ["Lanes", *lines(("bits of a vector", f"{32 * active.lanes}", active.isa),
                             ("float32 lanes", f"{active.lanes}", "one multiply-add each"),
@@ -52,17 +52,17 @@ def lanes() -> list[str]:
 
 
 def ports(run: Run) -> list[str]:
-    """How many of them run per cycle: the peaks over the clock."""
+    """How many of these instructions run per cycle: the peaks divided by the clock."""
     p = run.roofline.peaks[0]
     found = [("clock", f"{p.clock / 1e9:.2f} GHz", "from additions that wait for each other, one per cycle")]
     for name, peak, width in (("fma", p.fma, active.lanes), ("dot4", p.dot4, 4 * active.lanes)):
         found += [(f"peak of {name}", f"{peak / 1e9:.0f} Gop/s", "two operations per multiply-add"),
                   (f"{name} per cycle", f"{peak / 2 / width / p.clock:.2f}")]
-    return ["Instructions a cycle, on one core", *lines(*found, ("dot4's peak / fma's", f"{p.dot4 / p.fma:.2f}"))]
+    return ["Instructions per cycle, on one core", *lines(*found, ("dot4's peak / fma's", f"{p.dot4 / p.fma:.2f}"))]
 
 
 def weight_bytes(run: Run) -> list[str]:
-    """What a weight costs to read, and when reading is what takes the time."""
+    """The time to read a weight, and when reading takes longer than arithmetic."""
     p, layer = run.roofline.peaks[-1], linear(*ONE_ROW)
     found = [("memory is read at", f"{p.read / 1e9:.1f} GB/s")]
     for name, peak, size in (("float32", p.fma, 4), ("int8", p.dot4, 1)):
@@ -75,7 +75,7 @@ def weight_bytes(run: Run) -> list[str]:
 
 
 def profile(plan: Plan, x: np.ndarray, seconds: float) -> list[tuple[Step, int, Timing]]:
-    """Each step of a plan of one input on its own: its operations and its time."""
+    """Each step of a plan with one input, with its operations and its time, measured alone."""
     values = {plan.inputs[0].value: x}
     functions, operations = {}, []
     for step in plan.steps:
@@ -87,7 +87,7 @@ def profile(plan: Plan, x: np.ndarray, seconds: float) -> list[tuple[Step, int, 
 
 
 def network(run: Run) -> list[str]:
-    """Where the time of an int8 network goes, and how much the products could still gain (Amdahl 1967)."""
+    """Where the time of an int8 network goes, and how much faster products could make it (Amdahl 1967)."""
     tinyml.manual_seed(0)
     model = models.CifarCNN().eval()
     x = np.random.default_rng(0).standard_normal((BATCH, *IMAGE), np.float32)
@@ -108,11 +108,11 @@ def network(run: Run) -> list[str]:
             *lines(("float32", f"{1e3 * whole_f32:.2f} ms"),
                    ("int8", f"{1e3 * whole_int8:.2f} ms", f"{whole_f32 / whole_int8:.2f}x as fast")), "",
             *indent(layout(table), "  ").splitlines(), "",
-            *lines(("all steps", f"{1e3 * total:.2f} ms"), ("all that is no product", f"{1 - products / total:.1%}"),
+            *lines(("all steps", f"{1e3 * total:.2f} ms"), ("all steps but products", f"{1 - products / total:.1%}"),
                    ("with every product at dot4's peak", f"{1e3 * least:.2f} ms",
                     f"{whole_f32 / least:.2f}x as fast as float32 is now"))]
 
 
 def explain(run: Run) -> str:
-    """All of it."""
+    """The text of all sections."""
     return "\n\n".join("\n".join(part) for part in (lanes(), ports(run), weight_bytes(run), network(run)))

@@ -1,5 +1,5 @@
-"""Add an op of your own: one class, with all that tinyml needs to know of it. It is gradient checked, trained, fused with a
-clamp, run in pieces of a batch, profiled, quantized and reported like the ops of tinyml.
+"""Add an op of your own: one class, with all that tinyml needs to know about it. Its gradient is checked; it is trained,
+fused with a clamp, run on pieces of a batch, profiled, quantized and reported like the ops of tinyml.
 
     python examples/add_an_op.py
 """
@@ -20,7 +20,7 @@ from tinyml.testing import check_op
 
 
 class Softplus(Op):
-    """A smooth ReLU: y = ln(1 + e^x), x of any shape (Dugas et al. 2000); its derivative is the sigmoid."""
+    """A smooth ReLU: y = ln(1 + e^x) for x of any shape (Dugas et al. 2000); its derivative is the sigmoid."""
 
     name = "softplus"
 
@@ -38,16 +38,16 @@ class Softplus(Op):
         yield sample(rng.standard_normal((3, 4)))
         yield sample(50 * rng.standard_normal((2, 3)))
 
-    # All below is optional: without it the op stays in float32, as it is, and is slower
-    int8 = "table"          # a function of one number: in integer plans it is a table of 256 codes, sample by sample
-    takes_clamp = True      # a clip behind it becomes part of that table
+    # The rest is optional: without it the op runs in float32 only, and is slower
+    int8 = "table"          # a function of one number, which integer plans run as a table of 256 codes
+    takes_clamp = True      # a clip after it becomes part of that table
 
     @staticmethod
-    def bind(out, x):       # in plans it writes to where its result is to lie
+    def bind(out, x):       # in plans it writes its result to the given memory
         return partial(np.logaddexp, x, np.float32(0), out=out)
 
     @staticmethod
-    def flops(y, x):        # what the profiler counts: e^x, 1 + and ln
+    def flops(y, x):        # for the profiler: e^x, the addition and ln
         return 3.0 * x.size
 
 
@@ -62,7 +62,7 @@ class Net(nn.Module):
 
 
 def main() -> None:
-    """Check, train on two rings, profile, compile, quantize, report."""
+    """Check the gradient, train on two rings, profile, compile, quantize, and report."""
     print(f"gradient of softplus: right for all {check_op('softplus')} samples")
     tinyml.manual_seed(0)
     rng = np.random.default_rng(0)
@@ -90,7 +90,7 @@ def main() -> None:
         assert at_once < 100_000
     assert describe(int8) == "quantize, product, softplus, product, dequantize", "the clip is part of the table"
     compiled(x)
-    with record() as ran:       # the first call runs one op after the other; later ones call what the ops have bound
+    with record() as ran:       # the first call runs op after op; later calls run the functions that the ops bound
         compiled(x)
     print(f"ops that the second call of the compiled model runs by themselves: {len(ran)}")
     assert not ran
@@ -104,7 +104,7 @@ def main() -> None:
 
 
 def describe(plan: tinyml.precision.Plan) -> str:
-    """The steps of a plan in a line: their ops, or what kinds of steps they are."""
+    """The steps of a plan in one line: the op of each, or its kind."""
     return ", ".join(step.attrs.get("op", step.kind) for step in plan.steps)
 
 

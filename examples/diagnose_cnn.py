@@ -1,9 +1,9 @@
-"""Find out which layer int8 costs most and why, try each repair, search for the layers to keep in float, write a page.
+"""Find out in which layer int8 loses most and why, try each repair, search for layers to keep in float, write a report.
 
     python examples/diagnose_cnn.py                                     the hard net of docs/guide.md
     python examples/diagnose_cnn.py --model cnn.safetensors --data cifar.npz --html report.html
 
---model is a float model that save() wrote, or a PyTorch state dict of a CifarCNN; --data as in data.load_dataset.
+--model is a float model that save() wrote, or a PyTorch state dict of a CifarCNN; --data is as in data.load_dataset.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from tinyml.precision.repairs import REPAIRS
 HARD_NET = Path(__file__).parent.parent / "docs" / "hard-net.safetensors"
 
 
-def halved(images: data.ArrayDataset, n: int) -> data.ArrayDataset:
-    """n of the images, of 14 x 14: what the hard net was trained on."""
+def halve(images: data.ArrayDataset, n: int) -> data.ArrayDataset:
+    """The first n images, reduced to 14 x 14 pixels, as the hard net was trained on them."""
     x, y = images[range(min(n, len(images)))]
     return data.ArrayDataset(x[:, :, ::2, ::2].copy(), y)
 
@@ -31,15 +31,15 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="default: the hard net, on the shipped images")
     parser.add_argument("--data", default="shipped")
     parser.add_argument("--calibration", type=int, default=512, help="training images to calibrate with (default 512)")
-    parser.add_argument("--per-tensor", action="store_true", help="one weight scale a layer, not one a channel")
+    parser.add_argument("--per-tensor", action="store_true", help="one weight scale per layer, not one per channel")
     parser.add_argument("--max-drop", type=float, default=0.5, help="points of accuracy that may be lost (default 0.5)")
-    parser.add_argument("--html", type=Path, help="write a page about the repaired model")
+    parser.add_argument("--html", type=Path, help="write a report on the repaired model as an HTML page")
     parser.add_argument("--json", type=Path, help="write the figures")
     args = parser.parse_args()
 
     train, test = data.load_dataset(args.data, "train"), data.load_dataset(args.data, "test")
     if args.model is None:
-        model, train, test = tinyml.load(HARD_NET), halved(train, args.calibration), halved(test, len(test))
+        model, train, test = tinyml.load(HARD_NET), halve(train, args.calibration), halve(test, len(test))
     else:
         model = tinyml.load_trained_model(args.model) if args.model.suffix in (".pt", ".pth") else tinyml.load(args.model)
     n = min(args.calibration, len(train))
@@ -51,7 +51,7 @@ def main() -> None:
 
     print("points lost after each repair:")
     lost = {}
-    of_cnn = [name for name in REPAIRS if name != "migrate_scales"]     # which is for norms that linear layers read
+    of_cnn = [name for name in REPAIRS if name != "migrate_scales"]     # which needs norms that linear layers read
     for repairs in ([], *([name] for name in of_cnn), of_cnn):
         int8 = model.to_int8(repairs=repairs, **options)
         result = precision.compare(model, int8, tests, show=False, seconds=0)

@@ -1,10 +1,10 @@
-"""Quantize a CNN in every way tinyml knows, and print what each costs: observers, clipped weights, training aware.
+"""Quantize a CNN in every way that tinyml has, and print what each costs: observers, clipped weights, QAT, float16.
 
     python examples/quantize_cnn.py                                    trains on the shipped images first, some minutes
     python examples/quantize_cnn.py --model cnn.safetensors --data cifar.npz
 
-Static int8 takes ranges from calibration images; QAT trains on for --epochs from there, and so does float32 for a fair
-comparison. --data and --model as in examples/train_cnn.py; --model is a float model that save() wrote.
+Static int8 takes its ranges from calibration images. QAT continues the training for --epochs, and so does float32 for a
+fair comparison. --data is that of examples/train_cnn.py; --model is a float model that save() wrote.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tinyml.tables import layout
 STATIC: dict[str, dict[str, Any]] = {
     **{f"static, {name}": {"observer": name} for name in precision.OBSERVERS},
     "static, weights clipped": {"weights": "mse"},
-    "static, one scale a layer": {"per_channel": False},
+    "static, one scale per layer": {"per_channel": False},
     "static, head in float": {"skip": ["head"]},
 }
 
 
 def fit(model: nn.Module, loader: data.DataLoader, epochs: int, lr: float) -> None:
-    """AdamW on a one-cycle schedule."""
+    """Train with AdamW on a one-cycle schedule."""
     optimizer = optim.AdamW(model.parameters(), lr=lr, weight_decay=0.05)
     tinyml.Trainer(model, optimizer, schedule=optim.OneCycleLR(optimizer, lr, epochs * len(loader))).fit(loader, epochs)
 
@@ -54,11 +54,11 @@ def main() -> None:
     parser.add_argument("--data", default="shipped")
     parser.add_argument("--model", metavar="FILE", help="a float model (default: train one)")
     parser.add_argument("--width", type=int, default=16)
-    parser.add_argument("--train-epochs", type=int, default=5, help="epochs of the float model, where none is given")
-    parser.add_argument("--epochs", type=int, default=1, help="epochs that QAT, and float32 beside it, train on")
-    parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of these")
-    parser.add_argument("--calibration", type=int, default=512, help="training images that calibrate")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--train-epochs", type=int, default=5, help="epochs of the float model, if none is given")
+    parser.add_argument("--epochs", type=int, default=1, help="further epochs, of QAT and of float32")
+    parser.add_argument("--lr", type=float, default=5e-4, help="learning rate of the further epochs")
+    parser.add_argument("--calibration", type=int, default=512, help="training images to calibrate with")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
     args = parser.parse_args()
 
     tinyml.manual_seed(0)

@@ -1,10 +1,10 @@
-"""Store a character TinyGPT and its key/value cache in every format tinyml has, and print what each costs and gains.
+"""Store a character TinyGPT and its key/value cache in every format that tinyml has, and print the cost and gain of each.
 
     python examples/quantize_gpt.py                                     trains on the shipped text first, some minutes
     python examples/quantize_gpt.py --data tinyshakespeare.txt --model gpt.safetensors
-    python examples/quantize_gpt.py --quick                             a small model, hardly trained, in seconds
+    python examples/quantize_gpt.py --quick                             a small model, hardly trained, takes seconds
 
-The loss is over all consecutive windows of the last 10% of the text, with keys and values as the cache stores them.
+The loss is over all consecutive windows of the last 10% of the text, with keys and values in the format of the cache.
 --model is a float TinyGPT that save() wrote, trained on the characters of the same text.
 """
 
@@ -26,12 +26,12 @@ import tinyml
 from tinyml import data, models, optim
 from tinyml.tables import layout
 
-LETTERS = 300       # of a sample
+LETTERS = 300       # characters of a sample
 
 
 @dataclass(frozen=True)
 class Form:
-    """How weights are stored, and keys and values."""
+    """How the weights and the cache are stored."""
 
     convert: Callable[[models.TinyGPT], Any]
     cache: str = "float32"
@@ -60,7 +60,7 @@ def train(ids: np.ndarray, tokenizer: data.CharTokenizer, args: argparse.Namespa
 
 
 def speeds(stored: dict[str, Any], prompt: np.ndarray, turns: int = 5) -> dict[str, float]:
-    """Ids a second of each form, which take turns to fill the context behind the prompt; the prompt does not count."""
+    """Ids per second of each form. All take turns to fill the context after the prompt, whose time does not count."""
     times: dict[str, list[float]] = {name: [] for name in stored}
     for _ in range(turns):
         for name, model in stored.items():
@@ -71,7 +71,7 @@ def speeds(stored: dict[str, Any], prompt: np.ndarray, turns: int = 5) -> dict[s
 
 
 def measure(model: models.TinyGPT, tests: np.ndarray, prompt: np.ndarray) -> list[dict[str, Any]]:
-    """The figures of each form, and what it writes behind the prompt."""
+    """The figures of each form, and the text that it generates after the prompt."""
     stored = {name: form.convert(model) for name, form in FORMS.items()}
     fast, rows = speeds(stored, prompt), []
     for name, converted in stored.items():
@@ -86,7 +86,7 @@ def measure(model: models.TinyGPT, tests: np.ndarray, prompt: np.ndarray) -> lis
 
 
 def size(model: Any) -> int:
-    """Bytes of the file that save() writes."""
+    """The bytes of the file that save() writes."""
     with tempfile.TemporaryDirectory() as folder:
         model.save(Path(folder) / "model.safetensors")
         return (Path(folder) / "model.safetensors").stat().st_size
@@ -94,7 +94,7 @@ def size(model: Any) -> int:
 
 def table(rows: list[dict[str, Any]]) -> str:
     """One line per form."""
-    return layout([["", "bytes on disk", "cache, bytes an id", "loss", "change", "ids a second"], *(
+    return layout([["", "bytes on disk", "cache, bytes per id", "loss", "change", "ids per second"], *(
         [row["form"], f"{row['file_bytes']:,}", f"{row['cache_bytes']:,.0f}", f"{row['loss']:.4f}",
          f"{row['loss'] - rows[0]['loss']:+.4f}", f"{row['tokens_per_second']:,.0f}"] for row in rows)], rules=())
 
@@ -106,8 +106,8 @@ def main() -> None:
     parser.add_argument("--model", metavar="FILE", help="a float TinyGPT (default: train one)")
     for name, default in {"layers": 4, "heads": 4, "dim": 128, "context": 64, "steps": 2000}.items():
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--quick", action="store_true", help="1 layer of 32, 30 steps, 8 windows")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--quick", action="store_true", help="1 layer of width 32, 30 steps, 8 windows")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
     args = parser.parse_args()
     if args.quick:
         args.layers, args.heads, args.dim, args.context, args.steps = 1, 2, 32, 32, 30

@@ -1,4 +1,4 @@
-"""Train CifarCNN (or ResNet8) on images, quantize it, and print what int8 cost: one row a seed, and the mean.
+"""Train CifarCNN (or ResNet8) on images, quantize it, and print what int8 costs: one row per seed, and the mean.
 
     python examples/train_cnn.py --data cifar.npz --epochs 20 --seeds 0 1 2
     python examples/train_cnn.py --data fashion-mnist --epochs 5 --mode zero
@@ -20,7 +20,7 @@ from tinyml import data, models, optim
 
 
 def run(args: argparse.Namespace, seed: int) -> dict[str, Any]:
-    """Train, quantize, compare; the figures of one seed."""
+    """Train, quantize and compare with one seed; returns the figures."""
     tinyml.manual_seed(seed)
     train, test = data.load_dataset(args.data, "train"), data.load_dataset(args.data, "test")
     augment = data.Compose([data.RandomFlip(), data.RandomShift(args.shift, args.mode)])
@@ -55,13 +55,13 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, default=0.05)
     parser.add_argument("--shift", type=int, default=3, help="largest random shift in pixels")
     parser.add_argument("--mode", choices=("roll", "zero"), default="roll", help="what a shift fills the border with")
-    parser.add_argument("--calibration", type=int, default=512, help="training images that calibrate int8")
+    parser.add_argument("--calibration", type=int, default=512, help="training images to calibrate with")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--validate", action="store_true", help="measure the test split after each epoch")
-    parser.add_argument("--checkpoints", metavar="FOLDER", help="keep checkpoints there, and continue from them")
+    parser.add_argument("--checkpoints", metavar="FOLDER", help="write checkpoints to FOLDER, and continue from them")
     parser.add_argument("--save", metavar="PREFIX", help="save each int8 model")
     parser.add_argument("--plot", metavar="PREFIX", help="draw the losses of each seed, as .svg")
-    parser.add_argument("--json", metavar="FILE", help="write all figures there")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
     args = parser.parse_args()
     runs = [run(args, seed) for seed in args.seeds]
 

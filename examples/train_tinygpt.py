@@ -1,4 +1,4 @@
-"""Train a character TinyGPT on a text file, store its weights as int8, and print what it cost.
+"""Train a character TinyGPT on a text file, store its weights as int8, and print what that costs.
 
     python examples/train_tinygpt.py --data tinyshakespeare.txt
 
@@ -28,11 +28,12 @@ def main() -> None:
     parser.add_argument("--min-lr", type=float, default=1e-4)
     parser.add_argument("--weight-decay", type=float, default=0.1)
     parser.add_argument("--dropout", type=float, default=0.0)
-    parser.add_argument("--evaluate", type=int, default=500, metavar="N", help="and print a sample, every N updates")
-    parser.add_argument("--checkpoints", metavar="DIR", help="write checkpoints there, resume from what is there")
+    parser.add_argument("--evaluate", type=int, default=500, metavar="N",
+                        help="evaluate, and print a sample, every N updates")
+    parser.add_argument("--checkpoints", metavar="DIR", help="write checkpoints to DIR, and resume from one that is there")
     parser.add_argument("--plot", metavar="FILE", help="draw the losses, as .svg")
     parser.add_argument("--save", metavar="FILE", help="save the int8 model, which `tinyml generate FILE` reads")
-    parser.add_argument("--json", metavar="FILE", help="write the figures there")
+    parser.add_argument("--json", metavar="FILE", help="write the figures to FILE")
     args = parser.parse_args()
 
     tinyml.manual_seed(args.seed)

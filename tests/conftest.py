@@ -8,10 +8,10 @@ import pytest
 import tinyml.random
 from tinyml._kernels import dispatch
 
-# so that asserts in what tests share show values, as those in tests do
+# so that asserts in shared modules show values, as they do in tests
 pytest.register_assert_rewrite("interpreter", "kernel_calls", "nets", "saved", "trainers")
 
-# derandomized: a push fails because of what it changes; deadlines would time a shared machine, not the code
+# derandomized, so that a failure comes from a change; no deadlines, because they would depend on the shared machine
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("repeatable")
 

@@ -19,7 +19,7 @@ def stored_as(dtype: str, a: np.ndarray) -> bytes:
 
 
 def rounded(dtype: str, a: np.ndarray) -> np.ndarray:
-    """What float32 is after it was stored."""
+    """The float32 values that come back after they were stored in a dtype."""
     if dtype == "BF16":
         return (np.ascontiguousarray(a).view("<u4") & 0xFFFF0000).astype("<u4").view("<f4")
     return a.astype(np.float16).astype(np.float32) if dtype == "F16" else a

@@ -32,7 +32,7 @@ def exact(value: Any) -> Fraction:
 
 
 def quotient(a: Fraction, b: Fraction) -> Fraction:
-    """a / b rounded to float64 once, as equation (5) has M."""
+    """a / b rounded to float64 once, like M in equation (5)."""
     return Fraction(float(a) / float(b))
 
 
@@ -79,7 +79,7 @@ class Plan:
         def note(into: dict, value: int, found: Any) -> None:
             assert into.setdefault(value, found) == found, f"value {value} is {into[value]} and {found}"
 
-        for _ in self.steps:    # what a step tells travels both ways through ops that keep the codes
+        for _ in self.steps:    # scale and zero point pass in both directions through ops that keep the codes
             for s in self.steps:
                 a, y, xs = s["attrs"], s["output"], s["inputs"]
                 if s["kind"] in ("quantize", "dequantize"):
@@ -211,7 +211,7 @@ class Plan:
         return y
 
     def mean(self, s, own, xs, batch):
-        """A pool of one pixel, which is all of the image."""
+        """Average pooling of the whole image into one pixel."""
         (y0, y1), = own["rows"]
         (x0, x1), = own["columns"]
         assert (y0, x0, y1, x1) == (0, 0, *xs[0].shape[2:])

@@ -36,8 +36,8 @@ class Call:
     args: list
     outputs: tuple[int, ...]
     bound: Callable[..., list] | None = None    # float64 arguments with results -> allowed error of each output
-    codes: tuple[int, ...] = ()     # arguments that the reference sees less ...
-    offset: int = 0                 # ... what this instruction set takes off codes
+    codes: tuple[int, ...] = ()     # the arguments that are codes, from which the reference subtracts ...
+    offset: int = 0                 # ... this, which the instruction set subtracts from codes
     updated: tuple[int, ...] = ()   # outputs that are read before they are written
 
 
@@ -65,14 +65,14 @@ def around_zero(rng: np.random.Generator, n: int) -> np.ndarray:
 
 
 def tables(rng: np.random.Generator) -> Iterator[tuple]:
-    """(P, C, x): columns of which some fill 4, 2 and 1 vectors and some do not; with 100 of them, 163 rows make one partial
-    sum. Some far from zero, where one-pass variances fail."""
+    """(P, C, x): columns that fill 4, 2 and 1 vectors, and numbers of columns that do not; with 100 columns, 163 rows make
+    one partial sum. Some values are far from zero, where one-pass variances fail."""
     for d in design(rng, p=(1, 0, 2, 40, 162, 163, 513, 1300), c=(1, 0, 2, 5, 16, 33, 100), offset=(0, 0, 100)):
         yield d.p, d.c, (normal(rng, d.p, d.c) + np.float32(d.offset)).astype(np.float32)
 
 
 def codes_of(rng: np.random.Generator, dtype: type, *shape: int) -> np.ndarray:
-    """Codes that make the largest sums (one extreme, or extremes that alternate) as often as random ones."""
+    """Codes that make the largest sums (one extreme, or alternating extremes), as often as random codes."""
     info = np.iinfo(dtype)
     kind = rng.integers(4)
     if kind == 0:

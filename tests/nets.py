@@ -93,14 +93,14 @@ def inception(m, x):
 
 
 def dense(m, x):
-    """Every layer reads all before it, batch norm and ReLU first (Huang et al. 2016): no convolution takes the norm in."""
+    """Every layer reads all earlier ones, batch norm first (Huang et al. 2016), so no norm folds into a convolution."""
     for layer in (m.a, m.b):
         x = F.concat([x, layer(x)], axis=1)
     return m.c(x)
 
 
 def pre_activation(m, x):
-    """He et al. 2016: the shortcut carries sums, norms read them."""
+    """He et al. 2016: the shortcut carries sums, which norms read."""
     y = m.a(x)
     y = y + m.b(y)
     return m.d(y + m.c(y))

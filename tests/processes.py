@@ -8,13 +8,13 @@ import sys
 
 
 def run_python(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
-    """Another Python that imports what this one imports."""
+    """Run another Python process with the import path of this one, and wait for it."""
     return subprocess.run([sys.executable, *arguments], env=_environment() | environment, capture_output=True, text=True,
                           timeout=300, check=False)
 
 
 def start_python(*arguments: str) -> subprocess.Popen:
-    """The same, going on beside this one."""
+    """Start another Python process, which runs beside this one."""
     return subprocess.Popen([sys.executable, *arguments], env=_environment())
 
 

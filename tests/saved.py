@@ -130,14 +130,14 @@ def rewrite(path: Path, about: Any = None, arrays: dict[str, np.ndarray] | None 
 
 
 def refused(path: Path, message: str, **options: Any) -> None:
-    """Loading says `message`, behind the file's name."""
+    """Assert that loading fails with `message` after the name of the file."""
     with pytest.raises(FileError, match=f"^{re.escape(str(path))}: .*{message}"):
         tinyml.load(path, **options)
 
 
 @contextmanager
 def memory_below(limit: float) -> Iterator[None]:
-    """At no time within it are `limit` bytes or more allocated."""
+    """Assert that fewer than `limit` bytes are allocated at any time in the block."""
     tracemalloc.start()
     try:
         yield

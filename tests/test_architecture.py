@@ -1,4 +1,4 @@
-"""What ARCHITECTURE.md tells step by step is what happens."""
+"""ARCHITECTURE.md is right about the steps of a call, and about the lengths of its parts."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_from_a_product_to_the_vector_instruction():
 
 
 def test_parts_are_as_long_as_told():
-    """Within a tenth, or 30 lines: a page is not changed with every line of code."""
+    """Within a tenth, or 30 lines, so that the page need not change with every line of code."""
     rows = re.findall(r"^\| ([^|]+) \| ([^|]+) \| ([\d,]+) \|$", PAGE.split("## How to read it\n")[1].split("\n## ")[0],
                       re.MULTILINE)
     assert len(rows) == 8

@@ -22,7 +22,7 @@ from tinyml.trainer import Trainer
 RNG = np.random.default_rng(0)
 X, G = RNG.standard_normal((40, 6)).astype(np.float32), RNG.random((40, 8)).astype(np.float32)
 Y = RNG.integers(0, 4, 40)
-BY_NAME = {"gate": G, "x": X}       # not in the order of the arguments
+BY_NAME = {"gate": G, "x": X}       # in another order than the arguments
 
 
 class Gated(nn.Module):

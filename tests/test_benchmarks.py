@@ -1,4 +1,4 @@
-"""The speed benchmarks on next to nothing: what they call, check, print and write. No figure is judged."""
+"""The speed benchmarks on tiny sizes: what they call, check, print and write. No speed is asserted."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-sys.path.append(str(Path(__file__).parent.parent))     # benchmarks is no part of what is installed
+sys.path.append(str(Path(__file__).parent.parent))     # benchmarks is not installed with tinyml
 
 import benchmarks.__main__ as command
 import tinyml
@@ -57,7 +57,7 @@ SMALL = [(gpt, "SHAPES", GPTS), (gpt, "PROMPT", 6),
          (gemm, "SHAPES", [(3, 8, 5), (1, 8, 70)]), (gemm, "HALF", (1, 8, 70)), (conv, "SHAPES", CONVOLUTIONS),
          (cnn, "IMAGE", (3, 8, 8)), (overhead, "THREADED", [(4, 8, 8)]), (overhead, "CHAIN", 3), (steps, "STEPS", STEPS),
          (elementwise, "WORK", ELEMENTWISE), (memory, "RUNS", 1), (roofline, "ROUNDS", 20), (timing, "SAMPLE", TINY),
-         (roofline, "beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
+         (roofline, "bytes_beyond_cache", lambda: 2**16), (why, "BATCH", 2), (why, "IMAGE", (3, 8, 8)),
          (why, "ONE_ROW", (1, 8, 16))]
 
 
@@ -75,7 +75,7 @@ def small_models() -> dict:
 
 
 def shrink(set_attribute=setattr) -> None:
-    """Work that takes no time."""
+    """Make the work so small that it takes no time."""
     for module, name, value in [*SMALL, (cnn, "MODELS", small_models())]:
         set_attribute(module, name, value)
 
@@ -200,7 +200,7 @@ def test_memory_prints_and_writes(small, monkeypatch, tmp_path, capsys):
 def test_why_explains_in_numbers(small, capsys):
     assert command.main(["why", "--seconds", "0"]) == 0
     out = capsys.readouterr().out
-    for heading in ("Lanes", "Instructions a cycle", "Bytes", "What is left of it"):
+    for heading in ("Lanes", "Instructions per cycle", "Bytes", "What is left of it"):
         assert f"\n\n{heading}" in out
     shares = [float(line.split()[-1 if "product" not in line else -3].rstrip("%"))
               for line in out.splitlines() if line.startswith(("  quantize ", "  product ", "  max_pool2d ", "  avg_pool ",
@@ -230,7 +230,7 @@ def test_functions_take_turns(monkeypatch):
 
 
 def test_items_are_timed_from_one_to_the_next(monkeypatch):
-    """A clock that each item moves: the way to the first does not count, nor do first turns."""
+    """Each item advances a fake clock. The time to the first item does not count, nor do first turns."""
     now, slept, turns = [0.0], [], []
 
     def items(name: str, first: float, rest: float):
@@ -327,7 +327,7 @@ def test_a_missing_peer_names_the_extra(small, monkeypatch, capsys):
     "memory": {"torch", "torch channels_last"},
     "overhead": {"torch", "torch channels_last", "onnxruntime", "numpy"}}.items())
 def test_all_peers_compute_the_same(subject, forms, tmp_path):
-    """As a process of its own: the peers turn gradients off and set threads for good."""
+    """In a separate process, because the peers turn gradients off and set threads for the whole process."""
     for name in (*peers.NAMES, "onnx", "threadpoolctl"):
         pytest.importorskip(name, reason="compares speed with PyTorch and ONNX Runtime: pip install '.[bench]'")
     path = tmp_path / "found.json"

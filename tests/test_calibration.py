@@ -17,7 +17,7 @@ MOST = 4096     # bytes by which 990 batches more may raise the peak; keeping on
 
 @pytest.fixture
 def without_garbage_collection():
-    """Reference cycles would be seen, and Python's lists of freed objects stay filled."""
+    """Collect no garbage: reference cycles then count, and Python's lists of freed objects stay filled."""
     gc.disable()
     yield
     gc.enable()

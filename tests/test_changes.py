@@ -45,7 +45,7 @@ def test_on_the_tape_gradients_are_those_of_new_tensors(name):
     for operations in (IN_PLACE, OUT_OF_PLACE):
         x, w = leaf(3, 3), Tensor(np.abs(normal(3, 3, seed=1)) + 0.5, requires_grad=True)
         y = (x * x) + 1.0
-        kept = y * y        # which keeps y as it was
+        kept = y * y        # mul saves y as it is now
         other = 2.0 if name == "pow" else w
         y = operations[name](y, other)
         (y * kept).sum().backward()
@@ -197,7 +197,7 @@ def test_a_new_array_as_data_changes_no_gradient():
 
 
 def test_changes_of_what_nothing_keeps_are_right():
-    """A sum keeps no operand, and a step between two backwards of different tapes is the usual order of things."""
+    """A sum saves no operand, and a step between the backwards of two tapes is normal training."""
     b = nn.Parameter(normal(3))
     y = (b + 1.0).sum()
     by_arithmetic(b)
@@ -206,7 +206,7 @@ def test_changes_of_what_nothing_keeps_are_right():
 
 
 def test_checkpoints_notice_changes_too():
-    """Their second run would read other values than the first."""
+    """The second run of a checkpoint would read other values than the first."""
     layer = nn.Linear(3, 3)
     for outer in (layer, lambda x: checkpoint(layer, x * 1.0)):
         y = checkpoint(outer, leaf(2, 3) * 2.0)

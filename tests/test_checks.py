@@ -34,7 +34,7 @@ def sgd(**options) -> optim.SGD:
     return optim.SGD([nn.Parameter(floats(2))], 0.1, **options)
 
 
-# ---- one function a kind
+# ---- one function for each kind of argument
 
 
 @given(st.integers(-(2**70), 2**70), st.integers(-5, 5), st.one_of(st.none(), st.integers(6, 100)))

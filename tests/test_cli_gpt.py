@@ -274,7 +274,7 @@ def test_a_damaged_tokenizer_is_an_error(smol, capsys):
     pytest.importorskip("tokenizers", reason="reads with the tokenizers library: pip install '.[text]'")
     (smol / "tokenizer.json").write_text("{}")
     assert cli.main(["generate", str(smol), "--prompt", "a"]) == 1
-    assert "tokenizer.json: is no tokenizer: " in capsys.readouterr().err
+    assert "tokenizer.json: not a tokenizer: " in capsys.readouterr().err
 
 
 def test_a_missing_library_or_tokenizer_is_an_error(smol, monkeypatch, capsys):
@@ -312,9 +312,9 @@ def test_a_missing_library_or_tokenizer_is_an_error(smol, monkeypatch, capsys):
     (["perplexity", "gpt", "--data", "text.txt", "--last", "0"], "--last: expected a share above 0"),
     (["perplexity", "gpt", "--data", "text.txt", "--last", "0.0001"], "at least two integers"),
     (["perplexity", "gpt", "--data", "text.txt", "--context", "9"], "context to be a whole number from 1 to 8, got 9"),
-    (["train", "gpt", "--data", "ids.npy", "-o", "x"], "ids.npy: how many ids there are is not in the file"),
+    (["train", "gpt", "--data", "ids.npy", "-o", "x"], "ids.npy: the file does not say how many token ids there are"),
     (["train", "gpt", "--data", "text.txt", "-o", "x", "--vocab-size", "9"], "--vocab-size is for files of token ids"),
-    (["train", "gpt", "--data", "text.txt", "-o", "no/x"], "no/x: expected a path in a folder that is there"),
+    (["train", "gpt", "--data", "text.txt", "-o", "no/x"], "no/x: expected a path in a folder that exists"),
     (["train", "gpt", "--data", "text.txt", "-o", "x", "--plot", "x.gif"], "ends in .svg, "),
     (["train", "gpt", "--data", "text.txt", "-o", "x", "--context", "5000"], "L > 5000, the context"),
     (["train", "gpt", "--data", "text.txt", "-o", "x", "--heads", "3"], "heads must divide dim"),

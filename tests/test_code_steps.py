@@ -69,7 +69,7 @@ def pairs(draw) -> tuple[np.ndarray, np.ndarray]:
 @settings(max_examples=200)
 @given(pairs(), st.sampled_from(list(BINARY)), st.sampled_from(list(CLAMPS)), st.sampled_from(["all", "row", "constant"]))
 def test_arithmetic_of_two_operands(tmp_path_factory, operands, op, clamp, kind):
-    """The second has the batch, is one row of it, or a constant; sums stay float where an operand would be lost."""
+    """The second has the batch, is one row, or a constant; a sum stays float if an operand would vanish in its codes."""
     x, second, fixed = operands[0], operands[1], kind == "constant"
     second = second[0] if fixed else second
     xs, seen = ((x,), second) if fixed else ((x, second), second[:7])
@@ -148,7 +148,7 @@ def test_constants_have_codes_of_their_own_range(tmp_path):
 
 
 def test_an_operand_that_would_be_lost_keeps_a_sum_in_float():
-    """255 steps of the small one, against one of the sum."""
+    """The whole range of the small operand is one step of the sum."""
     x = images((6,), 30, 0)
     for factor, islands in ((100.0, []), (1000.0, ["add"])):
         large = Tensor(np.float32(factor) * images((6,), 1, 1)[0])
@@ -395,7 +395,7 @@ def test_steps_refuse_what_does_not_fit(name):
 
 
 def test_steps_refuse_results_that_no_layer_has():
-    """Shapes that multiply: each step makes at most 2^28 codes a sample, and says so before it asks for memory."""
+    """Shapes that multiply: each step makes at most 2^28 codes per sample, and raises an error before it allocates more."""
     long = np.broadcast_to(np.uint8(0), (1, 2**15, 1))
     steps = {
         "add": ({**PAIR, "signs": [1, 1]}, {}, [long, long.transpose(0, 2, 1)]),

@@ -265,7 +265,7 @@ def test_verdicts_at_their_boundaries(interval, verdict, words):
 
 
 def test_tolerance_is_what_the_verdict_is_about(capsys):
-    """10 points worse of 400, give or take 3."""
+    """400 samples, 10 points worse, with an interval of about 3 points to either side."""
     results = [of_counts(40, 0, 400, show=True, tolerance=t) for t in (0, 6, 10, 14)]
     assert [r.verdict for r in results] == ["worse", "worse", "inconclusive", "no worse"]
     assert [r.tolerance for r in results] == [0, 6, 10, 14]
@@ -293,7 +293,7 @@ def test_as_many_samples_as_it_asks_for_tell(lost, gained, decided):
 
 
 def test_a_single_item():
-    """One sample has Agresti and Min's interval, one sequence or one loss none."""
+    """One sample has an interval of Agresti and Min; one sequence or one loss has none."""
     sample = of_counts(1, 0, 1)
     assert sample.accuracy_interval == pytest.approx(matched_interval(np.array([-1])))
     logits, y = one_right(np.array([[True, False, True]])), np.zeros((1, 3), np.int64)

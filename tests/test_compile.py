@@ -184,7 +184,7 @@ def test_what_is_refused():
 
 
 def test_a_linear_layer_of_a_file_has_no_window():
-    """Kernels would write past its result."""
+    """Otherwise kernels would write beyond the result."""
     model, x = nn.Sequential(nn.Linear(6, 4)), images((6,), 5, 0)
     for plan in (model.compile(x), model.to_int8(calibration=[x])):
         step = next(s for s in plan.steps if "product" in s.kind)

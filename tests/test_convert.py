@@ -191,7 +191,7 @@ def test_tied_weights_stay_tied_and_are_counted_once():
     assert int8.head.weight is int8.tokens.weight and int8.head.weight.dtype == np.int8
     untied = models.TinyGPT(50, 6, 1, 2, 16, tied=False).to_int8()
     assert untied.head.weight is not untied.tokens.weight
-    assert untied.nbytes - int8.nbytes == 50 * 16 + 50 * 5      # codes, and a scale and a zero point a row
+    assert untied.nbytes - int8.nbytes == 50 * 16 + 50 * 5      # codes, and a scale and a zero point per row
 
 
 LAYERS = {"linear": (nn.Linear(8, 5), (4, 8)), "linear of a sequence": (nn.Linear(8, 5), (4, 3, 8)),
@@ -305,7 +305,7 @@ def test_non_finite_weights_are_named(bad):
 
 
 def test_sums_that_may_leave_int32_are_refused_when_converting():
-    """Not at the first call; groups of 32 have sums of their own."""
+    """The error comes at conversion, not at the first call; with groups each group has its own sum."""
     k = 140_000
     model = nn.Sequential(nn.Linear(k, 2, bias=False))
     model[0].weight.data[...] = 0.5
@@ -423,7 +423,7 @@ class Reads(nn.Module):
 
 @pytest.mark.parametrize("options", [{}, {"group": 32}, {"per_channel": False}])
 def test_dynamic_int8_of_weights_that_are_read_elsewhere(options):
-    """They are what their codes stand for."""
+    """Their values are those that the codes represent."""
     model, ids = Reads().eval(), np.arange(10).reshape(2, 5)
     int8 = model.to_int8(**options)
     float32 = model.copy()

@@ -144,7 +144,7 @@ def test_quantized_forward_says_what_it_takes():
 
 
 def test_scales_are_those_of_the_plan(set_up):
-    """Of the input and the output, and of weights with one scale a layer."""
+    """Of the input and the output, and of weights with one scale per layer."""
     model, loader = cnn(), set_up["loader"]
     scales, plan = course.calibrate(model, loader), course.quantize_model(model, loader)
     assert scales["input"] == plan.inputs[0].codec.scale and scales["22"] == plan.outputs[0].codec.scale

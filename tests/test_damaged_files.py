@@ -70,7 +70,7 @@ HEADERS = {     # what is wrong: a file's content, what the error says
     "bytes that are no text": (struct.pack("<Q", 2) + b"{\xff", "damaged header: not JSON: 'utf-8' codec"),
     "UTF-16": (struct.pack("<Q", 4) + "{}".encode("utf-16-le"), "damaged header: not JSON"),
     "nested": (header("[" * 100_000), "damaged header: not JSON"),
-    "NaN": (header('{"a": NaN}'), "damaged header: NaN is no JSON"),
+    "NaN": (header('{"a": NaN}'), "damaged header: NaN is not valid JSON"),
     "a long number": (header(json.dumps(OURS)[:-1] + ', "a": 1' + "0" * 5000 + "}"), "damaged header"),
     "a tensor twice": (header(f'{{"a": {ENTRY}, "a": {ENTRY}}}', b"\0" * 8), "damaged header: the name 'a' comes twice"),
     "a field twice": (header('{"a": {"dtype": "F32", "dtype": "I32"}}'), "the name 'dtype' comes twice"),
@@ -87,9 +87,9 @@ HEADERS = {     # what is wrong: a file's content, what the error says
     "negative shape": (ours(8, a=tensor(shape=[-2])), "expected a shape of up to 32 whole numbers"),
     "fractional shape": (ours(8, a=tensor(shape=[2.0])), r"expected a shape .*, got \[2.0\]"),
     "33 dimensions": (ours(8, a=tensor(shape=[1] * 32 + [2])), "expected a shape of up to 32"),
-    "negative offsets": (ours(8, a=tensor(offsets=[-8, 0])), "expected its first and past-last byte"),
-    "reversed offsets": (ours(8, a=tensor(offsets=[8, 0])), "expected its first and past-last byte"),
-    "three offsets": (ours(8, a=tensor(offsets=[0, 4, 8])), "expected its first and past-last byte"),
+    "negative offsets": (ours(8, a=tensor(offsets=[-8, 0])), "expected its first byte and the byte after its last"),
+    "reversed offsets": (ours(8, a=tensor(offsets=[8, 0])), "expected its first byte and the byte after its last"),
+    "three offsets": (ours(8, a=tensor(offsets=[0, 4, 8])), "expected its first byte and the byte after its last"),
     "overlap": (ours(12, a=tensor(), b=tensor(offsets=[4, 12])),
                 "tensor 'b' begins at byte 4, expected 8: it overlaps another"),
     "one inside another": (ours(8, a=tensor(), b=tensor()), "begins at byte 0, .* it overlaps"),
@@ -180,7 +180,7 @@ def test_descriptions_that_are_none(tmp_path):
                           ("7", "damaged description: expected a JSON object, got a int"),
                           ('{"kind": "plan", "kind": "module"}', "damaged description: the name 'kind' comes twice"),
                           ('{"a": {"b": [{"c": 1, "c": 1}]}}', "damaged description: the name 'c' comes twice"),
-                          ('{"a": -Infinity}', "damaged description: -Infinity is no JSON")):
+                          ('{"a": -Infinity}', "damaged description: -Infinity is not valid JSON")):
         path.write_bytes(to_bytes({}, {"tinyml": text}))
         refused(path, message)
     models.MLP(6, 5).save(path)

@@ -106,7 +106,7 @@ def test_rows_of_unequal_lengths_are_each_as_alone(full, plain, prompts, count):
 
 
 def greedy(model: models.TinyGPT, ids: list[int], count: int) -> list[int]:
-    """What the model itself continues ids by, a whole pass an id."""
+    """The ids with which the model itself continues, by a whole forward per id."""
     with tinyml.no_grad():
         for _ in range(count):
             ids = [*ids, int(model(np.array([ids[-model.context :]])).numpy()[0, -1].argmax())]

@@ -22,7 +22,7 @@ def tests() -> data.DataLoader:
 @pytest.fixture(scope="module")
 def sound() -> nn.Module:
     tinyml.manual_seed(0)
-    return hard_nets.trained(models.CifarCNN(1, 10, 8), epochs=1)
+    return hard_nets.train(models.CifarCNN(1, 10, 8), epochs=1)
 
 
 class Wide(precision.MinMax):
@@ -62,13 +62,13 @@ def few_levels(model: nn.Module) -> dict:
 
 
 def dead_channel(model: nn.Module) -> dict:
-    """Never above 0."""
+    """A channel that is never above 0."""
     model[NORM].weight.data[2], model[NORM].bias.data[2] = 1e-3, -1
     return {}
 
 
 def dead_and_large(model: nn.Module) -> dict:
-    """Never above 0, with weights that take the precision of all others."""
+    """A channel that is never above 0, with weights so large that all others lose precision."""
     model[int(CONV)].weight.data[2] *= 1000
     model[NORM].bias.data[2] = -1e6
     return {"per_channel": False}
@@ -102,7 +102,7 @@ def test_each_planted_fault_is_named(sound, tests, cause, plant):
 @pytest.mark.parametrize("build", [models.CifarCNN, models.ResNet8, models.DepthwiseCNN], ids=lambda b: b.__name__)
 def test_a_sound_network_has_no_cause(tests, build, per_channel):
     tinyml.manual_seed(0)
-    model = hard_nets.trained(build(1, 10, 8), epochs=1)
+    model = hard_nets.train(build(1, 10, 8), epochs=1)
     found = precision.diagnose(model, tests, hard_nets.calibration(), per_channel=per_channel)
     assert not [r for r in found.layers if r.cause not in ("", "dead channel")], str(found)
     assert all(r.weight_snr > 30 and r.activation_snr > 30 for r in found.layers)

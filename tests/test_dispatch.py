@@ -53,7 +53,7 @@ def test_a_build_that_may_work_is_begun(system, compiler):
 
 
 def test_a_set_that_extends_another_only_has_a_better_dot4():
-    """Its byte kernels run beside the others of the set it extends: packed weights must suit both."""
+    """Its int8 kernels run beside the other kernels of the set that it extends, so packed weights must fit both."""
     for name, isa in table.ISAS.items():
         if base := table.ISAS.get(isa.get("extends")):
             assert base["machines"] == isa["machines"] and "extends" not in base
@@ -164,7 +164,7 @@ def test_the_environment_says_how_many_threads(value, threads):
 
 @pytest.mark.skipif(sys.platform != "linux" or not cpu.openmp(), reason="limits memory as Linux does")
 def test_threads_that_cannot_start_are_an_error_or_fewer():
-    """OpenMP would end the process."""
+    """OpenMP alone would end the process."""
     done = run_python("-c", """
 import resource, threading
 import numpy as np
@@ -198,7 +198,7 @@ dispatch.set_num_threads(2)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_children_forked_beside_threads_do_not_hang():
-    """`python tools/stress_forks.py` makes 500."""
+    """A few forks; `python tools/stress_forks.py` makes 500."""
     done = run_python(str(Path(__file__).parents[1] / "tools" / "stress_forks.py"), "20")
     assert not done.returncode and "20 forks: 20 as expected" in done.stdout, done.stdout + done.stderr
 

@@ -14,7 +14,7 @@ NUMBER = re.compile(r"-?\d[\d,]*(?:\.\d+)?")
 
 
 class Close(doctest.OutputChecker):
-    """Takes figures that differ by 0.2% or 0.2: those of trained networks depend a little on the instruction set."""
+    """Accepts figures that differ by 0.2% or 0.2: those of trained networks depend a little on the instruction set."""
 
     def check_output(self, want: str, got: str, optionflags: int) -> bool:
         texts = [re.sub(r"-{4,}", "----", " ".join(text.split())) for text in (want, got)]

@@ -20,7 +20,7 @@ from tinyml import data, errors, graph, io, models, nn, optim, precision, report
 from tinyml.nn import functional, init
 
 PUBLIC = [tinyml, data, errors, graph, io, models, nn, functional, init, optim, precision, report, testing]
-# What an example may use beside its own lines.
+# The names that an example may use without an import.
 NAMES = {"tinyml": tinyml, "np": np, "Tensor": tinyml.Tensor, "nn": nn, "F": functional, "optim": optim, "models": models,
          "data": data}
 # Modules whose docstrings do not have the sections yet.
@@ -28,9 +28,9 @@ UNFINISHED = ("tinyml._kernels",)
 ROOT = Path(tinyml.__file__).parent
 SHOWN = sorted(path for path in ROOT.rglob("*.py") if ">>> " in path.read_text(encoding="utf-8"))
 SECTIONS = ("Args", "Attributes", "Returns", "Raises", "Example")
-# Methods that all classes of a kind have: what they take is said by the class, or where the first of them is defined.
+# Methods that all classes of a kind have: the class, or the first definition, documents their arguments.
 INHERITED = {"forward", "describe", "fused_with", "update", "lr_at", "batch", "observe"}
-# What only others are made of, or what no line shows by itself.
+# Abstract bases, which no line of code shows by themselves.
 NO_EXAMPLE = {"tinyml.optim.Optimizer", "tinyml.optim.Schedule"}
 
 

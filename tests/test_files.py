@@ -157,7 +157,7 @@ def watch_elements(monkeypatch, watch):
 
 @pytest.mark.parametrize("kind", [k for k in KINDS if k.startswith("static")])
 def test_plans_that_are_too_large_to_run_once_are_loaded_without(kind, tmp_path, monkeypatch):
-    """Those of very large images; a smaller limit stands for a larger plan."""
+    """Plans for very large images. The test lowers the limit instead of making a large plan."""
     model, inputs = made(kind)
     path = tmp_path / "model"
     model.save(path)

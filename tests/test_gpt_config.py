@@ -107,7 +107,7 @@ def test_gradients_of_a_whole_model_are_those_of_central_differences(parts):
 
 
 def test_files_and_names_of_the_gpt2_form_stay():
-    """What files that were saved before there were configs are compared with."""
+    """The description that files from before there were configs are compared with."""
     model = models.TinyGPT(11, 6, 1, 2, 8, dropout=0.5)
     assert list(model.state_dict()) == [
         "tokens.weight", "positions.weight", *(f"blocks.0.{name}.{kind}" for name in (

@@ -1,4 +1,4 @@
-"""The memory of gradients and of what ops save: whose it is, when it is written in place, when it dies."""
+"""The memory of gradients and of what ops save: who owns it, when it is written in place, when it is freed."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def test_a_fresh_gradient_becomes_the_leafs():
     assert x.grad.numpy() is first and first.tolist() == [4, 4, 4]
 
 
-# ---- when it dies
+# ---- when it is freed
 
 
 def test_backward_frees_the_tape_as_it_goes():

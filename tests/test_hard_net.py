@@ -1,4 +1,4 @@
-"""A net that is hard to quantize: what one scale a layer loses, what a scale a channel, repairs or training bring back."""
+"""A network that is hard to quantize: what one scale per layer loses, and what one per channel, repairs and QAT regain."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ def tests() -> data.DataLoader:
 
 @pytest.fixture(scope="module")
 def hard() -> tuple[nn.Module, nn.Module]:
-    """The net as trained, and scaled apart."""
+    """The network as it was trained, and with one channel scaled up."""
     tinyml.manual_seed(0)
-    model = hard_nets.trained(models.DepthwiseCNN(in_channels=1, width=8))
-    return model, hard_nets.scaled_apart(model)
+    model = hard_nets.train(models.DepthwiseCNN(in_channels=1, width=8))
+    return model, hard_nets.scale_apart(model)
 
 
 def points(model: nn.Module, other: nn.Module, tests: data.DataLoader) -> float:
@@ -43,12 +43,12 @@ def test_per_tensor_collapses_and_per_channel_and_training_come_back(tests, hard
     trained = points(model, prepared.to_int8(), tests)
     print(f"points lost: {easy:.2f} before scaling; {per_tensor:.2f} per tensor, {per_channel:.2f} per channel, "
           f"{trained:.2f} trained")
-    # per channel alone is not held to a point: the scaled channel's input keeps a few codes, and what that costs is the
-    # luck of which channel it is; equalized it is, below
+    # per channel alone may lose more than a point: the input of the scaled channel has only a few codes, which costs more
+    # in some channels than in others. The next test asserts a point with equalization
     assert easy < 1 and per_tensor > 5 and per_channel < per_tensor / 4 and trained < 1
 
 
-def test_each_repair_brings_back_most_of_what_one_scale_a_layer_loses(tests, hard):
+def test_each_repair_brings_back_most_of_what_one_scale_per_layer_loses(tests, hard):
     model, scaled = hard
     lost = {}
     for repairs in ([], ["equalize"], ["learn_rounding"], ["correct_bias"], ["equalize", "correct_bias"]):

@@ -181,7 +181,7 @@ def test_a_model_may_drop_most_of_what_its_constructor_makes(tmp_path):
 
 
 class Grows(nn.Module):
-    """Layers, and a function of their result, whose numbers make much of little."""
+    """Layers and a function of their result, whose attributes can make a large result from a small file."""
 
     def __init__(self, function):
         self.conv, self.float_conv = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 4, 1)
@@ -332,7 +332,7 @@ def test_inputs_and_chains_that_grow_are_not_run(tmp_path):
 
 
 def used(plan: Plan, path: Path) -> None:
-    """All that reads what a plan says of itself."""
+    """Call everything that reads the attributes of a plan."""
     assert repr(plan) and isinstance(plan.memory(2).nbytes, int)
     assert all(str(headroom) for headroom in plan.certificate())
     plan.report(seconds=0).to_html(path)

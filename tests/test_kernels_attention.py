@@ -47,7 +47,7 @@ def each(x: np.ndarray, q: np.ndarray) -> np.ndarray:
 
 
 def of_group(errors: np.ndarray, k: np.ndarray) -> np.ndarray:
-    """Errors of the heads of queries, added for each head of keys."""
+    """The errors of the heads of queries, summed for each head of keys that they share."""
     return errors.reshape(*k.shape[:2], errors.shape[1] // k.shape[1], *errors.shape[2:]).sum(axis=2)
 
 

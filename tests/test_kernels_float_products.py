@@ -15,7 +15,7 @@ from tinyml._kernels.products.matmul import FEW, matmul
 
 
 def layout(rng: np.random.Generator, how: str, *shape: int) -> np.ndarray:
-    """Normal values [S][M][K] in memory of many kinds: the product must read any strides."""
+    """Normal values [S][M][K] in many memory layouts: the product must read any strides."""
     s, m, k = shape
     if how == "transposed":
         return normal(rng, s, k, m).transpose(0, 2, 1)

@@ -35,7 +35,7 @@ CASES = {name: cases for subject in SUBJECTS for name, cases in subject.CASES.it
 
 
 def test_every_kernel_is_tried():
-    """By one of the subjects: a kernel that is added needs a row in the CASES of its file."""
+    """Every kernel is tested by one file; a new one needs a row in the CASES of the file of its subject."""
     assert sorted(name for subject in SUBJECTS for name in subject.CASES) == sorted(FUNCTIONS)
     for kernels in KERNELS.values():
         for name in FUNCTIONS:

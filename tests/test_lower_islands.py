@@ -51,7 +51,7 @@ def masked_attention(m, x, mask=None):
 
 @pytest.mark.parametrize("least", [-np.inf, -1e9, np.finfo(np.float32).min])
 def test_masks_may_be_added(least):
-    """Scores have no codes beside -inf and drown in those of -1e9: the sum is an island, as softmax is."""
+    """A mask of -inf has no codes, and -1e9 makes them too coarse for the scores: the sum is an island, like softmax."""
     model = randomise(Then(masked_attention, *[nn.Linear(3, 4) for _ in "ab"], nn.Linear(3, 2)))
     model.mask = Tensor(np.triu(np.full((5, 5), least, np.float32), 1))
     x = images((5, 3), 6, 0)

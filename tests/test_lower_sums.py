@@ -24,7 +24,7 @@ def wide_layer(k: int, bias: float) -> tuple[nn.Module, np.ndarray]:
 @pytest.mark.parametrize("rounding", ["single", "double"])
 @pytest.mark.parametrize(("k", "bias", "doubled"), [(60_000, 0, 0), (70_000, 0, 1), (35_000, 33_156, 1), (100, 1e9, 0)])
 def test_sums_never_leave_int32(tmp_path, k, bias, doubled, rounding):
-    """Equation (4): the weight scale is doubled where 8 bits a weight would be too many."""
+    """Equation (4): the weight scale is doubled where sums of 8-bit weights could overflow."""
     model, x = wide_layer(k, bias)
     plan = model.to_int8(calibration=[x], rounding=rounding)
     path = tmp_path / "plan.safetensors"

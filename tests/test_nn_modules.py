@@ -128,7 +128,7 @@ def test_errors_name_the_layer():
 
 
 class Halve(nn.Module):
-    """A layer that has a function for itself and a ReLU behind it, which gives away that it ran."""
+    """A layer with a fused op for itself and a ReLU after it, whose result shows that the op ran."""
 
     def forward(self, x):
         return x * 0.5

@@ -33,7 +33,7 @@ def test_files_load_as_what_they_were(name):
 
 
 def test_files_give_the_same_bytes():
-    """In a process of its own, on the instruction set that their outputs were computed with."""
+    """In a separate process, on the instruction set that computed the outputs."""
     code = """
 import make_files, numpy as np
 expected = dict(np.load(make_files.FOLDER / "outputs.npz"))

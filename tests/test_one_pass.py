@@ -1,4 +1,4 @@
-"""What is compared in pairs comes from one pass over the data, whatever the next pass would give."""
+"""Paired comparisons use one pass over the data, because the next pass may give other batches."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an op says of itself holds on its samples; and an op that says nothing is run, fused and counted as nothing."""
+"""The declarations of an op hold on its samples; an op without declarations runs alone, unfused and uncounted."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def registry():
 
 
 def define(**about) -> type[Op]:
-    """An op y = |x| of a user's, that says of itself what is given."""
+    """A user's op y = |x| with the given declarations."""
     def backward(ctx, grad):
         return (grad * np.sign(ctx.x),)
 

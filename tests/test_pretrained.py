@@ -24,7 +24,7 @@ IDS = np.random.default_rng(0).integers(0, 11, (2, 6))
 
 
 def model_of(family: str, **changes) -> TinyGPT:
-    """A small one, none of whose numbers are those it begins with."""
+    """A small model, all of whose parameters differ from their initial values."""
     model = TinyGPT(**{"vocab_size": 11, "context": 6, "layers": 2, "heads": 4, "dim": 8} | FAMILIES[family][1] | changes)
     rng = np.random.default_rng(4)
     for p in model.parameters():

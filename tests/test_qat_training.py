@@ -1,4 +1,4 @@
-"""Life of a prepared model: statistics and when they freeze, states, copies, the Trainer, and what it refuses."""
+"""Prepared models in use: statistics and when they freeze, states, copies, the Trainer, and errors."""
 
 from __future__ import annotations
 
@@ -114,11 +114,11 @@ def test_the_plan_is_made_again_when_a_tensor_changes():
 
 
 def test_skipped_layers_train_in_float():
-    """They read floats, though their neighbours make codes of the same values."""
+    """Skipped layers read floats, though their neighbours make codes of the same values."""
     model = Then(lambda m, x: (m.a(x), m.b(x)), nn.Linear(6, 3), nn.Linear(6, 2))
     x = images((6,), 8, 0)
     qat = prepare_qat(model, x, skip=["b"]).freeze()
-    qat.activations[0].bounds.data *= 1000      # codes that tell next to nothing
+    qat.activations[0].bounds.data *= 1000      # codes that are far too coarse
     assert len(qat.weights) == 1 and any(name.endswith("in b") for name in qat.to_int8().islands)
     a, b = model(x)
     for mode in (True, False):

@@ -30,7 +30,7 @@ def test_a_replaced_generator_is_the_threads():
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_child_draws_although_another_thread_was_drawing():
-    """The lock of the generator was held in the child, by a thread that is not there, for ever."""
+    """Earlier, a thread that does not exist in the child held the lock of the generator there for ever."""
     tinyml.manual_seed(5)
     lock, held, state = random.generator().bit_generator.lock, threading.Event(), random.get_state()
 

@@ -1,4 +1,4 @@
-"""Repairs: none changes what a model computes in floats where it must not, each lowers the error it is for."""
+"""Repairs: those that must not change the float model do not, and each lowers the error that it is for."""
 
 from __future__ import annotations
 
@@ -150,8 +150,8 @@ def test_repaired_models_are_plans_like_any_other(name, repairs, tmp_path):
 
 def test_migrated_scales_take_planted_outliers_out_of_a_gpt():
     tinyml.manual_seed(0)
-    model = hard_nets.trained_gpt()
-    planted = hard_nets.with_outliers(model)
+    model = hard_nets.train_gpt()
+    planted = hard_nets.plant_outliers(model)
     calibration, tests = hard_nets.windows()
     traced = graph.trace(planted, calibration[0])
     moved = precision.migrate_scales(traced, [(x,) for x in calibration])
@@ -203,7 +203,7 @@ def test_a_search_without_targets_goes_by_agreement_and_one_shot_data_will_do():
 
 
 class PostNorm(nn.Module):
-    """An encoder block as of 2017: what a norm makes goes on beside the linear layer too."""
+    """An encoder block of 2017, where not only the linear layer reads the result of the norm."""
 
     def __init__(self):
         self.norm, self.up, self.down = nn.LayerNorm(4), nn.Linear(4, 6), nn.Linear(6, 4)

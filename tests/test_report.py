@@ -136,7 +136,7 @@ def test_functions_are_timed_in_turn_and_all_are_called():
 @pytest.mark.parametrize("kind", ["static CifarCNN", "static ResNet8", "static integers", "static everything",
                                   "static with layers in float"])
 def test_twins_compute_the_integer_steps_in_float32(kind, monkeypatch):
-    """A twin's result is what its step's codes stand for, within what rounding and clamping of codes cost."""
+    """A twin's result is what the codes of its step represent, within the errors of rounding and clamping."""
     plan, inputs = made(kind)
     made_by = []
     monkeypatch.setattr(twins, "empty", lambda *about: made_by.append(twins_empty(*about)) or made_by[-1])

@@ -198,8 +198,8 @@ def test_a_run_is_not_written_over(tmp_path):
 
 def test_folders_that_cannot_be_are_errors(tmp_path):
     (tmp_path / "file").write_text("")
-    for path, error, message in ((tmp_path / "file", FileError, "file: expected checkpoint_dir to be a folder.* is a file"),
-                                 (tmp_path / "file" / "in", FileError, "in: expected checkpoint_dir to be a folder"),
+    for path, error, message in ((tmp_path / "file", FileError, "file: expected a folder as checkpoint_dir.* is a file"),
+                                 (tmp_path / "file" / "in", FileError, "in: expected a folder as checkpoint_dir"),
                                  ("a\0b", FileError, "expected checkpoint_dir to be a path that a file can have"),
                                  (3, DtypeError, "expected checkpoint_dir to be a path, got 3")):
         with pytest.raises(error, match=message):

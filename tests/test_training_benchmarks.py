@@ -1,4 +1,4 @@
-"""What the benchmarks of training count, compare and hold the same on both sides."""
+"""What the benchmarks of training count, what they compare, and that all sides do the same work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks.prepared import Prepared
 
 
 def test_operations_of_a_step_are_those_of_its_products():
-    """By hand: as much again for each gradient, but none to the images or ids."""
+    """By hand: each gradient takes as many operations as the forward, and images and ids have none."""
     mlp, gpt, conv = STEPS["MLP"], STEPS["GPT"], STEPS["CNN"]
     assert steps.operations(mlp) == 2 * 3 * (2 * 6 * 5 + 3 * 5 * 4)
     b, t, c, vocab, pairs = 2, 8, 8, 12, 8 * 9 // 2
@@ -57,7 +57,7 @@ def test_bytes_are_those_read_and_written_once():
 
 def test_of_dropout_the_factor_is_compared():
     x = np.arange(1.0, 9.0, dtype=np.float32).reshape(2, 4)
-    found = [elementwise.kept(Prepared(lambda f=f: f * x * (x % 3 > 0)), x) for f in (1.25, 2.5)]
+    found = [elementwise.keep_factors(Prepared(lambda f=f: f * x * (x % 3 > 0)), x) for f in (1.25, 2.5)]
     assert [p.array(p.call()).tolist() for p in found] == [[1.25], [2.5]]
 
 
@@ -75,6 +75,6 @@ def test_a_table_of_memory_has_ratios_and_gaps():
     rows = [memory.Footprint("a", runs), memory.Footprint("b", {"tinyml": runs["tinyml"]})]
     assert rows[0].figures()["usage"]["torch"] == {"peak": 3 * memory.MB, "faults": 1e3}
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in memory.table(rows, True).splitlines()]
-    assert lines[0] == ["work", "tinyml", "faults a step", "torch", "faults a step"]
+    assert lines[0] == ["work", "tinyml", "faults per step", "torch", "faults per step"]
     assert lines[2:] == [["a", "2.0 MB (2.0 to 2.0)", "3", "3.0 MB (2.5 to 9.0), 1.50x", "1000"],
                          ["b", "2.0 MB (2.0 to 2.0)", "3", "", ""]]

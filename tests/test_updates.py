@@ -1,4 +1,4 @@
-"""Updates: what accumulated batches weigh, batches without a target that counts, parameters that no optimizer holds."""
+"""Updates: the weights of accumulated batches, batches without a target that counts, parameters in no optimizer."""
 
 from __future__ import annotations
 

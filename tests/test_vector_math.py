@@ -50,7 +50,7 @@ def tanh_form(x: np.ndarray) -> np.ndarray:
 
 
 def below(x: np.ndarray) -> np.ndarray:
-    """x, from below bounded where the other factor is 0 in float64 too."""
+    """x, but not below the point where the other factor is 0 in float64 too."""
     return np.maximum(x, -1000)
 
 
@@ -66,7 +66,7 @@ FUNCTIONS = {
 
 
 def more_ulps(name: str, x: np.ndarray, isa: str) -> np.ndarray:
-    """In the tail: the error of an exponent that is computed, so rounded, grows with its size."""
+    """In the tail the exponent is itself rounded, and its error grows with its size."""
     if name == "gelu_tanh":
         return np.where(x < 0, 3 * np.abs(tanh_form(x)), 0)
     if name == "gelu":      # the baseline has no fused multiply-add

@@ -157,7 +157,7 @@ PAIRS = st.tuples(*[st.integers(1, MOST)] * 2)
 
 @given(st.tuples(*[st.integers(0, 2**31)] * 4), PAIRS, PAIRS, PAIRS, PAIRS)
 def test_numbers_beyond_64_bits_are_errors(shape, size, stride, dilation, padding):
-    """Of windows of one tap or two: `sweep` has an offset for each."""
+    """Windows of one or two taps, because `sweep` makes an offset for each tap."""
     window = Window(tuple(1 + n % 2 for n in size), stride, padding, dilation)
     if min(window.output(*shape[1:3])) < 1:
         return

@@ -39,13 +39,6 @@ def evaluate(model: Module, loader: Iterable[Any], loss: Loss, metric: Metric | 
     classes are dimension 1 of the outputs (B, C, ...), or what the loss says: the last dimension of a language model's
     (B, T, V).
 
-    >>> import numpy as np
-    >>> from tinyml import nn
-    >>> logits, classes = np.float32([[0, 0], [0, 9]]), np.array([0, 1])
-    >>> found = evaluate(nn.Sequential(), [(logits, classes)], nn.CrossEntropyLoss())
-    >>> round(found["loss"], 4), found["accuracy"], found["count"]
-    (0.3466, 1.0, 2)
-
     Args:
         loader: Batches (inputs, targets).
         loss: loss(outputs, targets) gives the mean over a batch. Outputs and targets that are tuples or dicts are passed as
@@ -57,6 +50,14 @@ def evaluate(model: Module, loader: Iterable[Any], loss: Loss, metric: Metric | 
 
     Raises:
         ShapeError: No batch came, no target counts, or a batch is no pair.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn
+        >>> logits, classes = np.float32([[0, 0], [0, 9]]), np.array([0, 1])
+        >>> found = evaluate(nn.Sequential(), [(logits, classes)], nn.CrossEntropyLoss())
+        >>> round(found["loss"], 4), found["accuracy"], found["count"]
+        (0.3466, 1.0, 2)
     """
     total, correct, score, count, scored = 0.0, 0, 0.0, 0, 0
     # a batch in which no target counts is passed over: the mean over none is NaN
@@ -82,11 +83,6 @@ def evaluate(model: Module, loader: Iterable[Any], loss: Loss, metric: Metric | 
 def predict(model: Module, loader: Iterable[Any]) -> Any:
     """The outputs for all batches in one array, in evaluation mode and without gradients.
 
-    >>> import numpy as np
-    >>> from tinyml import nn
-    >>> predict(nn.ReLU(), [np.float32([[-1, 2]]), np.float32([[3, -4]])]).tolist()
-    [[0.0, 2.0], [3.0, 0.0]]
-
     Args:
         loader: Batches (inputs, targets), or of inputs alone.
 
@@ -96,6 +92,12 @@ def predict(model: Module, loader: Iterable[Any]) -> Any:
     Raises:
         ShapeError: No batch came, `loader` is one array, or outputs have other forms in different batches.
         DtypeError: An output is no Tensor.
+
+    Example:
+        >>> import numpy as np
+        >>> from tinyml import nn
+        >>> predict(nn.ReLU(), [np.float32([[-1, 2]]), np.float32([[3, -4]])]).tolist()
+        [[0.0, 2.0], [3.0, 0.0]]
     """
     if isinstance(loader, (Tensor, np.ndarray, Mapping)):
         got = "dict" if isinstance(loader, Mapping) else f"array of shape {loader.shape}"

@@ -9,20 +9,21 @@ def layout(rows: Sequence[Sequence[str]], left: Collection[int] = (0,), rules: C
            markdown: bool = False) -> str:
     """A table of cells as text.
 
-    >>> print(layout([["layer", "ms"], ["conv2d", "1.25"], ["linear", "0.5"]]))
-    layer     ms
-    ------------
-    conv2d  1.25
-    linear   0.5
-
     Args:
-        rows: Lists of as many cells each; the first one is the head.
+        rows: Lists of cells, all of the same length; the first one is the header.
         left: Columns, counted from 0, that are flush left. The others are flush right.
-        rules: Rows, counted from 0, above which a line of dashes is drawn.
-        markdown: Write the table in Markdown, which has one rule, below the head.
+        rules: Rows, counted from 0, that have a line of dashes above them.
+        markdown: Write the table in Markdown, which has one line of dashes, below the header.
 
     Returns:
         The lines, the last one without a line break.
+
+    Example:
+        >>> print(layout([["layer", "ms"], ["conv2d", "1.25"], ["linear", "0.5"]]))
+        layer     ms
+        ------------
+        conv2d  1.25
+        linear   0.5
     """
     widths = [max(map(len, column)) for column in zip(*rows)]
     cells = [[c.ljust(w) if i in left else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))] for row in rows]

@@ -1,6 +1,6 @@
-"""What a user would pick instead of tinyml, doing the same work: a module a library, imported only if asked for.
+"""The libraries that tinyml is compared with, one module per library, which is imported only if it is asked for.
 
-A peer prepares a call that does the work and nothing else: weights are packed, inputs converted, sessions made before.
+A peer prepares a call that does the work and nothing else: weights are packed, inputs converted and sessions made before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def load(names: list[str], threads: int) -> list[Peer]:
     """The peers of these names.
 
     Raises:
-        MissingPeer: naming the peer, what it lacks and the extra that has it.
+        MissingPeer: a package is missing; the message names the peer, the package and the extra that installs it.
     """
     peers = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Peer: what a library that tinyml is timed beside can prepare."""
+"""Peer: the base of the libraries that tinyml is compared with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..steps import Step
 
 
 class Peer:
-    """One library on `threads` threads. Each method prepares forms of one piece of work by name, none where it has none."""
+    """One library on `threads` threads. Each method prepares one kind of work, and returns its forms by name, or none."""
 
     distributions: tuple[str, ...] = ()
 
@@ -22,15 +22,15 @@ class Peer:
         self.threads = threads
 
     def versions(self) -> dict[str, str]:
-        """Of all packages that take part."""
+        """The versions of the packages that take part."""
         return {name: version(name) for name in self.distributions}
 
     def linear_f32(self, layer: Layer) -> dict[str, Prepared]:
-        """layer.x by layer.w, no more than two dimensions."""
+        """The product of layer.x and layer.w, as matrices of two dimensions."""
         return {}
 
     def linear_int8(self, layer: Layer) -> dict[str, Prepared]:
-        """Codes to codes, scales and zero points of the layer."""
+        """The same product from codes to codes, with the scales and zero points of the layer."""
         return {}
 
     def conv_f32(self, layer: Layer) -> dict[str, Prepared]:
@@ -38,7 +38,7 @@ class Peer:
         return {}
 
     def conv_int8(self, layer: Layer) -> dict[str, Prepared]:
-        """A convolution, codes to codes."""
+        """A convolution from codes to codes."""
         return {}
 
     def model_f32(self, model: Any, x: np.ndarray) -> dict[str, Prepared]:
@@ -46,7 +46,7 @@ class Peer:
         return {}
 
     def model_int8(self, model: Any, x: np.ndarray) -> dict[str, Prepared]:
-        """The same quantized by the library's own tools, calibrated on x; float32 in and out."""
+        """The same network, quantized by the library's own tools and calibrated on x; it takes and returns float32."""
         return {}
 
     def decoder_f32(self, model: Any) -> dict[str, Decoder]:
@@ -54,16 +54,16 @@ class Peer:
         return {}
 
     def decoder_int8(self, model: Any) -> dict[str, Decoder]:
-        """The same with weights quantized by the library's own tools, activations as they come."""
+        """The same model, with weights quantized by the library's own tools and activations quantized at each call."""
         return {}
 
     def training(self, step: Step) -> dict[str, Callable[[], Prepared]]:
-        """The step on the same model with the same parameters; a form is prepared when it is called, for memory counts."""
+        """The step on the same model with the same parameters. Calling a form prepares it, as that takes memory."""
         return {}
 
     def elementwise(self, name: str, make: Callable[[Any, int], Callable[..., Any]], ours: Any, arrays: list[np.ndarray],
                     cotangent: np.ndarray | None) -> dict[str, Prepared]:
-        """benchmarks.elementwise.prepare of make(the library's nn, channels), with the parameters of `ours`, tinyml's."""
+        """As benchmarks.elementwise.prepare, for make(the library's nn, channels), with the parameters of `ours`."""
         return {}
 
     def arrays(self, *values: np.ndarray) -> dict[str, list[Any]]:

@@ -47,7 +47,7 @@ class Attention(nn.Module):
     def forward(self, x, past=None):
         b, t, c = x.shape
         q, k, v = (part.view(b, t, self.heads, c // self.heads).transpose(1, 2) for part in self.qkv(x).split(c, dim=2))
-        after = bool(past)      # then x is one position, and sees all
+        after = bool(past)      # then x is one position, which attends to all
         if after:
             k, v = (torch.cat(pair, dim=2) for pair in zip(past, (k, v)))
         if past is not None:
@@ -57,7 +57,7 @@ class Attention(nn.Module):
 
 
 class Block(nn.Module):
-    """tinyml.models.gpt.model.Block of the GPT-2 form, without dropout."""
+    """tinyml.models.gpt.network.Block of the GPT-2 form, without dropout."""
 
     def __init__(self, block: tinyml.nn.Module):
         super().__init__()
@@ -71,10 +71,10 @@ class Block(nn.Module):
 
 
 class TinyGPT(nn.Module):
-    """tinyml.models.TinyGPT, GPT-2's shape and nanoGPT's where it has no biases and a tied head.
+    """tinyml.models.TinyGPT of GPT-2's form, or of nanoGPT's: without biases and with a tied head.
 
-    For generation each block's keys and values so far are kept in lists that `past` makes, grown by concatenation, as
-    transformers' default cache grows them; ids behind a past come one at a time.
+    For generation `past` makes lists that hold the keys and values of each block. They grow by concatenation, like the
+    default cache of transformers; after a past, ids come one at a time.
     """
 
     def __init__(self, model: tinyml.models.TinyGPT):
@@ -86,7 +86,7 @@ class TinyGPT(nn.Module):
             self.head.weight = self.tokens.weight
 
     def past(self):
-        """Of no ids."""
+        """The empty cache."""
         return [[] for _ in self.blocks]
 
     def forward(self, ids, past=None):
@@ -98,10 +98,10 @@ class TinyGPT(nn.Module):
 
 
 def layer(m: tinyml.nn.Module) -> nn.Module:
-    """A layer of the same kind and sizes; a Sequential of them.
+    """The torch layer of the same kind and sizes; for a Sequential one of such layers.
 
     Raises:
-        TypeError: a kind that has no twin here.
+        TypeError: the kind of layer has no twin here.
     """
     if isinstance(m, models.ResNet8):
         return ResNet8(m)
@@ -120,7 +120,7 @@ def layer(m: tinyml.nn.Module) -> nn.Module:
         return nn.LayerNorm(m.weight.shape[0], m.eps, bias=isinstance(m.bias, tinyml.nn.Parameter))
     if isinstance(m, tinyml.nn.BatchNorm2d):
         return nn.BatchNorm2d(m.weight.shape[0], m.eps)
-    if type(m) is tinyml.nn.MaxPool2d:      # AvgPool2d is one too
+    if type(m) is tinyml.nn.MaxPool2d:      # not isinstance: AvgPool2d is a subclass
         return nn.MaxPool2d(m.size, m.stride, m.padding)
     if isinstance(m, tinyml.nn.AdaptiveAvgPool2d):
         return nn.AdaptiveAvgPool2d(m.outputs)

@@ -1,4 +1,4 @@
-"""NumPy, which multiplies float matrices by its BLAS."""
+"""NumPy, which multiplies float matrices with its BLAS."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ..layers import Layer
 from ..prepared import Prepared
 from .peer import Peer
 
-# what NumPy has a function for, by the name in benchmarks.elementwise
+# the functions that NumPy has, by their name in benchmarks.elementwise
 FORWARD = {"add": np.add, "mul": np.multiply, "relu": lambda x: np.maximum(x, 0), "exp": np.exp, "tanh": np.tanh}
 
 
 class Numpy(Peer):
-    """Float products; integer ones would run without BLAS."""
+    """Float products only: NumPy multiplies integers without BLAS."""
 
     distributions = ("numpy",)
 
     def __init__(self, threads: int):
         super().__init__(threads)
-        self.limits = threadpool_limits(threads, user_api="blas")      # holds from here on
+        self.limits = threadpool_limits(threads, user_api="blas")      # stays in force
 
     def linear_f32(self, layer: Layer) -> dict[str, Prepared]:
         x, w, b = layer.x[:, :, 0, 0], np.ascontiguousarray(layer.w[:, :, 0, 0].T), layer.b

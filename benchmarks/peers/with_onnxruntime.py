@@ -23,7 +23,7 @@ from .twins import twin
 
 
 class _Once(CalibrationDataReader):
-    """One batch."""
+    """Calibration data of one batch."""
 
     def __init__(self, x: np.ndarray):
         self.rows: Iterator[dict] = iter([{"x": x}])
@@ -38,7 +38,7 @@ class OnnxRuntime(Peer):
     distributions = ("onnxruntime", "onnx", "torch")
 
     def _session(self, model: Any) -> onnxruntime.InferenceSession:
-        """Of a file or of serialized bytes."""
+        """A session of a file or of serialized bytes."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = self.threads, 1
         options.log_severity_level = 3
@@ -46,7 +46,7 @@ class OnnxRuntime(Peer):
 
     def _operator(self, kind: str, x: np.ndarray, constants: dict[str, np.ndarray], y_shape: tuple, array: Any,
                   **attributes: Any) -> dict[str, Prepared]:
-        """One node on x, its other operands constants, which the session packs."""
+        """One node that reads x; its other operands are constants, which the session packs."""
         node = helper.make_node(kind, ["x", *constants], ["y"], **attributes)
         element = helper.np_dtype_to_tensor_dtype(x.dtype)
         graph = helper.make_graph([node], kind, [helper.make_tensor_value_info("x", element, x.shape)],
@@ -75,13 +75,13 @@ class OnnxRuntime(Peer):
 
     def model_f32(self, model: Any, x: np.ndarray) -> dict[str, Prepared]:
         with tempfile.TemporaryDirectory() as folder:
-            return self._model(_exported(model, x, Path(folder)), x)
+            return self._model(_export(model, x, Path(folder)), x)
 
     def model_int8(self, model: Any, x: np.ndarray) -> dict[str, Prepared]:
         with tempfile.TemporaryDirectory() as folder:
             prepared, quantized = Path(folder, "prepared.onnx"), Path(folder, "quantized.onnx")
-            # folds batch norm and infers shapes; ONNX Runtime asks for it
-            quant_pre_process(_exported(model, x, Path(folder)), prepared)
+            # folds batch norm and infers shapes, as ONNX Runtime recommends
+            quant_pre_process(_export(model, x, Path(folder)), prepared)
             quantize_static(prepared, quantized, _Once(x), per_channel=True, activation_type=QuantType.QUInt8,
                             weight_type=QuantType.QInt8)
             return self._model(quantized, x)
@@ -97,13 +97,13 @@ def _window(layer: Layer) -> dict[str, Any]:
 
 
 def _codes(layer: Layer) -> dict[str, np.ndarray]:
-    """Constants of a quantized operator, in its order; zero points of unsigned codes."""
+    """The constants of a quantized operator, in its order; zero points are those of unsigned codes."""
     return {"x_scale": layer.x_scale, "x_zero": np.uint8(layer.x_zero + 128), "w": layer.w_codes, "w_scale": layer.w_scale,
             "w_zero": np.zeros(len(layer.w_scale), np.int8), "y_scale": layer.y_scale,
             "y_zero": np.uint8(layer.y_zero + 128)}
 
 
-def _exported(model: Any, x: np.ndarray, folder: Path) -> Path:
+def _export(model: Any, x: np.ndarray, folder: Path) -> Path:
     path = folder / "float.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)     # this exporter folds batch norm; its successor does not

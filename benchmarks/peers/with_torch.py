@@ -1,4 +1,4 @@
-"""PyTorch: eager, in channels-last memory, with weights packed by oneDNN, and quantized for x86."""
+"""PyTorch: eager, in channels-last memory, with weights packed by oneDNN, and quantized for x86 CPUs."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def _rows(y: torch.Tensor) -> np.ndarray:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the dozen announcements that quantization will move to another package."""
+def _ignore_warnings() -> Iterator[None]:
+    """Hide the many warnings that quantization will move to another package."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _quantized(layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
-    """The codes of layer.x (quint8) and layer.w (qint8, a scale an output channel) as they are."""
+def _make_codes(layer: Layer) -> tuple[torch.Tensor, torch.Tensor]:
+    """Quantized tensors with the codes of layer.x (quint8) and layer.w (qint8, one scale per output channel)."""
     codes, scale, w_scale = torch.from_numpy(layer.x_codes), float(layer.x_scale), torch.from_numpy(layer.w_scale).double()
     zeros = torch.zeros(len(w_scale), dtype=torch.long)
-    with _quiet():
+    with _ignore_warnings():
         return (torch._make_per_tensor_quantized_tensor(codes, scale, layer.x_zero + 128),
                 torch._make_per_channel_quantized_tensor(torch.from_numpy(layer.w_codes), w_scale, zeros, 0))
 
@@ -64,7 +64,7 @@ class Torch(Peer):
                     lambda: torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], ""), _rows)}
 
     def linear_int8(self, layer: Layer) -> dict[str, Prepared]:
-        x, w = _quantized(layer)
+        x, w = _make_codes(layer)
         packed = torch.ops.quantized.linear_prepack(w[:, :, 0, 0].contiguous(), None)
         x, scale, zero = x[:, :, 0, 0].contiguous(), float(layer.y_scale), layer.y_zero + 128
         return {"torch": Prepared(lambda: torch.ops.quantized.linear(x, packed, scale, zero), _rows)}
@@ -84,7 +84,7 @@ class Torch(Peer):
 
     def conv_int8(self, layer: Layer) -> dict[str, Prepared]:
         window = layer.window
-        x, w = _quantized(layer)
+        x, w = _make_codes(layer)
         packed = torch.ops.quantized.conv2d_prepack(w, torch.from_numpy(layer.b), window.stride, window.padding,
                                                     window.dilation, window.groups)
         x, scale, zero = x.contiguous(memory_format=torch.channels_last), float(layer.y_scale), layer.y_zero + 128
@@ -99,7 +99,7 @@ class Torch(Peer):
 
     def model_int8(self, model: Any, x: np.ndarray) -> dict[str, Prepared]:
         given = torch.from_numpy(x)
-        with _quiet():
+        with _ignore_warnings():
             observed = prepare_fx(twin(model), get_default_qconfig_mapping("x86"), (given,))
             observed(given)
             quantized = convert_fx(observed)
@@ -110,7 +110,7 @@ class Torch(Peer):
         return {"torch": _decoder(twin(model))}
 
     def decoder_int8(self, model: Any) -> dict[str, Decoder]:
-        with _quiet():
+        with _ignore_warnings():
             return {"torch": _decoder(quantize_dynamic(twin(model), {torch.nn.Linear}, dtype=torch.qint8, inplace=True))}
 
     def training(self, step: Step) -> dict[str, Callable[[], Prepared]]:
@@ -142,7 +142,7 @@ class Torch(Peer):
 
 
 def _decoder(model: torch.nn.Module) -> Decoder:
-    """Of a twin of TinyGPT."""
+    """The Decoder of a twin of TinyGPT."""
     def logits(ids: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(ids)).numpy()
 
@@ -161,7 +161,7 @@ def _decoder(model: torch.nn.Module) -> Decoder:
 
 
 def _training(step: Step, layout: torch.memory_format) -> Prepared:
-    """With the fused AdamW, which is the fastest of torch's on each of the models."""
+    """The training step with the fused AdamW, the fastest that torch has for each of the models."""
     model, (inputs, targets) = twin(step.make()).to(memory_format=layout).train(), map(torch.from_numpy, step.data())
     inputs = inputs.contiguous(memory_format=layout)
     parameters = list(model.parameters())

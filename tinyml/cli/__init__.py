@@ -16,7 +16,7 @@ NAMES = {command.name for command in COMMANDS}
 
 
 class _Parser(argparse.ArgumentParser):
-    """Prints what is wrong in one line, and exits with 2."""
+    """A parser that prints an error in one line, and exits with code 2."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
@@ -36,7 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code. Errors go to stderr in one line."""
+    """Run one command, and return the exit code. Errors go to stderr, one line each."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if " ".join(given[:2]) in NAMES:        # a name of two words, which argparse takes as one
         given[:2] = [" ".join(given[:2])]

@@ -1,4 +1,4 @@
-"""What a command is."""
+"""Command: one command of the command line."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass
 class Command:
-    """A command, one word or two; `run` returns figures for --json."""
+    """A command, whose name has one word or two; `run` returns the figures for --json."""
 
     name: str
     help: str

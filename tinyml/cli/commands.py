@@ -1,4 +1,4 @@
-"""The commands: what each takes, what it does, the figures it gives."""
+"""The commands: the options that each takes, what it does, and the figures that it returns."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _train_arguments(p: Parser) -> None:
     p.add_argument("--lr", type=float, default=3e-3, help="largest learning rate of AdamW on one cycle (default 0.003)")
     p.add_argument("--weight-decay", type=float, default=0.05)
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--checkpoints", metavar="DIR", help="write checkpoints there, resume from what is there")
+    p.add_argument("--checkpoints", metavar="DIR", help="write checkpoints to DIR, and resume from one that is there")
 
 
 def _train(args: Args) -> dict[str, Any]:
@@ -54,8 +54,8 @@ def _train(args: Args) -> dict[str, Any]:
 
 # -- quantize ---------------------------------------------------------------------------------------------------------
 def _conversion(p: Parser) -> None:
-    """Options of to_int8 that several commands take."""
-    p.add_argument("--samples", type=int, default=512, help="of the training part, to calibrate with (default 512)")
+    """Add the options of to_int8 that several commands take."""
+    p.add_argument("--samples", type=int, default=512, help="training samples to calibrate with (default 512)")
     p.add_argument("--observer", choices=precision.OBSERVERS, default=OBSERVER, help="how ranges come from the data")
     p.add_argument("--per-tensor", action="store_true", help="one weight scale per layer, not one per channel")
     p.add_argument("--repairs", nargs="+", choices=REPAIRS, default=[], help="see docs/repairs.md")
@@ -70,8 +70,8 @@ def _quantize_arguments(p: Parser) -> None:
     add_model(p)
     p.add_argument("--calibration", metavar="DATA", help=f"{DATA}; without it only weights become int8")
     p.add_argument("-o", dest="out", required=True, help="file to write")
-    p.add_argument("--max-drop", type=float, metavar="POINTS", help="keep the fewest layers in float that lose no more")
-    p.add_argument("--validation", metavar="DATA", help="whose test part --max-drop is measured on")
+    p.add_argument("--max-drop", type=float, metavar="POINTS", help="keep as few layers in float as lose no more")
+    p.add_argument("--validation", metavar="DATA", help="data whose test part --max-drop is measured on")
     _conversion(p)
 
 
@@ -99,7 +99,7 @@ def _quantize(args: Args) -> dict[str, Any]:
 # -- compare ----------------------------------------------------------------------------------------------------------
 def _compare_arguments(p: Parser) -> None:
     add_model(p, "a", "b")
-    p.add_argument("--data", required=True, help=f"whose test part to run on: {DATA}")
+    p.add_argument("--data", required=True, help=f"data whose test part the models run on: {DATA}")
     p.add_argument("--tolerance", type=float, default=0.5, help="points of accuracy that B may lose (default 0.5)")
 
 
@@ -111,7 +111,7 @@ def _compare(args: Args) -> dict[str, Any]:
 # -- diagnose ---------------------------------------------------------------------------------------------------------
 def _diagnose_arguments(p: Parser) -> None:
     add_model(p)
-    p.add_argument("--data", required=True, help=f"calibrates with its training part, measures on its test part: {DATA}")
+    p.add_argument("--data", required=True, help=f"calibrate with its training part, measure on its test part: {DATA}")
     _conversion(p)
 
 
@@ -126,10 +126,10 @@ def _diagnose(args: Args) -> dict[str, Any]:
 # -- report, info, bench ----------------------------------------------------------------------------------------------
 def _report_arguments(p: Parser) -> None:
     add_model(p)
-    p.add_argument("--html", metavar="OUT", help="write a page")
-    p.add_argument("--plot", metavar="OUT", help="draw its charts, as .svg")
-    p.add_argument("--data", help=f"whose test part activations are looked at on: {DATA}")
-    p.add_argument("--batch", type=int, default=1, help="samples at a time when layers are timed (default 1)")
+    p.add_argument("--html", metavar="OUT", help="write the report as an HTML page")
+    p.add_argument("--plot", metavar="OUT", help="draw the charts of the report, as .svg")
+    p.add_argument("--data", help=f"data whose test part gives the histograms of activations: {DATA}")
+    p.add_argument("--batch", type=int, default=1, help="samples per batch when layers are timed (default 1)")
 
 
 def _report(args: Args) -> dict[str, Any]:
@@ -163,8 +163,8 @@ def _info(args: Args) -> dict[str, Any]:
 def _bench_arguments(p: Parser) -> None:
     add_model(p)
     p.add_argument("--data", required=True, help=f"inputs: {DATA}")
-    p.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="samples at a time (default 1 64)")
-    p.add_argument("--seconds", type=float, default=1.0, help="per batch size (default 1)")
+    p.add_argument("--batch", type=int, nargs="+", default=[1, 64], help="batch sizes (default 1 64)")
+    p.add_argument("--seconds", type=float, default=1.0, help="how long to time each batch size (default 1)")
 
 
 def _bench(args: Args) -> list[dict[str, Any]]:
@@ -210,9 +210,9 @@ COMMANDS = [
             "tinyml compare cnn.safetensors int8.safetensors --data shipped", _compare_arguments, _compare),
     Command("diagnose", "which layers int8 costs most, why, and what to do about it",
             "tinyml diagnose cnn.safetensors --data shipped", _diagnose_arguments, _diagnose),
-    Command("report", "what each layer of an int8 model takes and gains",
+    Command("report", "what each layer of an int8 model costs and gains",
             "tinyml report int8.safetensors --html report.html", _report_arguments, _report),
     Command("info", "what is in a model", "tinyml info int8.safetensors", add_model, _info),
     Command("bench", "time a model in each of its forms", "tinyml bench cnn.safetensors --data shipped --batch 1 64",
             _bench_arguments, _bench),
-    Command("config", "print instruction set and threads", "tinyml config", lambda parser: None, _config)]
+    Command("config", "print the instruction set and the number of threads", "tinyml config", lambda parser: None, _config)]

@@ -1,4 +1,4 @@
-"""The commands for TinyGPT: train one, write text with it, measure how well it predicts one."""
+"""The commands for TinyGPT: train a model, generate text with it, measure how well it predicts a text."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from .text import TEXT, Pieces, TextCodec, check_prompt, codec, gpt, ids_of, rea
 
 Parser = argparse.ArgumentParser
 Args = argparse.Namespace
-HELD_OUT = 0.1          # of the data, its end, which is evaluated on
-EVALUATED = 2**16       # ids in the windows, at even distances, of an evaluation
+HELD_OUT = 0.1          # the share of the data, at its end, that is held out for evaluation
+EVALUATED = 2**16       # the number of ids that an evaluation reads, in windows at even distances
 
 
 # -- train gpt --------------------------------------------------------------------------------------------------------
 def _train_arguments(p: Parser) -> None:
     p.add_argument("--data", required=True, metavar="FILE", help=f"{TEXT}; or bible, which is shipped")
     p.add_argument("-o", dest="out", required=True, help="file to write")
-    p.add_argument("--preset", choices=PRESETS, default="char", help="a known shape (default char)")
+    p.add_argument("--preset", choices=PRESETS, default="char", help="a known architecture (default char)")
     for name in ("context", "layers", "heads", "dim"):
-        p.add_argument(f"--{name}", type=int, help="in place of the preset's")
-    p.add_argument("--vocab-size", type=int, help="of token ids; the preset's, if it is none of characters")
+        p.add_argument(f"--{name}", type=int, help=f"{name}, in place of the preset's")
+    p.add_argument("--vocab-size", type=int, help="number of token ids; needed for ids with preset char")
     p.add_argument("--dtype", choices=("uint16", "uint32"), default="uint16", help="of a .bin file (default uint16)")
     p.add_argument("--dropout", type=float, default=0.0)
     p.add_argument("--steps", type=int, default=2000, help="updates (default 2000)")
@@ -42,18 +42,20 @@ def _train_arguments(p: Parser) -> None:
     p.add_argument("--accumulate", type=int, default=1, help="batches per update (default 1)")
     p.add_argument("--lr", type=float, default=1e-3, help="of AdamW: a warm-up, then a cosine to a tenth (default 0.001)")
     p.add_argument("--weight-decay", type=float, default=0.1)
-    p.add_argument("--evaluate", type=int, default=500, metavar="N", help="on the last tenth every N updates (default 500)")
-    p.add_argument("--sample", type=int, default=200, metavar="N", help="characters to print then (default 200)")
+    p.add_argument("--evaluate", type=int, default=500, metavar="N",
+                   help="evaluate on the last tenth every N updates (default 500)")
+    p.add_argument("--sample", type=int, default=200, metavar="N",
+                   help="characters to generate at each evaluation (default 200)")
     p.add_argument("--seed", type=int, default=0)
-    p.add_argument("--checkpoints", metavar="DIR", help="write checkpoints there, resume from what is there")
+    p.add_argument("--checkpoints", metavar="DIR", help="write checkpoints to DIR, and resume from one that is there")
     p.add_argument("--plot", metavar="FILE", help="draw the losses, as .svg")
 
 
 def _train(args: Args) -> dict[str, Any]:
     if args.plot:
-        check_picture("--plot", args.plot)      # what cannot be written in the end must not cost a run
+        check_picture("--plot", args.plot)      # a picture that cannot be written must not cost a training run
     if not Path(args.out).absolute().parent.is_dir():
-        raise FileError(f"{args.out}: expected a path in a folder that is there")
+        raise FileError(f"{args.out}: expected a path in a folder that exists")
     random.manual_seed(args.seed)
     net, ids = _model_and_ids(args)
     cut = int(len(ids) * (1 - HELD_OUT))
@@ -86,40 +88,40 @@ def _train(args: Args) -> dict[str, Any]:
 
 
 def _model_and_ids(args: Args) -> tuple[TinyGPT, np.ndarray | data.TokenFile]:
-    """A model of the shape that was asked for, with the characters of the text if the data are one, and the ids."""
+    """The model that the options describe, with the characters of the text if the data are a text, and the ids."""
     preset = PRESETS[args.preset]
     changes: dict[str, Any] = {name: getattr(args, name) for name in ("context", "layers", "heads", "dim")
                                if getattr(args, name) is not None}
-    # what follows from sizes follows from those that were asked for
+    # sizes that follow from others must follow from the given ones, not from the preset's
     changes |= {"hidden": None} if preset.hidden == 4 * preset.dim else {}
     changes |= {"kv_heads": None} if preset.kv_heads == preset.heads else {}
     ids: np.ndarray | data.TokenFile | None = token_file(args.data, args.dtype)
     if ids is None:
         if args.vocab_size is not None:
-            raise DtypeError("--vocab-size is for files of token ids; a text has as many as characters")
+            raise DtypeError("--vocab-size is for files of token ids; for a text it is the number of its characters")
         characters = data.CharTokenizer(text := read_text(args.data))
         ids, changes["characters"], changes["vocab_size"] = (
             characters.encode(text), characters.characters, characters.vocab_size)
     elif args.vocab_size is not None:
         changes["vocab_size"] = args.vocab_size
     elif args.preset == "char":
-        raise DtypeError(f"{args.data}: how many ids there are is not in the file; say it: --vocab-size N")
+        raise DtypeError(f"{args.data}: the file does not say how many token ids there are; give --vocab-size N")
     return TinyGPT.preset(args.preset, dropout=args.dropout, **changes), ids
 
 
 # -- generate, perplexity ---------------------------------------------------------------------------------------------
 def _precision(p: Parser) -> None:
-    """Options of commands that run a model."""
+    """Add the options of commands that run a model."""
     kind = p.add_mutually_exclusive_group()
     kind.add_argument("--int8", action="store_true", help="store weights as int8 once they are read")
     kind.add_argument("--fp16", action="store_true", help="store weights as float16 once they are read")
-    p.add_argument("--group", type=int, choices=(32, 64), help="with --int8: so many weights of a row share a scale")
+    p.add_argument("--group", type=int, choices=(32, 64), help="with --int8: how many weights of a row share one scale")
     p.add_argument("--cache", choices=("float32", "float16", "int8"),
-                   help="how keys and values of earlier positions are stored (default float32)")
+                   help="dtype of the key/value cache (default float32)")
 
 
 def _read(args: Args) -> tuple[TinyGPT, TextCodec]:
-    """The model in the form that was asked for, and its codec."""
+    """The model in the precision that the options ask for, and its codec."""
     if args.group and not args.int8:
         raise DtypeError("--group needs --int8")
     net, text = gpt(args)
@@ -132,18 +134,18 @@ def _generate_arguments(p: Parser) -> None:
     add_model(p)
     what = p.add_mutually_exclusive_group(required=True)
     what.add_argument("--prompt", metavar="TEXT", help="what to continue")
-    what.add_argument("--ids", type=ids_of, metavar="1,2,3", help="the same as ids, for any model")
-    p.add_argument("--tokens", type=int, default=200, help="how many to add at most (default 200)")
+    what.add_argument("--ids", type=ids_of, metavar="1,2,3", help="the prompt as ids, for any model")
+    p.add_argument("--tokens", type=int, default=200, help="the most tokens to generate (default 200)")
     p.add_argument("--stream", action="store_true", help="print the text as it comes")
-    p.add_argument("--temperature", type=float, default=0.8, help="0 takes the most likely one (default 0.8)")
-    p.add_argument("--top-k", type=int, help="draw among the k most likely")
-    p.add_argument("--top-p", type=float, default=1.0, help="draw among the most likely of so much probability together")
-    p.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: less of what was there already")
-    p.add_argument("--seed", type=int, help="the same text every time")
-    p.add_argument("--stop", action="append", default=[], metavar="TEXT", help="a token that ends the text, with --ids an "
-                   "id; may be given more than once")
+    p.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most likely token (default 0.8)")
+    p.add_argument("--top-k", type=int, help="draw among the k most likely tokens")
+    p.add_argument("--top-p", type=float, default=1.0, help="draw among the likeliest tokens with this total probability")
+    p.add_argument("--repetition-penalty", type=float, default=1.0, help="above 1: tokens that came before are less likely")
+    p.add_argument("--seed", type=int, help="the same seed gives the same text")
+    p.add_argument("--stop", action="append", default=[], metavar="TEXT", help="a token that ends the text (an id with "
+                   "--ids); may be given more than once")
     p.add_argument("--full", choices=("slide", "stop"), default="slide",
-                   help="once the context is full, forget its beginning (slide, the default) or end")
+                   help="when the context is full: forget its beginning (slide, the default) or end the text")
     _precision(p)
 
 
@@ -166,7 +168,7 @@ def _generate(args: Args) -> dict[str, Any]:
         for new in _note_times(drawn, times):
             if new not in stop:
                 say(pieces.add(new))
-    finally:        # an interrupted text ends, and is counted, like any other
+    finally:        # an interrupted text is printed and counted too
         say(pieces.rest())
         print("" if args.stream else "".join(parts))
         figures = {"prompt_tokens": len(ids), **_speed(times)}
@@ -176,9 +178,9 @@ def _generate(args: Args) -> dict[str, Any]:
 
 
 def _speed(times: list[float]) -> dict[str, float]:
-    """The number of tokens, the seconds and the speed, of tokens that came at times[1:] after a start at times[0].
+    """The number of tokens, the seconds and the speed, for a start at times[0] and tokens that came at times[1:].
 
-    The first token also takes the pass over the prompt, and does not count for the speed if others follow.
+    The time of the first token includes the forward of the prompt, so it does not count for the speed if others follow.
     """
     count, seconds, first = len(times) - 1, times[-1] - times[0], min(1, len(times) - 2)
     rate = (count - first) / (times[-1] - times[first]) if count else 0.0
@@ -192,7 +194,7 @@ def _note_times(drawn: Iterator[np.ndarray], times: list[float]) -> Iterator[int
 
 
 def _stop(args: Args, text: TextCodec) -> list[int]:
-    """The ids that end a text."""
+    """The ids of --stop, which end a text."""
     found = []
     for given in args.stop:
         ids = text.encode(given) if args.ids is None else ids_of(given)
@@ -207,8 +209,8 @@ def _perplexity_arguments(p: Parser) -> None:
     p.add_argument("--data", required=True, metavar="FILE", help=f"{TEXT}; or bible, which is shipped")
     p.add_argument("--dtype", choices=("uint16", "uint32"), default="uint16", help="of a .bin file (default uint16)")
     p.add_argument("--last", type=float, default=1.0, metavar="SHARE",
-                   help=f"only the end of it; {HELD_OUT} is what train gpt leaves out (default 1, all)")
-    p.add_argument("--context", type=int, help="of the windows (default: the model's, at most 1024)")
+                   help=f"the share of the data to measure, from its end; train gpt holds out {HELD_OUT} (default 1)")
+    p.add_argument("--context", type=int, help="ids per window (default: the model's context, at most 1024)")
     _precision(p)
 
 
@@ -224,7 +226,7 @@ def _perplexity(args: Args) -> dict[str, Any]:
     found = perplexity(net, ids, args.context or min(net.context, 1024), args.cache, progress=True)
     found["seconds"] = time.perf_counter() - start
     print(f"loss {found['loss']:.4f}, perplexity {found['perplexity']:,.3f}, {found['bits']:.4f} bits per {text.unit} over "
-          f"{found['count']:,}; {found['count'] / found['seconds']:,.0f} a second")
+          f"{found['count']:,}; {found['count'] / found['seconds']:,.0f} per second")
     return {**found, "unit": text.unit, "bytes": net.nbytes}
 
 

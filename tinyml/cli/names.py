@@ -19,12 +19,12 @@ DATA = "shipped, fashion-mnist, bible, a .npz or .txt file, or a folder of CIFAR
 
 
 def add_model(parser: argparse.ArgumentParser, *names: str) -> None:
-    """Positional arguments that name models, and what module:callable is called with."""
+    """Add positional arguments that name models, and the options with the arguments of module:callable."""
     for name in names or ("model",):
         parser.add_argument(name, metavar=name.upper(), help=MODEL)
     parser.add_argument("--arg", action="append", default=[], metavar="NAME=VALUE", type=_argument,
-                        help="an argument for module:callable, its value in JSON; may be given more than once")
-    parser.add_argument("--arch", metavar="MODULE:CALLABLE", help="what makes the model that a state dict is for")
+                        help="an argument of module:callable, its value as JSON; may be given more than once")
+    parser.add_argument("--arch", metavar="MODULE:CALLABLE", help="what makes the model that a state dict is loaded into")
 
 
 def _argument(text: str) -> tuple[str, Any]:
@@ -58,7 +58,7 @@ def model(name: str, args: argparse.Namespace) -> Module:
 def _make(name: str, arguments: dict[str, Any]) -> Module:
     where, _, what = name.partition(":")
     if "" not in sys.path:
-        sys.path.insert(0, "")      # modules of the folder that the user is in, as under python -m
+        sys.path.insert(0, "")      # modules in the working directory are found, as with python -m
     try:
         made: Any = importlib.import_module(where)
         for part in what.split("."):
@@ -66,7 +66,7 @@ def _make(name: str, arguments: dict[str, Any]) -> Module:
         result = made(**arguments)
     except TinymlError:
         raise
-    except Exception as error:      # code of the user's, which raises anything
+    except Exception as error:      # the user's code can raise any exception
         raise FileError(f"{name}: {type(error).__name__}: {error}") from error
     if not isinstance(result, Module):
         raise FileError(f"{name}: expected a callable that makes a tinyml.nn.Module, got a {type(result).__name__}")

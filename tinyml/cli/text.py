@@ -14,7 +14,7 @@ from ..errors import FileError, ShapeError, TinymlError, install_hint
 from ..models import TinyGPT
 from .names import model
 
-TEXT = "a text, or token ids: .npy of tinyml.data.write_tokens, .bin of raw little-endian ids"
+TEXT = "a text, or token ids: a .npy of tinyml.data.write_tokens, or a .bin of raw little-endian ids"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ def gpt(args: argparse.Namespace) -> tuple[TinyGPT, TextCodec]:
     """The TinyGPT that a user named, and its codec.
 
     Raises:
-        FileError: It is no TinyGPT, or cannot be read.
+        FileError: It is not a TinyGPT, or it cannot be read.
     """
     net = model(args.model, args)
     if not isinstance(net, TinyGPT):
@@ -39,7 +39,7 @@ def gpt(args: argparse.Namespace) -> tuple[TinyGPT, TextCodec]:
 
 
 def codec(name: str, net: TinyGPT) -> TextCodec:
-    """The codec of a folder's tokenizer.json or of the characters in a model's file; else one of ids, as numbers."""
+    """The codec of a folder's tokenizer.json or of the characters in a model's file; else one that shows ids as numbers."""
     path = Path(name) / "tokenizer.json"
     if path.exists():
         return tokenizer(path)
@@ -67,14 +67,14 @@ def tokenizer(path: Path) -> TextCodec:
         raise TinymlError(f"{path}: the tokenizers library is missing; {install_hint('text')}") from error
     try:
         read = Tokenizer.from_file(str(path))
-    except Exception as error:      # the library raises nothing more precise
-        raise FileError(f"{path}: is no tokenizer: {error}") from error
+    except Exception as error:      # the library raises no more precise exception
+        raise FileError(f"{path}: not a tokenizer: {error}") from error
     return TextCodec(lambda text: np.array(read.encode(text, add_special_tokens=False).ids, np.int64),
                  lambda ids: read.decode([int(i) for i in ids], skip_special_tokens=False), "token")
 
 
 def ids_of(text: str) -> np.ndarray:
-    """Ids that a user wrote as numbers with commas; raises argparse's error for all else."""
+    """The ids that a user wrote as numbers with commas; anything else raises argparse's error."""
     try:
         return np.array([int(part) for part in text.split(",")], np.int64)
     except (ValueError, OverflowError) as error:
@@ -88,18 +88,18 @@ def read_ids(path: str, encode: Callable[[str], np.ndarray], dtype: str) -> np.n
 
 
 def token_file(path: str, dtype: str) -> data.TokenFile | None:
-    """The file if its name says that it holds ids; `dtype` is that of raw ones."""
+    """The file if its suffix says that it holds ids, else None; `dtype` is the dtype of a .bin file."""
     kind = Path(path).suffix
     return data.TokenFile(path, dtype if kind == ".bin" else None) if kind in (".npy", ".bin") else None
 
 
 def read_text(path: str) -> str:
-    """The text of a file, or the one that is shipped."""
+    """The text of a file, or the text that is shipped, "bible"."""
     return data.bible() if path == "bible" else data.read_text(path)
 
 
 class Pieces:
-    """The text of ids as they come, one after the other, after those of a prompt.
+    """The text of ids that come one at a time, after those of a prompt.
 
     A token may end within a character, and what it stands for may depend on the token before it. So the text of an id is
     what it adds to the text of the last few ids, and waits while its last character has only part of its bytes.
@@ -107,10 +107,10 @@ class Pieces:
 
     def __init__(self, decode: Callable[[np.ndarray], str], prompt: np.ndarray):
         self.decode, self.ids = decode, [int(i) for i in prompt]
-        self.begin, self.end = max(0, len(self.ids) - 8), len(self.ids)     # what of the ids was given out last
+        self.begin, self.end = max(0, len(self.ids) - 8), len(self.ids)     # the ids whose text was returned last
 
     def add(self, new: int) -> str:
-        """The text that this id adds, with that which waited."""
+        """The text that this id adds, after the text that waited."""
         self.ids.append(new)
         return self._take(lambda text: not text.endswith("\ufffd"))
 

@@ -1,4 +1,4 @@
-"""Files: models in and out."""
+"""Files: models are saved to them and loaded from them."""
 
 from .files import load, save, serialize
 

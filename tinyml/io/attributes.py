@@ -1,4 +1,4 @@
-"""What a module's attributes hold beside tensors and layers, where that is not what its constructor makes of them."""
+"""The attributes of modules that are neither tensors nor layers, where they changed since the constructor set them."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from ..nn.module import Module
 from ..tensor import Tensor
 from .encoding import decode, encode
 
-OWN = ("_training", "_name", "_recipe")     # Module's
+OWN = ("_training", "_name", "_recipe")     # the attributes of Module itself
 
 
 def changed_attributes(model: Module, fresh: Module, arrays: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
-    """The attributes of each layer, as JSON, that differ from those of `fresh`, the same model as its constructor makes it;
-    their arrays go to `arrays`.
+    """The attributes of each layer, as JSON, that differ from those of `fresh`, a new model from the same constructor.
+
+    The arrays in them go to `arrays`.
 
     Raises:
-        FileError: such an attribute that no file can hold, naming layer and attribute.
+        FileError: a file cannot hold such an attribute; the message names the layer and the attribute.
     """
     made = dict(fresh.named_modules())
     found: dict[str, dict[str, Any]] = {}
     for name, m in model.named_modules():
         if name not in made or type(made[name]).__qualname__ != type(m).__qualname__:
-            continue        # another layer than was built: loading asks for an instance
+            continue        # the layer was replaced by one of another class: load will ask for an instance
         before = vars(made[name])
         for key, value in vars(m).items():
             if key in OWN or isinstance(value, (Tensor, Module)) or (key in before and same(value, before[key])):
@@ -44,7 +45,7 @@ def set_attributes(model: Module, about: dict[str, dict[str, Any]], arrays: dict
     """Put what `changed_attributes` found into the layers of `model`.
 
     Raises:
-        FileError: a layer or a name of an attribute that there cannot be.
+        FileError: there is no such layer, or it cannot have an attribute of that name.
     """
     layers = dict(model.named_modules())
     for name, attributes in about.items():
@@ -61,7 +62,7 @@ def _is_code(kind: type, name: str) -> bool:
 
 
 def same(a: Any, b: Any) -> bool:
-    """Whether two attributes are alike, whatever tensors and layers they hold, which files have of their own."""
+    """Whether two attributes are equal, apart from tensors and layers in them, which a file holds elsewhere."""
     if a is b:
         return True
     if type(a) is not type(b):
@@ -74,7 +75,7 @@ def same(a: Any, b: Any) -> bool:
         return len(a) == len(b) and all(map(same, a, b))
     if isinstance(a, dict):
         return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, FunctionType):     # made anew by each call of a constructor
+    if isinstance(a, FunctionType):     # each call of a constructor makes a new one
         return bool(a.__code__ == b.__code__)
     if type(a).__eq__ is not object.__eq__:     # type: ignore[comparison-overlap]
         return bool(a == b) or (a != a and b != b)

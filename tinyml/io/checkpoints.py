@@ -20,39 +20,39 @@ from ..optim import Optimizer, Schedule
 from .container import pack, unpack
 
 BEST_BY = ("validation_metric", "validation_accuracy", "validation_loss", "train_loss")     # see Progress.best
-FIGURES = {"train_loss", *BEST_BY}      # of a row of the history; a loss of validation may be infinite or NaN
+FIGURES = {"train_loss", *BEST_BY}      # the figures of a row of the history; a validation loss may be infinite or NaN
 LARGEST = 2**63     # above any count
 FLOATS = sys.float_info.max
 
 
 @dataclass
 class Epoch:
-    """How far an epoch has come. Its batches are found again by beginning it again: hence `loader_epoch` and `random`."""
+    """How far an epoch has come. It is resumed by beginning it again with `loader_epoch` and `random`: same batches."""
 
-    loader_epoch: int | None    # the loader's `epoch`, if it has one, ...
-    random: Mapping[str, Any]   # ... and the state of tinyml.random, when the epoch began
-    batches: int = 0            # trained on
+    loader_epoch: int | None    # the loader's `epoch`, if it has one, and ...
+    random: Mapping[str, Any]   # ... the state of tinyml.random, both from when the epoch began
+    batches: int = 0            # how many were trained on
     updates: int = 0            # optimizer steps
-    loss: float = 0.0           # sum over the targets
-    count: int = 0              # of those
+    loss: float = 0.0           # the sum over the targets
+    count: int = 0              # the number of targets
     lr: float = 0.0             # of the last update
     seconds: float = 0.0
     evaluations: list[dict[str, float]] = field(default_factory=list)
-    evaluated_loss: float = 0.0     # of `loss` and `count`, what was before the last of those
+    evaluated_loss: float = 0.0     # `loss` and `count` at the last evaluation
     evaluated_count: int = 0
 
     @property
     def recent_loss(self) -> float:
-        """Mean since the last evaluation."""
+        """The mean loss since the last evaluation."""
         return (self.loss - self.evaluated_loss) / max(self.count - self.evaluated_count, 1)
 
 
 @dataclass
 class Progress:
-    """Where a run is."""
+    """How far a run has come."""
 
     history: list[dict[str, Any]]
-    best: tuple[str, float] | None      # what the best epoch so far was chosen by, and its value
+    best: tuple[str, float] | None      # the figure that the best epoch so far was chosen by, and its value
     random: Mapping[str, Any]           # state of tinyml.random
     loader_epoch: int | None            # `epoch` of the loader, if it has one
     epoch: Epoch | None                 # None: between epochs
@@ -60,17 +60,22 @@ class Progress:
 
 def write_checkpoint(path: Path, model: Module, optimizer: Optimizer, schedule: Schedule | None,
                      progress: Progress) -> None:
-    """Write weights, buffers, slots, schedule and progress. Raises FileError where that fails; `path` is then as it was."""
+    """Write the weights, the buffers, the state of optimizer and schedule, and the progress.
+
+    Raises:
+        FileError: the file cannot be written; `path` is then as it was before.
+    """
     about, arrays = _state(model, optimizer, schedule)
-    # as text of its own: a loss may be NaN or infinite, which the description of a file may not
+    # the progress is a JSON text of its own, as it may hold NaN or infinity, which a description may not
     write_whole(path, pack({"kind": "checkpoint", **about, "progress": json.dumps(asdict(progress))}, arrays))
 
 
 def read_checkpoint(path: Path, model: Module, optimizer: Optimizer, schedule: Schedule | None) -> Progress:
-    """Put what `write_checkpoint` wrote into the model, the optimizer, the schedule and tinyml.random; the progress.
+    """Restore the model, the optimizer, the schedule and tinyml.random from a checkpoint, and return the progress.
 
     Raises:
-        FileError: missing, damaged, no checkpoint, or one of another model, optimizer or schedule; nothing is changed.
+        FileError: the file is missing, damaged, not a checkpoint, or one of another model, optimizer or schedule. In that
+            case nothing is changed.
     """
     before, generator = _state(model, optimizer, schedule), random.get_state()
     try:
@@ -89,21 +94,21 @@ def read_checkpoint(path: Path, model: Module, optimizer: Optimizer, schedule: S
             raise
     except TinymlError as error:
         raise FileError(f"{path}: {error}") from error
-    except Exception as error:      # optimizers, schedules and json raise anything when given anything
+    except Exception as error:      # given damaged values, optimizers, schedules and json can raise any exception
         raise FileError(f"{path}: damaged description: {type(error).__name__}: {error}") from error
     return progress
 
 
 def epoch_of(loader: Any) -> int | None:
-    """How many passes over a loader have begun, if it counts them: with its seed, that is where its random stream is."""
+    """How many passes over a loader have begun, if it counts them. This and its seed determine the order of its batches."""
     return getattr(loader, "epoch", None)
 
 
 def batches_left(loader: Any, epoch: Epoch) -> Iterator[Any]:
-    """The batches of `epoch` behind those that were trained on, which are made again as they were then, and dropped.
+    """The batches of `epoch` that were not trained on yet. The earlier ones are made again, as they were then, and dropped.
 
     Raises:
-        FileError: the loader has fewer than those.
+        FileError: the loader has fewer batches than were trained on.
     """
     if not epoch.batches:
         return iter(loader)
@@ -147,12 +152,12 @@ def _restore(about: dict[str, Any], arrays: dict[str, np.ndarray], model: Module
     model.load_state_dict(parts["model"])
     if schedule is not None:
         schedule.load_state_dict(about["schedule_state"])
-    # after the schedule, which sets the optimizer's lr: it may have been changed since
+    # after the schedule, which sets the optimizer's lr: the lr may have been changed since then
     optimizer.load_state_dict({**about["optimizer_state"], **parts["optimizer"]})
 
 
 def _progress(about: dict[str, Any]) -> Progress:
-    """The progress in a description; every number that training goes on from is one that training can have written."""
+    """The progress in a description. Every number is checked to be one that training can have written."""
     found = json.loads(about["progress"])
     progress = Progress(**found)
     progress.history = _checked_rows("history", "epochs", progress.history)
@@ -185,7 +190,7 @@ def _checked_epoch(epoch: Epoch) -> Epoch:
 
 
 def _checked_rows(what: str, of: str, rows: Any) -> list[dict[str, Any]]:
-    """Rows of figures as `fit` notes them, in which updates grow."""
+    """Rows of figures as `fit` notes them, once their `updates` are known to grow from row to row."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) and "updates" in row for row in rows):
         raise FileError(f"damaged description: expected a list of {of} as {what}, got {rows!r:.80}")
     before = 0
@@ -210,7 +215,7 @@ def _checked_count(what: str, value: Any) -> int:
 
 
 def _checked_number(what: str, value: Any, least: float) -> None:
-    # a loss may be as large as floats are, but what is summed up here comes from finite ones
+    # a loss may be as large as a float, but the sums here are of finite losses
     if type(value) not in (int, float) or not least <= value <= FLOATS or value < -FLOATS:
         raise FileError(f"damaged {what}: expected a finite number{'' if least else ' of at least 0'}, got {value!r:.80}")
 
@@ -220,7 +225,7 @@ def _checked_passes(value: Any) -> int | None:
 
 
 def _checked_random(state: Any) -> Mapping[str, Any]:
-    """A state of tinyml.random, tried on a generator of its own."""
+    """A state of tinyml.random, once it works on a separate generator."""
     trial = np.random.PCG64(0)
     try:
         trial.state = state

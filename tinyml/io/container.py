@@ -1,7 +1,7 @@
 """A tinyml file as bytes: safetensors, a JSON description in its metadata, and a digest of both.
 
-Files are written with the safetensors library and read here, because everything is checked before it is allocated, and
-because the library takes the last of two equal names and has one message for overlaps, gaps and what lies outside the file.
+The safetensors library writes the files, but they are read here, so that everything is checked before memory is allocated.
+The library takes the last of two equal names, and has one message for overlaps, gaps and offsets outside the file.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from safetensors.numpy import save as to_bytes
 from ..errors import FileError
 
 VERSION = 2
-HEADER_LIMIT = 100_000_000      # bytes, as the safetensors library has it
-DIMENSIONS = 32                 # as NumPy 1 has it
+HEADER_LIMIT = 100_000_000      # bytes, the limit of the safetensors library
+DIMENSIONS = 32                 # the limit of NumPy 1
 UNSIGNED = "0" * 64             # stands for the digest while it is computed
 DTYPES = {name: np.dtype(kind) for name, kind in (
     ("F64", "<f8"), ("F32", "<f4"), ("F16", "<f2"), ("I64", "<i8"), ("I32", "<i4"), ("I16", "<i2"), ("I8", "i1"),
@@ -32,7 +32,7 @@ FOREIGN = {b"PK\x03\x04": "looks like a PyTorch file (a zip archive)", b"\x80\x0
 
 
 def pack(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """A file's bytes; the description gets the version of the format and the digest."""
+    """The bytes of a file. The version of the format and the digest are added to the description."""
     arrays = {name: np.asarray(a, order="C") for name, a in arrays.items()}
     text = json.dumps({"version": VERSION, "digest": UNSIGNED, **about}, separators=(",", ":"), allow_nan=False)
     return to_bytes(arrays, {"tinyml": text.replace(UNSIGNED, content_digest(text, arrays), 1)})
@@ -52,7 +52,7 @@ def unpack(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The description and the arrays of a file, as `pack` was given them.
 
     Raises:
-        FileError: missing, unreadable, damaged, or not written by this version of tinyml.
+        FileError: the file is missing, unreadable, damaged, or not written by this version of tinyml.
     """
     with opened(path) as (file, size):
         header = _read_header(file, size)
@@ -63,10 +63,10 @@ def unpack(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
-    """A file to read, and its size.
+    """Open a file for reading, and give it with its size.
 
     Raises:
-        FileError: it is missing, no file, or cannot be read.
+        FileError: the file is missing, is a directory or a device, or cannot be read.
     """
     try:
         if not path.exists():
@@ -80,7 +80,7 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
 
 
 class Stored(NamedTuple):
-    """An array of a file, by its header."""
+    """What the header of a file says about an array."""
 
     name: str
     dtype: np.dtype
@@ -88,22 +88,23 @@ class Stored(NamedTuple):
 
 
 def stored(file: BinaryIO, size: int, dtypes: dict[str, np.dtype] = DTYPES) -> list[Stored]:
-    """What a safetensors file of `size` bytes holds, in the order of its bytes, which follow from where `file` then stands.
+    """The arrays that a safetensors file of `size` bytes holds, in the order of their bytes; `file` then is at the first.
 
-    dtypes: those that it may have, by their names there.
+    Args:
+        dtypes: the dtypes that arrays may have, by their names in the header.
 
     Raises:
-        FileError: a damaged header, or one that says more than the file holds.
+        FileError: the header is damaged, or describes more than the file holds.
     """
     header = _read_header(file, size)
     return _check_entries(header, size - file.tell(), dtypes)
 
 
 def parse(text: str | bytes, what: str) -> dict[str, Any]:
-    """A JSON object in which no name comes twice.
+    """Parse a JSON object in which no name comes twice.
 
     Raises:
-        FileError: anything else, naming `what`.
+        FileError: the text is anything else; the message names `what`.
     """
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -114,14 +115,14 @@ def parse(text: str | bytes, what: str) -> dict[str, Any]:
         return found
 
     def refuse(constant: str) -> None:
-        raise FileError(f"damaged {what}: {constant} is no JSON")
+        raise FileError(f"damaged {what}: {constant} is not valid JSON")
 
     try:
         text = text.decode("utf-8") if isinstance(text, bytes) else text
         value = json.loads(text, object_pairs_hook=unique, parse_constant=refuse)
     except FileError:
         raise
-    except (ValueError, RecursionError) as error:       # not JSON, not UTF-8, nested or numbers too long
+    except (ValueError, RecursionError) as error:       # not JSON or UTF-8, nested too deeply, too long a number
         raise FileError(f"damaged {what}: not JSON: {error}") from error
     if not isinstance(value, dict):
         raise FileError(f"damaged {what}: expected a JSON object, got a {type(value).__name__}")
@@ -129,7 +130,7 @@ def parse(text: str | bytes, what: str) -> dict[str, Any]:
 
 
 def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
-    """The JSON object between the first eight bytes, its length, and the first array."""
+    """The JSON object at the start of the file. The eight bytes before it hold its length."""
     first = file.read(8)
     if len(first) < 8:
         raise FileError(f"expected a model of at least 8 bytes, got {'an empty file' if not size else f'{size} bytes'}")
@@ -145,7 +146,7 @@ def _read_header(file: BinaryIO, size: int) -> dict[str, Any]:
 
 
 def _check_entries(header: dict[str, Any], size: int, dtypes: dict[str, np.dtype]) -> list[Stored]:
-    """The arrays, in the order of their bytes, which fill the `size` behind the header."""
+    """The arrays in the order of their bytes, which must fill the `size` bytes after the header."""
     found = [(*_check_entry(name, entry, size, dtypes), name) for name, entry in header.items() if name != "__metadata__"]
     found.sort(key=lambda entry: entry[:2])
     at = 0
@@ -161,7 +162,7 @@ def _check_entries(header: dict[str, Any], size: int, dtypes: dict[str, np.dtype
 
 def _check_entry(name: str, entry: Any, size: int,
                  dtypes: dict[str, np.dtype]) -> tuple[int, int, np.dtype, tuple[int, ...]]:
-    """First and past-last byte, dtype and shape of an array."""
+    """The first byte, the byte after the last, the dtype and the shape of an array."""
     def wrong(what: str) -> FileError:
         return FileError(f"damaged header: tensor {name!r}: {what}")
 
@@ -176,7 +177,7 @@ def _check_entry(name: str, entry: Any, size: int,
     if not counts(shape) or len(shape) > DIMENSIONS:
         raise wrong(f"expected a shape of up to {DIMENSIONS} whole numbers of at least 0, got {shape!r:.80}")
     if not counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
-        raise wrong(f"expected its first and past-last byte, got {offsets!r:.80}")
+        raise wrong(f"expected its first byte and the byte after its last, got {offsets!r:.80}")
     if offsets[1] > size:
         raise wrong(f"it ends at byte {offsets[1]} of {size}; the file may be cut")
     bytes_each = dtypes[dtype].itemsize
@@ -192,11 +193,11 @@ def read_array(file: BinaryIO, stored: Stored) -> np.ndarray:
     """The array whose bytes begin where `file` stands.
 
     Raises:
-        FileError: the file ends before, or holds booleans that are none.
+        FileError: the file ends too early, or a byte of a boolean array is neither 0 nor 1.
     """
     array = np.empty(stored.shape, stored.dtype)
     content = array.reshape(-1).view(np.uint8)
-    if file.readinto(content) != content.size:       # type: ignore[attr-defined]   # of all binary files
+    if file.readinto(content) != content.size:       # type: ignore[attr-defined]   # binary files have it
         raise FileError(f"tensor {stored.name!r} is cut: the file changed while it was read")
     if stored.dtype == np.bool_ and content.max(initial=0) > 1:
         raise FileError(f"tensor {stored.name!r} of BOOL holds bytes other than 0 and 1")
@@ -204,7 +205,7 @@ def read_array(file: BinaryIO, stored: Stored) -> np.ndarray:
 
 
 def _description(header: dict[str, Any]) -> str:
-    """tinyml's own text in the metadata; before the tensors, whose dtypes other frameworks may have of their own."""
+    """The text that tinyml put into the metadata. It is read first: files of other frameworks may have unknown dtypes."""
     metadata = header.get("__metadata__")
     text = metadata.get("tinyml") if isinstance(metadata, dict) else None
     if not isinstance(text, str):
@@ -214,10 +215,10 @@ def _description(header: dict[str, Any]) -> str:
 
 
 def _verified(text: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    """The description, once its digest and version are right."""
+    """The description, once its digest and its version are checked."""
     about = parse(text, "description")
     version, digest = about.get("version"), about.get("digest")
-    # the digest first, and alike in every version: what a damaged file says of its version means nothing
+    # the digest first, and in the same way in every version: the version in a damaged file means nothing
     if (version == VERSION or "digest" in about) and (
             not isinstance(digest, str) or content_digest(text.replace(digest, UNSIGNED, 1), arrays) != digest):
         raise FileError("damaged, or edited: its content differs from its digest (SHA-256). Get the file again, or change "

@@ -37,10 +37,10 @@ def encode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
 
 
 def decode(value: Any, arrays: dict[str, np.ndarray]) -> Any:
-    """What `encode` was given; arrays are taken out of `arrays`, where encode would put them again.
+    """The value that `encode` was given. Its arrays are removed from `arrays`.
 
     Raises:
-        FileError: not something that `encode` writes.
+        FileError: `encode` does not write such a value.
     """
     if value is None or isinstance(value, (bool, int, float, str)):
         return value

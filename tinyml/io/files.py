@@ -1,5 +1,5 @@
-"""model.save(path) and tinyml.load(path): safetensors, with what is needed to build the model again in its metadata.
-tinyml.load reads PyTorch's state dicts too.
+"""model.save(path) and tinyml.load(path): a safetensors file, whose metadata say how to build the model.
+tinyml.load also reads PyTorch's state dicts.
 
 Nothing in a file is executed: a class is looked up among the Module classes that are already imported, never imported.
 """
@@ -36,7 +36,7 @@ def serialize(model: Module) -> bytes:
         A safetensors file.
 
     Raises:
-        FileError: an attribute that no file can hold, or a model that is prepared for training in int8.
+        FileError: a file cannot hold an attribute of the model, or the model is prepared for quantization-aware training.
 
     Example:
         >>> tinyml.io.serialize(nn.Linear(2, 3))[8:24]
@@ -49,14 +49,14 @@ def serialize(model: Module) -> bytes:
 
 
 def save(model: Module, path: str | PathLike[str]) -> None:
-    """Write a float or int8 model to a safetensors file; it is complete or not there.
+    """Write a float or int8 model to a safetensors file. If that fails, no part of a file is left.
 
     Args:
         model: a Module or a Plan.
-        path: the file, which is replaced if it is there.
+        path: the file; an existing one is replaced.
 
     Raises:
-        FileError: an attribute that no file can hold, or a path that cannot be written.
+        FileError: a file cannot hold an attribute of the model, or the path cannot be written.
 
     Example:
         >>> tinyml.save(nn.Linear(2, 3), "linear.safetensors")
@@ -76,25 +76,25 @@ def load(path: str | PathLike[str], model: M) -> M: ...
 
 
 def load(path: str | PathLike[str], model: Module | None = None) -> Module | dict[str, np.ndarray]:
-    """The model that `save` wrote, its outputs equal bit for bit; or the state dict that PyTorch or a Trainer wrote.
+    """Load the model that `save` wrote, with outputs equal bit for bit, or a state dict that PyTorch or a Trainer wrote.
 
     Nothing in a file is executed, and PyTorch is not needed. Every bit of a file is checked against its digest. A plan
     without float islands is also run, on an input made from the seed in its file, and must give the bytes it gave when it
     was saved. Float layers differ in their last bits between instruction sets, so models with them have no such check.
 
     Args:
-        path: a file of `save`, .pt or .pth of torch.save (state dicts only), or best.safetensors of a Trainer. What it is,
-            its first bytes tell.
+        path: a file of `save`, a .pt or .pth of torch.save (state dicts only), or the best.safetensors of a Trainer. The
+            first bytes of the file tell which.
         model: an instance to load into, for a class that cannot be built from the file (unusual constructor arguments), or
-            for a state dict ("module." of DataParallel is left out of the names).
+            for a state dict (the prefix "module." of DataParallel is removed from names).
 
     Returns:
-        The model in evaluation mode; of a state dict without `model`, a dict from names to arrays.
+        The model in evaluation mode; for a state dict without `model`, a dict from names to arrays.
 
     Raises:
-        FileError: a missing, damaged or foreign file, a class that is not imported, or tensors that do not fit the model;
-            naming the file.
-        DtypeError: `model` is no Module.
+        FileError: the file is missing, damaged or of another kind, a class is not imported, or tensors do not fit the
+            model; the message names the file.
+        DtypeError: `model` is not a Module.
 
     Example:
         >>> nn.Linear(2, 3).save("linear.safetensors")
@@ -113,7 +113,7 @@ def load(path: str | PathLike[str], model: Module | None = None) -> Module | dic
         about, arrays = unpack(path)
         if about.get("kind") == "state_dict":
             return arrays if model is None else _filled(model, arrays)
-        with np.errstate(all="ignore"):     # numbers that are refused in the end may be divided by before
+        with np.errstate(all="ignore"):     # numbers that are refused later may be divided by first
             if about.get("kind") == "plan":
                 return load_plan(about, arrays)
             if about.get("kind") != "module":
@@ -121,14 +121,15 @@ def load(path: str | PathLike[str], model: Module | None = None) -> Module | dic
             return load_tensors(build(about["recipe"], arrays) if model is None else model, about, arrays)
     except TinymlError as error:
         raise FileError(f"{path}: {error}") from error
-    except Exception as error:      # constructors and steps raise anything when given anything
+    except Exception as error:      # given damaged values, constructors and steps can raise any exception
         raise FileError(f"{path}: damaged description: {type(error).__name__}: {error}") from error
     finally:
         random.set_state(state)     # building a model draws initial values that the file replaces
 
 
 def _filled(model: Module, arrays: dict[str, np.ndarray]) -> Module:
-    """The model with the arrays of a state dict, in evaluation mode; what PyTorch did not count before 0.4.1 stays."""
+    """The model with the arrays of a state dict, in evaluation mode. Counters of batches may be missing, as before
+    PyTorch 0.4.1."""
     own = dict(model.named_tensors())
     arrays = without_prefix(arrays) if own.keys().isdisjoint(arrays) else arrays
     counters = {name: t for name, t in own.items() if name.endswith("num_batches_tracked")}

@@ -1,4 +1,4 @@
-"""A folder that one writer at a time uses, in this process or any other."""
+"""A lock that lets one writer at a time use a folder, among all processes."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ try:
 except ImportError:     # Windows: nothing is locked there
     fcntl = None    # type: ignore[assignment]
 
-# file systems that cannot lock a folder
+# the errors of file systems that cannot lock a folder
 UNSUPPORTED = {errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EISDIR}
 _held: set[int] = set()
 
 
 @contextmanager
 def locked(folder: Path, user: str) -> Iterator[bool]:
-    """Lock `folder` for the block; False where the system or the file system cannot. The lock leaves no file behind, and
-    the operating system drops it when the process ends, however it ends.
+    """Lock `folder` while the block runs, and say whether that worked: not all systems and file systems can lock folders.
+
+    The lock leaves no file behind, and the operating system drops it when the process ends, however it ends.
 
     Raises:
         FileError: another `user` has the lock, or the folder cannot be opened.
@@ -41,7 +42,7 @@ def locked(folder: Path, user: str) -> Iterator[bool]:
     finally:
         _held.discard(descriptor)
         with suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_UN)      # a child that is being forked may have a copy yet
+            fcntl.flock(descriptor, fcntl.LOCK_UN)      # a child that is just being forked may still have a copy
         os.close(descriptor)
 
 
@@ -50,8 +51,8 @@ def _lock(descriptor: int, folder: Path, user: str) -> bool:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-            raise FileError(f"{folder}: in use by another {user}, of this process or another one; wait until that is done, "
-                            "or take another folder") from error
+            raise FileError(f"{folder}: in use by another {user}, of this process or another one; wait until it is done, "
+                            "or use another folder") from error
         if error.errno not in UNSUPPORTED:
             raise FileError(f"{folder}: cannot lock: {error.strerror or error}") from error
         return False
@@ -59,7 +60,7 @@ def _lock(descriptor: int, folder: Path, user: str) -> bool:
 
 
 def _let_go() -> None:
-    """Close a forked child's copies: it would hold the locks of its parent after that has died."""
+    """Close the copies in a forked child, which would otherwise hold the locks after its parent has died."""
     for descriptor in _held:
         with suppress(OSError):
             os.close(descriptor)

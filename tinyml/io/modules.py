@@ -1,4 +1,4 @@
-"""A Module in a file: the constructor calls that build it, its tensors, their scales and their ties."""
+"""A Module in a file: the constructor calls that build it, its tensors, their scales, and which tensors are tied."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from .attributes import changed_attributes, set_attributes
 from .encoding import decode, encode
 from .old_names import CLASSES
 
-ATTRIBUTES = "attributes."      # what the names of arrays in attributes begin with; no layer has this name
-# How many parameters a constructor may make before those of the file take their place: tied ones are made and dropped, so
-# MOST times what the file has, and SPARE for sizes that are none of parameters (windows of pooling)
+ATTRIBUTES = "attributes."      # the prefix of the names of arrays in attributes; no layer has this name
+# How many parameters a constructor may make, so that a damaged file cannot ask for all memory: MOST times as many as the
+# file has, because tied ones are made and dropped, and SPARE for sizes of other things, such as pooling windows.
 MOST, SPARE = 4, 2**16
 
 
@@ -26,7 +26,7 @@ def write_recipe(recipe: Recipe) -> dict[str, Any]:
     """A recipe as JSON.
 
     Raises:
-        FileError: an argument that is neither plain data nor a Module.
+        FileError: an argument is neither plain data nor a Module.
     """
     def one(value: Any) -> Any:
         if isinstance(value, Recipe):
@@ -46,10 +46,10 @@ def write_recipe(recipe: Recipe) -> dict[str, Any]:
 
 
 def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
-    """The module that a recipe describes, its parameters zeros, a few times as many as `arrays` has elements at most.
+    """The module that a recipe describes, with parameters of zeros: at most a few times as many as `arrays` has elements.
 
     Raises:
-        FileError: a class that is not known here, sizes that do not fit. What else constructors raise comes as it is.
+        FileError: a class is not known here, or sizes do not fit. Other errors of constructors are not caught.
     """
     limit = SPARE + MOST * sum(a.size + init.OVERHEAD for a in arrays.values())
     try:
@@ -61,7 +61,7 @@ def build(recipe: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
 
 
 def _built(recipe: dict[str, Any]) -> Module:
-    """The module that a recipe describes, its parameters zeros."""
+    """The module that a recipe describes, with parameters of zeros."""
     def one(value: Any) -> Any:
         if isinstance(value, dict) and "module" in value:
             return module(value["module"])
@@ -78,17 +78,17 @@ def _built(recipe: dict[str, Any]) -> Module:
                             "instance: load(path, model=...)")
         return MODULES[name](*[one(a) for a in about["args"]], **{k: one(v) for k, v in about["kwargs"].items()})
 
-    with init.blank():      # values come from the file
+    with init.blank():      # the values come from the file
         return module(recipe)
 
 
 def _layout(module: Module) -> list[list[str]]:
-    """Name, class and numbers (stride, eps, ...) of every layer: what tensors alone do not tell."""
+    """The name, the class and the numbers (stride, eps, ...) of every layer, which tensors alone do not tell."""
     return [[name, f"{type(m).__name__}({m.describe()})"] for name, m in module.named_modules()]
 
 
 def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Description and arrays; tied tensors are stored once, int8 ones with their scales."""
+    """The description and the arrays. Tied tensors are stored once, and int8 tensors with their scales."""
     arrays: dict[str, np.ndarray] = {}
     first: dict[int, str] = {}
     ties, axes, groups = {}, {}, {}
@@ -118,15 +118,15 @@ def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray
 
 
 def _fresh(model: Module, recipe: dict[str, Any]) -> Module:
-    """The model as its constructor makes it, its parameters zeros.
+    """The model as its constructor makes it, with parameters of zeros.
 
     Raises:
-        FileError: the constructor fails now.
+        FileError: the constructor fails this time.
     """
     generator = random.get_state()
     try:
         return _built(recipe)
-    except Exception as error:      # what a user's constructor raises
+    except Exception as error:      # a user's constructor can raise any exception
         raise FileError(f"save: a file holds how a model is built, but building {type(model).__name__} again failed with "
                         f"{type(error).__name__}: {error}; save its state_dict() instead") from error
     finally:
@@ -134,10 +134,11 @@ def _fresh(model: Module, recipe: dict[str, Any]) -> Module:
 
 
 def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:
-    """Put the file's tensors in the place of the model's own.
+    """Replace the model's tensors by those of the file.
 
     Raises:
-        FileError: a model of another layout, or tensors that are missing, misshapen or left over.
+        FileError: the layers of the model differ from those in the file, or tensors are missing, of another shape, or left
+            over.
     """
     own_arrays = {key: arrays.pop(key) for key in [k for k in arrays if k.startswith(ATTRIBUTES)]}
     set_attributes(model, about.get("attributes", {}), {k.removeprefix(ATTRIBUTES): a for k, a in own_arrays.items()})
@@ -177,12 +178,12 @@ def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndar
             loaded[name] = Tensor(arrays[name])
     if left:
         raise FileError(f"tensors that no layer has: {', '.join(sorted(left)[:5])}")
-    # weights stored as int8 or float16 by a conversion, which leaves nothing to train
+    # a conversion stored weights as int8 or float16, and a converted model cannot be trained
     frozen = any(isinstance(own[name], Parameter) and own[name].dtype != t.dtype for name, t in loaded.items())
 
     def stored(name: str, t: Tensor) -> Tensor:
         name = ties.get(name, name)
-        if isinstance(t, Parameter) and not isinstance(loaded[name], Parameter):    # once, for the next tied name too
+        if isinstance(t, Parameter) and not isinstance(loaded[name], Parameter):    # only once, for all tied names
             loaded[name] = as_parameter(loaded[name], t.requires_grad and not frozen)
         return loaded[name]
 

@@ -1,6 +1,6 @@
-"""Names that earlier versions wrote into files, and what they are called now."""
+"""Names that earlier versions wrote into files, and the present names."""
 
-# Classes of modules: a file names a class by its module, so one that moves or is renamed gets a row here.
+# A file names a class with its Python module, so a class that moves or is renamed gets a row here.
 CLASSES = {
     "tinyml.nn.module.Sequential": "tinyml.nn.containers.Sequential",
     "tinyml.nn.module.ModuleList": "tinyml.nn.containers.ModuleList",

@@ -18,12 +18,12 @@ from ..tensor import OPS
 from . import trial
 from .encoding import decode, encode
 
-WITH_OP = ("codes", *(s.kind for s in FLOAT_STEPS))      # kinds of steps that compute an op
+WITH_OP = ("codes", *(s.kind for s in FLOAT_STEPS))      # the kinds of steps that compute an op
 LARGEST = 2**28     # elements per sample of an input or output: a gigabyte of float32
 
 
 def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """A description as plain data, and the arrays, each under its step: "3.weight"."""
+    """A description as plain data, and the arrays, named by the number of their step: "3.weight"."""
     arrays: dict[str, np.ndarray] = {}
     steps = []
     for at, step in enumerate(plan.steps):
@@ -49,8 +49,8 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
     """The plan that `describe_plan` described.
 
     Raises:
-        FileError: unknown steps or ops, values read before they are made, steps that do not fit each other, or kernels
-            that compute other numbers than those of the machine that wrote the file.
+        FileError: a step or an op is unknown, a value is read before it is made, steps do not fit each other, or kernels
+            compute other numbers than on the machine that wrote the file.
     """
     inputs, outputs = ([_load_slot(s) for s in about[k]] for k in ("inputs", "outputs"))
     if not inputs or not outputs:
@@ -78,10 +78,10 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
 
 
 def _check_numbers(plan: Plan, check: dict[str, Any] | None) -> None:
-    """Run the plan; raise FileError where it does not give what it gave when it was saved, if it was run then."""
+    """Run the plan, and raise FileError unless it gives what it gave when it was saved. Too large a plan is not run."""
     outputs = trial.run(plan, trial.SEED if check is None else check["seed"])
     if check is None:
-        return      # too large to be run
+        return      # it was too large to be run when it was saved
     if outputs is None:
         raise FileError(f"a value of the plan has more than {trial.LARGEST} elements, which none had when it was saved")
     found = trial.digest(plan, outputs)
@@ -100,7 +100,7 @@ def _load_slot(about: dict[str, Any]) -> Slot:
     if not all(type(n) is int and n >= 0 for n in sizes):
         raise FileError(f"expected the shape of an input or output, got {shape!r:.80}")
     if math.prod(n or 1 for n in sizes) > LARGEST:
-        raise FileError(f"expected inputs and outputs of at most {LARGEST:,} elements a sample, got shape {shape!r:.80}")
+        raise FileError(f"expected inputs and outputs of at most {LARGEST:,} elements per sample, got shape {shape!r:.80}")
     if codec is not None:
         scale, zero_point = codec
         if type(zero_point) is not int or not -128 <= zero_point <= 127:
@@ -120,12 +120,12 @@ def _load_step(at: int, about: dict[str, Any], own: dict[str, np.ndarray]) -> St
             raise FileError(f"step {at} uses the op {attrs['op']!r:.80}, which is not known here; import its definition "
                             "first")
         if about["kind"] == "codes" and OPS[attrs["op"]].int8 != "codes":
-            raise FileError(f"step {at} runs {attrs['op']} on codes, which has no such rule")
+            raise FileError(f"step {at} runs {attrs['op']} on codes, but this op has no rule for that")
     return STEPS[about["kind"]](list(about["inputs"]), about["output"], str(about["name"]), attrs, own)
 
 
 def _check_codecs(inputs: list[Slot], outputs: list[Slot], steps: list[Step]) -> None:
-    """Raise FileError where a step makes or reads other codes of an input or output than the plan says of it."""
+    """Raise FileError if a step has another scale or zero point for an input or output than the plan has."""
     entered = {s.inputs[0]: s for s in steps if s.kind == "quantize"}
     left = {s.output: s for s in steps if s.kind == "dequantize"}
     for slot, step in [(s, entered.get(s.value)) for s in inputs] + [(s, left.get(s.value)) for s in outputs]:

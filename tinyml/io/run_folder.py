@@ -1,4 +1,4 @@
-"""The folder of a run: its checkpoint, the weights of its best evaluation, its history; for one Trainer at a time."""
+"""The folder of a training run: its checkpoint, its best weights and its history; one Trainer at a time uses it."""
 
 from __future__ import annotations
 
@@ -22,15 +22,16 @@ CHECKPOINT, BEST, HISTORY = NAMES = "checkpoint.safetensors", "best.safetensors"
 
 
 class RunFolder:
-    """A Trainer's checkpoint_dir, made if need be.
+    """A Trainer's checkpoint_dir, which is made if it does not exist.
 
     Raises:
-        DtypeError: no path; FileError: the folder cannot be made, or is a file.
+        DtypeError: `path` is not a path.
+        FileError: the folder cannot be made, or is a file.
     """
 
     def __init__(self, path: Any):
         self.path = Path(checks.path("Trainer", path, "checkpoint_dir"))
-        self._own: dict[str, tuple[int, ...]] = {}        # files as this object left them
+        self._own: dict[str, tuple[int, ...]] = {}        # the files as this object left them
         self._make()
 
     @property
@@ -43,15 +44,15 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             what = "is a file" if isinstance(error, FileExistsError) else getattr(error, "strerror", None) or error
-            raise FileError(f"{self.path}: expected checkpoint_dir to be a folder, or a place for one: {what}") from error
+            raise FileError(f"{self.path}: expected a folder as checkpoint_dir, or a path for a new one: {what}") from error
 
     @contextmanager
     def used(self, resume: bool, overwrite: bool) -> Iterator[None]:
-        """Keep all others out for the block.
+        """Keep all other Trainers out while the block runs.
 
         Raises:
-            FileError: another Trainer uses the folder, nothing can be written there, or the files of another run are there
-                and are neither to be resumed from nor overwritten.
+            FileError: another Trainer uses the folder, nothing can be written there, or files of another run are there and
+                neither `resume` nor `overwrite` is set.
         """
         self._make()
         with locked(self.path, "Trainer") as alone:
@@ -62,7 +63,7 @@ class RunFolder:
                 self._remove(others)
             elif others and not resume:
                 raise FileError(f"{self.path}: holds {', '.join(others)} of another run; continue it with "
-                                "fit(resume=True), lose it with fit(overwrite=True), or give the Trainer another "
+                                "fit(resume=True), replace it with fit(overwrite=True), or give the Trainer another "
                                 "checkpoint_dir")
             for name in NAMES if alone else ():
                 remove_leftovers(self.path / name)
@@ -72,7 +73,7 @@ class RunFolder:
                 self._own = self._files()
 
     def _files(self) -> dict[str, tuple[int, ...]]:
-        """What tells each file there is from any that is written later."""
+        """For each existing file, what distinguishes it from any file that is written later."""
         found: dict[str, tuple[int, ...]] = {}
         for name in NAMES:
             if (self.path / name).exists():
@@ -92,7 +93,11 @@ class RunFolder:
         write_whole(self.path / BEST, pack({"kind": "state_dict"}, model.state_dict()))
 
     def read_best(self) -> dict[str, np.ndarray]:
-        """What `write_best` wrote. Raises FileError where it is missing, damaged or something else."""
+        """The arrays that `write_best` wrote.
+
+        Raises:
+            FileError: the file is missing, damaged or not a state dict.
+        """
         path = self.path / BEST
         try:
             about, arrays = unpack(path)

@@ -1,12 +1,13 @@
-"""State dicts that PyTorch wrote (.pt, .pth), read without PyTorch: the zip format of torch.save, and that before 1.6.
+"""State dicts that PyTorch wrote (.pt, .pth), read without PyTorch: the zip format of torch.save, and the older
+format from before PyTorch 1.6.
 
 Both have a pickle that describes tensors as views of storages (offset, shape and strides, in elements), and the bytes of
-the storages: as entries data/0, data/1, ... of the archive, or one behind the other. Nothing in a file is executed
-(unpickle.py); every view must lie within its storage and every storage must have the bytes that the description says.
+the storages: as entries data/0, data/1, ... of the archive, or one after the other. Nothing in a file is executed
+(unpickle.py). Every view must lie within its storage, and every storage must have as many bytes as the description says.
 
-What a file makes is bounded by its size: its objects by `Budget`, which are then dropped but for names and shapes; its
-arrays because each storage is made once, from bytes that are no other's, and tensors are views of it. bfloat16, which NumPy
-has not, becomes float32: arrays then take twice the bytes of the file.
+The memory that a file can ask for is bounded by its size. `Budget` bounds the objects, of which only names and shapes are
+kept. Arrays are bounded because each storage is made once, from bytes of its own, and tensors are views of it. bfloat16,
+which NumPy does not have, becomes float32: arrays then take twice the bytes of the file.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .archive import pieces
 from .container import DIMENSIONS, opened
 from .unpickle import Budget, Function, Unpickler, make_ordered
 
-LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."      # the pickle of a number that begins files of torch before 1.6
+LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."      # a pickled number, with which files of torch before 1.6 begin
 BFLOAT16 = "BFloat16Storage"
 KINDS = {"DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", BFLOAT16: "<u2", "LongStorage": "<i8",
          "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1", "ByteStorage": "u1", "BoolStorage": "u1"}
@@ -35,7 +36,7 @@ SAVE = "save the state dict with PyTorch: torch.save(model.state_dict(), path)"
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A storage class: its name, and how its elements are stored."""
+    """A storage class: its name, and the dtype of its elements in the file."""
 
     name: str
     dtype: np.dtype
@@ -43,7 +44,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """`size` elements, found in the file by `key`."""
+    """A storage of `size` elements, which the file holds under `key`."""
 
     key: str
     kind: Kind
@@ -56,7 +57,7 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A tensor: element (i, j, ...) is that at offset + i strides[0] + j strides[1] + ... of the storage."""
+    """A tensor, whose element (i, j, ...) is element offset + i strides[0] + j strides[1] + ... of the storage."""
 
     storage: Storage
     offset: int
@@ -65,17 +66,17 @@ class View:
 
 
 def is_torch_file(start: bytes) -> bool:
-    """Whether a file with these first bytes is for `read_state_dict`."""
+    """Whether `read_state_dict` reads files with these first bytes."""
     return start.startswith((archive.MAGIC, LEGACY))
 
 
 def read_state_dict(path: Path) -> dict[str, np.ndarray]:
-    """The tensors of a state dict by name; of {"epoch": 3, "model": state dict, ...} those of the only state dict in it.
+    """The tensors of a state dict by name. A checkpoint such as {"epoch": 3, "model": state dict} must have only one in it.
 
     Tensors of one storage share memory, as in PyTorch.
 
     Raises:
-        FileError: missing, damaged, or no state dict (a pickled model, TorchScript, a zip archive of something else).
+        FileError: the file is missing, damaged, or not a state dict, but a pickled model, TorchScript or another archive.
     """
     with opened(path) as (file, size):
         if file.read(len(archive.MAGIC)) == archive.MAGIC:
@@ -98,15 +99,15 @@ def _read_zip(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
         raise FileError(f"a TorchScript archive, which is a program (torch.jit.save); {SAVE}")
 
     def content(name: str) -> archive.Member:
-        """The entry, at whose content the file is."""
+        """The entry of this name; the file is then at its content."""
         member = found.get(f"{root}/{name}")
         if member is None:
-            raise FileError(f"damaged archive: its tensors need an entry {name}, which it has not")
+            raise FileError(f"damaged archive: its tensors need an entry {name}, which is missing")
         archive.go_to(file, name, member)
         return member
 
     if f"{root}/byteorder" in found and file.read(content("byteorder").size) != b"little":
-        raise FileError("its numbers are not little-endian, or its byteorder is damaged; save it on a machine that is")
+        raise FileError("its numbers are not little-endian, or its byteorder is damaged; save it on another machine")
     member, crc = content("data.pkl"), 0
     for piece in pieces(file, member.size):
         crc = zlib.crc32(piece, crc)
@@ -167,7 +168,7 @@ def _same_crc(crc: int, member: archive.Member) -> None:
 
 
 class Description:
-    """Reads pickles whose tensors become Views, and keeps the storages that they named."""
+    """Reads pickles whose tensors become Views, and keeps the storages that the pickles name."""
 
     def __init__(self, legacy: bool = False):
         self.legacy = legacy
@@ -178,7 +179,7 @@ class Description:
                       **{f"torch {name}": Kind(name, np.dtype(dtype)) for name, dtype in KINDS.items()}}
 
     def read(self, file: BinaryIO, size: int, budget: Budget, to_the_end: bool = False) -> Any:
-        """The object of the next pickle in the file, of `size` bytes, or fewer if it need not fill them."""
+        """The object of the next pickle in the file, which has at most `size` bytes, or exactly these with `to_the_end`."""
         reader = Unpickler(file, size, self.known, self.storage, budget)
         found = reader.load()
         if to_the_end and reader.left:
@@ -186,7 +187,7 @@ class Description:
         return found
 
     def storage(self, named: Any) -> Storage:
-        """What the persistent id ("storage", class, key, device, size) stands for; legacy ones end in None."""
+        """The storage of the persistent id ("storage", class, key, device, size); in the older format it ends in None."""
         length = 5 + self.legacy
         if type(named) is not tuple or len(named) != length or named[0] != "storage" or named[5:] != (None,) * self.legacy:
             raise FileError("damaged pickle: expected a persistent id of a storage")
@@ -201,18 +202,18 @@ class Description:
 
 
 def _counts(values: Any) -> bool:
-    """Whether they are a tuple of whole numbers from 0 to 2^63 - 1."""
+    """Whether `values` is a tuple of whole numbers from 0 to 2^63 - 1."""
     return type(values) is tuple and all(type(n) is int and 0 <= n < 2**63 for n in values)
 
 
 def make_view(arguments: tuple[Any, ...]) -> View:
     """torch._utils._rebuild_tensor_v2(storage, offset, shape, strides, requires_grad, hooks[, metadata])."""
     if not 6 <= len(arguments) <= 7 or not isinstance(arguments[0], Storage) or (len(arguments) == 7 and arguments[6]):
-        raise FileError("damaged pickle, or no plain tensor: expected a storage, an offset, a shape and strides")
+        raise FileError("damaged pickle, or not a plain tensor: expected a storage, an offset, a shape and strides")
     storage, offset, shape, strides = arguments[:4]
     if not _counts((offset,)) or not _counts(shape) or not _counts(strides) or len(shape) != len(strides) or (
             len(shape) > DIMENSIONS):
-        raise FileError(f"damaged: expected an offset, and as many sizes as strides, up to {DIMENSIONS}, of at least 0")
+        raise FileError(f"damaged: expected an offset, and as many sizes as strides, at most {DIMENSIONS}, none below 0")
     if math.prod(n or 1 for n in shape) * storage.kind.dtype.itemsize >= 2**61:
         raise FileError(f"damaged: a tensor of shape {shape!r:.80} has more elements than can be addressed")
     last = offset + sum((n - 1) * stride for n, stride in zip(shape, strides))
@@ -232,10 +233,10 @@ def make_parameter(arguments: tuple[Any, ...]) -> View:
 
 
 def _state_dict(described: Any) -> dict[str, View]:
-    """`described`, or the only value of it, that is a dict from names to tensors.
+    """`described` if it is a dict from names to tensors, else the only one of its values that is.
 
     Raises:
-        FileError: there is none, or more than one.
+        FileError: no value is, or more than one.
     """
     if not isinstance(described, dict):
         kind = "tensor" if isinstance(described, View) else type(described).__name__
@@ -286,7 +287,7 @@ def _arrays(described: dict[str, View], elements: Callable[[Storage], np.ndarray
         if not math.prod(view.shape):
             arrays[name] = np.empty(view.shape, values.dtype)
             continue
-        # the stride of a dimension of one is never used, and may be anything
+        # the stride of a dimension of size 1 is never used, and may be any number
         strides = [stride * values.itemsize if n > 1 else 0 for n, stride in zip(view.shape, view.strides)]
         arrays[name] = np.ndarray(view.shape, values.dtype, values, view.offset * values.itemsize, strides)
     return arrays

@@ -1,7 +1,7 @@
-"""One run of a plan when it is saved and when it is loaded: do its steps fit, do kernels compute what they did?
+"""One run of a plan when it is saved and one when it is loaded: do its steps fit, and do kernels compute the same?
 
-The input is made from a seed, and of a plan in integers the output's bytes are the same on every machine (equation 10).
-NumPy guarantees the raw streams of its bit generators for all versions, not what is drawn from them.
+The input is made from a seed. The output of a plan in integers has the same bytes on every machine (equation 10). NumPy
+guarantees that the raw streams of its bit generators stay the same in all versions, but not the numbers drawn from them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ..graph import resolve
 from ..plan.plan import Plan, Slot
 
 SEED, BATCH = 0, 2
-# Elements of one value: twice an image of 64 channels and 362 x 362 pixels. Larger plans are not run. It may grow, but a
-# smaller one would refuse plans that were run when they were saved.
+# The most elements of one value: two images of 64 channels and 362 x 362 pixels. Larger plans are not run. The limit may
+# grow; a smaller one would refuse plans that were run when they were saved.
 LARGEST = 2**24
 
 
 def digest(plan: Plan, outputs: list[np.ndarray]) -> str | None:
-    """SHA-256 of the plan's outputs, None behind float islands, whose last bits differ between instruction sets."""
+    """SHA-256 of the plan's outputs; None with float islands, whose last bits differ between instruction sets."""
     if plan.islands:
         return None
     found = hashlib.sha256()
@@ -33,12 +33,12 @@ def digest(plan: Plan, outputs: list[np.ndarray]) -> str | None:
 
 
 def run(plan: Plan, seed: int) -> list[np.ndarray] | None:
-    """The outputs for an input made from `seed`; None where a value could have more than LARGEST elements.
+    """The outputs for an input made from `seed`; None if a value could have more than LARGEST elements.
 
-    With float islands only shapes are of use: all values are zeros then, for which no step fails that fits.
+    With float islands only shapes can be checked: all values are zeros then, for which every step that fits runs.
 
     Raises:
-        FileError: an output of another shape than the plan says. What steps raise that do not fit comes as it is.
+        FileError: an output has another shape than the plan says. Errors of steps that do not fit are not caught.
     """
     integer = not plan.islands
     if any(prod(resolve(s.shape, BATCH)) > LARGEST for s in plan.inputs):
@@ -64,7 +64,7 @@ def run(plan: Plan, seed: int) -> list[np.ndarray] | None:
 
 
 def _input(slot: Slot, generator: np.random.Philox | None) -> np.ndarray:
-    """Any codes, as floats; zeros without a generator, without codes, and for ids, of which only 0 is sure to be one."""
+    """Random codes, dequantized. Zeros without a generator, without codes, and for ids, of which only 0 surely exists."""
     shape = resolve(slot.shape, BATCH)
     if slot.codec is None or generator is None:
         return np.broadcast_to(np.float32(0) if slot.floats else np.int64(0), shape)

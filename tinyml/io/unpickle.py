@@ -1,8 +1,8 @@
-"""Pickles read as inert data: the opcodes that torch.save writes (protocol 2), in an interpreter that runs nothing.
+"""Pickles read as inert data: an interpreter of the opcodes that torch.save writes (protocol 2), which runs no code.
 
-Python's own unpickler is not used. It calls what a file names unless every hook stops it, and makes objects of any number
-from a few bytes. Here a global stands for an entry of a table, or the file is refused; only `Function`s of that table are
-called; and what objects take is counted before more of the file is read.
+Python's own unpickler is not used: it calls what a file names unless every hook stops it, and a few bytes can make it
+create any number of objects. Here a global must be in a table, or the file is refused; only `Function`s of that table are
+called; and the memory of objects is counted before more of the file is read.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any, BinaryIO
 
 from ..errors import FileError
 
-LEAST = 2**20       # bytes that reading a description may take, however small the file: 600 tensors of one number each
-BUFFERS = 2**15     # of these, what reading takes beside objects
+LEAST = 2**20       # bytes that objects may take even if the file is small: enough for 600 tensors of one number each
+BUFFERS = 2**15     # of these, the bytes that reading takes besides objects
 TEXT = 2**16        # bytes of the longest string: no name of a tensor is longer
-SLOT = 24           # bytes of a place in a list
-GROWTH = 100        # bytes of a place in the new table of a dict that grows
-MARK = object()     # what "(" leaves on the stack
+SLOT = 24           # bytes per place in a list
+GROWTH = 100        # bytes per place in the new table of a dict that grows
+MARK = object()     # what the opcode "(" pushes on the stack
 
 CONSTANTS = {b"N": None, b"\x88": True, b"\x89": False, b")": ()}
 NUMBERS = {b"K": "<B", b"M": "<H", b"J": "<i", b"G": ">d"}
@@ -29,32 +29,32 @@ TUPLES = {b"\x85": 1, b"\x86": 2, b"\x87": 3}
 
 
 class Budget:
-    """Bytes that objects made from a file of `size` bytes may still take: twice as many, and LEAST for small files."""
+    """The bytes that the objects of a file may still take: in all, twice the `size` of the file, but at least LEAST."""
 
     def __init__(self, size: int):
         self.limit = max(2 * size, LEAST)
         self.left = self.limit - BUFFERS
 
     def spend(self, n: int) -> None:
-        """Take `n` of them; raises FileError where there are not as many."""
+        """Take `n` bytes of the budget; raise FileError if fewer are left."""
         self.expect(n)
         self.left -= n
 
     def expect(self, n: int) -> None:
-        """Raise FileError unless there are `n` of them."""
+        """Raise FileError unless `n` bytes are left."""
         if n > self.left:
             raise FileError(f"its description takes more than {self.limit} bytes, more than the file's size accounts for")
 
 
 class Ordered(dict[Any, Any]):
-    """What stands for collections.OrderedDict: a dict, whose attributes (state dicts have `_metadata`) are dropped."""
+    """A dict in the place of collections.OrderedDict. Attributes, such as the `_metadata` of state dicts, are dropped."""
 
     __slots__ = ()
 
 
 @dataclass(frozen=True)
 class Function:
-    """What a file may call: make(arguments) is data again. One of `Unpickler.known`."""
+    """A function that a file may call, one of `Unpickler.known`; make(arguments) returns data."""
 
     make: Callable[[tuple[Any, ...]], Any]
 
@@ -67,9 +67,12 @@ def make_ordered(arguments: tuple[Any, ...]) -> Ordered:
 
 
 class Unpickler:
-    """Reads one pickle from `file`, of which `size` bytes are its own at most.
+    """Reads one pickle, of at most `size` bytes, from `file`.
 
-    known: what the globals "module name" stand for; persistent: makes what a persistent id (a tuple) stands for.
+    Args:
+        known: the meaning of each global, by "module name".
+        persistent: a function from a persistent id, which is a tuple, to the object that it stands for.
+        budget: the bytes that objects may take.
     """
 
     def __init__(self, file: BinaryIO, size: int, known: Mapping[str, Any], persistent: Callable[[Any], Any],
@@ -84,10 +87,10 @@ class Unpickler:
         """The object that the pickle describes: None, numbers, strings, tuples, lists, dicts, and what `known` makes.
 
         Raises:
-            FileError: an opcode or a global that no state dict has, damage, or more objects than the budget has.
+            FileError: the pickle is damaged, has an opcode or a global that no state dict has, or exceeds the budget.
         """
         if self.read(2) != b"\x80\x02":
-            raise FileError("expected a pickle of protocol 2, which torch.save writes if it is not told otherwise")
+            raise FileError("expected a pickle of protocol 2, which torch.save writes by default")
         while (code := self.read(1)) != b".":
             self.step(code)
         result = self.pop()
@@ -131,15 +134,15 @@ class Unpickler:
             case b"R":          # REDUCE
                 arguments, function = self.pop(), self.pop()
                 if not isinstance(function, Function) or type(arguments) is not tuple:
-                    raise FileError("damaged pickle: it calls what is no function, or without a tuple of arguments")
+                    raise FileError("damaged pickle: it calls what is not a function, or without a tuple of arguments")
                 self.make(function.make(arguments))
-            case b"b":          # BUILD: attributes, which nothing here has
+            case b"b":          # BUILD sets attributes, which are dropped here
                 if not isinstance(self.pop(), dict) or not self.stack or not isinstance(self.stack[-1], Ordered):
-                    raise FileError("damaged pickle: it sets attributes of an object that is no OrderedDict")
+                    raise FileError("damaged pickle: it sets attributes of an object that is not an OrderedDict")
             case _:
-                raise FileError(f"damaged, or no state dict: opcode {code!r} is none that torch.save writes for one")
+                raise FileError(f"damaged, or not a state dict: torch.save does not write opcode {code!r} for one")
 
-    # -- what opcodes are made of ---------------------------------------------------------------------------------------
+    # -- the parts of opcodes ------------------------------------------------------------------------------------------
     def read(self, n: int) -> bytes:
         self.left -= n
         found = self.file.read(n) if self.left >= 0 else b""
@@ -178,18 +181,18 @@ class Unpickler:
             self.budget.spend(SLOT)
 
     def make(self, value: Any) -> None:
-        """Push an object that is new; small numbers and () are not."""
+        """Push a new object, and count its bytes; small numbers and () always exist already."""
         if value != () and not (type(value) is int and -5 <= value <= 256):
             self.budget.spend(sys.getsizeof(value))
         self.push(value)
 
     def grow(self, kind: type, change: Callable[[Any, list[Any]], None], values: list[Any]) -> None:
-        """change(container, values) of the container on top of the stack, counting what it takes more."""
+        """Call change(container, values) for the container on top of the stack, and count the bytes by which it grows."""
         if not self.stack or not isinstance(self.stack[-1], kind):
             raise FileError(f"damaged pickle: expected a {kind.__name__} to put values in")
         target = self.stack[-1]
         before = sys.getsizeof(target)
-        self.budget.expect(2 * before + GROWTH * len(values))       # beside the old table, while values are moved
+        self.budget.expect(2 * before + GROWTH * len(values))       # for a new table besides the old one
         change(target, values)
         self.budget.spend(sys.getsizeof(target) - before)
 
@@ -199,7 +202,7 @@ class Unpickler:
         return self.stack.pop()
 
     def to_mark(self) -> list[Any]:
-        """The values above the last mark, and the mark, are taken from the stack."""
+        """Pop the values above the last mark, and the mark; return the values."""
         values = []
         while self.stack and self.stack[-1] is not MARK:
             values.append(self.stack.pop())
@@ -229,7 +232,7 @@ def set_items(target: dict[Any, Any], items: list[Any]) -> None:
     if len(items) % 2:
         raise FileError("damaged pickle: a key without a value")
     for key, value in zip(items[::2], items[1::2]):
-        # not any object that has a hash: that of nested tuples recurses, large numbers can be made to collide
+        # other keys are refused: the hash of nested tuples recurses, and hashes of large numbers can be made to collide
         if type(key) is not str and not (type(key) is int and abs(key) < 2**32):
             raise FileError(f"damaged pickle: expected strings or small whole numbers as keys, got a {type(key).__name__}")
         if key in target:

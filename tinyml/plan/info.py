@@ -63,8 +63,8 @@ class PlanInfo(_Record):
         calibration: where the ranges come from; None for a float plan, and where they were given.
         floats: why ops stayed float, by the name that `Plan.islands` has for them.
         repairs: the repairs that changed something.
-        frontier: the mixtures of precisions that `to_int8(max_drop=...)` saw, without those than which another was both
-            better and smaller.
+        frontier: the mixtures of precisions that `to_int8(max_drop=...)` saw, except those that were both worse and
+            larger than another.
     """
 
     inputs: list[str] = field(default_factory=list)

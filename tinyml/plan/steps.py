@@ -106,7 +106,7 @@ class Step:
         return Op.elements(*shapes, *(a.shape for a in self.arrays.values()))
 
     def as_island(self) -> Island | None:
-        """The op that the step computes in integers, as a step in float32; None where the step does not tell it."""
+        """The op that the step computes in integers, as a step in float32; None if the step lacks what that needs."""
         return None
 
 

@@ -34,7 +34,7 @@ def count_array(what: str, x: np.ndarray) -> Histogram | None:
     lo, hi = float(finite.min()), float(finite.max())
     if lo == hi:
         lo, hi = lo - max(abs(lo), 1.0) / 2, hi + max(abs(hi), 1.0) / 2
-    share = (finite / 2 - lo / 2) / (hi / 2 - lo / 2)       # halves: the difference of two floats may be none
+    share = (finite / 2 - lo / 2) / (hi / 2 - lo / 2)       # halves, because the difference of two floats may overflow
     at = np.minimum((share * BINS).astype(np.intp), BINS - 1)
     return Histogram(what, str(x.dtype), lo, hi, np.bincount(at, minlength=BINS).tolist())
 

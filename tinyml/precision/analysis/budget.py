@@ -61,7 +61,7 @@ class _Search:
         return kept
 
     def frontier(self, layers: list[str]) -> list[FrontierPoint]:
-        """The mixtures seen, without those than which another is both better and smaller; the smallest comes first."""
+        """The mixtures seen, except those that are both worse and larger than another; the smallest comes first."""
         inputs = self.score.inputs[0]
         sizes = {key: len(conversions["serialize"](plan)) for key, (plan, _) in self.seen.items()}
         best, least = [], np.inf

@@ -119,7 +119,7 @@ class Histogram:
 
     Attributes:
         counts: (BINS), how many values are in each bin.
-        width: of a bin; 0 while no value was seen.
+        width: the width of a bin; 0 while no value was seen.
         lo, hi: the smallest and the largest value.
 
     Example:

@@ -1,4 +1,4 @@
-"""Cross-layer equalization: channels that two layers scale apart are brought to one range (Nagel et al. 2019, 4.1)."""
+"""Cross-layer equalization: two layers get equal weight ranges for each channel between them (Nagel et al. 2019, 4.1)."""
 
 from __future__ import annotations
 
