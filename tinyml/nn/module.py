@@ -271,7 +271,7 @@ class Module(Built):
             LoadedKeys(missing_keys=[], unexpected_keys=[])
         """
         who = f"load_state_dict of {type(self).__name__}"
-        given: Mapping[str, Any] = checks.instance(who, "values", values, Mapping)      # type: ignore[type-abstract]
+        given: Mapping[str, Any] = checks.mapping(who, "values", values)
         return load_into(dict(self.named_tensors()), given, checks.flag(who, "strict", strict), who)
 
     # -- conversion: defined in packages above -------------------------------------------------------------------------

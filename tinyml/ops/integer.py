@@ -31,12 +31,18 @@ class WeightedOp(Op):
     one_precision = True
     stored = (1,)
     has_weights = True
+    own_codes = True
     multiplies = True
 
     @staticmethod
     def window(weight_shape: tuple[int, ...], attrs: dict) -> Window:
         """The window that the weight slides over x: that of a linear layer by default, one pixel."""
         return Window()
+
+    @classmethod
+    def as_product(cls, ndim, parameters, attrs):
+        weight, bias = parameters
+        return weight, bias, cls.window(weight.shape, attrs)
 
     @classmethod
     def lower(cls, operands, target, attrs):

@@ -191,6 +191,10 @@ class Linear(WeightedOp):
         out.quantized = y.quantized
         return out
 
+    @classmethod
+    def takes_norm(cls, ndim):
+        return ndim == 2        # of more dimensions, the outputs are not the channels of a batch norm
+
     @staticmethod
     def flops(y, x, weight, bias, **attrs):
         return 2.0 * y.size * weight.shape[1]
@@ -240,6 +244,10 @@ class LinearActivation(WeightedOp):
         if x.quantized is not None or weight.quantized is None:
             return super().quantized(x, weight, bias)
         return multiply_rows(x, weight, bias, activation)
+
+    @classmethod
+    def as_product(cls, ndim, parameters, attrs):
+        return None     # its activation is part of it
 
     flops = staticmethod(Linear.flops)
 

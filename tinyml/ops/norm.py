@@ -120,6 +120,8 @@ class BatchNormEval(Op):
     name = "batch_norm_eval"
     int8 = "lower"
     takes_clamp = True
+    batch_norm = True
+    own_codes = True
 
     @staticmethod
     def forward(ctx, x, gamma, beta, mean, variance, *, eps):
@@ -134,14 +136,17 @@ class BatchNormEval(Op):
         x, *parameters = operands
         if x.codec is None or len(x.shape) != 4 or any(p.value is None for p in parameters):
             return None
-        weight, bias = cls.as_convolution(*(p.value for p in parameters), **attrs)
-        return lower_product(weight, bias, x, target, Window(groups=len(weight)))
+        weight, bias, window = cls.as_product(4, [p.value for p in parameters], attrs)
+        return lower_product(weight, bias, x, target, window)
 
-    @staticmethod
-    def as_convolution(gamma, beta, mean, variance, eps):
-        """The weight (C, 1, 1, 1) and the bias (C) of the convolution of each channel by itself that a batch norm is which
-        stands behind no layer that could take it in."""
-        return fold_arrays(np.ones((len(gamma), 1, 1, 1)), None, gamma, beta, mean, variance, eps)
+    @classmethod
+    def as_product(cls, ndim, parameters, attrs):
+        """The convolution of each channel by itself that it is behind no layer that could take it in."""
+        if ndim != 4:
+            return None
+        gamma, beta, mean, variance = parameters
+        weight, bias = fold_arrays(np.ones((len(gamma), 1, 1, 1)), None, gamma, beta, mean, variance, attrs["eps"])
+        return weight, bias, Window(groups=len(weight))
 
     @staticmethod
     def samples(rng):

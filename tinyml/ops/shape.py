@@ -226,6 +226,7 @@ class Concat(Op):
 
     name = "concat"
     int8 = "lower"
+    own_codes = True
 
     @staticmethod
     def forward(ctx, *xs, axis):
