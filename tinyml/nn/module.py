@@ -76,7 +76,7 @@ class Module(Built):
         ((3,), ['weight'])
     """
 
-    default_loss: ClassVar[Callable[..., Any] | None] = None    # the loss that Trainer takes, where it is not cross_entropy
+    default_loss: Callable[..., Any] | None = None      # the loss that Trainer takes, where it is not cross_entropy
     stored_weights: ClassVar[tuple[str, ...]] = ()    # parameters that may be stored as float16, or as int8 by row (axis 0)
     _training: bool
     _name: str

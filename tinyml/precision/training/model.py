@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -140,12 +140,27 @@ class QATModel(Module):
             self._made = [a.copy() for a in now], self.to_int8()
         return self._made[1]
 
-    def to_int8(self, calibration: Any = None, **options: Any) -> Plan:
+    def to_int8(    # type: ignore[override]  # a plan even without data: training has found the ranges
+            self, calibration: Any = None, observer: Any = None, per_channel: bool | None = None,
+            rounding: str | None = None, weights: str | None = None, skip: Sequence[str] | None = None,
+            repairs: Sequence[str] | None = None, max_drop: float | None = None, validation: Any = None,
+            progress: bool | None = None, group: int | None = None) -> Plan:
         """Convert to int8, with the ranges that training has found and the options of `prepare_qat`.
+
+        Nothing is left to choose. The arguments are those of `Module.to_int8`, and each but None is refused.
 
         Args:
             calibration: None; there are no ranges left to find.
-            options: none. Any option of `Module.to_int8` is refused, even one that is given its default.
+            observer: None.
+            per_channel: None; `prepare_qat` takes it.
+            rounding: None.
+            weights: None.
+            skip: None; `prepare_qat` takes it.
+            repairs: None.
+            max_drop: None.
+            validation: None.
+            progress: None.
+            group: None.
 
         Returns:
             A Plan, which takes and returns float32.
@@ -153,16 +168,20 @@ class QATModel(Module):
         Raises:
             DtypeError: calibration data or an option is given.
         """
-        if calibration is not None or options:
+        options = {"calibration": calibration, "observer": observer, "per_channel": per_channel, "rounding": rounding,
+                   "weights": weights, "skip": skip, "repairs": repairs, "max_drop": max_drop, "validation": validation,
+                   "progress": progress, "group": group}
+        given = [name for name, value in options.items() if value is not None]
+        if given:
             raise DtypeError("to_int8: a model prepared for quantization-aware training has its ranges and options from "
-                             f"there, got {', '.join(['calibration'] * (calibration is not None) + list(options))}")
+                             f"there, got {', '.join(given)}")
         scales = {v: self.weights[i].chosen() for v, i in self._weight.items()}
         own = {v: self.activations[i].range() for v, i in self._activation.items()}
         source = CalibrationInfo("qat", int(self.samples.data), self.found.digest)
         return Lowering(self.graph, {**self.found.ranges, **own}, self.options,
                         {v: s for v, s in scales.items() if s is not None}, calibration=source).plan
 
-    def to_fp16(self, skip: Sequence[str] = ()) -> Module:
+    def to_fp16(self, skip: Sequence[str] = ()) -> NoReturn:
         """Always raises an error, because the model computes in int8.
 
         Args:
