@@ -124,12 +124,11 @@ class TinyGPT(Transformer):
             >>> models.TinyGPT.preset("char", layers=2).config.layers
             2
         """
-        changes = {"vocab_size": vocab_size, "context": context, "layers": layers, "heads": heads, "dim": dim,
-                   "dropout": dropout, "tied": tied, "kv_heads": kv_heads, "hidden": hidden, "norm": norm, "eps": eps,
-                   "positions": positions, "theta": theta, "activation": activation, "bias": bias,
-                   "characters": characters}
         fields = PRESETS[checks.choice("TinyGPT.preset", "name", name, PRESETS)].as_dict()
-        return cls(**fields | {field: value for field, value in changes.items() if value is not None})
+        given = (vocab_size, context, layers, heads, dim, dropout, tied, kv_heads, hidden, norm, eps, positions, theta,
+                 activation, bias, characters)      # in the order of the fields
+        changes = {field: value for field, value in zip(fields, given, strict=True) if value is not None}
+        return cls(**fields | changes)
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike[str]) -> TinyGPT:
