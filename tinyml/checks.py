@@ -11,7 +11,7 @@ import math
 import operator
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from numbers import Real
 from typing import Any, TypeVar
 
@@ -235,6 +235,12 @@ def instance(who: str, name: str, value: Any, kind: type[T], hint: str = "") -> 
         article = "an" if kind.__name__[0] in "AEIO" else "a"
         raise DtypeError(f"{who}: expected {name} to be {article} {kind.__name__}, got {described(value)}{hint}")
     return value
+
+
+def mapping(who: str, name: str, value: Any) -> Mapping[Any, Any]:
+    """`value`, a dict or what can be read like one."""
+    given: Mapping[Any, Any] = instance(who, name, value, Mapping)  # type: ignore[type-abstract]  # none is made
+    return given
 
 
 def array(who: str, name: str, value: Any, kinds: str = "biuf") -> np.ndarray:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy as np
+
 from . import data, optim
 from ._kernels.dispatch import config
 from .models import CifarCNN, TinyGPT
@@ -79,7 +81,8 @@ def gpt(settings: dict[str, Any] = GPT) -> dict[str, Any]:
     print(f"\ntrained in {seconds:.0f} s; to_int8():\n")
     result = compare(model, int8, tests)
     prompt = "And God said"
-    written = tokenizer.decode(int8.generate(tokenizer.encode(prompt), 200, temperature=0.8, top_k=20, seed=s["seed"]))
+    continued = int8.generate(tokenizer.encode(prompt), 200, temperature=0.8, top_k=20, seed=s["seed"])
+    written = tokenizer.decode(np.asarray(continued))
     print(f"\nthe int8 model writes:\n{written}")
     return {"model": "gpt", "settings": s, "train_seconds": seconds, "sample": written, **result.as_dict()}
 

@@ -41,6 +41,11 @@ class Options:
     repairs: Sequence[str] = ()
     group: int | None = None
 
+    @property
+    def skipped(self) -> Sequence[str]:
+        """The names in `skip`; none where it is a function."""
+        return () if callable(self.skip) else self.skip
+
     def check(self, what: str) -> Options:
         """These options, of plain Python types.
 

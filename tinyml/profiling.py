@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 import numpy as np
 
@@ -17,9 +17,12 @@ from . import checks
 from ._kernels.dispatch import active, threads_for
 from .errors import TinymlError
 from .nn.module import Module
+from .ops import Op
 from .tables import layout
 from .tape import Context, Node, state
 from .timing import least_time
+
+Event = tuple[str, str, float, float]       # name, category, start, seconds
 
 
 @dataclass
@@ -83,18 +86,19 @@ class profile:
         self.rows: list[Row] = []
         self.seconds = self.outside = 0.0
         self._found: dict[tuple[str, str], Row] = {}
-        self._events: list[tuple[str, str, float, float]] = []      # name, category, start, seconds
+        self._events: list[Event] = []
         self._inner = 0.0       # seconds of the ops that ran within the one that runs
-        self._start: float | None = None
+        self._start = 0.0
+        self._used = False
 
     def __enter__(self) -> profile:
         if state.profiler is not None:
             raise TinymlError("profile: this thread is being profiled already; a profile cannot be within another")
-        if self._start is not None:
+        if self._used:
             raise TinymlError("profile: this one was used already; make a new one")
         self._peak = _peak(threads_for(10**9))
         state.profiler, state.modules = self, _Layers(state.modules, self._events)
-        self._start = time.perf_counter()
+        self._used, self._start = True, time.perf_counter()
         return self
 
     def __exit__(self, kind: Any, *error: Any) -> None:
@@ -109,7 +113,7 @@ class profile:
             print(self)
 
     # -- called by apply and backward ---------------------------------------------------------------------------------
-    def forward(self, op: type, context: Context, arrays: list, attrs: dict) -> np.ndarray:
+    def forward(self, op: type[Op], context: Context, arrays: list[Any], attrs: dict[str, Any]) -> np.ndarray:
         """Run and measure the forward of an op.
 
         Args:
@@ -121,6 +125,7 @@ class profile:
         Returns:
             The result of op.forward.
         """
+        result: np.ndarray
         result, row = self._time(op.name, "forward", lambda: op.forward(context, *arrays, **attrs))
         row.bytes += _nbytes([*arrays, result])
         flops = op.flops(result, *arrays, **attrs)
@@ -129,7 +134,7 @@ class profile:
             row.flops = (row.flops or 0) + flops
         return result
 
-    def quantized(self, op: type, inputs: tuple, attrs: dict) -> Any:
+    def quantized(self, op: type[Op], inputs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """Run and measure the integer rule of an op.
 
         Args:
@@ -197,19 +202,20 @@ class profile:
         return layout([head, *rows, row("outside ops", self.outside), row("total", self.seconds)], (0, 1), rules=())
 
 
-class _Layers(list):
+class _Layers(list[Module]):
     """The stack of running layers, which notes when each began and ended."""
 
-    def __init__(self, modules: list[Module], events: list):
+    def __init__(self, modules: list[Module], events: list[Event]):
         super().__init__(modules)
-        self.events, self.starts = events, []
+        self.events = events
+        self.starts: list[float] = []
 
     def append(self, module: Module) -> None:
         super().append(module)
         self.starts.append(time.perf_counter())
 
-    def pop(self) -> Module:
-        module = super().pop()
+    def pop(self, at: SupportsIndex = -1) -> Module:
+        module = super().pop(at)
         if self.starts:     # else it began before the profile
             start = self.starts.pop()
             kind = type(module).__name__
@@ -218,7 +224,7 @@ class _Layers(list):
         return module
 
 
-def _nbytes(arrays: list) -> int:
+def _nbytes(arrays: list[Any]) -> int:
     """Bytes of the distinct arrays among these."""
     return sum(a.nbytes for a in {id(a): a for a in arrays if a is not None}.values())
 

@@ -18,7 +18,7 @@ from . import checks, random
 from .batches import read_batch
 from .errors import DtypeError, FileError, ShapeError
 from .evaluation import Metric, evaluate, predict
-from .io.checkpoints import Epoch, Progress, batches_left, epoch_of, read_checkpoint, write_checkpoint
+from .io.checkpoints import Epoch, Progress, batches_left, epoch_of, read_checkpoint, set_epoch, write_checkpoint
 from .io.run_folder import RunFolder
 from .metrics import Loss, ignore_index
 from .nests import count_samples
@@ -81,7 +81,7 @@ class Trainer:
 
     def __init__(self, model: Module, optimizer: Optimizer, loss: Loss | None = None,
                  schedule: Schedule | None = None, clip_norm: float | None = None,
-                 checkpoint_dir: str | os.PathLike | None = None, progress: bool = True, accumulate: int = 1,
+                 checkpoint_dir: str | os.PathLike[str] | None = None, progress: bool = True, accumulate: int = 1,
                  checkpoint_every: int | None = None, evaluate_every: int | None = None,
                  sample: Callable[[], str] | None = None):
         for value, kind in ((model, Module), (optimizer, Optimizer), (schedule, Schedule)):
@@ -115,8 +115,8 @@ class Trainer:
         self._best: tuple[str, float] | None = None     # the figure that the best checkpoint was chosen by, and its value
 
     # -- training -----------------------------------------------------------------------------------------------------
-    def fit(self, loader: Iterable, epochs: int, validation: Iterable | None = None, metric: str | Metric = "accuracy",
-            resume: bool = False, overwrite: bool = False) -> list[dict[str, Any]]:
+    def fit(self, loader: Iterable[Any], epochs: int, validation: Iterable[Any] | None = None,
+            metric: str | Metric = "accuracy", resume: bool = False, overwrite: bool = False) -> list[dict[str, Any]]:
         """Train for `epochs` passes over `loader`.
 
         Args:
@@ -154,25 +154,26 @@ class Trainer:
             raise ShapeError("fit: expected metric 'accuracy', 'loss' or, with a validation loader, a function; "
                              f"got {metric!r} and {'no' if validation is None else 'a'} validation loader")
         with self._use_folder(resume, overwrite), mode(self.model, training=True):
-            done = self._resume(loader) if resume else None
+            done = self._resume(self._folder, loader) if resume and self._folder is not None else None
             for _ in range(len(self.history) if resume else 0, epochs):
                 epoch, done = done or Epoch(epoch_of(loader), random.get_state()), None
                 start = time.perf_counter() - epoch.seconds
                 self._train_epoch(loader, validation, metric, epoch, start)
                 if not epoch.evaluations or epoch.evaluations[-1]["updates"] != self._updates(epoch):
                     self._evaluate(validation, metric, epoch)
-                row = {"epoch": len(self.history) + 1, **epoch.evaluations[-1],
-                       "train_loss": epoch.loss / max(epoch.count, 1), "seconds": time.perf_counter() - start}
+                row: dict[str, Any] = {"epoch": len(self.history) + 1, **epoch.evaluations[-1],
+                                       "train_loss": epoch.loss / max(epoch.count, 1),
+                                       "seconds": time.perf_counter() - start}
                 if self.evaluate_every:
                     row["evaluations"] = epoch.evaluations
                 self.history.append(row)
                 if self._folder is not None:
-                    self._keep_best(row, metric)
+                    self._keep_best(self._folder, row, metric)
                     self._folder.write_history(self.history)
-                    self._write_checkpoint(loader, None)
+                    self._write_checkpoint(self._folder, loader, None)
         return self.history
 
-    def _train_epoch(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
+    def _train_epoch(self, loader: Iterable[Any], validation: Iterable[Any] | None, metric: str | Metric, epoch: Epoch,
                      start: float) -> None:
         """Train the rest of an epoch, and keep `epoch` up to date."""
         number, items, busy, update = len(self.history) + 1, 0, 0.0, None
@@ -208,21 +209,21 @@ class Trainer:
             raise ShapeError(f"fit: epoch {number}: expected a target that counts, got {epoch.batches} batches from the "
                              f"{type(loader).__name__} whose targets are all {ignore_index(self.loss)}, which is ignored")
 
-    def _after_update(self, loader: Iterable, validation: Iterable | None, metric: str | Metric, epoch: Epoch,
+    def _after_update(self, loader: Iterable[Any], validation: Iterable[Any] | None, metric: str | Metric, epoch: Epoch,
                       start: float) -> None:
         """Within an epoch, evaluate and write the checkpoint if this update is one after which to do so."""
         if self.evaluate_every and epoch.updates % self.evaluate_every == 0:
             row = self._evaluate(validation, metric, epoch)
             if self._folder is not None:
                 if validation is not None:
-                    self._keep_best(row, metric)
+                    self._keep_best(self._folder, row, metric)
                 self._folder.write_history([*self.history, {"epoch": len(self.history) + 1, "updates": row["updates"],
                                                             "evaluations": epoch.evaluations}])
-        if self.checkpoint_every and epoch.updates % self.checkpoint_every == 0:
+        if self._folder is not None and self.checkpoint_every and epoch.updates % self.checkpoint_every == 0:
             epoch.seconds = time.perf_counter() - start
-            self._write_checkpoint(loader, epoch)
+            self._write_checkpoint(self._folder, loader, epoch)
 
-    def _evaluate(self, validation: Iterable | None, metric: str | Metric, epoch: Epoch) -> dict[str, float]:
+    def _evaluate(self, validation: Iterable[Any] | None, metric: str | Metric, epoch: Epoch) -> dict[str, float]:
         """Note in `epoch` the training loss since the last evaluation and the figures on `validation`; print a sample."""
         row: dict[str, float] = {"updates": self._updates(epoch), "train_loss": epoch.recent_loss, "lr": epoch.lr}
         if validation is not None:
@@ -232,7 +233,7 @@ class Trainer:
                     found = self.evaluate(validation, metric if callable(metric) else None)
             finally:
                 if passes is not None:
-                    validation.epoch = passes
+                    set_epoch(validation, passes)
             row |= {f"validation_{key}": value for key, value in found.items() if key != "count"}
         epoch.evaluations.append(row)
         epoch.evaluated_loss, epoch.evaluated_count = epoch.loss, epoch.count
@@ -251,7 +252,7 @@ class Trainer:
         return (self.history[-1]["updates"] if self.history else 0) + epoch.updates
 
     # -- using the model ----------------------------------------------------------------------------------------------
-    def evaluate(self, loader: Iterable, metric: Metric | None = None) -> dict[str, float]:
+    def evaluate(self, loader: Iterable[Any], metric: Metric | None = None) -> dict[str, float]:
         """The mean loss, the accuracy and the number of targets over batches (inputs, targets).
 
         Args:
@@ -266,7 +267,7 @@ class Trainer:
         """
         return evaluate(self.model, loader, self.loss, metric)
 
-    def predict(self, loader: Iterable) -> Any:
+    def predict(self, loader: Iterable[Any]) -> Any:
         """The outputs of the model for all batches, in evaluation mode and without gradients.
 
         Args:
@@ -292,7 +293,7 @@ class Trainer:
             raise FileError("load_best: expected a Trainer with a checkpoint_dir, got none")
         self.model.load_state_dict(self._folder.read_best())
 
-    def _use_folder(self, resume: bool, overwrite: bool) -> AbstractContextManager:
+    def _use_folder(self, resume: bool, overwrite: bool) -> AbstractContextManager[None]:
         """checkpoint_dir for this Trainer alone."""
         if resume and overwrite:
             raise ShapeError("fit: expected resume or overwrite, got both")
@@ -303,25 +304,25 @@ class Trainer:
             return nullcontext()
         return self._folder.used(resume, overwrite)
 
-    def _keep_best(self, row: dict[str, float], metric: str | Metric) -> None:
+    def _keep_best(self, folder: RunFolder, row: dict[str, float], metric: str | Metric) -> None:
         kind, score = _score(row, metric)
         if self._best is None or self._best[0] != kind or score > self._best[1]:
-            self._folder.write_best(self.model)
+            folder.write_best(self.model)
             self._best = kind, score
 
-    def _write_checkpoint(self, loader: Iterable, epoch: Epoch | None) -> None:
+    def _write_checkpoint(self, folder: RunFolder, loader: Iterable[Any], epoch: Epoch | None) -> None:
         # after best.safetensors: a run that stops between the two repeats that evaluation and writes the same file
-        write_checkpoint(self._folder.checkpoint, self.model, self.optimizer, self.schedule,
+        write_checkpoint(folder.checkpoint, self.model, self.optimizer, self.schedule,
                          Progress(self.history, self._best, random.get_state(), epoch_of(loader), epoch))
 
-    def _resume(self, loader: Iterable) -> Epoch | None:
+    def _resume(self, folder: RunFolder, loader: Iterable[Any]) -> Epoch | None:
         """Continue from the checkpoint, if there is one; return the epoch that it was written in, unless at its end."""
-        if not self._folder.checkpoint.exists():
+        if not folder.checkpoint.exists():
             return None
-        progress = read_checkpoint(self._folder.checkpoint, self.model, self.optimizer, self.schedule)
+        progress = read_checkpoint(folder.checkpoint, self.model, self.optimizer, self.schedule)
         self.history[:], self._best = progress.history, progress.best
         if epoch_of(loader) is not None and progress.loader_epoch is not None:
-            loader.epoch = progress.loader_epoch
+            set_epoch(loader, progress.loader_epoch)
         return progress.epoch
 
 

@@ -92,9 +92,9 @@ def _model_and_ids(args: Args) -> tuple[TinyGPT, np.ndarray | data.TokenFile]:
     preset = PRESETS[args.preset]
     changes: dict[str, Any] = {name: getattr(args, name) for name in ("context", "layers", "heads", "dim")
                                if getattr(args, name) is not None}
-    # sizes that follow from others must follow from the given ones, not from the preset's
-    changes |= {"hidden": None} if preset.hidden == 4 * preset.dim else {}
-    changes |= {"kv_heads": None} if preset.kv_heads == preset.heads else {}
+    # sizes that follow from others follow from the given ones, not from the preset's
+    changes |= {"hidden": 4 * changes.get("dim", preset.dim)} if preset.hidden == 4 * preset.dim else {}
+    changes |= {"kv_heads": changes.get("heads", preset.heads)} if preset.kv_heads == preset.heads else {}
     ids: np.ndarray | data.TokenFile | None = token_file(args.data, args.dtype)
     if ids is None:
         if args.vocab_size is not None:

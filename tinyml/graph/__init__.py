@@ -2,8 +2,8 @@
 
 from ..ops import Batch
 from .graph import BatchNorm, Constant, Graph, Node, Ranges, pack_outputs, resolve_constant
-from .shapes import check_inputs, resolve, show_shape
+from .shapes import Shape, check_inputs, resolve, show_shape
 from .tracer import trace
 
-__all__ = ["Batch", "BatchNorm", "Constant", "Graph", "Node", "Ranges", "check_inputs", "pack_outputs", "resolve",
-           "resolve_constant", "show_shape", "trace"]
+__all__ = ["Batch", "BatchNorm", "Constant", "Graph", "Node", "Ranges", "Shape", "check_inputs", "pack_outputs",
+           "resolve", "resolve_constant", "show_shape", "trace"]

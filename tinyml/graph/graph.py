@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ShapeError, TraceError
 from ..ops import Op
 from ..tape import no_grad
 from ..tensor import FLOATS, Tensor, apply, as_tensor
@@ -32,6 +32,19 @@ class BatchNorm:
 
     inputs: tuple[int, int, int, int]
     eps: float
+
+    @classmethod
+    def of(cls, node: Node) -> BatchNorm:
+        """A node that is a batch norm, as what the layer before it takes in.
+
+        Args:
+            node: one whose operands are x, gamma, beta, mean and variance.
+
+        Returns:
+            A BatchNorm of the last four.
+        """
+        _, gamma, beta, mean, variance = map(node.operand, range(5))
+        return cls((gamma, beta, mean, variance), node.attrs["eps"])
 
 
 @dataclass
@@ -58,6 +71,23 @@ class Node:
     output: int
     module: str
     norm: BatchNorm | None = None
+
+    def operand(self, at: int) -> int:
+        """The number of an operand that the op always has.
+
+        Args:
+            at: its place among the operands.
+
+        Returns:
+            The number.
+
+        Raises:
+            TraceError: it is absent.
+        """
+        found = self.inputs[at]
+        if found is None:
+            raise TraceError(f"{self}: operand {at} is absent")
+        return found
 
     def __str__(self) -> str:
         return f"{self.op.name}" + (f" in {self.module}" if self.module else "")

@@ -14,6 +14,11 @@ def array_of(graph: Graph, node: Node, operand: int) -> np.ndarray | None:
     return None if value is None else graph.constants[value].tensor.data
 
 
+def constant_of(graph: Graph, node: Node, operand: int) -> np.ndarray:
+    """The constant that a node has as an operand that is never absent."""
+    return graph.constants[node.operand(operand)].tensor.data
+
+
 def weight_of(graph: Graph, node: Node) -> np.ndarray | None:
     """The constant float32 weight of a linear layer or convolution; None for other nodes."""
     value = node.inputs[1] if node.op.has_weights else None

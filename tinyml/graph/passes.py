@@ -3,14 +3,16 @@ weights before it, and activations are fused into the op before them."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ..ops import Batch, conv, linear
-from ..ops.norm import BatchNormEval, fold_arrays
+from ..ops import Batch
+from ..ops.norm import fold_arrays
 from ..tape import no_grad
 from ..tensor import apply
 from .graph import BatchNorm, Constant, Graph, Node
-from .operands import replace_operand
+from .operands import array_of, constant_of, replace_operand
 
 
 def fold_constants(graph: Graph) -> list[Node]:
@@ -30,7 +32,7 @@ def fold_constants(graph: Graph) -> list[Node]:
     return computed
 
 
-def _has_batch(value) -> bool:
+def _has_batch(value: Any) -> bool:
     if isinstance(value, dict):
         value = list(value.values())
     return isinstance(value, Batch) or (isinstance(value, (tuple, list)) and any(_has_batch(v) for v in value))
@@ -39,21 +41,20 @@ def _has_batch(value) -> bool:
 def fuse_batch_norm(graph: Graph) -> None:
     """Make each batch norm behind a convolution or linear layer part of the layer's node, as `node.norm`.
 
-    Only where nothing else reads the layer's result, and where the channels of the norm are the outputs of the layer, which
-    are the last dimension of a linear layer's result.
+    Only where nothing else reads the layer's result, and where its op takes in a norm of a result of that shape.
     """
     users = graph.users()
     made = {n.output: n for n in graph.nodes}
     gone = set()
     for norm in graph.nodes:
-        source = made.get(norm.inputs[0]) if norm.op is BatchNormEval else None
-        takes = source is not None and (source.op is conv.Conv2d or
-                                        (source.op is linear.Linear and len(graph.shapes[source.output]) == 2))
-        if not takes or len(users[source.output]) > 1 or source.output in graph.outputs:
+        source = made.get(norm.operand(0)) if norm.op.batch_norm else None
+        if source is None or not source.op.takes_norm(len(graph.shapes[source.output])):
+            continue
+        if len(users[source.output]) > 1 or source.output in graph.outputs:
             continue
         if any(i not in graph.constants for i in [*norm.inputs[1:], *source.inputs[1:]] if i is not None):
             continue
-        source.norm = BatchNorm(tuple(norm.inputs[1:]), norm.attrs["eps"])
+        source.norm = BatchNorm.of(norm)
         source.output = norm.output
         made[norm.output] = source
         gone.add(id(norm))
@@ -65,8 +66,10 @@ def fold_batch_norm(graph: Graph) -> None:
     for node in graph.nodes:
         if node.norm is None:
             continue
-        parameters = [None if i is None else graph.constants[i].tensor.data for i in (*node.inputs[1:], *node.norm.inputs)]
-        for operand, array in enumerate(fold_arrays(*parameters, node.norm.eps), 1):
+        gamma, beta, mean, variance = (graph.constants[i].tensor.data for i in node.norm.inputs)
+        folded = fold_arrays(constant_of(graph, node, 1), array_of(graph, node, 2), gamma, beta, mean, variance,
+                             node.norm.eps)
+        for operand, array in enumerate(folded, 1):
             replace_operand(graph, node, operand, array)
         node.norm = None
     graph.prune()
@@ -96,8 +99,10 @@ def fuse_activations(graph: Graph) -> dict[int, tuple[float, float]]:
     gone = set()
     for node in graph.nodes:
         clamp = node.op.clamp(**node.attrs)
-        source = None if clamp is None else from_op.get(node.inputs[0])
-        if source is None or not source.op.takes_clamp or len(users[source.output]) > 1 or source.output in graph.outputs:
+        source = None if clamp is None else from_op.get(node.operand(0))
+        if clamp is None or source is None or not source.op.takes_clamp:
+            continue
+        if len(users[source.output]) > 1 or source.output in graph.outputs:
             continue
         lo, hi = clamps.pop(source.output, (-np.inf, np.inf))
         low, high = clamp

@@ -104,6 +104,11 @@ def epoch_of(loader: Any) -> int | None:
     return getattr(loader, "epoch", None)
 
 
+def set_epoch(loader: Any, passes: int) -> None:
+    """Let a loader that counts its passes go on as if so many had begun."""
+    loader.epoch = passes
+
+
 def batches_left(loader: Any, epoch: Epoch) -> Iterator[Any]:
     """The batches of `epoch` that were not trained on yet. The earlier ones are made again, as they were then, and dropped.
 
@@ -115,7 +120,7 @@ def batches_left(loader: Any, epoch: Epoch) -> Iterator[Any]:
     now = random.get_state()
     random.set_state(epoch.random)
     if epoch_of(loader) is not None and epoch.loader_epoch is not None:
-        loader.epoch = epoch.loader_epoch
+        set_epoch(loader, epoch.loader_epoch)
     batches: Iterator[Any] = iter(loader)
     for i in range(epoch.batches):
         if next(batches, None) is None:

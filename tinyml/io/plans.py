@@ -33,8 +33,8 @@ def describe_plan(plan: Plan) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             attrs["attrs"] = {k: encode(v, own) for k, v in step.attrs["attrs"].items()}
         steps.append({"kind": step.kind, "inputs": step.inputs, "output": step.output, "name": step.name, "attrs": attrs})
         arrays.update({f"{at}.{name}": a for name, a in own.items()})
-    outputs = trial.run(plan, trial.SEED)
-    check = None if outputs is None else {"seed": trial.SEED, "digest": trial.digest(plan, outputs)}
+    results = trial.run(plan, trial.SEED)
+    check = None if results is None else {"seed": trial.SEED, "digest": trial.digest(plan, results)}
     inputs, outputs = ([_describe_slot(s) for s in slots] for slots in (plan.inputs, plan.outputs))
     return {"kind": "plan", "info": plan.info.to_json(), "check": check, "inputs": inputs, "outputs": outputs,
             "steps": steps}, arrays
@@ -58,10 +58,10 @@ def load_plan(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Plan:
     info = PlanInfo.from_json(about["info"], len(inputs), len(outputs))
     own: dict[str, dict[str, np.ndarray]] = {str(at): {} for at in range(len(about["steps"]))}
     for name, a in arrays.items():
-        at, _, key = name.partition(".")
-        if at not in own:
+        number, _, key = name.partition(".")
+        if number not in own:
             raise FileError(f"tensor {name} belongs to no step")
-        own[at][key] = a
+        own[number][key] = a
     made = {s.value for s in inputs}
     steps = []
     for at, step in enumerate(about["steps"]):
@@ -105,7 +105,7 @@ def _load_slot(about: dict[str, Any]) -> Slot:
         scale, zero_point = codec
         if type(zero_point) is not int or not -128 <= zero_point <= 127:
             raise FileError(f"expected a zero point in int8, got {zero_point!r:.80}")
-        codec = Codec(fixed_point.check_scale(scale, "codec")[()], zero_point)
+        codec = Codec(np.float32(fixed_point.check_scale(scale, "codec")), zero_point)
     return Slot(value, shape, codec, floats)
 
 

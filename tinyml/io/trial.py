@@ -69,4 +69,4 @@ def _input(slot: Slot, generator: np.random.Philox | None) -> np.ndarray:
     if slot.codec is None or generator is None:
         return np.broadcast_to(np.float32(0) if slot.floats else np.int64(0), shape)
     raw = generator.random_raw(-(-prod(shape) // 8)).astype("<u8").view(np.uint8)
-    return dequantize(raw[: prod(shape)].reshape(shape), slot.codec.scale, slot.codec.zero_point)
+    return dequantize(raw[: prod(shape)].reshape(shape), float(slot.codec.scale), slot.codec.zero_point)

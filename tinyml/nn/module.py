@@ -76,7 +76,7 @@ class Module(Built):
         ((3,), ['weight'])
     """
 
-    default_loss: ClassVar[Callable[..., Any] | None] = None    # the loss that Trainer takes, where it is not cross_entropy
+    default_loss: Callable[..., Any] | None = None      # the loss that Trainer takes, where it is not cross_entropy
     stored_weights: ClassVar[tuple[str, ...]] = ()    # parameters that may be stored as float16, or as int8 by row (axis 0)
     _training: bool
     _name: str
@@ -271,7 +271,7 @@ class Module(Built):
             LoadedKeys(missing_keys=[], unexpected_keys=[])
         """
         who = f"load_state_dict of {type(self).__name__}"
-        given: Mapping[str, Any] = checks.instance(who, "values", values, Mapping)      # type: ignore[type-abstract]
+        given: Mapping[str, Any] = checks.mapping(who, "values", values)
         return load_into(dict(self.named_tensors()), given, checks.flag(who, "strict", strict), who)
 
     # -- conversion: defined in packages above -------------------------------------------------------------------------

@@ -77,6 +77,10 @@ class Conv2d(WeightedOp):
         return multiply("conv2d", x, weight, bias, make_window(weight.shape, stride, padding, dilation, groups), scale,
                         zero_point)
 
+    @classmethod
+    def takes_norm(cls, ndim: int) -> bool:
+        return True
+
     @staticmethod
     def window(weight_shape: Shape, attrs: dict[str, Any]) -> Window:
         return make_window(weight_shape, *(attrs[k] for k in ("stride", "padding", "dilation", "groups")))

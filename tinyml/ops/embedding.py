@@ -41,6 +41,7 @@ class Embedding(Op):
     integer_operands = (0,)
     stored = (1,)
     int8 = "lower"
+    own_codes = True
 
     @staticmethod
     def forward(ctx: Context, ids: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -32,12 +32,18 @@ class WeightedOp(Op):
     one_precision = True
     stored = (1,)
     has_weights = True
+    own_codes = True
     multiplies = True
 
     @staticmethod
     def window(weight_shape: Shape, attrs: dict[str, Any]) -> Window:
         """The window that the weight slides over x: that of a linear layer by default, one pixel."""
         return Window()
+
+    @classmethod
+    def as_product(cls, ndim: int, parameters: list[Any], attrs: dict[str, Any]) -> tuple[Any, Any, Window] | None:
+        weight, bias = parameters
+        return weight, bias, cls.window(weight.shape, attrs)
 
     @classmethod
     def lower(cls, operands: list[Any], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:

@@ -200,6 +200,10 @@ class Linear(WeightedOp):
         out.quantized = y.quantized
         return out
 
+    @classmethod
+    def takes_norm(cls, ndim: int) -> bool:
+        return ndim == 2        # of more dimensions, the outputs are not the channels of a batch norm
+
     @staticmethod
     def flops(y: np.ndarray, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, **attrs: Any) -> float:
         return float(2 * y.size * weight.shape[1])
@@ -250,6 +254,10 @@ class LinearActivation(WeightedOp):
         if x.quantized is not None or q is None:
             return super().quantized(x, weight, bias)
         return multiply_rows(x, weight.data, q, bias, activation)
+
+    @classmethod
+    def as_product(cls, ndim: int, parameters: list[Any], attrs: dict[str, Any]) -> tuple[Any, Any, Window] | None:
+        return None     # its activation is part of it
 
     flops = staticmethod(Linear.flops)
 

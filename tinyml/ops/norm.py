@@ -123,6 +123,8 @@ class BatchNormEval(Op):
     name = "batch_norm_eval"
     int8 = "lower"
     takes_clamp = True
+    batch_norm = True
+    own_codes = True
 
     @staticmethod
     def forward(ctx: Context, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray, *,
@@ -139,16 +141,19 @@ class BatchNormEval(Op):
         values = [p.value for p in parameters if p.value is not None]
         if x.codec is None or len(x.shape) != 4 or len(values) < len(parameters):
             return None
-        gamma, beta, mean, variance = values
-        weight, bias = cls.as_convolution(gamma, beta, mean, variance, **attrs)
-        return lower_product(weight, bias, x.codec, target, Window(groups=len(weight)))
+        weight, bias, window = cls.product_of(values, attrs["eps"])
+        return lower_product(weight, bias, x.codec, target, window)
+
+    @classmethod
+    def as_product(cls, ndim: int, parameters: list[Any], attrs: dict[str, Any]) -> tuple[Any, Any, Window] | None:
+        return cls.product_of(parameters, attrs["eps"]) if ndim == 4 else None
 
     @staticmethod
-    def as_convolution(gamma: np.ndarray, beta: np.ndarray, mean: np.ndarray, variance: np.ndarray,
-                       eps: float) -> tuple[np.ndarray, np.ndarray]:
-        """The weight (C, 1, 1, 1) and the bias (C) of the convolution of each channel by itself that a batch norm is which
-        stands behind no layer that could take it in."""
-        return fold_arrays(np.ones((len(gamma), 1, 1, 1)), None, gamma, beta, mean, variance, eps)
+    def product_of(parameters: list[Any], eps: float) -> tuple[np.ndarray, np.ndarray, Window]:
+        """The convolution of each channel by itself that it is behind no layer that could take it in."""
+        gamma, beta, mean, variance = parameters
+        weight, bias = fold_arrays(np.ones((len(gamma), 1, 1, 1)), None, gamma, beta, mean, variance, eps)
+        return weight, bias, Window(groups=len(weight))
 
     @staticmethod
     def samples(rng: np.random.Generator) -> Iterator[Sample]:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, TypeAlias
 import numpy as np
 
 from .. import tensor
+from .._kernels.products.windows import Window
 from .._kernels.rows.elementwise import elementwise
 from ..errors import DtypeError, ShapeError
 from ..options import Options
@@ -128,6 +129,10 @@ class Op:
             for "table" nothing more is needed.
         keeps_scaling: f(s x) = s f(x) for any s > 0 per channel, each channel of the result being made of the same channel
             of x, its only operand. Cross-layer equalization passes through it.
+        batch_norm: it is a batch norm by moments that it is given: its operands are x, gamma, beta, mean and variance, and
+            it has an attribute eps. A layer before it whose op says so in `takes_norm` takes it in.
+        own_codes: its `lower` chooses the codes of its constants, as of weights, or stores them in the codes of its result.
+            Constants of other ops have codes of their own range.
     Attributes, of tests and reports:
         surrogate: its backward is on purpose not the derivative, so gradient checks leave it out.
         multiplies: a report counts its time as that of multiplying.
@@ -146,6 +151,8 @@ class Op:
     int8: ClassVar[str | None] = None
     takes_clamp: ClassVar[bool] = False
     keeps_scaling: ClassVar[bool] = False
+    batch_norm: ClassVar[bool] = False
+    own_codes: ClassVar[bool] = False
     surrogate: ClassVar[bool] = False
     multiplies: ClassVar[bool] = False
     passes_on: ClassVar[bool] = False
@@ -227,6 +234,23 @@ class Op:
         return Tensor(cls.codes(x.data, **attrs), scale=x.quantized.scale, zero_point=x.quantized.zero_point)
 
     # -- how it runs in plans -----------------------------------------------------------------------------------------
+    @classmethod
+    def takes_norm(cls, ndim: int) -> bool:
+        """Whether a batch norm of its result, of ndim dimensions, can be multiplied into its weights."""
+        return False
+
+    @classmethod
+    def as_product(cls, ndim: int, parameters: list[np.ndarray | None],
+                   attrs: dict[str, Any]) -> tuple[np.ndarray, np.ndarray | None, Window] | None:
+        """The op as a linear layer or convolution of an x of ndim dimensions: weight, bias and window; None if it is none.
+
+        Args:
+            ndim: the number of dimensions of the first operand.
+            parameters: the other operands, constants, None for an absent one.
+            attrs: those of forward.
+        """
+        return None
+
     @staticmethod
     def clamp(**attrs: Any) -> tuple[float, float] | None:
         """(lo, hi) where the op is nothing but a clamp of its operand, which the op before it may take; else None."""

@@ -229,6 +229,7 @@ class Concat(Op):
 
     name = "concat"
     int8 = "lower"
+    own_codes = True
 
     @staticmethod
     def forward(ctx: Context, *xs: np.ndarray, axis: int) -> np.ndarray:

@@ -18,9 +18,10 @@ from .._kernels.products import fixed_point
 from .._kernels.rows import pooling
 from .._kernels.rows.codes import add_codes, lookup, mul_codes, to_unsigned
 from ..errors import TinymlError
+from ..ops.op import Op, in_memory
 from ..tensor import OPS
-from .arena import empty, in_memory
-from .steps import Kernel, Step, are_codes, make_island, require
+from .arena import empty
+from .steps import Island, Kernel, Step, are_codes, make_island, misfit, require
 
 LARGEST = 2**28     # codes that one step may make per sample: far beyond any layer, and no file can ask for all memory
 
@@ -65,14 +66,14 @@ class Table(Kernel):
 
     kind = "table"
 
-    def prepare(self):
+    def prepare(self) -> None:
         table = self._arrays["table"]
         require(self, table=table.dtype == np.uint8 and table.shape == (256,))
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         return partial(lookup, in_memory(values[0]), self._arrays["table"], in_memory(out))
 
-    def as_island(self):
+    def as_island(self) -> Island | None:
         a = self.attrs      # a table that a constant is part of has no attributes
         return make_island(self, OPS[a["op"]], **a["attrs"]) if "attrs" in a else None
 
@@ -85,30 +86,31 @@ class _Pair(Kernel):
     """
 
     kernel: ClassVar[Callable[..., object]]
+    multiplier: int | tuple[int, ...]
+    shift: int
 
-    def prepare(self):
+    def prepare(self) -> None:
         a, constant = self.attrs, self._arrays.get("constant")
         require(self, inputs=len(self.inputs) + (constant is not None) == len(a["scales"]) == 2,
                 constant=constant is None or constant.dtype == np.int8,
                 clamp=are_codes(a["lo"], a["hi"]) and a["lo"] <= a["hi"])
         self.constants = [] if constant is None else [to_unsigned(constant)]
 
-    def shape(self, values, batch):
+    def shape(self, values: list[np.ndarray], batch: int) -> tuple[int, ...]:
         try:
             shape = np.broadcast_shapes(*(v.shape for v in [*values, *self.constants]))
         except ValueError:
-            shape = None
-        require(self, input=shape is not None)
+            raise misfit(self, "input") from None
         _check_size(self, shape, batch)
         return shape
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         a, b = (in_memory(v.reshape((1,) * (out.ndim - v.ndim) + v.shape)) for v in [*values, *self.constants])
         p = self.attrs
         return partial(self.kernel, a, b, tuple(p["zero_points"]), self.multiplier, self.shift, p["zero_point"], p["lo"],
                        p["hi"], in_memory(out))
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         return ops.arithmetic.count_dims_by_sample(ndims, self.constants)
 
 
@@ -118,7 +120,7 @@ class Add(_Pair):
     kind = "add"
     kernel = staticmethod(add_codes)
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
         signs = self.attrs["signs"]
         require(self, signs=are_codes(*signs) and [abs(v) for v in signs] == [1, 1])
@@ -126,7 +128,7 @@ class Add(_Pair):
         multipliers, self.shift = fixed_point.shared_multipliers([s / scale_out for s in scales])
         self.multiplier = tuple(sign * m for sign, m in zip(signs, multipliers))
 
-    def as_island(self):
+    def as_island(self) -> Island | None:
         return make_island(self, ops.arithmetic.Add if self.attrs["signs"] == [1, 1] else ops.arithmetic.Sub, self._arrays)
 
 
@@ -136,13 +138,13 @@ class Mul(_Pair):
     kind = "mul"
     kernel = staticmethod(mul_codes)
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
         a, b, y = _check_scales(self)
         m, s = fixed_point.multiplier(a * b / y)
         self.multiplier, self.shift = int(m), int(s)
 
-    def as_island(self):
+    def as_island(self) -> Island | None:
         return make_island(self, ops.arithmetic.Mul, self._arrays)
 
 
@@ -151,7 +153,7 @@ class Concat(Kernel):
 
     kind = "concat"
 
-    def prepare(self):
+    def prepare(self) -> None:
         a, own = self.attrs, self._arrays
         self.tables = _tabulate_rescaling(self)
         constants = [where for where in a["operands"] if where != "value"]
@@ -166,7 +168,7 @@ class Concat(Kernel):
         return [(self.constants[where], None) if where in self.constants else (next(given), table)
                 for where, table in zip(self.attrs["operands"], self.tables)]
 
-    def shape(self, values, batch):
+    def shape(self, values: list[np.ndarray], batch: int) -> tuple[int, ...]:
         axis, parts = self.attrs["axis"], [p for p, _ in self._parts(values)]
         ndim = parts[0].ndim
         require(self, axis=-ndim <= axis < ndim)
@@ -178,14 +180,14 @@ class Concat(Kernel):
         _check_size(self, tuple(shape), batch)
         return tuple(shape)
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         parts, axis = self._parts(values), self.attrs["axis"]
         return lambda: np.concatenate([_lookup(p, table) for p, table in parts], axis, out=out)
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         return ndims[0] if not self.constants and len(set(ndims)) == 1 and self.attrs["axis"] % ndims[0] else None
 
-    def as_island(self):
+    def as_island(self) -> Island | None:
         return make_island(self, ops.shape.Concat, self._arrays, self.attrs["operands"], axis=self.attrs["axis"])
 
 
@@ -193,21 +195,22 @@ class Pad(Kernel):
     """An activation, rescaled to the result's codes by equation (8), with a constant around it."""
 
     kind = "pad"
+    op: ClassVar[type[Op]] = ops.shape.Pad
 
-    def prepare(self):
+    def prepare(self) -> None:
         a = self.attrs
         self.table, = _tabulate_rescaling(self)
         require(self, inputs=len(self.inputs) == 1, code=are_codes(a["code"]),
                 widths=all(len(w) == 2 and all(isinstance(n, int) and n >= 0 for n in w) for w in a["widths"]))
 
-    def shape(self, values, batch):
+    def shape(self, values: list[np.ndarray], batch: int) -> tuple[int, ...]:
         x, widths = values[0], self.attrs["widths"]
         require(self, widths=len(widths) == x.ndim)
         shape = tuple(n + before + after for n, (before, after) in zip(x.shape, widths))
         _check_size(self, shape, batch)
         return shape
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         x, code = values[0], self.attrs["code"] + 128
         inner = out[tuple(slice(before, before + n) for n, (before, _) in zip(x.shape, self.attrs["widths"]))]
 
@@ -217,28 +220,29 @@ class Pad(Kernel):
 
         return call
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         return ndims[0] if [list(w) for w in self.attrs["widths"][:1]] == [[0, 0]] else None
 
-    def elements(self, shapes, batch):
-        return ops.shape.Pad.elements(*shapes, widths=self.attrs["widths"])
+    def elements(self, shapes: list[tuple[int, ...]], batch: int) -> int:
+        return self.op.elements(*shapes, widths=self.attrs["widths"])
 
-    def as_island(self):
-        return make_island(self, ops.shape.Pad, widths=tuple(map(tuple, self.attrs["widths"])), value=0.0)
+    def as_island(self) -> Island | None:
+        return make_island(self, self.op, widths=tuple(map(tuple, self.attrs["widths"])), value=0.0)
 
 
 class Embedding(Step):
     """Rows of a table of codes, chosen by id. The attributes hold the scale and the zero point of the codes."""
 
     kind = "embedding"
+    op: ClassVar[type[Op]] = ops.embedding.Embedding
 
-    def prepare(self):
+    def prepare(self) -> None:
         a, table = self.attrs, self._arrays["table"]
         fixed_point.check_scale(a["scale"], "embedding")
         require(self, table=table.dtype == np.int8 and table.ndim == 2, zero_point=are_codes(a["zero_point"]),
                 inputs=len(self.inputs) == 1)
 
-    def run(self, values, batch):
+    def run(self, values: list[np.ndarray], batch: int) -> np.ndarray:
         ids, table = values[0], self._arrays["table"]
         try:
             ops.embedding.check_ids(ids, table)
@@ -248,14 +252,14 @@ class Embedding(Step):
         _check_size(self, (*ids.shape, table.shape[1]), batch)
         return to_unsigned(table[ids])
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         return ndims[0] + 1
 
-    def elements(self, shapes, batch):
-        return ops.embedding.Embedding.elements(*shapes, self._arrays["table"].shape)
+    def elements(self, shapes: list[tuple[int, ...]], batch: int) -> int:
+        return self.op.elements(*shapes, self._arrays["table"].shape)
 
-    def as_island(self):
-        return make_island(self, ops.embedding.Embedding, self._arrays)
+    def as_island(self) -> Island | None:
+        return make_island(self, self.op, self._arrays)
 
 
 def _is_spans(spans: np.ndarray) -> bool:
@@ -268,7 +272,7 @@ class AvgPool(Kernel):
 
     kind = "avg_pool"
 
-    def prepare(self):
+    def prepare(self) -> None:
         a, own = self.attrs, self._arrays
         self.rows, self.columns = (np.ascontiguousarray(own[k], np.intp) for k in ("rows", "columns"))
         self.last = [int(s.max(initial=0)) for s in (self.rows, self.columns)]
@@ -280,16 +284,16 @@ class AvgPool(Kernel):
                 multiplier=all(m.dtype == np.int64 and m.shape == shape for m in (own["multiplier"], own["shift"]))
                 and 0 <= own["multiplier"].min(initial=0) <= own["multiplier"].max(initial=0) < 2**31)
 
-    def shape(self, values, batch):
+    def shape(self, values: list[np.ndarray], batch: int) -> tuple[int, ...]:
         x = values[0]
         require(self, input=x.ndim == 4 and self.last[0] <= x.shape[2] and self.last[1] <= x.shape[3])
         return (*x.shape[:2], len(self.rows), len(self.columns))
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         return partial(pooling.avg_pool_codes, in_memory(values[0]), self.rows, self.columns, self._arrays["multiplier"],
                        self._arrays["shift"], self.attrs["zero_in"], self.attrs["zero_point"], in_memory(out))
 
-    def elements(self, shapes, batch):
+    def elements(self, shapes: list[tuple[int, ...]], batch: int) -> int:
         return prod(shapes[0][:2]) * len(self.rows) * len(self.columns)
 
 
@@ -298,15 +302,15 @@ class Mean(AvgPool):
 
     kind = "mean"
 
-    def prepare(self):
+    def prepare(self) -> None:
         super().prepare()
         require(self, pixel=len(self.rows) == len(self.columns) == 1)
 
-    def shape(self, values, batch):
+    def shape(self, values: list[np.ndarray], batch: int) -> tuple[int, ...]:
         return super().shape(values, batch)[:2]
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         return super().bind(values, batch, out[:, :, None, None])
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         return 2

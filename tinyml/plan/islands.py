@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from ..graph import Graph, Node
-from ..ops import conv, linear, norm
 
 Content = tuple[dict[str, Any], dict[str, np.ndarray]]       # attributes and arrays of a step
 
@@ -17,32 +16,34 @@ def describe_product(graph: Graph, node: Node, lo: float, hi: float) -> Content 
 
     The result is None for other ops, and if the weights are computed, empty or not float32.
     """
-    source, *parameters = node.inputs
-    known = source in graph.inputs or graph.dtypes[source] == np.float32
-    if node.op not in (conv.Conv2d, linear.Linear, norm.BatchNormEval) or source in graph.constants or not known:
+    source = node.inputs[0]
+    if source is None or source in graph.constants or not (source in graph.inputs or graph.dtypes[source] == np.float32):
         return None
-    constants = [graph.constants.get(i) for i in parameters if i is not None]
-    if any(c is None or c.batch_axes or c.tensor.dtype != np.float32 or not c.tensor.size for c in constants):
-        return None
-    weight, *bias = (c.tensor.data for c in constants)
-    attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": 1, **node.attrs}
-    if node.op is norm.BatchNormEval:
-        if len(graph.shapes[source]) != 4:
+    parameters: list[np.ndarray | None] = []
+    for i in node.inputs[1:]:
+        constant = None if i is None else graph.constants.get(i)
+        if i is not None and (constant is None or constant.batch_axes or constant.tensor.dtype != np.float32
+                              or not constant.tensor.size):
             return None
-        weight, *bias = norm.BatchNormEval.as_convolution(weight, *bias, attrs.pop("eps"))
-        attrs["groups"] = len(weight)
-    attrs = {k: list(v) if isinstance(v, tuple) else v for k, v in attrs.items()}
-    return ({"op": node.op.name, "spatial": node.op is not linear.Linear, "lo": lo, "hi": hi, **attrs},
-            {"weight": weight, **({"bias": bias[0].copy()} if bias else {})})
+        parameters.append(None if constant is None else constant.tensor.data)
+    product = node.op.as_product(len(graph.shapes[source]), parameters, node.attrs)
+    if product is None:
+        return None
+    weight, bias, window = product
+    return ({"op": node.op.name, "spatial": weight.ndim == 4, "lo": lo, "hi": hi, "stride": list(window.stride),
+             "padding": list(window.padding), "dilation": list(window.dilation), "groups": window.groups},
+            {"weight": weight, **({} if bias is None else {"bias": bias.copy()})})
 
 
 def describe_op(graph: Graph, node: Node) -> Content:
     """Any op as an `island`, which owns the constants that it reads."""
-    where, batch_axes, arrays = [], [], {}
+    where: list[str | None] = []
+    batch_axes: list[list[int]] = []
+    arrays: dict[str, np.ndarray] = {}
     for i in node.inputs:
-        constant = graph.constants.get(i)
-        where.append(None if i is None else "value" if constant is None else f"operand{len(where)}")
+        constant, name = None if i is None else graph.constants.get(i), f"operand{len(where)}"
+        where.append(None if i is None else "value" if constant is None else name)
         batch_axes.append([] if constant is None else list(constant.batch_axes))
         if constant is not None:
-            arrays[where[-1]] = constant.tensor.data.copy()     # the model may train on
+            arrays[name] = constant.tensor.data.copy()     # the model may train on
     return {"op": node.op.name, "operands": where, "batch_axes": batch_axes, "attrs": node.attrs}, arrays

@@ -69,9 +69,9 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
         ['quantize', 'product', 'dequantize']
     """
     checks.instance("lower", "graph", graph, Graph)
-    checks.instance("lower", "ranges", ranges, Mapping)
+    checks.mapping("lower", "ranges", ranges)
     if weight_scales is not None:
-        checks.instance("lower", "weight_scales", weight_scales, Mapping)
+        checks.mapping("lower", "weight_scales", weight_scales)
     options = Options(per_channel=per_channel, rounding=rounding, weights=weights, skip=skip).check("lower")
     return Lowering(graph, ranges, options, weight_scales or {}).plan
 
@@ -188,7 +188,8 @@ class Lowering:
             list(graph.input_names), list(graph.output_names), graph.single_output, self.options.rounding, self.calibration,
             {} if self.skips("") else floats, list(self.repairs)))        # of a float plan there is nothing to explain
 
-    def emit(self, kind: str, inputs: list[int], name: str, attrs: dict[str, Any], arrays: dict | None = None) -> int:
+    def emit(self, kind: str, inputs: list[int], name: str, attrs: dict[str, Any],
+             arrays: dict[str, np.ndarray] | None = None) -> int:
         """Append a step, and return the number of the value that it makes."""
         output, self.next = self.next, self.next + 1
         self.steps.append(STEPS[kind](inputs, output, name, attrs, arrays or {}))
@@ -260,7 +261,7 @@ class Lowering:
 
     def pass_codes(self, node: Node) -> int:
         """Emit an op that works on codes as they are; the result keeps their scale and zero point."""
-        source = node.inputs[0]
+        source = node.operand(0)
         if source in self.folded.constants:
             raise StaysFloat(CONSTANT)
         if source not in self.as_codes and not (source in self.ranges and self.is_read_as_codes(node.output)):
@@ -292,23 +293,26 @@ class Lowering:
 
     def make_table(self, node: Node) -> int:
         """Emit the table of a pointwise op: its float forward at all 256 codes, quantized."""
-        if node.inputs[0] in self.folded.constants:
+        read = node.operand(0)
+        if read in self.folded.constants:
             raise StaysFloat(CONSTANT)
         self.check_pays(node)
-        source, target = self.codec_of(node.inputs[0]), self.codec_of(node.output)
+        source, target = self.codec_of(read), self.codec_of(node.output)
         table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data,
                          *self.clamp_codes(node.output, target))
-        return self.emit("table", [self.codes_of(node.inputs[0], node.module)], node.module,
+        return self.emit("table", [self.codes_of(read, node.module)], node.module,
                          {"op": node.op.name, "attrs": node.attrs}, {"table": table})
 
     def lower_op(self, node: Node) -> int:
         """Emit the step that the op's own `lower` describes."""
-        graph, operands, activations = self.folded, [], []
+        graph, activations = self.folded, []
+        operands: list[Operand | None] = []
         for i in node.inputs:
-            constant = graph.constants.get(i)
             if i is None:
                 operands.append(None)
-            elif constant is None:
+                continue
+            constant = graph.constants.get(i)
+            if constant is None:
                 operands.append(Operand(graph.shapes[i], codec=self.codec_of(i) if graph.dtypes[i] in FLOATS else None))
                 activations.append(i)
             elif constant.batch_axes:
@@ -330,7 +334,6 @@ class Lowering:
         """The lowest and the highest code of a value, to which a fused activation clamps it."""
         lo, hi = self.clamps.get(value, (-np.inf, np.inf))
         return -128 if lo == -np.inf else codec.code(lo), 127 if hi == np.inf else codec.code(hi)
-
 
     def make_island(self, node: Node) -> int:
         """Emit the op in float32; its result stays float until a step reads it as codes."""

@@ -13,7 +13,7 @@ from .._kernels.products import fixed_point
 from .._kernels.rows.codes import to_signed, to_unsigned
 from ..batches import in_order
 from ..errors import DtypeError, ShapeError, TinymlError, TraceError
-from ..graph import Batch, check_inputs, pack_outputs, resolve
+from ..graph import Batch, Shape, check_inputs, pack_outputs, resolve
 from ..nn.module import Module
 from ..ops import Codec
 from ..tape import state
@@ -25,6 +25,7 @@ from .program import Layout, Memory, Programs, observe
 from .steps import Dequantize, Island, Step
 
 FLOAT_STEPS = (Island, FloatProduct)
+Call = tuple[Any, ...]      # equal for calls that run alike: what is wanted, the threads, each input's shape and dtype
 # The most bytes of values that one thread computes at a time, so that they stay in the second-level cache.
 # ResNet8 and DepthwiseCNN in float32, 64 images, took 20.6 and 27.1 ms on one thread; with a quarter of it they took 22.2
 # and 30.0 ms, and with all samples at once 25.8 and 32.3 ms.
@@ -67,7 +68,7 @@ class Slot:
     """
 
     value: int
-    shape: tuple
+    shape: Shape
     codec: Codec | None
     floats: bool = True
 
@@ -82,7 +83,7 @@ def _samples(layout: Layout) -> int:
     return max(PIECE * get_num_threads() // max(layout.memory.nbytes, 1), 1)
 
 
-def _like(x: Any) -> tuple | None:
+def _like(x: Any) -> tuple[tuple[int, ...], np.dtype] | None:
     """The shape and dtype of floats or ids, which are all that a program asks of an input; None for other inputs."""
     if isinstance(x, Tensor):
         return None if x.quantized is not None else (x.data.shape, x.data.dtype)
@@ -92,13 +93,13 @@ def _like(x: Any) -> tuple | None:
 def _by_sample(inputs: list[Slot], outputs: list[Slot], steps: list[Step]) -> bool:
     """Whether each sample of the outputs is computed from the same sample of the inputs alone, so that a batch may run in
     pieces."""
-    def samples(shape: tuple) -> bool:
+    def samples(shape: Shape) -> bool:
         return shape[:1] == (Batch(),) and not any(isinstance(n, Batch) for n in shape[1:])
 
     ndims: dict[int, int | None] = {s.value: len(s.shape) if samples(s.shape) else None for s in inputs}
     for step in steps:
-        operands = [ndims[i] for i in step.inputs]
-        ndims[step.output] = None if None in operands or not operands else step.by_sample(operands)
+        operands = [n for i in step.inputs if (n := ndims[i]) is not None]
+        ndims[step.output] = step.by_sample(operands) if operands and len(operands) == len(step.inputs) else None
     return all(n is not None for n in ndims.values()) and all(samples(s.shape) for s in outputs)
 
 
@@ -171,13 +172,14 @@ class Plan(Module):
             DtypeError: the output is computed in float, or the codes of x stand for other numbers.
         """
         out = self.outputs[0]
+        codec = out.codec
         source = next((s.inputs[0] for s in self.steps if isinstance(s, Dequantize) and s.output == out.value), None)
-        if source is None or len(self.outputs) != 1:
+        if source is None or codec is None or len(self.outputs) != 1:
             raise DtypeError("codes: expected a plan with one output in codes; this one ends in float32")
         u, = self._run((x,), (source,))
-        return Tensor(to_signed(u), scale=out.codec.scale, zero_point=out.codec.zero_point)
+        return Tensor(to_signed(u), scale=codec.scale, zero_point=codec.zero_point)
 
-    def _run(self, inputs: tuple, wanted: tuple[int, ...]) -> list[np.ndarray]:
+    def _run(self, inputs: tuple[Any, ...], wanted: tuple[int, ...]) -> list[np.ndarray]:
         # a call like an earlier one goes straight to its program: checks would make a batch of one a tenth slower
         call = (wanted, get_num_threads(), *[_like(x) for x in inputs])
         ready = self._programs.ready.get(call)
@@ -188,7 +190,7 @@ class Plan(Module):
         self._programs.run(key, layout, [x.data if isinstance(x, Tensor) else x for x in inputs], results)
         return results
 
-    def _check_and_run(self, inputs: tuple, wanted: tuple[int, ...], call: tuple) -> list[np.ndarray]:
+    def _check_and_run(self, inputs: tuple[Any, ...], wanted: tuple[int, ...], call: Call) -> list[np.ndarray]:
         if state.recorder is not None and state.recorder.traces:
             raise TraceError("trace: a Plan is already lowered; trace the float model")
         given = [as_tensor(x) for x in inputs]
@@ -197,10 +199,11 @@ class Plan(Module):
         batch = check_inputs([s.shape for s in self.inputs], [x.shape for x in given])
         values: dict[int, np.ndarray] = {}
         for slot, x in zip(self.inputs, given):
-            if x.quantized is not None:
-                meant = None if x.axis is not None else Codec(x.scale[()], int(x.zero_point))
+            q = x.quantized
+            if q is not None:
+                meant = None if q.axis is not None else Codec(np.float32(q.scale), int(q.zero_point))
                 if slot.codec is None or meant != slot.codec:
-                    raise DtypeError(f"plan: expected int8 input with {slot.codec}, got {x.quantized}")
+                    raise DtypeError(f"plan: expected int8 input with {slot.codec}, got {q}")
                 codes = to_unsigned(x.data)
                 values.update((s.output, codes) for s in self.steps if s.kind == "quantize" and s.inputs == [slot.value])
                 if slot.value in self._as_float:
@@ -223,7 +226,7 @@ class Plan(Module):
         return observe(self.steps, values, wanted, batch)[0]        # raises again, for the whole batch
 
     def _whole(self, values: dict[int, np.ndarray], wanted: tuple[int, ...], batch: int,
-               call: tuple | None) -> list[np.ndarray]:
+               call: Call | None) -> list[np.ndarray]:
         """All samples at once; the first call of its kind runs step by step."""
         key = (_kind(values, wanted), batch)
         layout = self._programs.layouts.get(key)
@@ -238,7 +241,7 @@ class Plan(Module):
         return results
 
     def _by_piece(self, values: dict[int, np.ndarray], wanted: tuple[int, ...], batch: int,
-                  call: tuple | None) -> list[np.ndarray]:
+                  call: Call | None) -> list[np.ndarray]:
         """As many samples at a time as stay in the cache; the first call of its kind runs one sample step by step."""
         kind, done = _kind(values, wanted), 0
         layout = self._programs.layouts.get(kind)

@@ -12,14 +12,15 @@ from .._kernels.products import fixed_point, integer_layer
 from .._kernels.products.convolution import FloatLayer
 from .._kernels.products.windows import Window
 from ..ops.integer import count_elements
+from ..ops.op import in_memory
 from ..options import ROUNDINGS
-from .arena import in_memory
 from .steps import Kernel, Step, are_codes, describe_step, require
 
 
 def make_window(step: Step, size: Any) -> Window:
     """The window that the step's attributes describe, of the given size."""
-    return Window(size, *(step.attrs[k] for k in ("stride", "padding", "dilation", "groups")), op=describe_step(step))
+    a = step.attrs
+    return Window(size, a["stride"], a["padding"], a["dilation"], a["groups"], describe_step(step))
 
 
 def is_plain(window: Window) -> bool:
@@ -51,11 +52,16 @@ class PackedProduct(Kernel):
 
     Attributes:
         reads: the dtype of the activations.
+        layer: the packed weights.
+        channels, filters: the number of channels that it reads, and that it makes.
     """
 
     reads: ClassVar[type]
+    layer: integer_layer.IntegerLayer | FloatLayer
+    channels: int
+    filters: int
 
-    def shape(self, values, batch):
+    def shape(self, values: list[np.ndarray], batch: int) -> tuple[int, ...]:
         x, window = values[0], self.layer.window
         if self.attrs["spatial"]:
             require(self, input=x.ndim == 4 and x.dtype == self.reads and x.shape[1] == self.channels
@@ -65,17 +71,17 @@ class PackedProduct(Kernel):
         return (*x.shape[:-1], self.filters)
 
     @property
-    def arrays(self):
+    def arrays(self) -> dict[str, np.ndarray]:
         weight = self.layer.unpacked()
         return {**self._arrays, "weight": weight if self.attrs["spatial"] else weight[:, :, 0, 0]}
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         return bind_layer(self.layer, self.attrs["spatial"], values[0], out)
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         return ndims[0] if ndims[0] > 1 else None
 
-    def elements(self, shapes, batch):
+    def elements(self, shapes: list[tuple[int, ...]], batch: int) -> int:
         x, = shapes
         if self.attrs["spatial"]:
             return count_elements(x, self.layer.window, self.filters)
@@ -87,8 +93,9 @@ class Product(PackedProduct):
 
     kind = "product"
     reads = np.uint8
+    layer: integer_layer.IntegerLayer
 
-    def prepare(self):
+    def prepare(self) -> None:
         a = self.attrs
         own = self._arrays
         weight, scale, bias = own.pop("weight"), own["scale"], own["bias"]
@@ -112,7 +119,7 @@ class Product(PackedProduct):
         self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         return super().nbytes + self.layer.nbytes
 
 
@@ -123,7 +130,7 @@ class FloatProduct(PackedProduct):
     reads = dtype = np.float32
     any_memory = True
 
-    def prepare(self):
+    def prepare(self) -> None:
         a, own = self.attrs, self._arrays
         weight, bias = own.pop("weight"), own.get("bias")
         require(self, weight=weight.dtype == np.float32 and weight.ndim == (4 if a["spatial"] else 2) and weight.size > 0,
@@ -136,5 +143,5 @@ class FloatProduct(PackedProduct):
         self.channels, self.filters = weight.shape[1] * window.groups, len(weight)
 
     @property
-    def nbytes(self):
+    def nbytes(self) -> int:
         return self.layer.nbytes

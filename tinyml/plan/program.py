@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, replace
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -68,7 +69,8 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
     Returns:
         The wanted values, in memory of their own, and the Layout.
     """
-    needed, ran = set(wanted), []
+    needed = set(wanted)
+    ran: list[Step] = []
     for step in reversed(steps):
         if step.output in needed and step.output not in given:
             ran.append(step)
@@ -76,7 +78,8 @@ def observe(steps: list[Step], given: dict[int, np.ndarray], wanted: tuple[int, 
     ran.reverse()
     last = {i: at for at, step in enumerate(ran) for i in step.inputs}
     values = {v: standard(x) for v, x in given.items()}
-    shapes, dtypes, views = {v: x.shape for v, x in values.items()}, {v: x.dtype for v, x in values.items()}, {}
+    shapes, dtypes = {v: x.shape for v, x in values.items()}, {v: x.dtype for v, x in values.items()}
+    views: dict[int, int] = {}
     for at, step in enumerate(ran):
         y = run_step(step, [values[i] for i in step.inputs], batch)
         views.update((step.output, i) for i in step.inputs if np.may_share_memory(y, values[i]))
@@ -124,7 +127,8 @@ class Memory:
 
     def __init__(self, layout: Layout):
         self.batch = layout.batch
-        self.outside, self.fixed = set(layout.given), set()
+        self.outside = set(layout.given)
+        self.fixed: set[int] = set()
         owners: dict[int, int] = {}         # value -> the value whose memory it lies in
         # these arrays stay empty: whether a step copies depends on shapes alone
         stand_ins = {v: empty(layout.shapes[v], layout.dtypes[v]) for v in layout.shapes}
@@ -155,6 +159,11 @@ class Memory:
                 f"and {self.total:,} would be without sharing")
 
 
+def _unbound() -> None:
+    """It stands for the call of a step that each run binds anew."""
+    raise AssertionError("a step that reads the caller's memory was not bound")
+
+
 class Program:
     """The steps of a Layout, bound to an arena of their own. A Program runs one call at a time."""
 
@@ -162,24 +171,26 @@ class Program:
         self._layout, places = layout, layout.memory
         arena = memory.empty((places.nbytes,), np.uint8)
         self._values: dict[int, np.ndarray] = {}
-        self._calls: list[Callable[[], object] | None] = []
+        self._calls: list[Callable[[], object]] = []
         # the steps that read the caller's memory, with their place among the calls; None if their result stays outside too
         self._edges: list[tuple[int | None, Step]] = []
         for step in layout.steps:
-            out, operands = step.output, [self._values.get(i) for i in step.inputs]
+            out = step.output
             if out in places.outside:
                 self._edges.append((None, step))
                 continue
+            at_edge = not places.outside.isdisjoint(step.inputs)
+            operands = [] if at_edge else [self._values[i] for i in step.inputs]
             if out not in places.begins:
                 self._values[out] = standard(step.run(operands, layout.batch))
                 continue
             shape, dtype, begin = layout.shapes[out], layout.dtypes[out], places.begins[out]
             self._values[out] = reshape_value(arena[begin : begin + prod(shape) * dtype.itemsize].view(dtype), shape)
-            if places.outside.isdisjoint(step.inputs):
-                self._calls.append(step.bind(operands, layout.batch, self._values[out]))
-            else:
+            if at_edge:
                 self._edges.append((len(self._calls), step))
-                self._calls.append(None)
+                self._calls.append(_unbound)
+            else:
+                self._calls.append(step.bind(operands, layout.batch, self._values[out]))
 
     def run(self, given: list[np.ndarray], outputs: list[np.ndarray]) -> None:
         """Compute the wanted values from the given ones, and write them to `outputs`."""
@@ -214,7 +225,7 @@ class Programs:
         self.ready: dict[Hashable, tuple[Hashable, Layout]] = {}        # calls whose like was checked, see Plan._run
         self._idle: dict[Hashable, list[Program]] = {}
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[Programs], tuple[()]]:
         return Programs, ()
 
     def keep(self, key: Hashable, layout: Layout) -> None:
@@ -243,6 +254,6 @@ class Programs:
             if len(idle) < self.IDLE:
                 idle.append(program)
 
-    def _forget_oldest(self, kept: dict) -> None:
+    def _forget_oldest(self, kept: dict[Hashable, Any]) -> None:
         for key in list(kept)[: max(len(kept) + 1 - self.SHAPES, 0)]:
             kept.pop(key, None)

@@ -6,7 +6,7 @@ product_steps.py, the others in code_steps.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar
 
@@ -17,9 +17,10 @@ from .._kernels.rows.codes import dequantize, quantize
 from ..errors import ShapeError
 from ..graph import Constant, resolve, resolve_constant
 from ..ops import Op
+from ..ops.op import in_memory
 from ..tape import no_grad
 from ..tensor import OPS, Tensor, apply
-from .arena import empty, in_memory, standard
+from .arena import empty, standard
 
 STEPS: dict[str, type[Step]] = {}
 
@@ -28,7 +29,12 @@ def require(step: Step, **claims: bool) -> None:
     """Raise ShapeError unless all claims hold. Kernels do not check sizes, and a file may contain any."""
     wrong = [name for name, holds in claims.items() if not holds]
     if wrong:
-        raise ShapeError(f"{describe_step(step)}: {', '.join(wrong)} out of range or of another shape than the step needs")
+        raise misfit(step, *wrong)
+
+
+def misfit(step: Step, *wrong: str) -> ShapeError:
+    """The error of a step whose numbers or arrays named `wrong` do not fit it."""
+    return ShapeError(f"{describe_step(step)}: {', '.join(wrong)} out of range or of another shape than the step needs")
 
 
 def describe_step(step: Step) -> str:
@@ -119,19 +125,19 @@ class Kernel(Step):
         """Check the operands and return the shape of the result; by default it is that of the first operand."""
         return values[0].shape
 
-    def run(self, values, batch):
+    def run(self, values: list[np.ndarray], batch: int) -> np.ndarray:
         y = empty(self.shape(values, batch), self.dtype)
         self.bind(values if self.any_memory else [standard(v) for v in values], batch, y)()
         return y
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         return ndims[0]
 
 
 class _Edge(Kernel):
     """Base of the steps between floats and codes."""
 
-    def prepare(self):
+    def prepare(self) -> None:
         fixed_point.check_scale(self.attrs["scale"], self.kind)
         require(self, zero_point=are_codes(self.attrs["zero_point"]))
 
@@ -142,7 +148,7 @@ class Quantize(_Edge):
     kind = "quantize"
     any_memory = True
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         return partial(self._call, in_memory(values[0]), in_memory(out))
 
     def _call(self, x: np.ndarray, y: np.ndarray) -> None:
@@ -158,7 +164,7 @@ class Dequantize(_Edge):
     kind = "dequantize"
     dtype = np.float32
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         a = self.attrs
         return partial(dequantize, in_memory(values[0]), a["scale"], a["zero_point"], in_memory(out))
 
@@ -180,19 +186,19 @@ class Codes(OpStep):
 
     kind = "codes"
 
-    def run(self, values, batch):
+    def run(self, values: list[np.ndarray], batch: int) -> np.ndarray:
         return self.op.codes(values[0], **resolve(self.attrs["attrs"], batch))
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         return self.bind_op(values, batch, out) or super().bind(values, batch, out)
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         return self.op.by_sample(ndims, [], **self.attrs["attrs"])
 
-    def elements(self, shapes, batch):
+    def elements(self, shapes: list[tuple[int, ...]], batch: int) -> int:
         return self.op.elements(*shapes, **resolve(self.attrs["attrs"], batch))
 
-    def as_island(self):
+    def as_island(self) -> Island | None:
         return make_island(self, self.op, **self.attrs["attrs"])
 
 
@@ -201,34 +207,34 @@ class Island(OpStep):
 
     kind = "island"
 
-    def prepare(self):
+    def prepare(self) -> None:
         pairs = zip(self.attrs["operands"], self.attrs["batch_axes"], strict=True)
         self.constants = {where: Constant(Tensor(self._arrays[where]), batch_axes=tuple(axes))
                           for where, axes in pairs if where not in (None, "value")}
 
-    def _operands(self, values: list, batch: int) -> list[Any]:
+    def _operands(self, values: Sequence[Any], batch: int) -> list[Any]:
         """Values, Tensors of constants and None for absent operands, in the op's order."""
         given = iter(values)
         return [None if where is None else next(given) if where == "value"
                 else resolve_constant(self.constants[where], batch) for where in self.attrs["operands"]]
 
-    def run(self, values, batch):
+    def run(self, values: list[np.ndarray], batch: int) -> np.ndarray:
         with no_grad():
             return apply(self.op, *self._operands([Tensor(v) for v in values], batch),
                          **resolve(self.attrs["attrs"], batch)).data
 
-    def bind(self, values, batch, out):
+    def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
         operands = [t.data if isinstance(t, Tensor) else t for t in self._operands(values, batch)]
         alike = all(a is not None and a.dtype == np.float32 for a in [*operands, out])
         return (self.bind_op(operands, batch, out) if alike else None) or super().bind(values, batch, out)
 
-    def by_sample(self, ndims):
+    def by_sample(self, ndims: list[int]) -> int | None:
         constants = list(self.constants.values())
         if any(c.batch_axes for c in constants):
             return None
         return self.op.by_sample(ndims, [c.tensor.data for c in constants], **self.attrs["attrs"])
 
-    def elements(self, shapes, batch):
+    def elements(self, shapes: list[tuple[int, ...]], batch: int) -> int:
         operands = [t.shape if isinstance(t, Tensor) else t for t in self._operands(shapes, batch)]
         return self.op.elements(*(o for o in operands if o is not None), **resolve(self.attrs["attrs"], batch))
 

@@ -154,7 +154,7 @@ def _store_int8(model: Module, options: Options) -> Module:
         check_reach("to_int8", stored.data, 0)      # so that an overflow is an error here, not at the first call
         return stored
 
-    return change_stored(model, options.skip, one)
+    return change_stored(model, options.skipped, one)
 
 
 def to_fp16(model: Module, skip: Sequence[str] = ()) -> Module:

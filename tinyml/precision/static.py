@@ -4,7 +4,7 @@ mixture of precisions begin with it."""
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -18,7 +18,7 @@ from ..graph import Graph, trace
 from ..graph.operands import have_same_constants
 from ..graph.passes import fold_constants, simplify
 from ..nn.module import Module
-from ..options import Options
+from ..options import Options, Skip
 from ..plan.info import CalibrationInfo
 from ..plan.lowering import Lowering
 from ..plan.plan import Plan
@@ -55,18 +55,19 @@ def check_options(what: str, model: Module, options: Options) -> Options:
     return options
 
 
-def check_layers(what: str, model: Module, names: Sequence[str]) -> list[str]:
+def check_layers(what: str, model: Module, names: Skip) -> list[str]:
     """Check that each of `names` is a layer of `model`, and return them.
 
     Raises:
         DtypeError: one is not; the message names the layers of the model.
     """
     known = [name for name, _ in model.named_modules() if name]
-    names = checks.names(*what.split(": ")[:2], names)
-    for name in names:
+    who, option = what.split(": ")
+    found = checks.names(who, option, names)
+    for name in found:
         if name not in known:
             raise DtypeError(f"{what}: {type(model).__name__} has no layer {name!r}; its layers are {', '.join(known)}")
-    return names
+    return found
 
 
 def read_first(data: Any, model: Module) -> tuple[Arrays, Iterator[Arrays]]:
@@ -96,8 +97,10 @@ def make_lowering(model: Module, calibration: Any, options: Options, progress: b
     Raises:
         TraceError, QuantizationError, DtypeError: as `to_int8`.
     """
-    first, batches = read_first(keep_batches("calibration", calibration) if options.repairs else calibration, model)
-    graph, done = trace(model, *first), []
+    first, stream = read_first(keep_batches("calibration", calibration) if options.repairs else calibration, model)
+    batches = list(stream) if options.repairs else []       # repairs go over the batches again
+    graph = trace(model, *first)
+    done: list[str] = []
     fold_constants(graph)
 
     def note(name: str, before: Graph, after: Graph) -> None:
@@ -107,12 +110,12 @@ def make_lowering(model: Module, calibration: Any, options: Options, progress: b
             done.append(name)
 
     if options.repairs:
-        batches, graph = list(batches), simplify(graph)     # repairs go over the batches again
+        graph = simplify(graph)
     for name, repair in (("equalize", equalize), ("migrate_scales", lambda g: migrate_scales(g, batches))):
         if name in options.repairs:
             before, graph = graph, repair(graph)
             note(name, before, graph)
-    found = calibrate(graph, ((inputs,) for inputs in batches), observer_for(options.observer), progress)
+    found = calibrate(graph, ((inputs,) for inputs in batches or stream), observer_for(options.observer), progress)
     source = CalibrationInfo(observer_name(options.observer), found.samples, found.digest)
     lowering = Lowering(graph, found.ranges, options, calibration=source)
     for name, fit in (("learn_rounding", learn_rounding), ("correct_bias", correct_bias)):

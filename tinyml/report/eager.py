@@ -44,8 +44,8 @@ def _least_call() -> Callable[[], object]:
 
 def is_dynamic(r: Record) -> bool:
     """Whether the op quantizes floats and multiplies them by int8 weights, equation (9)."""
-    return (r.op.has_weights and r.inputs[0].quantized is None and r.inputs[1].quantized is not None
-            and r.inputs[0].size > 0)
+    return bool(r.op.has_weights and r.inputs[0].quantized is None and r.inputs[1].quantized is not None
+                and r.inputs[0].size > 0)
 
 
 def rows_of(r: Record) -> np.ndarray:
@@ -56,7 +56,7 @@ def rows_of(r: Record) -> np.ndarray:
 
 def is_linear(r: Record) -> bool:
     """Whether the weights of a product are those of a linear layer (N, K), rather than of a convolution."""
-    return r.inputs[1].ndim == 2
+    return bool(r.inputs[1].ndim == 2)
 
 
 def _parts(r: Record) -> Functions:
@@ -108,8 +108,9 @@ def _collect_times(r: Record, ms: dict[str, float]) -> StepTimes:
     """The figures of one op, from the times of its functions."""
     full, float32 = ms["full"], ms.get("float32", ms["full"])
     if "product" not in ms:
-        part = "multiply" if r.op.multiplies else "other"
-        return StepTimes(**{part: full}, float32=float32, narrow="float32" in ms)
+        product = r.op.multiplies
+        return StepTimes(multiply=full if product else 0.0, other=0.0 if product else full, float32=float32,
+                         narrow="float32" in ms)
     w = r.inputs[1]
     if is_linear(r):        # the time to quantize is in that of the kernel
         ms |= {name: max(ms[name] - ms["quantize"], 0.0) for name in ("product", "crowd") if name in ms}

@@ -132,13 +132,13 @@ class Figures:
     @property
     def sum_ms(self) -> float | None:
         """The sum of the layers' times."""
-        return None if self.latency_ms is None else sum(layer.total_ms for layer in self.layers)
+        return None if self.latency_ms is None else sum(layer.total_ms or 0.0 for layer in self.layers)
 
     @property
     def float32_ms(self) -> float | None:
         """The time of the same layers in float32; None unless it is known for each of them."""
-        times = [layer.float32_ms for layer in self.layers]
-        return None if self.latency_ms is None or None in times else sum(times)
+        times = [layer.float32_ms for layer in self.layers if layer.float32_ms is not None]
+        return None if self.latency_ms is None or len(times) < len(self.layers) else sum(times)
 
     def as_dict(self) -> dict[str, Any]:
         """All figures, for JSON."""
@@ -181,7 +181,7 @@ class Figures:
             lines.append(f"a batch of {self.batch} takes {duration(self.latency_ms)} on {self.threads} "
                          f"thread{'s' if self.threads > 1 else ''} ({self.isa}); below are {self.unit} for the batch, "
                          "each step timed alone")
-        if "int8" in self.kind and self.float32_ms and self.sum_ms > SLOWER * self.float32_ms:
+        if "int8" in self.kind and self.float32_ms and self.sum_ms and self.sum_ms > SLOWER * self.float32_ms:
             lines.append(f"it is slower than float32, whose layers take {duration(self.float32_ms)} where these take "
                          f"{duration(self.sum_ms)}; the layers below say why, and skip=[...] leaves them in float")
         return [*lines, self.timed] if self.timed else lines

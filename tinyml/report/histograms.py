@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -45,7 +45,7 @@ def weights(model: Module) -> dict[str, list[Histogram]]:
     if isinstance(model, Plan):
         arrays = [(s.name, key, a) for s in model.steps if s.kind != "table" for key, a in s.arrays.items() if a.ndim >= 2]
     else:
-        seen: dict[int, tuple] = {}
+        seen: dict[int, tuple[str, str, np.ndarray]] = {}
         for name, m in model.named_modules():
             for key in m.stored_weights:
                 seen.setdefault(id(getattr(m, key)), (name, key, getattr(m, key).data))
@@ -89,7 +89,8 @@ def _pieces(plan: Plan, inputs: tuple[np.ndarray, ...]) -> list[tuple[np.ndarray
     return [tuple(x[at : at + PIECE] for x in inputs) for at in range(0, len(inputs[0]), PIECE)]
 
 
-def _count_steps(plan: Plan, inputs: tuple[np.ndarray, ...], count) -> None:
+def _count_steps(plan: Plan, inputs: tuple[np.ndarray, ...],
+                 count: Callable[[int, str, str, np.ndarray], None]) -> None:
     values = {s.value: x for s, x in zip(plan.inputs, inputs)}
     outputs = tuple(s.output for s in plan.steps)
     batch = check_inputs([s.shape for s in plan.inputs], [x.shape for x in inputs])

@@ -28,7 +28,8 @@ def name_step(step: Step) -> str:
     """The name of the op that a step computes."""
     if isinstance(step, Product):
         return (conv.Conv2d if step.attrs["spatial"] else linear.Linear).name
-    return step.attrs.get("op", step.kind)
+    name: str = step.attrs.get("op", step.kind)
+    return name
 
 
 def plan_layers(plan: Plan, tensors: dict[str, dict[str, int]], memory: dict[str, int], took: list[StepTimes] | None,
@@ -66,7 +67,8 @@ def _precision(steps: list[Step]) -> str:
 
 def _range(codec: Codec) -> tuple[float, float]:
     """The numbers that the codes -128 and 127 represent, equation (1)."""
-    return tuple(float(codec.scale) * (code - codec.zero_point) for code in (-128, 127))
+    lo, hi = (float(codec.scale) * (code - codec.zero_point) for code in (-128, 127))
+    return lo, hi
 
 
 def _observer_of(observer: str | None, layer: str) -> str | None:
@@ -85,7 +87,8 @@ def _why_floats(plan: Plan) -> dict[str, list[str]]:
     """Why the float steps of a plan are float, by layer; empty if all steps are float."""
     if all(isinstance(s, FLOAT_STEPS) for s in plan.steps):
         return {}
-    noted, found = plan.info.floats, {}
+    noted = plan.info.floats
+    found: dict[str, list[str]] = {}
     for step, label in zip([s for s in plan.steps if isinstance(s, FLOAT_STEPS)], plan.islands):
         keys = [label, *sorted((k for k in noted if step.name and k and is_inside(step.name, k)), key=len, reverse=True)]
         why = next((noted[k] for k in keys if k in noted), None)
@@ -141,9 +144,9 @@ def _ties(model: Module) -> dict[str, list[tuple[str, str]]]:
     return found
 
 
-def _fill_times(layer: Layer, parts: list[StepTimes], calls: Calls) -> None:
+def _fill_times(layer: Layer, parts: list[StepTimes], calls: Calls | None) -> None:
     """Fill in the times of a layer, which are the sums over its parts, and what follows from them."""
-    if not parts:
+    if calls is None or not parts:
         return
     sums: dict[str, Any] = {name: sum(getattr(p, name) for p in parts)
                             for name in ("quantize", "multiply", "requantize", "other", "total")}
@@ -151,7 +154,8 @@ def _fill_times(layer: Layer, parts: list[StepTimes], calls: Calls) -> None:
     layer.together = next((p.together for p in parts if p.together), "")
     if layer.together:      # otherwise the parts of one product and the whole of another would be added
         layer.multiply_ms, layer.requantize_ms = sums["multiply"] + sums["requantize"], None
-    layer.float32_ms = None if any(p.float32 is None for p in parts) else sum(p.float32 for p in parts)
+    known = [p.float32 for p in parts if p.float32 is not None]
+    layer.float32_ms = sum(known) if len(known) == len(parts) else None
     if layer.float32_ms and layer.total_ms and any(p.narrow and p.total for p in parts):
         layer.speedup = layer.float32_ms / layer.total_ms
     reason = no_gain(layer, parts, calls)

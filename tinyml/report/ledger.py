@@ -14,7 +14,7 @@ import numpy as np
 
 from .._kernels.dispatch import config, get_num_threads, set_num_threads
 from ..atomic import write_whole
-from ..batches import read_inputs
+from ..batches import Arrays, read_inputs
 from ..errors import DtypeError, ShapeError
 from ..nn.mode import mode
 from ..nn.module import Module, conversions
@@ -32,6 +32,8 @@ from .timing import BUSY, Calls
 # the fields of a diagnosis that a page shows
 OVERALL = ("metric", "float_value", "int8_value")
 DIAGNOSED = ("layer", "weight_snr", "activation_snr", "only_drop", "without_drop", "cause", "evidence", "remedy")
+
+Times = list[Any]       # StepTimes of each step of a plan; of each op of a module (layer, Record, StepTimes)
 
 
 class Report(Figures):
@@ -159,14 +161,14 @@ def report(model: Module, data: Any = None, batch: int = 1, seconds: float = 1.0
             about = _overall(model, int(batch), seconds, inputs)
             took, calls = _times(model, seconds, inputs, about)
         tensors, header, total = on_disk(model)
-        make = plan_layers if isinstance(model, Plan) else module_layers
-        layers = make(model, tensors, in_memory(model), took, calls, histograms.weights(model), activations)
+        known = tensors, in_memory(model), took, calls, histograms.weights(model), activations
+        layers = plan_layers(model, *known) if isinstance(model, Plan) else module_layers(model, *known)
     return Report(**about, layers=layers, header_bytes=header, file_bytes=total, diagnosis=diagnosed,
                   latency_ms=None if calls is None else calls.whole,
                   memory_bytes=sum(layer.memory_bytes for layer in layers))
 
 
-def _inputs(model: Module, batch: int, first: tuple | None) -> list[np.ndarray] | None:
+def _inputs(model: Module, batch: int, first: Arrays | None) -> list[np.ndarray] | None:
     """The inputs of the batch that is timed, or None if nothing can be timed."""
     if isinstance(model, Plan):
         return make_batch(model, first, batch)
@@ -174,7 +176,7 @@ def _inputs(model: Module, batch: int, first: tuple | None) -> list[np.ndarray] 
 
 
 @contextmanager
-def _explain_made_up(first: tuple | None) -> Iterator[None]:
+def _explain_made_up(first: Arrays | None) -> Iterator[None]:
     """If the plan fails on random numbers in the place of data, raise an error that says so."""
     try:
         with np.errstate(all="ignore"):
@@ -190,7 +192,7 @@ def _overall(model: Module, batch: int, seconds: float, inputs: list[np.ndarray]
     settings = config()
     about = {"model": type(model).__name__, "kind": kind_of(model), "batch": batch, "isa": settings["isa"],
              "threads": settings["threads"]}
-    if isinstance(model, Plan):
+    if isinstance(model, Plan) and inputs is not None:
         info = asdict(model.info)
         about |= {"calibration": info["calibration"], "frontier": info["frontier"],
                   "arena_bytes": model.layout(inputs, batch).memory.nbytes}
@@ -213,7 +215,7 @@ def kind_of(model: Module) -> str:
 
 
 def _times(model: Module, seconds: float, inputs: list[np.ndarray] | None,
-           about: dict[str, Any]) -> tuple[list, Calls] | tuple[None, None]:
+           about: dict[str, Any]) -> tuple[Times, Calls] | tuple[None, None]:
     """The times of each step or op (for a module with layer and op), and those of calls; None if nothing is timed.
 
     If threads wait for cores that another program keeps busy, all is timed once more on one thread, and `about` says so.
@@ -221,7 +223,7 @@ def _times(model: Module, seconds: float, inputs: list[np.ndarray] | None,
     if not seconds or inputs is None:
         return None, None
 
-    def measure() -> tuple[list, Calls]:
+    def measure() -> tuple[Times, Calls]:
         if isinstance(model, Plan):
             return time_plan(model, inputs, about["batch"], seconds)
         ran = record_ops(model, inputs)

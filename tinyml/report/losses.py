@@ -41,7 +41,7 @@ def plot_losses(history: list[dict[str, Any]], path: Any) -> None:
     write_picture(path, "Training", [charts])
 
 
-def collect_points(history: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+def collect_points(history: list[dict[str, Any]], name: str) -> list[tuple[float, float]]:
     """(updates, value) of a figure at each evaluation that has it; it raises the same errors as `plot_losses`."""
     if not isinstance(history, list) or not all(isinstance(row, dict) for row in history):
         raise DtypeError(f"plot_losses: expected a history, a list of dicts, got {type(history).__name__}")

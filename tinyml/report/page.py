@@ -66,10 +66,10 @@ def _tiles(report: Figures) -> str:
         if total["faster"]:
             tiles.append(("steps, against float32", total["faster"],
                           f"{total['total']} against {total['float32']} {report.unit}"))
-    margins = [layer.margin for layer in report.layers if layer.margin is not None]
+    margins = [(layer.margin, layer.name) for layer in report.layers if layer.margin is not None]
     if margins:
-        least = min((layer for layer in report.layers if layer.margin is not None), key=lambda layer: layer.margin)
-        tiles.append(("least margin", short(f"{100 * min(margins):.2f}%"), f"of int32, in {least.name}"))
+        least, where = min(margins, key=lambda margin: margin[0])
+        tiles.append(("least margin", short(f"{100 * least:.2f}%"), f"of int32, in {where}"))
     return '<dl class="tiles">' + "".join(
         f"<div><dt>{escape(name)}</dt><dd>{escape(value)} <small>{escape(about)}</small></dd></div>"
         for name, value, about in tiles) + "</dl>"
@@ -157,7 +157,7 @@ def _frontier(frontier: list[dict[str, Any]]) -> str:
 
 def _histograms(layers: list[Layer]) -> str:
     """The histograms of each layer, in a part of the page that can be opened and closed."""
-    found = []
+    found: list[str] = []
     for at, layer in enumerate(layers):
         groups = {what: group for what, group in (("weights", layer.weights), ("activations", layer.activations)) if group}
         drawn = [_chart(histogram(f"h{at}-{what[0]}{i}", f"{what}: {h.of}", h), f"{sum(h.counts):,} values, {h.what}")

@@ -93,7 +93,8 @@ def write_picture(path: Path, title: str, rows: Sequence[Sequence[Chart]]) -> No
     Raises:
         FileError: the file cannot be written.
     """
-    top, body = TITLE, []
+    top: float = TITLE
+    body: list[str] = []
     for row in rows:
         drawn = [_place(chart, EDGE + column * (WIDTH + EDGE), top) for column, chart in enumerate(row)]
         body += [text for text, _ in drawn]

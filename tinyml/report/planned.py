@@ -136,7 +136,8 @@ def resize_channels(layer: integer_layer.IntegerLayer) -> integer_layer.IntegerL
 
 def slices(layer: integer_layer.IntegerLayer) -> int:
     """The number of groups of four codes in a sum."""
-    return layer.weight.shape[2] * layer.weight.shape[3]
+    steps: int = layer.weight.shape[2] * layer.weight.shape[3]
+    return steps
 
 
 def _collect_times(step: Step, ms: dict[str, float], values: dict[int, np.ndarray]) -> StepTimes:
@@ -165,10 +166,11 @@ def split_product(found: StepTimes, layer: integer_layer.IntegerLayer, otherwise
     Args:
         found: the figures of the product, which are changed.
         layer: the layer of the product.
-        otherwise: the milliseconds that the product takes with the channels of `resize_channels`.
+        otherwise: the milliseconds that the product takes with the channels of `resize_channels`; None if they cannot be
+            told apart, for the reason of `why_together`.
     """
     found.together = why_together(layer)
-    if found.together:
+    if found.together or otherwise is None:
         return found
     other = resize_channels(layer)
     parts = split(found.multiply, otherwise, slices(layer), slices(other))

@@ -16,16 +16,19 @@ def no_gain(layer: Layer, parts: list[StepTimes], times: Calls) -> str | None:
     Python around products; half of its time is spent on calling kernels; requantizing takes longer than multiplying; many
     more rows would hardly take longer; copying its bytes takes half of its time.
     """
-    if layer.speedup is None or layer.speedup >= GAIN:
+    ms, float32, requantize = layer.total_ms, layer.float32_ms, layer.requantize_ms
+    quantize, multiply, other = layer.quantize_ms, layer.multiply_ms, layer.other_ms
+    if layer.speedup is None or layer.speedup >= GAIN or ms is None or float32 is None:
         return None
-    ms, products = layer.total_ms, [p for p in parts if p.terms]
-    quantize, multiply, requantize, other = layer.quantize_ms, layer.multiply_ms, layer.requantize_ms, layer.other_ms
+    if quantize is None or multiply is None or other is None:
+        return None
+    products = [p for p in parts if p.terms]
     kernels = [p for p in parts if p.terms or p.copy is not None]
     calls, copy = len(kernels) * times.least, sum(p.copy or 0.0 for p in parts)
-    crowds = [p for p in products if p.crowd is not None]
-    if quantize and ms > quantize and layer.float32_ms / (ms - quantize) >= GAIN:
+    crowds = [(p, p.crowd) for p in products if p.crowd is not None]
+    if quantize and ms > quantize and float32 / (ms - quantize) >= GAIN:
         why = (f"quantizing and dequantizing at its edges take {duration(quantize)} of its {duration(ms)}; what is between "
-               f"is {layer.float32_ms / (ms - quantize):.2f}x as fast as float32")
+               f"is {float32 / (ms - quantize):.2f}x as fast as float32")
     elif len(products) == len(parts) and other >= ms / 2:
         why = f"what Python does around the product takes {duration(other)} of its {duration(ms)}"
     elif calls >= ms / 2:
@@ -33,16 +36,16 @@ def no_gain(layer: Layer, parts: list[StepTimes], times: Calls) -> str | None:
     elif products and requantize is not None and requantize > multiply:
         why = (f"requantizing takes {duration(requantize)}, multiplying {duration(multiply)}: its sums have only "
                f"{products[0].terms:,} products")
-    elif crowds and crowds[0].crowd < CROWD / 2 * (crowds[0].multiply + crowds[0].requantize):
-        p = crowds[0]
+    elif crowds and crowds[0][1] < CROWD / 2 * (crowds[0][0].multiply + crowds[0][0].requantize):
+        p, crowd = crowds[0]
         why = (f"only {_count(p.rows, 'row')} read{'s' if p.rows == 1 else ''} its weights: {CROWD} times as many would "
-               f"take {p.crowd / (p.multiply + p.requantize):.1f} times as long")
+               f"take {crowd / (p.multiply + p.requantize):.1f} times as long")
     elif copy >= ms / 2:
         why = f"it is bound by memory: copying as many bytes takes {duration(copy)} of its {duration(ms)}"
     else:
         named = {"quantizing": quantize, "multiplying": multiply, "requantizing": requantize or 0.0, "all else": other}
         shares = [f"{duration(t)} {what}" for what, t in named.items() if t]
-        why = f"float32 takes {duration(layer.float32_ms)}, {layer.precision} {duration(ms)}"
+        why = f"float32 takes {duration(float32)}, {layer.precision} {duration(ms)}"
         why += f": {', '.join(shares)}" if len(shares) > 1 else ""
     return f"no gain in time, because {why}"
 

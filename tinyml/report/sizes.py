@@ -21,13 +21,13 @@ def on_disk(model: Module) -> tuple[dict[str, dict[str, int]], int, int]:
     content = serialize(model)
     first = 8 + int.from_bytes(content[:8], "little")
     header = container.parse(content[8:first], "header")
-    modules = None if isinstance(model, Plan) else [name for name, _ in model.named_modules()]
+    modules = [name for name, _ in model.named_modules()]
     found: dict[str, dict[str, int]] = {}
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         begin, end = entry["data_offsets"]
-        if modules is None:
+        if isinstance(model, Plan):
             at, _, array = name.partition(".")      # as io/plans.py names them
             step = model.steps[int(at)]
             layer, label = step.name, f"{step.attrs.get('op', step.kind)} {at}: {array}"

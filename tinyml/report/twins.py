@@ -10,6 +10,7 @@ from .._kernels.products.convolution import FloatLayer
 from .._kernels.rows import pooling
 from ..ops import Codec
 from ..plan.arena import empty, standard
+from ..plan.code_steps import AvgPool, Mean
 from ..plan.product_steps import Product, bind_layer
 from ..plan.steps import Step
 
@@ -62,9 +63,10 @@ def twin(step: Step, values: list[np.ndarray], out: np.ndarray, batch: int,
     y = empty(out.shape, np.float32)
     if isinstance(step, Product):
         return bind_layer(float_layer(step), step.attrs["spatial"], xs[0], y)
-    if step.kind == "avg_pool":
-        heights, widths = (np.diff(spans).ravel().astype(np.float64) for spans in (step.rows, step.columns))
-        return lambda: pooling.avg_pool(xs[0], step.rows, step.columns, np.outer(heights, widths))
+    if isinstance(step, AvgPool) and not isinstance(step, Mean):
+        rows, columns = step.rows, step.columns
+        heights, widths = (np.diff(spans).ravel().astype(np.float64) for spans in (rows, columns))
+        return lambda: pooling.avg_pool(xs[0], rows, columns, np.outer(heights, widths))
     island = step.as_island()
     return None if island is None else island.bind(xs, batch, y)
 

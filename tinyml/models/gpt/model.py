@@ -85,12 +85,34 @@ class TinyGPT(Transformer):
         return cls(**checks.instance("TinyGPT.from_config", "config", config, TinyGPTConfig).as_dict())
 
     @classmethod
-    def preset(cls, name: str, **changes: Any) -> TinyGPT:
+    def preset(cls, name: str, vocab_size: int | None = None, context: int | None = None, layers: int | None = None,
+               heads: int | None = None, dim: int | None = None, dropout: float | None = None, tied: bool | None = None,
+               kv_heads: int | None = None, hidden: int | None = None, norm: str | None = None, eps: float | None = None,
+               positions: str | None = None, theta: float | None = None, activation: str | None = None,
+               bias: bool | None = None, characters: str | None = None) -> TinyGPT:
         """A model of a known shape with fresh parameters.
+
+        All arguments but the name are fields of TinyGPTConfig, which says more of them; those that are None are the
+        preset's.
 
         Args:
             name: "char", "gpt2" (124M parameters) or "smollm2-135m".
-            changes: fields of TinyGPTConfig that are to be others than the preset's.
+            vocab_size: how many ids there are.
+            context: how many positions at most.
+            layers: blocks.
+            heads: heads of queries in each block.
+            dim: width of the residual stream.
+            dropout: of the embedding and of what each half of a block adds.
+            tied: whether the output projection is the token embedding.
+            kv_heads: heads of keys and values.
+            hidden: width of the feed-forward.
+            norm: "layer" or "rms".
+            eps: the number below the norm's root.
+            positions: "learned", "rotary" or "rotary_interleaved".
+            theta: base of the rotary angles.
+            activation: "gelu", "gelu_tanh" or "swiglu".
+            bias: whether linear layers and layer norms have one.
+            characters: of a model of characters, that of each id.
 
         Returns:
             The model.
@@ -102,7 +124,11 @@ class TinyGPT(Transformer):
             >>> models.TinyGPT.preset("char", layers=2).config.layers
             2
         """
-        return cls(**PRESETS[checks.choice("TinyGPT.preset", "name", name, PRESETS)].as_dict() | changes)
+        fields = PRESETS[checks.choice("TinyGPT.preset", "name", name, PRESETS)].as_dict()
+        given = (vocab_size, context, layers, heads, dim, dropout, tied, kv_heads, hidden, norm, eps, positions, theta,
+                 activation, bias, characters)      # in the order of the fields
+        changes = {field: value for field, value in zip(fields, given, strict=True) if value is not None}
+        return cls(**fields | changes)
 
     @classmethod
     def from_pretrained(cls, path: str | PathLike[str]) -> TinyGPT:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -27,17 +28,17 @@ class _Search:
         self.lowering, self.score, self.most, self.bar = lowering, score, most, bar
         self.seen: dict[frozenset[str], tuple[Plan, float]] = {}
 
-    def drop(self, floats: Sequence[str]) -> float:
+    def drop(self, floats: Collection[str]) -> float:
         """The loss of the metric with these layers in float."""
         key = frozenset(floats)
         if key not in self.seen:
-            skip = [*self.lowering.options.skip, *floats]
+            skip = [*self.lowering.options.skipped, *floats]
             plan = (self.lowering.keep_float(skip) if floats else self.lowering).plan
             self.seen[key] = plan, self.score.value(plan)
             self.bar.update()
         return self.score.drop(self.seen[key][1])
 
-    def fits(self, floats: Sequence[str]) -> bool:
+    def fits(self, floats: Collection[str]) -> bool:
         """Whether these float layers keep the loss of the metric within the budget."""
         return self.drop(floats) <= self.most
 
@@ -69,7 +70,7 @@ class _Search:
             if self.drop(key) < least:
                 best.append(key)
                 least = self.drop(key)
-        times = median_times([lambda p=self.seen[k][0]: p(*inputs) for k in best], LATENCY_SECONDS * len(best))
+        times = median_times([partial(self.seen[k][0], *inputs) for k in best], LATENCY_SECONDS * len(best))
         return [FrontierPoint([n for n in layers if n in key], self.seen[key][1], self.drop(key), sizes[key], t)
                 for key, t in zip(best, times)]
 

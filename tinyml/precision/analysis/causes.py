@@ -66,7 +66,7 @@ def _find_few(seen: Seen, what: str) -> Cause | None:
     if seen.codec is None or seen.clipped > seen.rounded or not seen.histogram.counts.any():
         return None
     gain = decibels((seen.clipped + seen.rounded) / max(seen.least_noise(), TINY))
-    levels = seen.levels()
+    levels = seen.levels(seen.codec)
     return Cause("few levels", gain, f"{levels} of 256 codes hold 99% of the non-zero values of {what}",
                  'take out what widened the range in calibration, or take observer="mse" or "percentile"')
 
@@ -114,7 +114,7 @@ def _times(values: np.ndarray, at: int) -> str:
 
 def _find_folded_outlier(layer: Layer) -> int | None:
     """The output channel that is by far the largest because of batch norm, not because of the weight before it."""
-    if layer.gain is None:
+    if layer.raw is None:
         return None
     rows, raw = layer.rows(), np.abs(layer.raw).reshape(len(layer.raw), -1).max(axis=1)
     at = int(rows.argmax())
@@ -144,7 +144,7 @@ def find_outlier_channel(layer: Layer) -> Cause | None:
 def find_batch_norm_fold(layer: Layer) -> Cause | None:
     """A channel whose weights batch norm made far larger than the others, because its running variance is close to 0."""
     at = _find_folded_outlier(layer)
-    if at is None:
+    if at is None or layer.gain is None:
         return None
     shared = np.ptp(layer.scale) == 0
     gain = max([_weight_gain(layer)[0] if shared else 0.0, *(_input_gain(reader)[0] for reader in layer.readers)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -121,15 +122,14 @@ class Comparison:
             changes.append("loss {:+.4f} to {:+.4f}".format(*self.loss_interval))
         lines = [f"95% interval of the change: {', '.join(changes)}"] if changes else []
         points = f"{self.tolerance:g} points"
-        if self.verdict == "inconclusive":
-            lines.append(f"verdict: inconclusive at a tolerance of {points}: {self._shortage()}")
+        if self.verdict == "inconclusive" and self.accuracy_interval is not None:
+            lines.append(f"verdict: inconclusive at a tolerance of {points}: {self._shortage(*self.accuracy_interval)}")
         elif self.verdict is not None:
             lines.append(f"verdict: {'no worse' if self.verdict == 'no worse' else 'worse by more'} than {points}")
         return lines
 
-    def _shortage(self) -> str:
+    def _shortage(self, lo: float, hi: float) -> str:
         """How many samples would tell. An interval shrinks as 1 / sqrt(samples) around a change that stays the same."""
-        lo, hi = self.accuracy_interval
         half, distance = (hi - lo) / 2, abs((lo + hi) / 2 + self.tolerance / 100)
         if math.isinf(half):
             return "one sample alone shows no spread"
@@ -141,10 +141,10 @@ class Comparison:
     def __str__(self) -> str:
         a, b = self.a, self.b
         rows = [("", *self.names, "change")]
-        if a.accuracy is not None:
+        if a.accuracy is not None and b.accuracy is not None:
             change = f"{(b.accuracy - a.accuracy) * 100:+.2f} points"
             rows.append(("accuracy", f"{a.accuracy:.2%}", f"{b.accuracy:.2%}", change))
-        if a.loss is not None:
+        if a.loss is not None and b.loss is not None:
             rows.append(("loss", f"{a.loss:.4f}", f"{b.loss:.4f}", f"{b.loss - a.loss:+.4f}"))
         rows += [
             ("bytes in memory", f"{a.memory_bytes:,}", f"{b.memory_bytes:,}",
@@ -164,7 +164,7 @@ def _precision(model: Module) -> str:
     return "int8" if INT8 in kinds else "float16" if np.dtype(np.float16) in kinds else "float32"
 
 
-def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True, seconds: float = 1.0,
+def compare(model: Module, int8_model: Module, data: Iterable[Any], show: bool = True, seconds: float = 1.0,
             tolerance: float = 0.5) -> Comparison:
     """Run two models over the same data, in evaluation mode, and time them on its first batch.
 
@@ -217,23 +217,23 @@ def compare(model: Module, int8_model: Module, data: Iterable, show: bool = True
             if len(kinds) > 1:
                 raise ShapeError(f"compare: expected all batches to be alike, got {' and '.join(sorted(kinds))}")
             if scores.losses:
-                loss.add(*scores.losses, scores.counted)
+                loss.add(scores.losses[0], scores.losses[1], scores.counted)
             if scores.right:
-                right.add(*scores.right, scores.counted)
+                right.add(scores.right[0], scores.right[1], scores.counted)
             same = scores.select(scores.classes[0] == scores.classes[1])
             agreed, count = agreed + int(same.sum()), count + same.size
         if first is None:
             raise ShapeError("compare: expected at least one batch of data, got none")
         if not count:
             raise ShapeError(f"compare: expected at least one target that counts, all are {IGNORED}")
-        latency = median_times([lambda m=m: call(m, first) for m in models], seconds)
+        latency = median_times([partial(call, m, first) for m in models], seconds)
     losses = loss.means() if loss.items else (None, None)
     accuracies = right.means() if right.items else (None, None)
     one_each = right.items == right.sums[2]     # as many targets as items
-    measured = [Measured(losses[i], accuracies[i], m.nbytes, len(conversions["serialize"](m)), latency[i])
-                for i, m in enumerate(models)]
+    a, b = (Measured(losses[i], accuracies[i], m.nbytes, len(conversions["serialize"](m)), latency[i])
+            for i, m in enumerate(models))
     result = Comparison(
-        *measured, agreed / count, count, count_samples(first), tuple(_precision(m) for m in models),
+        a, b, agreed / count, count, count_samples(first), (_precision(model), _precision(int8_model)),
         items=loss.items, tolerance=tolerance,
         accuracy_interval=(right.matched_interval() if one_each else right.interval()) if right.items else None,
         loss_interval=loss.interval() if loss.items else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -142,6 +142,11 @@ def find_layer_causes(lowering: Lowering, batches: list[Arrays],
     return found
 
 
+def _all_but(layer: str) -> Callable[[str], bool]:
+    """Whether a layer is another one than this, or than those inside it."""
+    return lambda name: not is_inside(name, layer)
+
+
 def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = OBSERVER, per_channel: bool = True,
              rounding: str = "single", weights: str = "max", skip: Sequence[str] = (), repairs: Sequence[str] = (),
              progress: bool = False) -> Diagnosis:
@@ -188,8 +193,8 @@ def diagnose(model: Module, data: Any, calibration: Any = None, observer: Any = 
     int8_value = score.value(lowering.plan)
     for name in tqdm(names, desc="diagnosing", unit="layer", disable=not progress):
         layer, snr, cause = causes[name]
-        only = lowering.keep_float(lambda module, name=name: not is_inside(module, name)).plan
-        without = lowering.keep_float([*options.skip, name]).plan
+        only = lowering.keep_float(_all_but(name)).plan
+        without = lowering.keep_float([*options.skipped, name]).plan
         exact = layer.weight.astype(np.float64)
         rows.append(LayerDiagnosis(
             name, decibels(np.square(exact).sum() / max(np.square(layer.quantized - exact).sum(), 1e-300)), snr,

@@ -10,7 +10,7 @@ import numpy as np
 from ..._kernels.products import fixed_point
 from ...batches import Arrays
 from ...graph import Graph, Node
-from ...graph.operands import weight_of
+from ...graph.operands import constant_of, weight_of
 from ...ops import Codec
 from ...ops.norm import batch_norm_gain
 from ...plan.lowering import Lowering
@@ -41,10 +41,8 @@ class Seen:
     def __init__(self, images: bool, codec: Codec | None):
         self.images, self.codec = images, codec
         self.count = 0
-        self.lo: np.ndarray | float = np.inf
-        self.hi: np.ndarray | float = -np.inf
-        self.sums: np.ndarray | float = 0.0
-        self.squares: np.ndarray | float = 0.0
+        self.lo, self.hi = np.array(np.inf), np.array(-np.inf)
+        self.sums, self.squares = np.array(0.0), np.array(0.0)
         self.clipped = self.rounded = 0.0
         self.zeros = 0
         self.histogram = MSE()
@@ -60,7 +58,7 @@ class Seen:
         if self.codec is None:
             return
         self.histogram.observe(x)
-        self.zeros += rows.size - np.count_nonzero(rows)
+        self.zeros += rows.size - int(np.count_nonzero(rows))
         scale, zero = float(self.codec.scale), self.codec.zero_point
         inside = np.clip(rows, (-128 - zero) * scale, (127 - zero) * scale)
         self.clipped += float(np.square(rows - inside).sum())
@@ -73,12 +71,14 @@ class Seen:
     @property
     def power(self) -> np.ndarray:
         """The mean square of each channel, (C)."""
-        return self.squares / self.count
+        power: np.ndarray = self.squares / self.count
+        return power
 
     @property
     def constant(self) -> np.ndarray:
         """Whether each channel never changes, (C)."""
-        return np.asarray(self.hi) == np.asarray(self.lo)
+        still: np.ndarray = self.hi == self.lo
+        return still
 
     def scales(self) -> np.ndarray:
         """The scale that each channel would have by itself, (C)."""
@@ -88,11 +88,11 @@ class Seen:
         """The sum of squared errors with the range that makes it least."""
         return self.histogram.error(*self.histogram.range())
 
-    def levels(self) -> int:
-        """The least number of codes that hold the share HELD of the non-zero elements."""
+    def levels(self, codec: Codec) -> int:
+        """The least number of codes, of `codec`, that hold the share HELD of the non-zero elements."""
         counts = self.histogram.counts.copy()
         counts[BINS // 2] -= self.zeros
-        codes = np.rint(self.histogram.centers() / float(self.codec.scale)) + self.codec.zero_point
+        codes = np.rint(self.histogram.centers() / float(codec.scale)) + codec.zero_point
         held = np.sort(np.bincount((np.clip(codes, -128, 127) + 128).astype(np.intp), counts))[::-1]
         return int(np.searchsorted(np.cumsum(held), HELD * held.sum())) + 1
 
@@ -129,7 +129,8 @@ class Layer:
 
     def rows(self) -> np.ndarray:
         """The largest |weight| of each output channel, (N)."""
-        return np.abs(self.weight.astype(np.float64)).reshape(len(self.weight), -1).max(axis=1)
+        largest: np.ndarray = np.abs(self.weight.astype(np.float64)).reshape(len(self.weight), -1).max(axis=1)
+        return largest
 
     def columns(self) -> np.ndarray:
         """The sum of the squared weights that read each channel of x, (C)."""
@@ -138,7 +139,8 @@ class Layer:
     @property
     def quantized(self) -> np.ndarray:
         """The weight that the codes represent."""
-        return self.codes * self.scale.reshape(-1, *(1,) * (self.codes.ndim - 1)).astype(np.float64)
+        weight: np.ndarray = self.codes * self.scale.reshape(-1, *(1,) * (self.codes.ndim - 1)).astype(np.float64)
+        return weight
 
 
 def gather(lowering: Lowering, unfolded: Graph, batches: Iterable[Arrays]) -> list[Layer]:
@@ -149,25 +151,28 @@ def gather(lowering: Lowering, unfolded: Graph, batches: Iterable[Arrays]) -> li
         unfolded: its `fused` graph before batch norm was folded.
         batches: the model's inputs, a tuple of arrays per batch.
     """
-    graph, codecs, seen, layers = lowering.graph, lowering.codecs, {}, []
-    normed = {n.output: n for n in unfolded.nodes if n.norm is not None}
+    graph, codecs = lowering.graph, lowering.codecs
+    seen: dict[int, Seen] = {}
+    layers: list[Layer] = []
+    normed = {n.output: (n, n.norm) for n in unfolded.nodes if n.norm is not None}
     for node, fused in lowering.layers():
-        arrays, source, result = lowering.step_of(fused).arrays, node.inputs[0], fused.output
+        arrays, source, result = lowering.step_of(fused).arrays, node.operand(0), fused.output
         images = arrays["weight"].ndim == 4
         x = seen.setdefault(source, Seen(images, codecs.get(source) if source in graph.inputs else None))
         y = seen.setdefault(result, Seen(images, codecs.get(result)))
         raw = gain = None
         if result in normed:
-            raw, norm = weight_of(unfolded, normed[result]), normed[result].norm
+            before, norm = normed[result]
+            raw = weight_of(unfolded, before)
             gamma, _, _, variance = (unfolded.constants[i].tensor.data for i in norm.inputs)
             gain = batch_norm_gain(gamma, variance, norm.eps)
-        layers.append(Layer(node.module, node, fused, weight_of(graph, node), arrays["weight"], arrays["scale"], raw, gain,
-                            x, y, float(codecs[source].scale)))
+        layers.append(Layer(node.module, node, fused, constant_of(graph, node, 1), arrays["weight"], arrays["scale"], raw,
+                            gain, x, y, float(codecs[source].scale)))
     of = {id(layer.node): layer for layer in layers}
     for pair in pairs(graph):
         if pair.spread == 1 and id(pair.first) in of and id(pair.second) in of:
             of[id(pair.first)].readers.append(of[id(pair.second)])
     for inputs in batches:
-        for value, x in zip(seen.values(), graph.compute_values(inputs, seen)):
-            value.observe(x)
+        for figures, value in zip(seen.values(), graph.compute_values(inputs, seen)):
+            figures.observe(value)
     return layers

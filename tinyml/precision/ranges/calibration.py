@@ -41,7 +41,7 @@ def new_observer(factory: Any) -> Observer:
         DtypeError: the result is not an observer.
     """
     try:
-        made = checks.function("calibration", "what makes an observer", factory)()
+        made: Observer = checks.function("calibration", "what makes an observer", factory)()
     except (TypeError, ValueError) as error:
         raise DtypeError(f"calibration: expected an Observer's class, or a function without arguments, to make observers, "
                          f"got {checks.described(factory)}: {error}") from error
@@ -104,7 +104,7 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
             graph(*inputs, observe=observe)
             for x in inputs:
                 digest.update(f"{x.dtype}{x.shape}".encode())
-                digest.update(np.ascontiguousarray(x))
+                digest.update(np.ascontiguousarray(x).data)
             samples += len(inputs[0])
             batch += 1
     if not batch:

@@ -156,7 +156,8 @@ class Histogram:
 
     def centers(self) -> np.ndarray:
         """The middle of each bin, (BINS), clipped to the range of the data."""
-        return np.clip((np.arange(BINS) - BINS // 2 + 0.5) * self.width, self.lo, self.hi)
+        middles: np.ndarray = np.clip((np.arange(BINS) - BINS // 2 + 0.5) * self.width, self.lo, self.hi)
+        return middles
 
 
 class Percentile(Histogram):
@@ -277,7 +278,7 @@ class Entropy(Histogram):
     def observe(self, x: np.ndarray) -> None:
         """Count the elements of x."""
         super().observe(x)
-        self.zeros += x.size - np.count_nonzero(x)
+        self.zeros += x.size - int(np.count_nonzero(x))
 
     def range(self) -> tuple[float, float]:
         """The best range found; that of the data where all values are 0, or none was seen."""
@@ -324,7 +325,8 @@ def observer_factory(observer: Any, what: str = "observer") -> Callable[[], Obse
     if isinstance(observer, str) and observer in OBSERVERS:
         return OBSERVERS[observer]
     if callable(observer):
-        return observer
+        made: Callable[[], Observer] = observer
+        return made
     raise DtypeError(f"{what}: expected one of {', '.join(OBSERVERS)}, or a class or function that makes an observer, got "
                      f"{checks.described(observer)}")
 

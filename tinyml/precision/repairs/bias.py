@@ -10,7 +10,7 @@ import numpy as np
 from ... import checks
 from ...batches import Arrays
 from ...graph import Graph, Node
-from ...graph.operands import array_of, replace_operand, weight_of
+from ...graph.operands import array_of, constant_of, replace_operand
 from ...plan.lowering import Lowering
 from ...tape import no_grad
 from ...tensor import Tensor, apply
@@ -24,12 +24,13 @@ def _mean_output(node: Node, mean_input: np.ndarray, weight: np.ndarray) -> np.n
     with no_grad():
         y = apply(node.op, Tensor(mean_input[None].astype(np.float32)), Tensor(weight), None, **node.attrs).data
     channel = 1 if weight.ndim == 4 else y.ndim - 1
-    return y.mean(axis=tuple(i for i in range(y.ndim) if i != channel), dtype=np.float64)
+    mean: np.ndarray = y.mean(axis=tuple(i for i in range(y.ndim) if i != channel), dtype=np.float64)
+    return mean
 
 
 def mean_values(graph: Graph, batches: Iterable[Arrays], wanted: set[int]) -> dict[int, np.ndarray]:
     """The mean over all samples of each wanted value of the graph."""
-    sums, count = dict.fromkeys(wanted, 0.0), 0
+    sums, count = dict.fromkeys(wanted, np.zeros(())), 0
     for inputs in batches:
         for value, x in zip(wanted, graph.compute_values(inputs, wanted)):
             sums[value] = sums[value] + x.sum(axis=0, dtype=np.float64)
@@ -73,11 +74,12 @@ def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
     exact, graph, count = lowering.exact, lowering.graph.copy(), sum(len(b[0]) for b in batches)
     lowering = replace(lowering, graph=graph, unrepaired=exact)
     layers, floats = list(lowering.layers()), {n.output: n for n in exact.nodes}
-    means = mean_values(exact, batches, {node.inputs[0] for node, _ in layers})
-    targets = [_mean_output(n, means[n.inputs[0]], weight_of(exact, floats[n.output])) for n, _ in layers]
+    means = mean_values(exact, batches, {node.operand(0) for node, _ in layers})
+    targets = [_mean_output(n, means[n.operand(0)], constant_of(exact, floats[n.output], 1)) for n, _ in layers]
     for i, target in enumerate(targets):
         node, folded = list(lowering.layers())[i]
-        total = sum(lowering.compute_values(b, [node.inputs[0]])[0].sum(axis=0, dtype=np.float64) for b in batches)
+        total = sum((lowering.compute_values(b, [node.operand(0)])[0].sum(axis=0, dtype=np.float64) for b in batches),
+                    np.zeros(()))
         arrays = lowering.step_of(folded).arrays
         column = (-1,) + (1,) * (arrays["weight"].ndim - 1)
         weight = arrays["weight"].astype(np.float32) * arrays["scale"].reshape(column)

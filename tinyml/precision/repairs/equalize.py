@@ -9,7 +9,7 @@ import numpy as np
 
 from ... import checks
 from ...graph import Graph, Node
-from ...graph.operands import array_of, replace_operand, weight_of
+from ...graph.operands import array_of, constant_of, replace_operand, weight_of
 from ...ops.shape import Reshape
 
 SWEEPS = 50         # chains of DepthwiseCNN's 12 layers settle in some 20
@@ -69,11 +69,11 @@ def split_by_input(w: np.ndarray, node: Node, channels: int) -> np.ndarray:
     Returns:
         (groups, outputs per group, channels per group, weights that read the same channel).
     """
-    groups = node.attrs.get("groups", 1)
+    groups: int = node.attrs.get("groups", 1)
     return w.reshape(groups, len(w) // groups, channels // groups, -1)
 
 
-def columns(w: np.ndarray, node: Node, channels: int, reduce: Callable) -> np.ndarray:
+def columns(w: np.ndarray, node: Node, channels: int, reduce: Callable[..., np.ndarray]) -> np.ndarray:
     """`reduce` (np.max, np.sum) of the weights that read each channel."""
     return reduce(split_by_input(w, node, channels), axis=(1, 3)).reshape(-1)
 
@@ -81,7 +81,8 @@ def columns(w: np.ndarray, node: Node, channels: int, reduce: Callable) -> np.nd
 def _rescale(weight: np.ndarray, pair: Pair, s: np.ndarray) -> np.ndarray:
     """The weight of the second layer, in which the weights that read channel c are multiplied by s[c]."""
     w = split_by_input(weight, pair.second, pair.channels)
-    return (w * s.reshape(len(w), 1, -1, 1)).reshape(weight.shape)
+    scaled: np.ndarray = w * s.reshape(len(w), 1, -1, 1)
+    return scaled.reshape(weight.shape)
 
 
 def equalize(graph: Graph) -> Graph:
@@ -116,7 +117,7 @@ def equalize(graph: Graph) -> Graph:
     graph = checks.instance("equalize", "graph", graph, Graph).copy()
     found = list(pairs(graph))
     nodes = {id(n): n for p in found for n in (p.first, p.second)}
-    weights = {key: weight_of(graph, n).astype(np.float64) for key, n in nodes.items()}
+    weights = {key: constant_of(graph, n, 1).astype(np.float64) for key, n in nodes.items()}
     total = {id(p.first): np.ones(p.channels) for p in found}
     for _ in range(SWEEPS):
         change = 0.0

@@ -9,7 +9,7 @@ import numpy as np
 from ... import checks
 from ...batches import Arrays
 from ...graph import Graph, Node
-from ...graph.operands import array_of, replace_operand, weight_of
+from ...graph.operands import array_of, constant_of, replace_operand, weight_of
 
 
 def places(graph: Graph) -> Iterator[tuple[Node, list[Node]]]:
@@ -65,7 +65,7 @@ def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.
         for value, x in zip(largest, graph.compute_values(inputs, largest)):
             largest[value] = np.maximum(largest[value], np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0))
     for norm, readers in found:
-        weights = [weight_of(graph, n) for n in readers]
+        weights = [constant_of(graph, n, 1) for n in readers]
         read = np.max([np.abs(w.astype(np.float64)).max(axis=0, initial=0) for w in weights], axis=0)
         made = largest[norm.output]
         alive = (made > 0) & (read > 0)

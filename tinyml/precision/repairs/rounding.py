@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from ... import checks
 from ...batches import Arrays
 from ...graph import Node
-from ...graph.operands import replace_operand, weight_of
+from ...graph.operands import constant_of, replace_operand
 from ...plan.lowering import Lowering
 
 VECTORS = 8192      # the number of vectors of the data that a layer is fitted to
@@ -44,7 +44,8 @@ def vectors(node: Node, x: np.ndarray, size: tuple[int, ...], at: np.ndarray) ->
     windows = sliding_window_view(padded, reach, axis=(2, 3))[:, :, ::sh, ::sw, ::dh, ::dw]     # (B, C, OH, OW, kh, kw)
     places = (windows.shape[0], *windows.shape[2:4])
     b, i, j = np.unravel_index(at % np.prod(places), places)
-    return windows[b, :, i, j].reshape(len(at), node.attrs["groups"], -1)
+    found: np.ndarray = windows[b, :, i, j].reshape(len(at), node.attrs["groups"], -1)
+    return found
 
 
 def learn_codes(weight: np.ndarray, scale: np.ndarray, h: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -73,7 +74,8 @@ def learn_codes(weight: np.ndarray, scale: np.ndarray, h: np.ndarray, t: np.ndar
                 flipped = True
         if not flipped:
             break
-    return np.rint(codes).astype(np.int64)
+    found: np.ndarray = np.rint(codes).astype(np.int64)
+    return found
 
 
 def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> Lowering:
@@ -115,14 +117,14 @@ def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> 
     lowering = replace(lowering, graph=graph, unrepaired=exact)
     for i in range(len(list(lowering.layers()))):
         node, folded = list(lowering.layers())[i]
-        weight, scale = weight_of(graph, node), lowering.step_of(folded).arrays["scale"]
+        weight, scale = constant_of(graph, node, 1), lowering.step_of(folded).arrays["scale"]
         groups = node.attrs.get("groups", 1)
         w = weight.reshape(groups, len(weight) // groups, -1).astype(np.float64)
         s = scale.reshape(groups, -1, 1).astype(np.float64)
         h, t = np.zeros((groups, w.shape[2], w.shape[2])), np.zeros(w.shape)
         for inputs in batches:
             at = rng.integers(2**40, size=-(-VECTORS // len(batches)))
-            read = [found.compute_values(inputs, node.inputs[:1])[0] for found in (lowering, exact)]
+            read = [found.compute_values(inputs, [node.operand(0)])[0] for found in (lowering, exact)]
             q, x = (vectors(node, v, weight.shape[2:], at).swapaxes(0, 1).astype(np.float64) for v in read)     # (G, R, K)
             h += q.swapaxes(1, 2) @ q
             t += (w @ x.swapaxes(1, 2)) @ q

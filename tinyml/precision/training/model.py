@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from ...batches import in_order
 from ...errors import DtypeError, TinymlError
 from ...graph import BatchNorm, Graph, Node, pack_outputs, resolve, resolve_constant
+from ...graph.operands import constant_of
 from ...nn import functional as F
 from ...nn import norms as norm_layers
 from ...nn.containers import ModuleList
 from ...nn.module import Module
-from ...ops import conv, embedding, linear, norm, pointwise, shape
+from ...ops import conv, norm, pointwise
 from ...options import Options
 from ...plan.info import CalibrationInfo
 from ...plan.lowering import Lowering
@@ -25,9 +26,6 @@ from ..ranges.calibration import Calibration
 from .quantizers import ActivationQuantizer, WeightQuantizer
 
 NEVER = 2**62
-PRODUCTS = (conv.Conv2d, linear.Linear, norm.BatchNormEval)
-# Ops whose constants have no codes of their own range: weights, and what is stored in the codes of the result.
-OWN_CODES = (*PRODUCTS, embedding.Embedding, shape.Concat)
 TINY = 1e-12        # in place of a gain of 0, by which the result of a convolution is divided
 
 
@@ -88,18 +86,20 @@ class QATModel(Module):
         own = [v for v in lowering.as_codes if self._rules.get(v) != "codes"]
         self._activation = {v: i for i, v in enumerate(own)}
         self.activations = ModuleList(ActivationQuantizer(*found.ranges[v], learn_scales) for v in own)
-        products = [n for n in whole.nodes if n.op in PRODUCTS and self._rules[n.output] == "integers"]
+        products = [n for n in whole.nodes
+                    if (n.op.has_weights or n.op.batch_norm) and self._rules[n.output] == "integers"]
         self._weight = {n.output: i for i, n in enumerate(products)}
         self.weights = ModuleList(WeightQuantizer(options.per_channel) for _ in products)
         for node, quantizer in zip(products, self.weights):
             if learn_scales:
-                weight, *_, variance = (None if i is None else whole.constants[i].tensor.data for i in node.inputs[1:])
-                alone = node.op is norm.BatchNormEval
-                quantizer.start(weight / np.sqrt(variance + node.attrs["eps"]) if alone else weight)
+                weight = constant_of(whole, node, 1)
+                if node.op.batch_norm:
+                    weight = weight / np.sqrt(constant_of(whole, node, 4) + node.attrs["eps"])
+                quantizer.start(weight)
         self._source = {v: v for v in own}      # the value whose scale the codes of a value have
         for node in whole.nodes:
             if self._rules[node.output] == "codes":
-                self._source[node.output] = self._source[node.inputs[0]]
+                self._source[node.output] = self._source[node.operand(0)]
         self._made: tuple[list[np.ndarray], Plan] | None = None
 
     # -- modes --------------------------------------------------------------------------------------------------------
@@ -140,12 +140,27 @@ class QATModel(Module):
             self._made = [a.copy() for a in now], self.to_int8()
         return self._made[1]
 
-    def to_int8(self, calibration: Any = None, **options: Any) -> Plan:
+    def to_int8(    # type: ignore[override]  # a plan even without data: training has found the ranges
+            self, calibration: Any = None, observer: Any = None, per_channel: bool | None = None,
+            rounding: str | None = None, weights: str | None = None, skip: Sequence[str] | None = None,
+            repairs: Sequence[str] | None = None, max_drop: float | None = None, validation: Any = None,
+            progress: bool | None = None, group: int | None = None) -> Plan:
         """Convert to int8, with the ranges that training has found and the options of `prepare_qat`.
+
+        Nothing is left to choose. The arguments are those of `Module.to_int8`, and each but None is refused.
 
         Args:
             calibration: None; there are no ranges left to find.
-            options: none. Any option of `Module.to_int8` is refused, even one that is given its default.
+            observer: None.
+            per_channel: None; `prepare_qat` takes it.
+            rounding: None.
+            weights: None.
+            skip: None; `prepare_qat` takes it.
+            repairs: None.
+            max_drop: None.
+            validation: None.
+            progress: None.
+            group: None.
 
         Returns:
             A Plan, which takes and returns float32.
@@ -153,16 +168,20 @@ class QATModel(Module):
         Raises:
             DtypeError: calibration data or an option is given.
         """
-        if calibration is not None or options:
+        options = {"calibration": calibration, "observer": observer, "per_channel": per_channel, "rounding": rounding,
+                   "weights": weights, "skip": skip, "repairs": repairs, "max_drop": max_drop, "validation": validation,
+                   "progress": progress, "group": group}
+        given = [name for name, value in options.items() if value is not None]
+        if given:
             raise DtypeError("to_int8: a model prepared for quantization-aware training has its ranges and options from "
-                             f"there, got {', '.join(['calibration'] * (calibration is not None) + list(options))}")
+                             f"there, got {', '.join(given)}")
         scales = {v: self.weights[i].chosen() for v, i in self._weight.items()}
         own = {v: self.activations[i].range() for v, i in self._activation.items()}
         source = CalibrationInfo("qat", int(self.samples.data), self.found.digest)
         return Lowering(self.graph, {**self.found.ranges, **own}, self.options,
                         {v: s for v, s in scales.items() if s is not None}, calibration=source).plan
 
-    def to_fp16(self, skip: Sequence[str] = ()) -> Module:
+    def to_fp16(self, skip: Sequence[str] = ()) -> NoReturn:
         """Always raises an error, because the model computes in int8.
 
         Args:
@@ -235,7 +254,7 @@ class _Training:
         if value not in self.constants:
             return self.floats(value) if island else self.codes(value)
         c = self.constants[value]
-        if island or node.op in OWN_CODES or c.size == 1:
+        if island or node.op.own_codes or c.size == 1:
             return c
         # a constant that an integer step adds or multiplies has codes of its own range
         return ActivationQuantizer(float(c.data.min()), float(c.data.max()), learned=False)(c, True)
@@ -248,11 +267,11 @@ class _Training:
             self.quantized[out] = apply(node.op, *operands, **resolve(node.attrs, self.batch))
             return
         if out in self.owner._weight:
-            y = self.product(node, operands)
+            y = self.product(node)
         elif node.norm is not None:
             y = self.normalise(apply(node.op, *operands, **node.attrs), node.norm)
-        elif node.op is norm.BatchNormEval:
-            y = self.normalise(operands[0], BatchNorm(tuple(node.inputs[1:]), node.attrs["eps"]))
+        elif node.op.batch_norm:
+            y = self.normalise(self.operand(node, node.operand(0)), BatchNorm.of(node))
         else:
             y = apply(node.op, *operands, **resolve(node.attrs, self.batch))
         if out in self.owner._clamps:
@@ -263,16 +282,17 @@ class _Training:
         else:
             self.quantized[out] = self.owner.quantize(out, y)
 
-    def product(self, node: Node, operands: list[Tensor | None]) -> Tensor:
+    def product(self, node: Node) -> Tensor:
         """A convolution or linear layer with fake-quantized weights, and its batch norm folded."""
         owner, op, attrs, by = self.owner, node.op, node.attrs, node.norm
-        x, weight, bias = operands[:3]
-        if op is norm.BatchNormEval:        # by itself it is a depthwise convolution by 1
-            by = BatchNorm(tuple(node.inputs[1:]), attrs["eps"])
+        x, weight = (self.operand(node, node.operand(i)) for i in (0, 1))
+        bias = None if node.inputs[2] is None else self.operand(node, node.inputs[2])
+        if op.batch_norm:       # by itself it is a depthwise convolution by 1
+            by = BatchNorm.of(node)
             op, weight, bias = conv.Conv2d, Tensor(np.ones((weight.shape[0], 1, 1, 1), np.float32)), None
             attrs = {"stride": (1, 1), "padding": (0, 0), "dilation": (1, 1), "groups": len(weight)}
         quantizer = owner.weights[owner._weight[node.output]]
-        s_x = owner.activations[owner._activation[owner._source[node.inputs[0]]]].codec().scale
+        s_x = owner.activations[owner._activation[owner._source[node.operand(0)]]].codec().scale
         if by is None:
             w, b = quantizer(weight, bias, s_x, owner.frozen)
             return apply(op, x, w, b, **attrs)
@@ -281,8 +301,8 @@ class _Training:
         if owner.frozen:
             folded = norm.fold_batch_norm(weight, bias, g, beta, mean)
             # equal to the last bit to what lowering folds: otherwise a weight at a tie would round to another code
-            arrays = (None if t is None else t.data for t in (weight, bias, gamma, beta, mean, variance))
-            exact = norm.fold_arrays(*arrays, by.eps)
+            exact = norm.fold_arrays(weight.data, None if bias is None else bias.data, gamma.data, beta.data, mean.data,
+                                     variance.data, by.eps)
             w, b = (t + (value - t.data) for t, value in zip(folded, exact))
             return apply(op, x, *quantizer(w, b, s_x, True), **attrs)
         g = F.where(np.abs(g.data) < TINY, np.float32(TINY), g)
@@ -304,10 +324,11 @@ class _Training:
         gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
         if self.owner.frozen or by.inputs[2] not in self.owner._norms.layers:
             return apply(norm.BatchNormEval, y, gamma, beta, mean, variance, eps=by.eps)
-        moments: list[np.ndarray] = []
+        moments: list[np.ndarray] = []      # those of the batch: the mean and the variance
         out = apply(norm.BatchNorm, y, gamma, beta, None, None, eps=by.eps, moments=moments)
         layer, n = self.owner._norms.layers[by.inputs[2]], out.size // out.shape[1]
+        average, spread = moments
         if alive is not None:
-            moments[1] = np.where(alive, moments[1], layer.running_var.data * np.float32((n - 1) / n))
-        layer.track(*moments, n)
+            spread = np.where(alive, spread, layer.running_var.data * np.float32((n - 1) / n))
+        layer.track(average, spread, n)
         return out

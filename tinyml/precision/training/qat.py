@@ -94,5 +94,5 @@ def prepare_qat(model: Module, example: Any, learn_scales: bool = False, freeze_
     prepared = QATModel(copy, graph, found, options, learn_scales, freeze_after)
     if not prepared.weights:
         raise DtypeError(f"prepare_qat: {type(model).__name__} has no layer that runs in integers"
-                         + (f" outside {', '.join(options.skip)}" if options.skip else ""))
+                         + (f" outside {', '.join(options.skipped)}" if options.skipped else ""))
     return prepared

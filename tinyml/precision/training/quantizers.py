@@ -26,7 +26,7 @@ class _LearnedScale(Module):
     Source: Jain et al. 2020.
     """
 
-    def learn(self, scale: np.ndarray) -> None:
+    def learn(self, scale: np.ndarray | np.float32) -> None:
         """Learn the scale from now on, starting from `scale`, of any shape."""
         self.log2_scale = Parameter(np.log2(np.asarray(scale, np.float32)), decay=False)
 
@@ -71,7 +71,8 @@ class ActivationQuantizer(_LearnedScale):
     @property
     def zero_point(self) -> int:
         """The zero point of the moving range, or of the range that a learned scale started from."""
-        return fixed_point.affine_parameters(*self.bounds.data, "activation range")[1]
+        lo, hi = self.bounds.data
+        return fixed_point.affine_parameters(lo, hi, "activation range")[1]
 
     def range(self) -> tuple[float, float]:
         """The (lo, hi) from which lowering computes the same scale and zero point."""
@@ -128,7 +129,8 @@ class WeightQuantizer(_LearnedScale):
     def forward(self, weight: Tensor, bias: Tensor | None, x_scale: np.float32, frozen: bool) -> tuple[Any, Any]:
         """Fake-quantize the weight and the bias, which may be None, of a layer that reads codes of scale `x_scale`."""
         chosen = self.chosen()
-        s = fixed_point.layer_scales(weight.data, None if bias is None else bias.data, x_scale, self.per_channel, chosen)
+        s = fixed_point.layer_scales(weight.data, None if bias is None else bias.data, float(x_scale), self.per_channel,
+                                     chosen)
         scale = s if self.per_channel else s[0]
         if self.learned and not frozen:     # a scale is not learned where the bias needs a larger one, or all weights are 0
             scale = F.where(scale == chosen, self.scale(), scale)
