@@ -48,7 +48,7 @@ $(VENV)/.dev: $(SOURCES)
 
 $(VENV)/.parity: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet 'torch==2.13.0' 'onnx==1.23.2' "onnxruntime==1.31.1; python_version >= '3.11'" \
-		'threadpoolctl==3.8.0' 'matplotlib>=3.7' 'transformers==5.23.0'
+		'expecttest==0.3.0' 'threadpoolctl==3.8.0' 'matplotlib>=3.7' 'transformers==5.23.0'
 	touch $@
 
 clean:

@@ -94,7 +94,7 @@ def outputs(model: nn.Module, task: Task) -> np.ndarray:
 
 def targets_of(task: Task) -> np.ndarray:
     """The class of each test sample."""
-    return np.concatenate([tinyml.Tensor(y).data for _, y in task.tests])
+    return np.concatenate([tinyml.Tensor(y).array for _, y in task.tests])
 
 
 def measure(task: Task, seeds: list[int], models: Path) -> dict[str, Against]:

@@ -28,7 +28,7 @@ def network(run: Run, name: str, model: nn.Module, x: np.ndarray, precisions: li
     compiled = model.compile(x)
     with tinyml.no_grad():
         expected, operations = model(x).numpy(), ours.operations(model, x)
-    weights, edges = sum(p.data.size for p in model.parameters()), 4 * (x.size + expected.size)
+    weights, edges = sum(p.array.size for p in model.parameters()), 4 * (x.size + expected.size)
     found = []
     if "float32" in precisions:
         prepared = {"tinyml": ours.model(compiled, x), "tinyml eager": ours.model(model, x)}

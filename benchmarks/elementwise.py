@@ -9,6 +9,7 @@ import operator
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from .prepared import Prepared
 from .timing import Row, Run
 
 ROWS = ((768, 128), (2048, 1536))
+SQUARES = ((32, 32), (256, 256), (1024, 1024))      # 10^3 to 10^6 elements
+HEADS = ((16, 16, 16), (48, 64, 32), (192, 128, 64))
 IMAGES = ((12, 32, 16, 16), (64, 32, 32, 32))       # channels-last
 
 
@@ -30,7 +33,8 @@ class Work:
     Attributes:
         make: make(nn, c) returns the function. nn is that of tinyml or of a peer; c is the number of channels or the last
             dimension.
-        operands: for each operand "x", an array of the given shape, or "t", class ids.
+        operands: for each operand "x", an array of the given shape, "m", a mask of it, "i", indices along its last
+            dimension, or "t", class ids.
         saved: how many arrays of that size backward must read, besides the cotangent.
         random: whether results differ from call to call.
     """
@@ -40,6 +44,15 @@ class Work:
     saved: float = 1
     shapes: tuple[tuple[int, ...], ...] = ROWS
     random: bool = False
+
+
+def function(call: Callable[..., Any], operands: str = "x", shapes: tuple[tuple[int, ...], ...] = SQUARES,
+             saved: float = 1) -> Work:
+    """The work of call(library, *operands), where the library is tinyml or torch."""
+    def make(nn: Any, c: int) -> Callable[..., Any]:
+        library = import_module(nn.__name__.partition(".")[0])
+        return lambda *given: call(library, *given)
+    return Work(make, operands, saved, shapes)
 
 
 WORK = {
@@ -56,6 +69,18 @@ WORK = {
     "batch_norm, relu": Work(lambda nn, c: nn.Sequential(nn.BatchNorm2d(c), nn.ReLU()), shapes=IMAGES),
     "dropout": Work(lambda nn, c: nn.Dropout(0.1), saved=0.25, random=True),      # one byte per element
     "cross_entropy": Work(lambda nn, c: nn.CrossEntropyLoss(), "xt"),
+    "where": function(lambda lib, m, a, b: lib.where(m, a, b), "mxx"),
+    "masked_fill": function(lambda lib, a, m: a.masked_fill(m, -1.0), "xm"),
+    "gather": function(lambda lib, a, i: lib.gather(a, 1, i), "xi"),
+    "scatter_add": function(lambda lib, a, i, b: lib.scatter_add(a, 1, i, b), "xix"),
+    "cumsum": function(lambda lib, a: lib.cumsum(a, 1)),
+    "sort": function(lambda lib, a: lib.sort(a, 1)[0]),
+    "topk": function(lambda lib, a: lib.topk(a, 4, 1)[0]),
+    "cat": function(lambda lib, a, b: lib.cat([a, b], 1), "xx"),
+    "stack": function(lambda lib, a, b: lib.stack([a, b], 1), "xx"),
+    "softmax over dim 0": function(lambda lib, a: lib.softmax(a, 0)),
+    "softmax over dim 1 of 3": function(lambda lib, a: lib.softmax(a, 1), shapes=HEADS),
+    "einsum of attention": function(lambda lib, q, k: lib.einsum("...qd,...kd->...qk", q, k), "xx", HEADS),
 }
 
 
@@ -70,8 +95,11 @@ def normal(seed: int, shape: tuple[int, ...]) -> np.ndarray:
 
 def operands(work: Work, shape: tuple[int, ...]) -> list[np.ndarray]:
     """The operands of the work, for one shape."""
-    return [normal(i, shape) if kind == "x" else np.random.default_rng(i).integers(0, shape[-1], shape[:-1])
-            for i, kind in enumerate(work.operands)]
+    draw = {"x": lambda i: normal(i, shape),
+            "m": lambda i: np.random.default_rng(i).random(shape) < 0.5,
+            "i": lambda i: np.random.default_rng(i).integers(0, shape[-1], shape),
+            "t": lambda i: np.random.default_rng(i).integers(0, shape[-1], shape[:-1])}
+    return [draw[kind](i) for i, kind in enumerate(work.operands)]
 
 
 def nbytes(arrays: list[np.ndarray], result: np.ndarray, saved: float | None) -> int:

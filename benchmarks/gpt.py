@@ -38,9 +38,9 @@ class Shape:
         rng = np.random.default_rng(0)
         for p in model.parameters():
             if p.ndim > 1:
-                rng.random(out=p.data, dtype=np.float32)
-                p.data -= 0.5
-                p.data *= 0.02 * 12**0.5        # a uniform distribution of standard deviation 0.02
+                rng.random(out=p.array, dtype=np.float32)
+                p.array -= 0.5
+                p.array *= 0.02 * 12**0.5        # a uniform distribution of standard deviation 0.02
         return model.eval()
 
     def ids(self, n: int) -> np.ndarray:
@@ -102,7 +102,7 @@ def token_bytes(model: Any, length: int, cache: str = "float32") -> int:
 
 def stored_bytes(t: Tensor) -> int:
     """The bytes of a tensor's elements or codes, and of its scales. Zero points, which are all 0, are not read."""
-    return t.data.nbytes + (0 if t.quantized is None else t.quantized.scale.nbytes)
+    return t.array.nbytes + (0 if t.quantized is None else t.quantized.scale.nbytes)
 
 
 def decode(run: Run, name: str, shape: Shape, precision: str, decoders: dict[str, Decoder], reference: Decoder,

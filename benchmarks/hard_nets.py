@@ -45,11 +45,11 @@ def scale_apart(model: models.DepthwiseCNN, times: float = 100) -> nn.Module:
     """
     scaled = model.copy()
     conv, before, after = scaled[DEPTHWISE], scaled[NORM], scaled[DEPTHWISE + 1]
-    gain = after.weight.data / np.sqrt(after.running_var.data + after.eps)
-    c = int((np.abs(conv.weight.data).max(axis=(1, 2, 3)) * np.abs(gain)).argmax())
-    before.weight.data[c] /= times
-    before.bias.data[c] /= times
-    conv.weight.data[c] *= times
+    gain = after.weight.array / np.sqrt(after.running_var.array + after.eps)
+    c = int((np.abs(conv.weight.array).max(axis=(1, 2, 3)) * np.abs(gain)).argmax())
+    before.weight.array[c] /= times
+    before.bias.array[c] /= times
+    conv.weight.array[c] *= times
     return scaled
 
 
@@ -87,10 +87,10 @@ def plant_outliers(model: models.TinyGPT, times: float = 60) -> nn.Module:
     planted, rng = model.copy(), np.random.default_rng(0)
     for block in planted.blocks:
         for norm, reader in ((block.norm1, block.attention.qkv), (block.norm2, block.up)):
-            at = rng.choice(len(norm.weight.data), 2, replace=False)
-            norm.weight.data[at] *= times
-            norm.bias.data[at] *= times
-            reader.weight.data[:, at] /= times
+            at = rng.choice(len(norm.weight.array), 2, replace=False)
+            norm.weight.array[at] *= times
+            norm.bias.array[at] *= times
+            reader.weight.array[:, at] /= times
     return planted
 
 

@@ -53,4 +53,4 @@ def operations(module: nn.Module, x: np.ndarray) -> int:
     with record() as ops:
         module(x)
     products: list[Any] = [r for r in ops if r.op.name in ("linear", "conv2d")]
-    return sum(2 * r.output.data.size * r.inputs[1].data[0].size for r in products)
+    return sum(2 * r.output.array.size * r.inputs[1].array[0].size for r in products)

@@ -98,7 +98,7 @@ def operations(step: Step) -> int:
     for r in ops:
         # found by the weight, not by the op's name: a layer may be fused with the next one. Embeddings read ids first
         if len(r.inputs) > 1 and id(r.inputs[1]) in weights and r.inputs[0].dtype == np.float32:
-            total += 2 * r.output.size * r.inputs[1].data[0].size * (3 if r.inputs[0].requires_grad else 2)
+            total += 2 * r.output.numel() * r.inputs[1].array[0].size * (3 if r.inputs[0].requires_grad else 2)
         elif r.op.name == "attention":
             *heads, t, size = r.output.shape        # two products for every pair (t, s) with s <= t
             total += 3 * 2 * 2 * size * int(np.prod(heads)) * t * (t + 1) // 2

@@ -15,7 +15,7 @@ from tinyml import nn, optim
 from tinyml.nn import functional as F
 from tinyml.ops import Op, sample
 from tinyml.tape import record
-from tinyml.tensor import apply
+from tinyml.tensors import apply
 from tinyml.testing import check_op
 
 

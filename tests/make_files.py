@@ -42,9 +42,9 @@ class Everything(nn.Module):
         y = F.sigmoid(F.max_pool2d(y + self.b(y), 2))
         y = F.adaptive_avg_pool2d(y, 2).permute(0, 2, 3, 1).reshape(len(x), 16)
         y = self.c(y[:, [0, 3, 3, 7, 9, 15]])
-        y = self.norm(y) * self.table(ids).mean(axis=1) + y * y
-        y = F.concat([F.concat([y, x.mean(axis=(2, 3))], axis=1), np.ones((len(x), 1), np.float32)], axis=1)
-        return self.d(F.pad(y, ((0, 0), (1, 0)), 0.5)).clip(-3.0, 7.0) @ np.ones((6, 2), np.float32)
+        y = self.norm(y) * self.table(ids).mean(dim=1) + y * y
+        y = F.cat([F.cat([y, x.mean((2, 3))], dim=1), np.ones((len(x), 1), np.float32)], dim=1)
+        return self.d(F.pad(y, (1, 0), value=0.5)).clip(-3.0, 7.0) @ np.ones((6, 2), np.float32)
 
 
 def ready(model: nn.Module) -> nn.Module:
@@ -52,9 +52,9 @@ def ready(model: nn.Module) -> nn.Module:
     rng = np.random.default_rng(5)
     for name, t in model.named_tensors():
         if name.endswith("running_var"):
-            t.data[...] = rng.uniform(0.5, 2, t.shape)
+            t.array[...] = rng.uniform(0.5, 2, t.shape)
         else:
-            t.data[...] += rng.uniform(-0.2, 0.2, t.shape).astype(t.dtype)
+            t.array[...] += rng.uniform(-0.2, 0.2, t.shape).astype(t.dtype)
     return model
 
 
@@ -62,12 +62,13 @@ def layers_of_images() -> nn.Module:
     return ready(nn.Sequential(nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2),
                          nn.Conv2d(8, 8, 3, 1, 1, groups=2), nn.ReLU6(), nn.AvgPool2d(2), models.cnn.Residual(8, 8, 1),
                          nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(32, 16), nn.BatchNorm1d(16), nn.Tanh(),
-                         nn.Dropout(0.25), nn.Linear(16, 12), nn.RMSNorm(12), nn.Sigmoid(), nn.SiLU(), nn.Softmax()))
+                         nn.Dropout(0.25), nn.Linear(16, 12), nn.RMSNorm(12, eps=1e-5), nn.Sigmoid(), nn.SiLU(),
+                         nn.Softmax()))
 
 
 def layers_of_text() -> nn.Module:
     return ready(nn.Sequential(nn.Embedding(26, 16), nn.LayerNorm(16),
-                         nn.MultiHeadAttention(16, 4, kv_heads=2, rotary=nn.Rotary(4)), nn.Linear(16, 24), nn.GELU("tanh"),
+                         nn.SelfAttention(16, 4, kv_heads=2, rotary=nn.Rotary(4)), nn.Linear(16, 24), nn.GELU("tanh"),
                          nn.Linear(24, 26, bias=False)))
 
 

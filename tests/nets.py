@@ -74,7 +74,7 @@ def constants(m, x):
 
 def broadcasts(m, x):
     y = m.a(x)                                                      # (B, 4, 5, 6)
-    z = m.b(y).mean((2, 3), keepdims=True)                          # (B, 4, 1, 1)
+    z = m.b(y).mean((2, 3), keepdim=True)                          # (B, 4, 1, 1)
     row = m.c(x)[:, :1, :, :1] - z                                  # (B, 4, 5, 1)
     return F.relu((F.relu(y - z) + row) * z) - y[:, :, 2].unsqueeze(2) * y[:, 1:2]
 
@@ -88,14 +88,14 @@ def squeeze_and_excitation(m, x):
 
 def inception(m, x):
     """Branches of several windows, joined (Szegedy et al. 2014)."""
-    y = F.concat([F.relu(m.a(x)), F.relu(m.b(x)), m.c(F.max_pool2d(x, 3, 1, 1)), F.avg_pool2d(x, 3, 1, 1)], axis=1)
-    return m.d(F.concat([y, F.sigmoid(y)[:, :, :, 1:]], axis=-1))
+    y = F.cat([F.relu(m.a(x)), F.relu(m.b(x)), m.c(F.max_pool2d(x, 3, 1, 1)), F.avg_pool2d(x, 3, 1, 1)], dim=1)
+    return m.d(F.cat([y, F.sigmoid(y)[:, :, :, 1:]], dim=-1))
 
 
 def dense(m, x):
     """Every layer reads all earlier ones, batch norm first (Huang et al. 2016), so no norm folds into a convolution."""
     for layer in (m.a, m.b):
-        x = F.concat([x, layer(x)], axis=1)
+        x = F.cat([x, layer(x)], dim=1)
     return m.c(x)
 
 
@@ -113,16 +113,16 @@ def shared(m, x):
 
 
 def functional(m, x):
-    y = F.relu(F.conv2d(F.pad(x, [(0, 0), (0, 0), (0, 1), (2, 0)], value=-0.75), m.a.weight, stride=2, padding=1))
-    y = F.pad(F.linear(y.flatten(2), m.b.weight, m.b.bias), [(0, 0), (1, 0), (0, 2)])
-    return F.stack([F.relu6(y), F.tanh(y)], axis=2)
+    y = F.relu(F.conv2d(F.pad(x, (2, 0, 0, 1), value=-0.75), m.a.weight, stride=2, padding=1))
+    y = F.pad(F.linear(y.flatten(2), m.b.weight, m.b.bias), (0, 2, 1, 0))
+    return F.stack([F.relu6(y), F.tanh(y)], dim=2)
 
 
 def embeddings(m, ids):
     """Rows by id, positions that are computed at conversion, a table read twice."""
     x = m.a(ids)
     y = F.gelu(m.c(x + m.b(np.arange(7))))                          # (B, 7, 4)
-    return m.d(F.concat([y, m.c(x[:, ::-2])], axis=1)).transpose(1, 2)
+    return m.d(F.cat([y, m.c(x[:, ::-2])], dim=1)).transpose(1, 2)
 
 
 def norm_first(i, o):
@@ -213,11 +213,11 @@ def randomise(model: nn.Module, seed: int = 5) -> nn.Module:
     rng = np.random.default_rng(seed)
     for name, t in model.named_tensors():
         if name.endswith("running_var"):
-            t.data[...] = rng.uniform(0.05, 3, t.shape)
+            t.array[...] = rng.uniform(0.05, 3, t.shape)
         elif t.dtype == np.float32:
-            t.data[...] += rng.uniform(-0.4, 0.4, t.shape)
+            t.array[...] += rng.uniform(-0.4, 0.4, t.shape)
             if t.ndim > 1:
-                t.data[...] *= np.exp2(rng.uniform(-2, 1, (len(t), *[1] * (t.ndim - 1))))
+                t.array[...] *= np.exp2(rng.uniform(-2, 1, (len(t), *[1] * (t.ndim - 1))))
     return model
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from make_optim_parity import FOLDER, OPTIMIZERS, gradient
 
 from tinyml import nn, optim
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 EXPECTED = dict(np.load(FOLDER / "optim.npz"))
 
@@ -17,7 +17,7 @@ def parameters(*arrays):
 
 def with_gradients(ps, grads):
     for p, g in zip(ps, grads, strict=True):
-        p.grad = None if g is None else Tensor(np.array(g))
+        p.grad = None if g is None else Tensor(np.array(g).astype(p.dtype, copy=False))
     return ps
 
 

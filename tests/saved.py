@@ -48,9 +48,9 @@ def own() -> Own:
     model = Own([6, 4], 2.5, nn.Linear(6, 6), nn.Sequential(nn.GELU("tanh"), nn.Dropout(0.25)), on=True)
     for name, t in model.named_tensors():
         if name.startswith("array_float"):
-            t.data[...] = normal(4, 3, seed=1)      # not what the constructor makes
+            t.array[...] = normal(4, 3, seed=1)      # not what the constructor makes
         if name == "scalar_bool":
-            t.data[...] = False
+            t.array[...] = False
     return model
 
 
@@ -76,9 +76,9 @@ class Everything(nn.Module):
 
     def forward(self, x, ids):
         y = self.integers(x)
-        y = self.norm(y) * self.table(ids).mean(axis=1) + y * y
-        y = F.concat([F.concat([y, x.mean(axis=(2, 3))], axis=1), np.ones((len(x), 1), np.float32)], axis=1)
-        return self.d(F.pad(y, ((0, 0), (1, 0)), 0.5)).clip(-3.0, 7.0) @ np.ones((6, 2), np.float32)
+        y = self.norm(y) * self.table(ids).mean(dim=1) + y * y
+        y = F.cat([F.cat([y, x.mean((2, 3))], dim=1), np.ones((len(x), 1), np.float32)], dim=1)
+        return self.d(F.pad(y, (1, 0), value=0.5)).clip(-3.0, 7.0) @ np.ones((6, 2), np.float32)
 
 
 IMAGES, ROWS, IDS = normal(3, 3, 8, 8), normal(4, 6), np.random.default_rng(0).integers(0, 11, (3, 6))
@@ -112,7 +112,7 @@ def made(kind: str) -> tuple[nn.Module, tuple[np.ndarray, ...]]:
     model = make()
     for name, t in model.named_tensors():
         if "running" in name:
-            t.data[...] = np.random.default_rng(3).uniform(0.5, 2, t.shape)
+            t.array[...] = np.random.default_rng(3).uniform(0.5, 2, t.shape)
     return model, inputs
 
 

@@ -12,7 +12,7 @@ import tinyml
 from tinyml import nn
 from tinyml.errors import FileError
 from tinyml.io.container import pack, unpack
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 PLAIN = st.recursive(st.none() | st.booleans() | st.integers(-2**60, 2**60) | st.floats() | st.text(max_size=5),
                      lambda inner: st.lists(inner, max_size=3) | st.lists(inner, max_size=3).map(tuple), max_leaves=5)
@@ -44,7 +44,7 @@ def test_any_plain_value_comes_back(tmp_path_factory, value):
 
 def test_outputs_are_the_same(tmp_path):
     x, model = normal(2, 2), Shifted(2.0).eval()
-    model.mean, model.inner.axis, model.table = np.float32(5.0), 0, normal(3)
+    model.mean, model.inner.dim, model.table = np.float32(5.0), 0, normal(3)
     loaded = through_a_file(model, tmp_path / "model")
     assert np.array_equal(loaded(x).numpy(), model(x).numpy()) and np.array_equal(loaded.table, model.table)
     instance = Shifted(2.0)

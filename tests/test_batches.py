@@ -18,7 +18,7 @@ from tinyml.data.dataset import collate
 from tinyml.errors import DtypeError, ShapeError
 from tinyml.nests import leaves, map_arrays
 from tinyml.nn import functional as F
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 from tinyml.trainer import Trainer
 
 Named = namedtuple("Named", "ids mask")

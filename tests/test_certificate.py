@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from nets import assert_interpreted
 
-from tinyml import nn, trace
+from tinyml import nn
+from tinyml.graph import trace
 from tinyml.precision import lower
 
 INT32 = 2**31 - 1
@@ -15,7 +16,7 @@ INT32 = 2**31 - 1
 def layer(inputs: int, bias: float) -> nn.Linear:
     """All weights 1, so that all codes are 127: sums as large as they get."""
     linear = nn.Linear(inputs, 1)
-    linear.weight.data[...], linear.bias.data[...] = 1, bias
+    linear.weight.array[...], linear.bias.array[...] = 1, bias
     return linear
 
 
@@ -35,8 +36,8 @@ def test_a_layer_at_the_bound_keeps_its_scale_and_one_past_it_doubles(tmp_path):
     for rest, doubled in ((room, 0), (room + 1, 1)):
         # the bias in steps of s_x s_w = 1/127; float32 holds its code exactly
         linear = layer(MOST, 0)
-        linear.weight.data[...] = 127
-        linear.bias.data[...] = rest
+        linear.weight.array[...] = 127
+        linear.bias.array[...] = rest
         plan = converted(linear)
         certificate, = plan.certificate()
         assert certificate.doubled == doubled
@@ -61,9 +62,9 @@ def test_long_sums_are_certified_by_doubling(inputs):
 
 def test_channels_are_certified_one_by_one():
     linear = nn.Linear(MOST + 1, 3)
-    linear.weight.data[...] = [[1.0], [0.0], [-1.0]]
-    linear.weight.data[0, 1:] = 0
-    linear.bias.data[...] = 0
+    linear.weight.array[...] = [[1.0], [0.0], [-1.0]]
+    linear.weight.array[0, 1:] = 0
+    linear.bias.array[...] = 0
     certificate, = converted(linear).certificate()
     assert certificate.doubled == 1 and certificate.bound.tolist() == [127 * 255, 0, (MOST + 1) * 64 * 255]
     assert certificate.layer == "" and np.allclose(certificate.margin, 1 - certificate.bound / INT32)

@@ -141,7 +141,7 @@ def test_less_is_kept():
         y.backward(np.ones(y.shape, np.float32))
         return kept
 
-    assert used(checkpoint) == x.data.nbytes and used(plain) == 10 * x.data.nbytes
+    assert used(checkpoint) == x.array.nbytes and used(plain) == 10 * x.array.nbytes
 
 
 def test_where_no_gradient_is_wanted_nothing_is_noted():

@@ -105,12 +105,12 @@ def test_numpys_integers_are_sizes():
     two = np.int64(2)
     assert nn.Linear(4, two).weight.shape == (2, 4) and models.MLP(4, np.int64(3))[1].weight.shape == (3, 4)
     assert nn.Conv2d(np.int8(4), np.uint16(8), (two, np.int32(3)), groups=two).weight.shape == (8, 2, 2, 3)
-    assert nn.MultiHeadAttention(np.int64(8), two)(floats(1, 3, 8)).shape == (1, 3, 8)
+    assert nn.SelfAttention(np.int64(8), two)(floats(1, 3, 8)).shape == (1, 3, 8)
     assert models.TinyGPT(*map(np.int64, (7, 6, 1, 2, 8))).config == models.TinyGPTConfig(7, 6, 1, 2, 8)
     assert type(models.TinyGPTConfig(np.int64(7), 6, 1, 2, 8).vocab_size) is int        # files hold plain numbers
     x = Tensor(floats(2, 3, 4))
     assert x.reshape(np.int64(6), -1).shape == (6, 4) and x.sum(axis=np.int64(1)).shape == (2, 4)
-    for function in (Tensor.sum, Tensor.mean, Tensor.max, Tensor.min, Tensor.var):
+    for function in (Tensor.sum, Tensor.mean, Tensor.amax, Tensor.amin, Tensor.var):
         assert np.array_equal(function(x, axis=[0, np.int64(1)]).numpy(), function(x, axis=(0, 1)).numpy())
     loader = data.DataLoader(data.ArrayDataset(floats(4, 2), np.arange(4)), two, seed=np.int64(3))
     assert [len(x) for x, _ in loader] == [2, 2]
@@ -138,12 +138,11 @@ def test_integers_of_any_width_are_ids(dtype):
         Tensor(np.array([2**63], np.uint64))
 
 
-def test_pad_takes_pairs_and_pytorchs_row():
+def test_pad_takes_numbers_in_a_row():
     x = floats(1, 1, 2, 3)
     assert F.pad(x, (1, 2)).shape == (1, 1, 2, 6) and F.pad(x, [1, 2, 3, 0]).shape == (1, 1, 5, 6)
-    assert np.array_equal(F.pad(x, (1, 2, 3, 0), 5).numpy(), F.pad(x, ((0, 0), (0, 0), (3, 0), (1, 2)), 5).numpy())
     assert np.array_equal(F.pad(x, np.array([1, 2])).numpy(), F.pad(x, (1, 2)).numpy())
-    for widths in ((1,), (1, 2, 3), (1,) * 10, (-1, 1), ((1, 2),), (0.5, 1), "11", None, ((1, 2.5), *3 * [(0, 0)])):
+    for widths in ((1,), (1, 2, 3), (1,) * 10, ((1, 2),), (0.5, 1), "11", None, ((1, 2.5), *3 * [(0, 0)])):
         with pytest.raises((ShapeError, DtypeError), match="pad: expected"):
             F.pad(x, widths)
 
@@ -175,20 +174,20 @@ def test_a_stop_id_alone_or_several():
     (lambda: tinyml.manual_seed(None), DtypeError, "manual_seed: expected seed .* got None"),
     (lambda: nn.LayerNorm(4, eps=-1), ShapeError, "LayerNorm: expected eps .* got -1"),
     (lambda: nn.RMSNorm(4, eps=float("nan")), ShapeError, "RMSNorm: expected eps .* got nan"),
-    (lambda: F.layer_norm(floats(2, 3), floats(3), eps=float("nan")), ShapeError, "layer_norm: expected eps .* got nan"),
+    (lambda: F.layer_norm(floats(2, 3), 3, eps=float("nan")), ShapeError, "layer_norm: expected eps .* got nan"),
     (lambda: nn.BatchNorm1d(4, momentum=float("nan")), ShapeError, "BatchNorm1d: expected momentum .* got nan"),
     (lambda: sgd(momentum=float("nan")), ShapeError, "SGD: expected momentum .* got nan"),
     (lambda: sgd(nesterov="yes"), DtypeError, "SGD: expected nesterov to be True or False, got 'yes'"),
     (lambda: nn.Conv2d(2, 2, 3, groups=[1, 2]), DtypeError, r"Conv2d: expected groups .* got \[1, 2\]"),
     (lambda: F.conv2d(floats(1, 2, 5, 5), floats(2, 2, 3, 3), groups=[1, 2]), DtypeError, "conv2d: expected groups"),
-    (lambda: nn.MultiHeadAttention(8, 2, kv_heads=2.5), DtypeError, "kv_heads .* got 2.5"),
+    (lambda: nn.SelfAttention(8, 2, kv_heads=2.5), DtypeError, "kv_heads .* got 2.5"),
     (lambda: F.attention(*3 * [floats(2, 3, 4)], kv_heads=2.5), DtypeError, "kv_heads .* got 2.5"),
     (lambda: F.linear(None, floats(2, 3)), DtypeError, "linear: operand 1 is None, expected a Tensor"),
     (lambda: F.mse_loss(floats(2), None), DtypeError, "mse_loss: operand 2 is None"),
     (lambda: Tensor(floats(2, 3)).sum(axis=0.5), DtypeError, "sum: expected axis .* got 0.5"),
     (lambda: Tensor(floats(2, 3)).reshape(2.5, 2), DtypeError, "reshape: expected dimensions .* got 2.5"),
     (lambda: Tensor(floats(2, 3))["x"], ShapeError, r"getitem: .*index \['x'\] of a Tensor of shape \(2, 3\)"),
-    (lambda: Tensor([1.0]) < "x", DtypeError, "less: expected a Tensor, an array or a number, got 'x'"),
+    (lambda: Tensor([1.0]) < "x", DtypeError, "lt: expected a Tensor, an array or a number, got 'x'"),
     (lambda: nn.Sequential(nn.ReLU())[1], OutOfRangeError, "Sequential: expected an index below 1, got 1"),
     (lambda: models.MLP(4), ShapeError, "MLP: expected at least two sizes"),
     (lambda: data.RandomFlip("x"), DtypeError, "RandomFlip: expected p .* got 'x'"),
@@ -224,12 +223,12 @@ def test_what_cannot_be_written_is_said_before_anything_is():
     first, second = nn.Parameter(floats(2)), nn.Parameter(floats(2))
     optimizer = optim.SGD([first, second], 0.1)
     first.grad = second.grad = Tensor(floats(2))
-    second.data, before = frozen, first.numpy().copy()
+    second.array, before = frozen, first.numpy().copy()
     with pytest.raises(ShapeError, match=r"SGD: expected parameter 1 .* got a read-only one"):
         optimizer.step()
     assert np.array_equal(first.numpy(), before)
     layer = nn.Linear(2, 2)
-    layer.bias.data, before = frozen, layer.weight.numpy().copy()
+    layer.bias.array, before = frozen, layer.weight.numpy().copy()
     with pytest.raises(ShapeError, match=r"load_state_dict of Linear: .* bias is in read-only memory"):
         layer.load_state_dict({"weight": floats(2, 2), "bias": floats(2)})
     assert np.array_equal(layer.weight.numpy(), before)

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from nets import Then, assert_interpreted, images, off_by, randomise
 
 import tinyml
-from tinyml import Tensor, models, nn, trace
+from tinyml import Tensor, models, nn
 from tinyml.errors import QuantizationError, ShapeError, TinymlError
+from tinyml.graph import trace
 from tinyml.nn import functional as F
 from tinyml.plan.steps import STEPS
 from tinyml.precision import calibrate, lower
@@ -174,7 +175,7 @@ def test_concat_brings_all_to_the_codes_of_the_result(tmp_path_factory, parts, n
     """Codes that differ are requantized with one rounding; those that do not are not touched."""
     xs, axis = parts
     at = axis - (xs[0].ndim - 1) if negative else axis + 1
-    model = Then(lambda m, *xs: F.concat([*xs, xs[0]], axis=at))
+    model = Then(lambda m, *xs: F.cat([*xs, xs[0]], dim=at))
     plan = model.to_int8(calibration=[(tuple(v[:7] for v in xs), None)], observer="minmax")
     assert plan.islands == []
     sources = [codec(v[:7].min(initial=0), v[:7].max(initial=0)) for v in [*xs, xs[0]]]
@@ -192,7 +193,7 @@ def test_constants_are_joined_in_the_codes_of_the_result(tmp_path):
     constant = images((2, 4), 1, 3)[0] * 3
 
     def forward(m, x):
-        return m.a(x)[:, None] + F.concat([x[0, None], Tensor(constant), x[-1:]], axis=0)
+        return m.a(x)[:, None] + F.cat([x[0, None], Tensor(constant), x[-1:]], dim=0)
 
     model, x = randomise(Then(forward, nn.Linear(4, 4))), images((4,), 12, 0)
     plan = model.to_int8(calibration=[x])
@@ -211,7 +212,8 @@ def test_constants_are_joined_in_the_codes_of_the_result(tmp_path):
 def test_pad_of_codes(tmp_path_factory, dimensions, value, data):
     x = data.draw(batches(tuple(n for n, _, _ in dimensions)))
     widths = [(0, 0), *((before, after) for _, before, after in dimensions)]
-    plan = Then(lambda m, x: F.pad(x, widths, value)).to_int8(calibration=[x[:7]], observer="minmax")
+    flat = [n for pair in reversed(widths) for n in pair]
+    plan = Then(lambda m, x: F.pad(x, flat, value=value)).to_int8(calibration=[x[:7]], observer="minmax")
     padded = np.pad(x[:7], widths, constant_values=value)
     source, target = codec(x[:7].min(), x[:7].max()), codec(padded.min(), padded.max())
     if 255 * source.scale < target.scale:
@@ -229,7 +231,7 @@ def test_pad_of_codes(tmp_path_factory, dimensions, value, data):
 def test_rows_of_an_embedding_are_codes_of_its_result(tmp_path):
     """int8 in the file, in the result's scale and zero point; rows that calibration never saw are clamped."""
     model = nn.Sequential(nn.Embedding(9, 4))
-    model[0].weight.data[8] = 50
+    model[0].weight.array[8] = 50
     ids = np.random.default_rng(0).integers(0, 8, (6, 5))
     plan = model.to_int8(calibration=[ids])
     assert [s.kind for s in plan.steps] == ["embedding", "dequantize"]
@@ -249,7 +251,7 @@ def test_ids_that_are_no_rows_are_named():
     for bad in (20, -1):
         with pytest.raises(ShapeError, match=rf"embedding: expected ids in \[0, 20\), got .*{bad}.*\(in layer .*tokens\)"):
             plan(np.full((2, 6), bad))
-    model.tokens.weight.data[19] = np.nan
+    model.tokens.weight.array[19] = np.nan
     with pytest.raises(QuantizationError, match=r"expected a table of finite values.*\(in layer embedding in tokens\)"):
         model.to_int8(calibration=[np.arange(18).reshape(3, 6)])
 
@@ -311,7 +313,7 @@ def test_what_has_no_step_is_an_island():
         y = m.a(x)
         y = F.maximum(y, m.b(y)) / (row + 5.0)
         y = y + Tensor(np.ones((len(x), 1), np.float32)) * F.minimum(row, y)
-        return m.b(F.concat([y, np.zeros((len(x), 2), np.float32)], axis=1)[:, 1:5])
+        return m.b(F.cat([y, np.zeros((len(x), 2), np.float32)], dim=1)[:, 1:5])
 
     model = randomise(Then(forward, nn.Linear(3, 4), nn.Linear(4, 4)))
     x = images((3,), 30, 0)
@@ -325,8 +327,8 @@ def test_ranges_too_far_apart_are_named():
     """A multiplier of 2^30 or more, which equation (5) does not have; the op is named."""
     x = images((4,), 9, 0)
     for function, name in {lambda m, x: x + x[:, ::-1]: "add", lambda m, x: x * x[:, ::-1]: "mul",
-                           lambda m, x: F.concat([x, x], axis=1): "concat",
-                           lambda m, x: F.pad(x, [(0, 0), (1, 1)]): "pad"}.items():
+                           lambda m, x: F.cat([x, x], dim=1): "concat",
+                           lambda m, x: F.pad(x, (1, 1)): "pad"}.items():
         graph = trace(Then(function), x)
         ranges = {**calibrate(graph, [x]).ranges, graph.nodes[-1].output: (0.0, 1e-12)}
         with pytest.raises(QuantizationError, match=rf"output scale is far too small.*in layer {name}"):

@@ -69,7 +69,7 @@ def test_report_on_paper_and_as_a_page(folder, capsys):
 def test_info_and_bench(folder, capsys):
     about = run(folder, "info", "cnn.safetensors")
     assert about["class"] == "CifarCNN" and about["elements"]["float32"] == sum(
-        t.size for _, t in tinyml.load(folder / "cnn.safetensors").named_tensors() if t.dtype == np.float32)
+        t.numel() for _, t in tinyml.load(folder / "cnn.safetensors").named_tensors() if t.dtype == np.float32)
     rows = run(folder, "bench", "cnn.safetensors", "--data", "images.npz", "--batch", "1", "7", "--seconds", "0.01")
     assert [(r["batch"], r["form"]) for r in rows[3:5]] == [(1, "to_int8(calibration)"), (7, "as it is")]
     assert all(r["samples_per_second"] == pytest.approx(1e3 * r["batch"] / r["ms"]) for r in rows)

@@ -93,7 +93,7 @@ def test_wrong_calibration_data_is_named_and_the_model_left_alone(kind):
 
 def test_values_that_overflow_inside_the_model_are_named():
     model = net()
-    model[4].weight.data[...] = 1e38
+    model[4].weight.array[...] = 1e38
     with pytest.raises(QuantizationError, match="NaN or infinite values in the result of linear in 4, batch 0"):
         model.to_int8(calibration=[100 * abs(X)])
 
@@ -110,7 +110,7 @@ def test_conversion_copies_and_leaves_the_model_as_it_was(calibration):
 
     expected = int8(X).numpy().copy()
     for _, t in model.named_tensors():
-        t.data[...] = 3     # training goes on
+        t.array[...] = 3     # training goes on
     assert np.array_equal(int8(X).numpy(), expected)
 
 
@@ -294,7 +294,7 @@ def test_a_users_layer_is_quantized_statically_all_the_same():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_non_finite_weights_are_named(bad):
     model = models.MLP(4, 3, 2)
-    model[3].weight.data[1, 1] = bad
+    model[3].weight.array[1, 1] = bad
     with pytest.raises(QuantizationError, match=r"expected finite values, got NaN or infinity \(in layer 3.weight\)"):
         model.to_int8()
     with pytest.raises(QuantizationError, match="NaN or infinite values in the result of linear in 3, batch 0"):
@@ -308,12 +308,12 @@ def test_sums_that_may_leave_int32_are_refused_when_converting():
     """The error comes at conversion, not at the first call; with groups each group has its own sum."""
     k = 140_000
     model = nn.Sequential(nn.Linear(k, 2, bias=False))
-    model[0].weight.data[...] = 0.5
+    model[0].weight.array[...] = 0.5
     with pytest.raises(QuantizationError, match=r"to_int8: sums of 140000 products .* to_int8\(group=32\).*layer 0"):
         model.to_int8()
     x = np.full((1, k), 0.25, np.float32)
     np.testing.assert_allclose(model.to_int8(group=32)(x).numpy(), k / 8, rtol=1e-5)
-    model[0].weight.data[:, ::2] = 0        # half as many reach half as far
+    model[0].weight.array[:, ::2] = 0        # half as many reach half as far
     np.testing.assert_allclose(model.to_int8()(x).numpy(), k / 16, rtol=1e-5)
 
 
@@ -342,8 +342,8 @@ def test_layers_that_are_skipped_stay_float():
 def test_clipped_weights_have_the_smaller_squared_error(static):
     """One weight far out among N: the best clip is at 1 / (1 + N / (12 127^2)) of it, and leaves that much of the error."""
     layer = nn.Linear(60_000, 2)
-    layer.weight.data[...] = np.random.default_rng(1).uniform(-0.1, 0.1, layer.weight.shape)
-    layer.weight.data[:, 7] = 1
+    layer.weight.array[...] = np.random.default_rng(1).uniform(-0.1, 0.1, layer.weight.shape)
+    layer.weight.array[:, 7] = 1
     errors, x = {}, normal(2, 60_000)
     for weights in ("max", "mse"):
         int8 = layer.to_int8(calibration=x if static else None, weights=weights)
@@ -385,7 +385,7 @@ def test_padding_with_infinity_before_a_max_pool_stays_float():
             self.conv = nn.Conv2d(3, 4, 3)
 
         def forward(self, x):
-            return self.conv(F.max_pool2d(F.pad(x, ((0, 0), (0, 0), (1, 0), (0, 1)), -np.inf), 2))
+            return self.conv(F.max_pool2d(F.pad(x, (0, 1, 1, 0), value=-np.inf), 2))
 
     model = Padded().eval()
     plan = model.to_int8(calibration=X, observer="minmax")
@@ -429,5 +429,5 @@ def test_dynamic_int8_of_weights_that_are_read_elsewhere(options):
     float32 = model.copy()
     for name, t in int8.named_tensors():
         if t.quantized is not None:
-            dict(float32.named_tensors())[name].data[...] = t.dequantize().data
+            dict(float32.named_tensors())[name].array[...] = t.dequantize().array
     assert np.abs(int8(ids).numpy() - float32(ids).numpy()).max() <= 1e-4 * np.abs(float32(ids).numpy()).max()

@@ -59,7 +59,7 @@ def set_up(tmp_path, monkeypatch) -> dict[str, Any]:
     images = data.ArrayDataset(normal(64, 3, 32, 32), np.random.default_rng(0).integers(0, 10, 64))
     loader, weights = data.DataLoader(images, 32), Tensor(normal(5, 12, seed=1))
     return {"data": images[range(32)][0], "calibration_loader": loader, "test_loader": loader, "loader": loader,
-            "weights": weights, "scales": weights.abs().max(axis=1, keepdims=True) / 127, "input": Tensor(normal(7, 12))}
+            "weights": weights, "scales": weights.abs().amax(dim=1, keepdim=True) / 127, "input": Tensor(normal(7, 12))}
 
 
 def test_snippets_run_as_written(set_up, capsys):
@@ -150,7 +150,7 @@ def test_scales_are_those_of_the_plan(set_up):
     assert scales["input"] == plan.inputs[0].codec.scale and scales["22"] == plan.outputs[0].codec.scale
     assert set(scales) == {"input", *(str(i) for i in range(23)), *(name for name, _ in model.named_parameters())}
     for name, p in model.named_parameters():
-        assert scales[name] == (np.float32(np.abs(p.data).max() / 127) if p.data.any() else 1)
+        assert scales[name] == (np.float32(np.abs(p.array).max() / 127) if p.array.any() else 1)
     other = course.Calibrator(model)
     for batch in loader:
         assert other.collect(batch) is other
@@ -168,7 +168,7 @@ def test_every_activation_has_a_name_of_its_own():
     assert all(type(name) is str and name and type(s) is float and 0 < s < 10 for name, s in scales.items())
     assert {"tokens", "positions", "blocks.0.attention", "blocks.1.gelu", "blocks.0.add", "blocks.0", "head",
             "tokens.weight", "blocks.1.up.bias"} <= set(scales)
-    graph = tinyml.trace(model, ids)
+    graph = tinyml.graph.trace(model, ids)
     names = course.calibration.name_values(graph)
     assert len(set(names.values())) == len(graph.nodes) + 1
 

@@ -11,7 +11,7 @@ import tinyml.random
 from tinyml import data
 from tinyml.data._order import Shuffled
 from tinyml.errors import DtypeError, ShapeError
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 
 class Squares(data.Dataset):

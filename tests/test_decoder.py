@@ -70,8 +70,8 @@ def test_threads_change_no_bit():
 def test_the_step_keeps_what_the_layers_keep(stored):
     model = made("gpt2")
     qkv = model.blocks[0].attention.qkv
-    qkv.weight.data[...] = 0        # keys and values are the bias
-    qkv.bias.data[32:] = np.resize(np.array(HALVES, np.float32), 64)
+    qkv.weight.array[...] = 0        # keys and values are the bias
+    qkv.bias.array[32:] = np.resize(np.array(HALVES, np.float32), 64)
     caches, slow = model.caches(1, stored), model.caches(1, stored)
     Decoder(model, caches)(np.array([3]))
     with tinyml.no_grad():
@@ -79,7 +79,7 @@ def test_the_step_keeps_what_the_layers_keep(stored):
     for name in ("keys", "values", "key_scale", "value_scale"):
         kept, expected = (getattr(c[0], name) for c in (caches, slow))
         assert kept is expected is None or kept[:, :, :1].tobytes() == expected[:, :, :1].tobytes()
-    qkv.bias.data[40] = 1e6
+    qkv.bias.array[40] = 1e6
     if stored == "float16":
         with pytest.raises(QuantizationError, match=r"up to 65504 to store as float16, got 1e\+06"):
             model.generate([1, 2], 3, cache=stored)
@@ -131,7 +131,7 @@ def renewed(layer: nn.Module, cls: type[nn.Module]) -> nn.Module:
 REPLACED = {
     "a method of a block": ("gpt2", False, lambda m, b, p: setattr(b, "feed_forward", lambda x: b.down(b.up(x)) * 50.0)),
     "a method that mixes positions": ("llama", False, lambda m, b, p: setattr(
-        b, "feed_forward", lambda x: x.mean(axis=1, keepdims=True) * 3 - x)),
+        b, "feed_forward", lambda x: x.mean(dim=1, keepdim=True) * 3 - x)),
     "the forward of a block": ("gpt2", False, lambda m, b, p: setattr(
         b, "forward", lambda x, cache=None: b.feed_forward(x))),
     "the forward of attention": ("gpt2", False, lambda m, b, p: setattr(b.attention, "forward", lambda x, cache=None: -x)),
@@ -212,6 +212,6 @@ def test_what_cannot_be_generated_is_refused():
         model(np.array([[1], [2]]), caches)
     with pytest.raises(IndexError, match=r"expected ids in \[0, 19\), got 19"):
         Decoder(model, model.caches(1))(np.array([19]))
-    model.blocks[1].up.weight.data[...] = np.nan
+    model.blocks[1].up.weight.array[...] = np.nan
     with pytest.raises(NonFiniteError, match="expected finite logits, got nan"):
         model.generate([1], 2)

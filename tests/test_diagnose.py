@@ -38,18 +38,18 @@ def narrow() -> precision.Observer:
 
 def outlier_channel(model: nn.Module) -> dict:
     """A channel's weights 100 times, given back by the weights that read it."""
-    model[int(CONV)].weight.data[2] *= 100
-    model[NORM].running_mean.data[2] *= 100
-    model[NORM].bias.data[2] *= 100
-    model[NEXT].weight.data[:, 2] /= 100
+    model[int(CONV)].weight.array[2] *= 100
+    model[NORM].running_mean.array[2] *= 100
+    model[NORM].bias.array[2] *= 100
+    model[NEXT].weight.array[:, 2] /= 100
     return {"per_channel": False}
 
 
 def small_input_channel(model: nn.Module) -> dict:
     """A channel a hundredth of its size, read by weights 100 times as large."""
-    model[NORM].weight.data[2] /= 100
-    model[NORM].bias.data[2] /= 100
-    model[NEXT].weight.data[:, 2] *= 100
+    model[NORM].weight.array[2] /= 100
+    model[NORM].bias.array[2] /= 100
+    model[NEXT].weight.array[:, 2] *= 100
     return {}
 
 
@@ -63,22 +63,22 @@ def few_levels(model: nn.Module) -> dict:
 
 def dead_channel(model: nn.Module) -> dict:
     """A channel that is never above 0."""
-    model[NORM].weight.data[2], model[NORM].bias.data[2] = 1e-3, -1
+    model[NORM].weight.array[2], model[NORM].bias.array[2] = 1e-3, -1
     return {}
 
 
 def dead_and_large(model: nn.Module) -> dict:
     """A channel that is never above 0, with weights so large that all others lose precision."""
-    model[int(CONV)].weight.data[2] *= 1000
-    model[NORM].bias.data[2] = -1e6
+    model[int(CONV)].weight.array[2] *= 1000
+    model[NORM].bias.array[2] = -1e6
     return {"per_channel": False}
 
 
 def bad_fold(model: nn.Module) -> dict:
     """A running variance of next to nothing: folding multiplies the channel's weights by hundreds."""
-    model[NORM].running_var.data[2] *= 1e-4
-    model[NORM].running_mean.data[2] = 0
-    model[NEXT].weight.data[:, 2] /= 100
+    model[NORM].running_var.array[2] *= 1e-4
+    model[NORM].running_mean.array[2] = 0
+    model[NEXT].weight.array[:, 2] /= 100
     return {}
 
 
@@ -147,7 +147,7 @@ def test_a_shift_of_the_means_is_named_and_corrected():
     rng = np.random.default_rng(0)
     x = (5 + 0.1 * rng.standard_normal((512, 128))).astype(np.float32)    # rounded weights times 5 do not add up to 0
     model = nn.Sequential(nn.Linear(128, 16)).eval()
-    model[0].bias.data[...] = -5 * model[0].weight.data.sum(axis=1)
+    model[0].bias.array[...] = -5 * model[0].weight.array.sum(axis=1)
     found = precision.diagnose(model, x, per_channel=False)
     assert found.layers[0].cause == "bias" and 'repairs=["correct_bias"]' in found.layers[0].remedy
     repaired = precision.diagnose(model, x, per_channel=False, repairs=["correct_bias"])
@@ -162,7 +162,7 @@ class Constants(nn.Module):
         self.table, self.mix, self.out = nn.Embedding(4, 8), nn.Linear(8, 8), nn.Linear(8, 3)
 
     def forward(self, x):
-        return self.out(x + self.mix(self.table(np.arange(4))).mean(axis=0))
+        return self.out(x + self.mix(self.table(np.arange(4))).mean(dim=0))
 
 
 def test_layers_that_read_constants_are_none_to_diagnose_and_float64_will_do():

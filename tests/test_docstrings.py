@@ -98,6 +98,8 @@ def faults(name: str, thing: Any) -> Iterator[str]:
     described = re.findall(r"^    (\w+):", found.get("Args", ""), flags=re.MULTILINE)
     if dataclasses.is_dataclass(thing) and "Args" not in found:     # functions make it: its fields, then any properties
         described = re.findall(r"^    (\w+):", found.get("Attributes", ""), flags=re.MULTILINE)[:len(given)]
+    if "input" not in described and "input" in given[:1]:       # the Tensor whose method it is, said once for all
+        given = given[1:]
     if described != given:
         yield f"it takes {given}, and Args describes {described}"
     if ("raise " in code or "checks." in code) and "Raises" not in found and not isinstance(thing, type):

@@ -12,7 +12,7 @@ import tinyml.random
 from tinyml import nn
 from tinyml._kernels import dispatch
 from tinyml._kernels.rows.dropout import dropout
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 KEYS = (1, 2, 3, 2**32 + 1, 2**63 + 1)      # that differ by a bit
 

@@ -14,7 +14,7 @@ from tinyml.ops import Codec
 from tinyml.ops.fake_quantize import FakeQuantize
 from tinyml.precision import prepare_qat
 from tinyml.precision.training.quantizers import ActivationQuantizer, WeightQuantizer
-from tinyml.tensor import apply
+from tinyml.tensors import apply
 
 SCALES = st.floats(2.0**-120, 2.0**100, width=32)
 ZEROS = st.integers(-128, 127)
@@ -122,7 +122,7 @@ def test_the_range_of_a_learned_scale_gives_it_back(log2, lo, hi):
     q = ActivationQuantizer(lo, hi, learned=True)
     zero = q.zero_point
     assert q.scale().item() == pytest.approx((hi - lo) / 255, rel=1e-5)
-    q.log2_scale.data[...] = log2
+    q.log2_scale.array[...] = log2
     scale = q.scale().numpy()
     assert q.codec() == Codec(scale[()], zero) and fixed_point.affine_parameters(*q.range()) == (scale, zero)
     assert scale >= 2.0**-30 and scale == pytest.approx(2.0 ** max(log2, -30.0), rel=1e-5)
@@ -186,7 +186,7 @@ def test_a_layer_learns_its_scales(per_channel):
     bias[2] = 2.0**28 if per_channel else 0
     q = WeightQuantizer(per_channel)
     q.start(weight)
-    q.log2_scale.data += 3
+    q.log2_scale.array += 3
     start = q.chosen()
     before, after = reconstruct(q, lambda: q(Tensor(weight), Tensor(bias), np.float32(1), False)[0], weight)
     assert after < (0.4 if per_channel else 0.1) * before       # the bias's channel stays coarse
@@ -198,7 +198,7 @@ def test_a_layer_learns_its_scales(per_channel):
 def test_scales_stop_at_their_smallest_and_come_back():
     x = Tensor(np.float32([3, -2]))
     q = ActivationQuantizer(-1, 1, learned=True)
-    q.log2_scale.data[...] = -100
+    q.log2_scale.array[...] = -100
     assert 2.0**-30 <= q.codec().scale < 1.0001 * 2.0**-30
     optimizer = optim.SGD(q.parameters(), 1e9)
     ((q(x, False) - x) ** 2).sum().backward()

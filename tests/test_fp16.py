@@ -31,7 +31,7 @@ def test_float16_weights_compute_as_their_float32_values(name, tmp_path):
     stored = {id(getattr(m, n)) for m in half.modules() for n in m.stored_weights}
     for t, h in zip((t for _, t in rounded.named_tensors()), (t for _, t in half.named_tensors()), strict=True):
         assert h.dtype == (np.float16 if id(h) in stored else t.dtype)
-        t.data[...] = h.data
+        t.array[...] = h.array
     with no_grad():
         got = half(x)
         assert got.dtype == np.float32 and got.numpy().tobytes() == rounded(x).numpy().tobytes()
@@ -53,9 +53,9 @@ def test_sizes_halve_and_ties_stay():
 
 def test_a_weight_past_65504_is_refused_by_name():
     model = models.MLP(4, 3, 2)
-    model[3].weight.data[1, 0] = -65504
-    assert model.to_fp16()[3].weight.data[1, 0] == -65504
-    model[3].weight.data[1, 0] = 65520
+    model[3].weight.array[1, 0] = -65504
+    assert model.to_fp16()[3].weight.array[1, 0] == -65504
+    model[3].weight.array[1, 0] = 65520
     with pytest.raises(QuantizationError, match=r"65520 does not fit float16, whose largest value is 65504.*3\.weight"):
         model.to_fp16()
     assert model.to_fp16(skip=["3"])[1].weight.dtype == np.float16

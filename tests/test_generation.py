@@ -25,7 +25,7 @@ def made(shape: str, context: int = 24) -> models.TinyGPT:
     tinyml.manual_seed(1)
     model = models.TinyGPT(19, context, 2, 4, 32, **SHAPES[shape]).eval()
     for p in model.parameters():        # far from the nearly equal logits of fresh parameters
-        p.data *= 3 if p.ndim > 1 else 1
+        p.array *= 3 if p.ndim > 1 else 1
     return model
 
 

@@ -52,7 +52,7 @@ def ids_for(c: TinyGPTConfig, batch: int = 3) -> np.ndarray:
 @settings(max_examples=30)
 def test_any_config_counts_its_parameters_and_trains_all_of_them(c):
     model, ids = models.TinyGPT.from_config(c), ids_for(c)
-    assert sum(p.size for p in model.parameters()) == c.parameters
+    assert sum(p.numel() for p in model.parameters()) == c.parameters
     assert model.config == c and TinyGPTConfig(**c.as_dict()) == c
     assert all(p.numpy().any() for name, p in model.named_parameters() if p.ndim > 1), "a weight has no initial values"
     models.next_token_loss(model(ids[:, :-1]), ids[:, 1:]).backward()
@@ -116,7 +116,7 @@ def test_files_and_names_of_the_gpt2_form_stay():
     assert [f"{name} {type(m).__name__}({m.describe()})" for name, m in model.named_modules()] == [
         " TinyGPT()", "tokens Embedding(11, 8)", "positions Embedding(6, 8)", "dropout Dropout(p=0.5)",
         "blocks ModuleList()", "blocks.0 Block()", "blocks.0.norm1 LayerNorm(8, eps=1e-05)",
-        "blocks.0.attention MultiHeadAttention(heads=2, causal=True)", "blocks.0.attention.qkv Linear(8, 24, bias=True)",
+        "blocks.0.attention SelfAttention(heads=2, causal=True)", "blocks.0.attention.qkv Linear(8, 24, bias=True)",
         "blocks.0.attention.proj Linear(8, 8, bias=True)", "blocks.0.norm2 LayerNorm(8, eps=1e-05)",
         "blocks.0.up Linear(8, 32, bias=True)", "blocks.0.gelu GELU(approximate='none')",
         "blocks.0.down Linear(32, 8, bias=True)", "blocks.0.dropout Dropout(p=0.5)", "norm LayerNorm(8, eps=1e-05)",
@@ -166,8 +166,8 @@ def test_configs_that_do_not_fit_are_refused(changes, message):
 
 @pytest.mark.parametrize("make", [
     lambda: nn.Rotary(3), lambda: nn.Rotary(4, 0.0), lambda: nn.Rotary(4)(normal(2, 6)), lambda: nn.Rotary(4)(normal(4)),
-    lambda: nn.Rotary(4)(normal(2, 4), -1), lambda: nn.MultiHeadAttention(8, 4, kv_heads=3),
-    lambda: nn.MultiHeadAttention(8, 4, rotary=nn.Rotary(4))])
+    lambda: nn.Rotary(4)(normal(2, 4), -1), lambda: nn.SelfAttention(8, 4, kv_heads=3),
+    lambda: nn.SelfAttention(8, 4, rotary=nn.Rotary(4))])
 def test_wrong_rotary_and_heads_are_refused(make):
     with pytest.raises(ShapeError, match=r"expected|must divide"):
         make()
@@ -211,7 +211,7 @@ def test_shared_heads_are_what_plain_ops_compute(causal, dtype, t, size, toleran
     def plain(x):
         q, k, v = x[:, :6], x[:, 6 + each], x[:, 8 + each]
         scores = q @ k.transpose() * (1 / math.sqrt(size))
-        return F.softmax(F.where(np.tri(t, dtype=bool), scores, dtype(-np.inf)) if causal else scores) @ v
+        return F.softmax(F.where(np.tri(t, dtype=bool), scores, dtype(-np.inf)) if causal else scores, -1) @ v
 
     results = []
     for function in (plain, lambda x: F.attention(x[:, :6], x[:, 6:8], x[:, 8:], causal, 2),

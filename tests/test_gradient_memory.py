@@ -13,7 +13,7 @@ from values import leaf
 from tinyml import tape
 from tinyml._kernels import memory
 from tinyml.ops import Op
-from tinyml.tensor import OPS, apply
+from tinyml.tensors import OPS, apply
 
 
 def test_gradients_are_memory_of_their_own():

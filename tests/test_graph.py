@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 import tinyml
-from tinyml import Tensor, models, nn, trace
+from tinyml import Tensor, models, nn
 from tinyml.errors import ShapeError, TraceError
-from tinyml.graph import Batch
+from tinyml.graph import Batch, trace
 from tinyml.nn import functional as F
 from tinyml.tape import no_grad
 
@@ -23,10 +23,10 @@ class Windows(nn.Module):
     def forward(self, x):       # (B, 6, 4)
         b, t, c = x.shape
         y = F.relu(self.inner(x.reshape(b * t, c)))                                             # (6 B, 5)
-        y = F.concat([y[:, :2], F.sigmoid(y[:, 2:]) * 2.0], axis=1).reshape(b, t, 5)            # (B, 6, 5)
-        y = F.concat([y[:, ::2], y[:, 1::2], self.start.broadcast_to(b, 1, 5)], axis=1)         # (B, 7, 5)
+        y = F.cat([y[:, :2], F.sigmoid(y[:, 2:]) * 2.0], dim=1).reshape(b, t, 5)            # (B, 6, 5)
+        y = F.cat([y[:, ::2], y[:, 1::2], self.start.broadcast_to(b, 1, 5)], dim=1)         # (B, 7, 5)
         end = Tensor(np.full((b, 1, 5), 0.9, np.float32))
-        y = F.concat([y, end], axis=1) * end                                                    # (B, 8, 5)
+        y = F.cat([y, end], dim=1) * end                                                    # (B, 8, 5)
         return self.outer(y[-b:].flatten(1)) + np.zeros((b, 1), np.float32)
 
 
@@ -86,9 +86,9 @@ def randomise(model: nn.Module) -> nn.Module:
     rng = np.random.default_rng(5)
     for name, t in model.named_tensors():
         if name.endswith("running_var"):
-            t.data[...] = rng.uniform(0.2, 2, t.shape)
+            t.array[...] = rng.uniform(0.2, 2, t.shape)
         elif t.dtype == np.float32 and t.ndim == 1:
-            t.data[...] += rng.uniform(-0.3, 0.3, t.shape)
+            t.array[...] += rng.uniform(-0.3, 0.3, t.shape)
     return model
 
 
@@ -159,8 +159,8 @@ def test_parameters_stay_live():
     model, x = randomise(models.ResNet8(width=4)).eval(), inputs("ResNet8", 3)[0]
     graph = trace(model, x)
     before = graph(x).numpy().copy()
-    model.fc.weight.data[...] *= -2
-    model.bn.running_mean.data[...] += 1
+    model.fc.weight.array[...] *= -2
+    model.bn.running_mean.array[...] += 1
     assert not np.allclose(graph(x).numpy(), before)
     assert graph(x).numpy().tobytes() == model(x).numpy().tobytes()
 
@@ -201,22 +201,31 @@ NOT_A_TENSOR = {"an array": lambda y: y.numpy(), "None": lambda y: None, "a numb
                 "a nested tuple": lambda y: (y, (y, y)), "nothing": lambda y: ()}
 
 FORWARDS = {
-    "a branch": (branch_on_values, r"computed from the input \(by sum\) became a Python number or condition.*where"),
+    "a branch": (branch_on_values, r"computed from the input \(by gt\) became a Python number or condition.*where"),
     "a number as attribute": (lambda y: y.clip(0.0, float(y.max())), r"\(by max\) became a Python number"),
     "item": (lambda y: y * y.mean().item(), r"\(by mean\) became a Python number or condition through item\(\)"),
     "a branch on argmax": (branch_on_argmax, "became a Python number or condition"),
     "numpy in the middle": (numpy_in_the_middle, "relu reads a constant whose values differ .* outside the tape"),
     "numpy at the end": (lambda y: Tensor(y.numpy() * 2), "does not depend on the input.* NumPy is lost to the tape"),
     "detach": (lambda y: F.relu(y.detach()), "relu reads a constant whose values differ"),
-    "a mask of values": (lambda y: F.where(y > 0, y, 0.5 * y), "where reads a constant whose values differ"),
     "an index of values": (lambda y: y[:, y.numpy()[0] > 0], "index of getitem is not the same for two inputs"),
     "a loop over the batch": (lambda y: F.stack([row * 2 for row in y]), "loops over the batch|branches on the data"),
     "a branch on the batch size": (branch_on_batch, "op 1 is relu .* and mul .* branches on the data"),
     "the batch size as a number": (lambda y: y * len(y), "mul reads a constant whose values differ"),
-    "a constant of another size": (lambda y: F.concat([y, np.zeros((2 * len(y), 4), np.float32)]),
+    "a constant of another size": (lambda y: F.cat([y, np.zeros((2 * len(y), 4), np.float32)]),
                                    "concat reads a constant whose (shapes|values) differ"),
     "a size that is no multiple": (lambda y: y[: len(y) - 1], "index of getitem is not the same"),
 }
+
+
+def test_a_mask_of_values_is_part_of_the_program():
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    model = Forward(lambda y: F.where(y > 0, y, 0.5 * y)).eval()
+    graph = trace(model, x)
+    assert [node.op.name for node in graph.nodes] == ["linear", "gt", "mul", "where"]
+    expected = model(x).numpy()
+    assert np.array_equal(graph(x).numpy(), expected) and np.allclose(model.compile(x)(x).numpy(), expected, 1e-6, 1e-6)
+    assert np.allclose(model.to_int8(calibration=[x])(x).numpy(), expected, atol=np.abs(x).max() / 64)
 
 
 @pytest.mark.parametrize("name", FORWARDS)

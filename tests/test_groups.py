@@ -44,7 +44,7 @@ def test_linear_is_the_sum_of_its_groups(rows, k, n, group, seed):
         largest = np.abs(x[:, part]).max(axis=1, initial=0)
         scale = np.where(largest < np.float32(127 * 2.0**-126), 1, largest / np.float32(127)).astype(np.float32)
         codes = np.clip(np.rint(x[:, part] / scale[:, None]), -127, 127).astype(np.int64)
-        sums = codes @ w.data[:, part].T.astype(np.int64)
+        sums = codes @ w.array[:, part].T.astype(np.int64)
         column = w.scale if group is None else w.scale[:, at // group]
         expected += sums.astype(np.float32) * (scale[:, None] * column)
     assert np.array_equal(F.linear(x, w, bias).numpy(), expected + bias)
@@ -64,7 +64,7 @@ def test_a_model_in_groups_is_closer_than_one_scale_a_channel_and_survives_its_f
     model = models.TinyGPT(19, 16, 2, 4, 64).eval()
     for p in model.parameters():
         if p.ndim == 2:
-            p.data[...] = matrix(*p.shape) * np.abs(p.data).mean()
+            p.array[...] = matrix(*p.shape) * np.abs(p.array).mean()
     ids = np.random.default_rng(0).integers(0, 19, (3, 16))
     error = {}
     for name, int8 in (("channel", model.to_int8(weights=weights)), ("group", model.to_int8(weights=weights, group=group))):

@@ -146,7 +146,7 @@ HUGE = [
     ("tinyml.nn.norms.LayerNorm", [10**10]), ("tinyml.nn.norms.BatchNorm2d", [10**10]),
     ("tinyml.models.cnn.MLP", [10**4, 10**5, 10**4]), ("tinyml.models.cnn.CifarCNN", [3, 10, 10**6]),
     ("tinyml.models.gpt.model.TinyGPT", [11, 6, 10**9, 2, 8]), ("tinyml.models.gpt.model.TinyGPT", [11, 6, 1, 1, 10**5]),
-    ("tinyml.nn.attention.MultiHeadAttention", [2**20, 2]), (f"{Wide.__module__}.Wide", [10**10]),
+    ("tinyml.nn.attention.SelfAttention", [2**20, 2]), (f"{Wide.__module__}.Wide", [10**10]),
     (f"{Wide.__module__}.Wide", [10**10, "BatchNorm2d"]),
 ]
 
@@ -200,7 +200,7 @@ GROWING = {     # function behind the layers, the kind or op of the step to chan
     "padding past all memory": (lambda y: y, "product", "padding", [10**9, 10**9]),
     "padding of an island": (lambda y: y, "conv2d", "padding", {"tuple": [1000, 1000]}),
     "pooling": (lambda y: y, "adaptive_avg_pool2d", "outputs", {"tuple": [2000, 2000]}),
-    "pad": (lambda y: F.pad(y, ((0, 0), (0, 0), (1, 1), (1, 1))), "pad", "widths",
+    "pad": (lambda y: F.pad(y, (1, 1, 1, 1)), "pad", "widths",
             {"tuple": [{"tuple": [0, 0]}, {"tuple": [0, 0]}, {"tuple": [2000, 0]}, {"tuple": [2000, 0]}]}),
     "broadcast": (lambda y: y[:, :1].broadcast_to(2, *y[:, :1].shape) + 1.0, "broadcast_to", "shape",
                   {"tuple": [10**5 * 2, {"batch": 1}, 1, 8, 8]}),
@@ -313,7 +313,7 @@ def test_padding_and_dilation_that_lead_to_zeros_take_no_memory(tmp_path):
 
 def test_inputs_and_chains_that_grow_are_not_run(tmp_path):
     path = tmp_path / "model"
-    grows(lambda y: F.concat([y, y], axis=1)).save(path)
+    grows(lambda y: F.cat([y, y], dim=1)).save(path)
     good, arrays = opened(path)
     slot = good["inputs"][0]
     at = next(i for i, s in enumerate(good["steps"]) if "concat" in (s["kind"], s["attrs"].get("op")))

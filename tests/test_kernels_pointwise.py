@@ -95,12 +95,46 @@ def scatter_rows(rng, kernels):
         yield Call(d, [normal(rng, d.p, d.c), ids, True, np.empty((d.v, d.c), np.float32)], (3,), bound)
 
 
+def indices(rng, d) -> np.ndarray:
+    """An index, one that names whole rows, and one with a number that is not there."""
+    index = rng.integers(0, d.n, (d.a, d.p, d.c))
+    if d.kind == "rows":
+        return np.broadcast_to(index[:, :, :1], index.shape)
+    if d.kind == "outside" and index.size:
+        index[-1, -1, -1] = rng.choice([-1, d.n])
+    return index
+
+
+def gather(rng, kernels):
+    for d in design(rng, a=(1, 0, 3), n=(1, 2, 70), p=(1, 0, 5, 40), c=(1, 0, 2, 17), kind=("each", "rows", "outside")):
+        x, index = normal(rng, d.a, d.n, d.c), indices(rng, d)
+        y = np.zeros(index.shape, np.float32)
+        assert kernels.gather_f32(x, index, y.copy(), 1) == reference.gather_f32(x, index, y.copy(), 1)
+        if d.kind != "outside":
+            yield Call(d, [x, index, y], (2,))
+
+
+def scatter(rng, kernels):
+    def bound(x, index, add, y):
+        size = np.zeros_like(y)
+        reference.scatter_f32(np.abs(x), index, True, size, 1)
+        return [40 * EPS * size + EPS]
+
+    for d in design(rng, a=(1, 0, 3), n=(1, 2, 70), p=(1, 0, 5, 40), c=(1, 0, 2, 17), kind=("each", "rows", "outside"),
+                    add=(True, False)):
+        x, index, y = normal(rng, d.a, d.p, d.c), indices(rng, d), normal(rng, d.a, d.n, d.c)
+        assert kernels.scatter_f32(x, index, d.add, y.copy(), 1) == reference.scatter_f32(x, index, d.add, y.copy(), 1)
+        if d.kind != "outside":
+            yield Call(d, [x, index, d.add, y], (3,), bound, updated=(3,))
+
+
 CASES = {
     "exp_f32": of_value, "tanh_f32": of_value, "tanh_grad_f32": grad_of_value, "sigmoid_f32": of_value,
     "sigmoid_grad_f32": grad_of_value, "silu_f32": of_operand, "silu_grad_f32": grad, "gelu_f32": of_operand,
     "gelu_grad_f32": grad, "gelu_tanh_f32": of_operand, "gelu_tanh_grad_f32": grad, "relu_grad_f32": relu_grad,
     "fake_quantize_f32": fake_quantize, "sum_columns_f32": sum_columns,
     "activation_grad_sum_f32": grad_sum, "scatter_rows_f32": scatter_rows, "dropout_f32": dropout,
+    "gather_f32": gather, "scatter_f32": scatter,
 }
 
 

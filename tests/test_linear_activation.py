@@ -11,7 +11,7 @@ from tinyml.models import TinyGPT
 from tinyml.nn import functional as F
 from tinyml.ops.linear import LinearActivation
 from tinyml.tape import no_grad, record
-from tinyml.tensor import Tensor, apply
+from tinyml.tensors import Tensor, apply
 
 FUNCTIONS = {"relu": F.relu, "gelu": F.gelu, "gelu_tanh": lambda y: F.gelu(y, "tanh"), "silu": F.silu}
 

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nets import NETS, Then, assert_interpreted, images, inputs_of, nets, off_by, randomise
 
-from tinyml import models, nn, trace
+from tinyml import models, nn
 from tinyml.errors import DtypeError, QuantizationError
+from tinyml.graph import trace
 from tinyml.nn import functional as F
 from tinyml.precision import calibrate, lower
 from tinyml.tape import no_grad

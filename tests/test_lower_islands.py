@@ -16,7 +16,7 @@ from tinyml.tape import no_grad
 def test_ops_without_a_rule_run_in_float_between_the_codes(tmp_path):
     def forward(m, x):
         y = m.a(x)
-        y = F.softmax(m.c(y) * F.sigmoid(y)) @ m.d(y).transpose(-1, -2)
+        y = F.softmax(m.c(y) * F.sigmoid(y), -1) @ m.d(y).transpose(-1, -2)
         return m.b(y.transpose(-1, -2))
 
     model = randomise(Then(forward, nn.Linear(5, 8), nn.Linear(4, 3), nn.LayerNorm(8), nn.Linear(8, 8)))
@@ -37,7 +37,7 @@ def test_a_result_in_float_has_no_codes():
 
 
 def test_attention_stays_float():
-    model = randomise(nn.Sequential(nn.Linear(3, 8), nn.MultiHeadAttention(8, 2), nn.Linear(8, 3)))
+    model = randomise(nn.Sequential(nn.Linear(3, 8), nn.SelfAttention(8, 2), nn.Linear(8, 3)))
     x = images((5, 3), 6, 0)
     plan = model.to_int8(calibration=[x])
     assert plan.islands == ["attention in 1"]
@@ -46,7 +46,7 @@ def test_attention_stays_float():
 
 def masked_attention(m, x, mask=None):
     scores = m.a(x) @ m.b(x).transpose(-1, -2)
-    return m.c(F.softmax(scores + (m.mask if mask is None else mask)) @ x)
+    return m.c(F.softmax(scores + (m.mask if mask is None else mask), -1) @ x)
 
 
 @pytest.mark.parametrize("least", [-np.inf, -1e9, np.finfo(np.float32).min])
@@ -71,7 +71,7 @@ def test_a_mask_may_be_an_input():
 def test_constants_made_for_the_batch_follow_it(tmp_path):
     def forward(m, x):
         ones = Tensor(np.ones((len(x), 1, 4), np.float32))
-        y = F.concat([ones, x, F.sigmoid(ones) * 0.5], axis=1)
+        y = F.cat([ones, x, F.sigmoid(ones) * 0.5], dim=1)
         y = m.a(y) + Tensor(np.ones((len(x), 1, 4), np.float32)).reshape(len(x), 4)[:, None]
         return m.b(y[:, 0])
 
@@ -130,3 +130,33 @@ def test_skipping_what_is_not_there():
         for calibration in (None, images((4,), 3, 0)):
             with pytest.raises(DtypeError, match=r"to_int8: skip: Sequential has no layer '.*'; its layers are 0, 1, 1\.0"):
                 model.to_int8(calibration=calibration, skip=skip)
+
+
+CHOICES = {
+    "gate": (lambda y: y * (y > 0), ["gt", "mul"]),
+    "leaky": (lambda y: tinyml.where(y > 0, y, 0.1 * y), ["gt", "where"]),
+    "logic": (lambda y: tinyml.where((y > 0) & (y < 1) | ~(y.abs() > 0.5), y, 0.0),
+              ["gt", "lt", "bitwise_and", "gt", "bitwise_xor", "bitwise_or", "where"]),
+    "bounds": (lambda y: y.clamp(Tensor([-0.5, 0.0, 0.1, 0.2]), y.abs()), ["lt", "where", "gt", "where"]),
+    "integers": (lambda y: y * ((y * 3).long() // 2 + 1), ["cast", "floor_divide", "add", "mul"]),
+}
+
+
+@pytest.mark.parametrize("name", CHOICES)
+def test_bools_and_integers_run_in_plans(name, tmp_path):
+    function, islands = CHOICES[name]
+    model = randomise(Then(lambda m, x: m.b(function(m.a(x))), nn.Linear(5, 4), nn.Linear(4, 3)))
+    x = images((5,), 16, 0)
+    expected = model(Tensor(x)).numpy()
+    compiled, plan = model.compile(x), model.to_int8(calibration=[x])
+    assert np.allclose(compiled(x).numpy(), expected, atol=1e-5)
+    assert plan.islands == islands and (name == "integers" or off_by(plan, model, x) < 0.05)
+    plan.save(tmp_path / "plan.safetensors")
+    assert np.array_equal(tinyml.load(tmp_path / "plan.safetensors")(x[:3]).numpy(), plan(x[:3]).numpy())
+
+
+def test_plans_return_bools():
+    model = randomise(Then(lambda m, x: m.a(x) > 0, nn.Linear(5, 4)))
+    x = images((5,), 16, 0)
+    for plan in (model.compile(x), model.to_int8(calibration=[x])):
+        assert plan(x).dtype == bool and (plan(x).numpy() == model(Tensor(x)).numpy()).mean() > 0.9

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from nets import assert_interpreted, images, off_by, randomise
 
-from tinyml import nn, trace
+from tinyml import nn
+from tinyml.graph import trace
 from tinyml.precision import calibrate, lower
 
 
@@ -15,8 +16,8 @@ def wide_layer(k: int, bias: float) -> tuple[nn.Module, np.ndarray]:
     """A linear layer of k weights of +-1, and inputs in [0, 1] that drive its sums to both ends and between."""
     model = nn.Linear(k, 2)
     signs = np.where(np.random.default_rng(0).random(k) < 0.9, 1, -1)
-    model.weight.data[...] = np.stack([signs, np.ones(k)])
-    model.bias.data[...] = bias, -bias
+    model.weight.array[...] = np.stack([signs, np.ones(k)])
+    model.bias.array[...] = bias, -bias
     x = np.stack([signs > 0, signs < 0, np.ones(k), np.arange(k) % 2, np.arange(k) % 3 == 0]).astype(np.float32)
     return model, x
 
@@ -41,9 +42,9 @@ def test_dead_and_huge_channels(tmp_path):
     """A channel of zeros, one of 1e-30 and one of 1e6 beside normal ones, and a dead layer."""
     model = nn.Sequential(nn.Conv2d(3, 5, 3), nn.ReLU(), nn.Conv2d(5, 2, 1), nn.ReLU(), nn.Conv2d(2, 2, 1))
     first = model[0]
-    first.weight.data[...] *= np.float32([0, 1e-30, 1e6, 1, 1])[:, None, None, None]
-    first.bias.data[0] = 0
-    model[2].bias.data[...] = -1e9      # its ReLU never fires: a range of nothing
+    first.weight.array[...] *= np.float32([0, 1e-30, 1e6, 1, 1])[:, None, None, None]
+    first.bias.array[0] = 0
+    model[2].bias.array[...] = -1e9      # its ReLU never fires: a range of nothing
     x = images((3, 6, 6), 4, 0)
     plan = model.to_int8(calibration=[x])
     assert_interpreted(plan, tmp_path / "plan.safetensors", x)

@@ -15,7 +15,7 @@ from tinyml.errors import DtypeError, ShapeError
 from tinyml.metrics import class_axis
 from tinyml.models import next_token_loss
 from tinyml.nn import functional as F
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 
 def test_linear_by_hand():
@@ -48,7 +48,7 @@ def test_layer_norm_and_batch_norm_by_hand():
 
 @pytest.mark.parametrize("causal", [True, False])
 def test_attention_by_hand(causal):
-    layer, x = nn.MultiHeadAttention(6, 3, causal=causal), normal(2, 4, 6)
+    layer, x = nn.SelfAttention(6, 3, causal=causal), normal(2, 4, 6)
     q, k, v = np.split(x @ layer.qkv.weight.numpy().T + layer.qkv.bias.numpy(), 3, axis=-1)
     heads = []
     for h in range(3):
@@ -62,11 +62,11 @@ def test_attention_by_hand(causal):
 def test_attention_is_what_plain_ops_compute(causal):
     """Value and gradients, of separate operands and of one that holds all three, over several blocks of scores."""
     qkv, cotangent = normal(3, 2, 3, 150, 20), normal(2, 3, 150, 20, seed=1)
-    qkv = np.ascontiguousarray(qkv.transpose(1, 3, 0, 2, 4)).transpose(2, 0, 3, 1, 4)      # as MultiHeadAttention has it
+    qkv = np.ascontiguousarray(qkv.transpose(1, 3, 0, 2, 4)).transpose(2, 0, 3, 1, 4)      # as SelfAttention has it
 
     def plain(x):
         scores = x[0] @ x[1].transpose() * (1 / math.sqrt(20))
-        return F.softmax(F.where(np.tri(150, dtype=bool), scores, np.float32(-np.inf)) if causal else scores) @ x[2]
+        return F.softmax(F.where(np.tri(150, dtype=bool), scores, np.float32(-np.inf)) if causal else scores, -1) @ x[2]
 
     results = []
     for function in (plain, lambda x: F.attention(x[0], x[1], x[2], causal), lambda x: F.self_attention(x, causal)):
@@ -88,18 +88,18 @@ def test_embedding_and_losses_by_hand():
     t, w, p = np.random.default_rng(2).random((3, 4)).astype(np.float32), np.float32([1, 2, 0, 5]), 1 / (1 + np.exp(-x))
     for weight in (None, w):
         loss = -((1 if weight is None else w) * t * np.log(p) + (1 - t) * np.log(1 - p)).mean()
-        close(nn.BCEWithLogitsLoss(weight)(x, t), loss)
-        close(F.binary_cross_entropy_with_logits(x, t, weight), loss)
+        close(nn.BCEWithLogitsLoss(pos_weight=weight)(x, t), loss)
+        close(F.binary_cross_entropy_with_logits(x, t, pos_weight=weight), loss)
     close(nn.CrossEntropyLoss()(x, targets), -np.log(softmax(x)[np.arange(3), targets]).mean())
 
 
 @pytest.mark.parametrize(("layer", "function"), [
     (nn.ReLU(), lambda x: np.maximum(x, 0)), (nn.ReLU6(), lambda x: np.clip(x, 0, 6)), (nn.Tanh(), np.tanh),
     (nn.Sigmoid(), lambda x: 1 / (1 + np.exp(-x))), (nn.SiLU(), lambda x: x / (1 + np.exp(-x))),
-    (nn.Softmax(), softmax),
+    (nn.Softmax(-1), softmax),
     (nn.GELU(), lambda x: x * np.vectorize(lambda v: 0.5 * (1 + math.erf(v / math.sqrt(2))))(x)),
     (nn.GELU("tanh"), lambda x: x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))),
-    (nn.Softmax(axis=1), lambda x: softmax(x.swapaxes(1, 3)).swapaxes(1, 3)),
+    (nn.Softmax(dim=1), lambda x: softmax(x.swapaxes(1, 3)).swapaxes(1, 3)),
     (nn.MaxPool2d(2), lambda x: x.reshape(2, 3, 2, 2, 3, 2).max((3, 5))),
     (nn.AvgPool2d((2, 3)), lambda x: x.reshape(2, 3, 2, 2, 2, 3).mean((3, 5))),
     (nn.AdaptiveAvgPool2d(1), lambda x: x.mean((2, 3), keepdims=True)),
@@ -118,7 +118,7 @@ def test_layers_without_parameters_by_hand(layer, function):
     lambda: nn.Embedding(0, 3), lambda: nn.LayerNorm(0), lambda: nn.RMSNorm(1.5), lambda: nn.BatchNorm2d(-1),
     lambda: nn.BatchNorm1d(2)(normal(3, 2, 1, 1)), lambda: nn.BatchNorm2d(2)(normal(3, 2)),
     lambda: nn.BatchNorm1d(2).eval()(normal(2)), lambda: nn.Dropout(1.5),
-    lambda: nn.MultiHeadAttention(6, 4), lambda: nn.GELU("sigmoid"), lambda: nn.MaxPool2d(0),
+    lambda: nn.SelfAttention(6, 4), lambda: nn.GELU("sigmoid"), lambda: nn.MaxPool2d(0),
     lambda: F.cross_entropy(normal(2, 3), np.array([0, 1]), label_smoothing=2), lambda: F.dropout(normal(2), -0.1),
     lambda: nn.BatchNorm2d(2)(normal(1, 2, 1, 1)), lambda: nn.CrossEntropyLoss()(normal(2, 3), np.array([0, 3]))])
 def test_wrong_arguments_are_errors(make):

@@ -11,7 +11,7 @@ from tinyml.errors import DtypeError, ShapeError
 from tinyml.models import CifarCNN, ResNet8, TinyGPT
 from tinyml.nn import functional as F
 from tinyml.tape import no_grad, record
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 
 class Twice(nn.Module):
@@ -156,7 +156,7 @@ def test_sequential_runs_two_layers_as_one_unless_ops_are_recorded():
                                   lambda: (nn.BatchNorm1d(3), normal(6, 3, 40))])
 def test_batch_norm_and_relu_as_one_op_are_the_two_bit_by_bit(make):
     norm, x = make()
-    norm.weight.data[...], norm.bias.data[...] = normal(2, len(norm.weight), seed=1)
+    norm.weight.array[...], norm.bias.array[...] = normal(2, len(norm.weight), seed=1)
     apart, cotangent, results = norm.copy(), normal(*x.shape, seed=2), []
     for model in (nn.Sequential(norm, nn.ReLU()), lambda x: F.relu(apart(x))):
         given = Tensor(x, requires_grad=True)
@@ -206,6 +206,6 @@ def test_without_strict_it_says_what_was_missing_and_unexpected():
     with pytest.raises(DtypeError, match="expected values to be a Mapping, got"):
         nn.Linear(2, 2).load_state_dict([1])
     layer = nn.Linear(2, 2)
-    layer.weight.data.flags.writeable = False
+    layer.weight.array.flags.writeable = False
     with pytest.raises(ShapeError, match="weight is in read-only memory"):
         layer.load_state_dict({"weight": np.zeros((2, 2)), "bias": np.zeros(2)})

@@ -12,7 +12,7 @@ from tinyml import nn
 from tinyml.models import CifarCNN
 from tinyml.nn import functional as F
 from tinyml.tape import no_grad
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 EXPECTED = dict(np.load(FOLDER / "nn.npz"))
 
@@ -58,7 +58,7 @@ LAYERS = {
     "linear_no_bias": lambda: nn.Linear(6, 4, bias=False),
     "layer_norm": lambda: nn.LayerNorm(5),
     "rms_norm": lambda: nn.RMSNorm(5),
-    "attention": lambda: nn.MultiHeadAttention(8, 2),
+    "attention": lambda: nn.SelfAttention(8, 2),
     **{f"conv_{name}": lambda i=i, o=o, size=size, options=options: nn.Conv2d(i, o, size, **options)
        for name, (i, o, size, options) in CONVS.items()},
 }

@@ -11,7 +11,7 @@ from tinyml.batches import keep_batches, read_batches
 from tinyml.data import ArrayDataset, DataLoader, RandomBatches
 from tinyml.evaluation import run_models
 from tinyml.precision.analysis.score import Score
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((96, 8)).astype(np.float32)
@@ -101,8 +101,8 @@ def test_all_models_see_the_same_batch_in_evaluation_mode():
     models = nn.Sequential(nn.Dropout(0.5)), nn.Sequential(nn.ReLU()), nn.Linear(8, 2)
     with run_models(models, read_batches("test", passes)) as run:
         for n, (inputs, (same, positive, linear), targets) in enumerate(run):
-            assert np.array_equal(inputs.data, X[targets.data]) and np.array_equal(same.data, inputs.data)
-            assert np.array_equal(positive.data, np.maximum(inputs.data, 0))
+            assert np.array_equal(inputs.array, X[targets.array]) and np.array_equal(same.array, inputs.array)
+            assert np.array_equal(positive.array, np.maximum(inputs.array, 0))
             assert not any(m.training for model in models for m in model.modules()) and not linear.requires_grad
             if n == 3:
                 break
@@ -120,6 +120,7 @@ def test_batches_are_kept_as_they_came(labels):
     kept = keep_batches("score", once())
     assert len(walked) == 3 and len(kept) == len(list(kept)) == 3
     for (x, y), (a, b) in zip(walked, kept, strict=True):
-        assert np.array_equal(x.data, a.data) and np.array_equal(y.data, b.data) and not np.shares_memory(x.data, a.data)
+        assert np.array_equal(x.array, a.array) and np.array_equal(y.array, b.array)
+        assert not np.shares_memory(x.array, a.array)
     given = [X, (Tensor(X), labels)]        # a list has all of them at once: nothing is copied
-    assert all(np.shares_memory(x.data, X) for x, _ in keep_batches("score", given))
+    assert all(np.shares_memory(x.array, X) for x, _ in keep_batches("score", given))

@@ -16,7 +16,7 @@ from tinyml.ops import Op
 from tinyml.ops.op import in_memory
 from tinyml.plan.arena import empty, standard
 from tinyml.tape import Context, no_grad
-from tinyml.tensor import FLOATS, OPS, Tensor, apply
+from tinyml.tensors import FLOATS, OPS, Tensor, apply
 
 NAMES = sorted(OPS)
 
@@ -213,7 +213,7 @@ def test_a_table_is_clamped_where_its_op_takes_a_clamp(registry):
     op = define(int8="table", takes_clamp=True)
     model = Then(lambda m, x: apply(op, m.a(x)).clip(0.5, 2.0), nn.Linear(4, 6)).eval()
     x = 3 * normal(50, 4)
-    graph = tinyml.trace(model, x)
+    graph = tinyml.graph.trace(model, x)
     plan = tinyml.precision.lower(graph, dict.fromkeys(graph.shapes, (-12.0, 16.0)))
     assert steps(plan) == ["quantize", "product", "own", "dequantize"]
     y, step = plan(x).numpy(), 28 / 255

@@ -7,7 +7,7 @@ import pytest
 
 from tinyml.errors import GradError
 from tinyml.ops import Op, sample
-from tinyml.tensor import OPS, Tensor, apply
+from tinyml.tensors import OPS, Tensor, apply
 from tinyml.testing import check_op, gradcheck
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tinyml.errors import DtypeError, QuantizationError, ShapeError
-from tinyml.tensor import OPS, Tensor, apply
+from tinyml.tensors import OPS, Tensor, apply
 
 
 def ones(*shape: int) -> np.ndarray:
@@ -102,6 +102,13 @@ WRONG = [
     ("getitem", (ones(2, 3),), {"index": (2,)}, "out of bounds"),
     ("getitem", (ones(2, 3),), {"index": (0, 0, 0)}, "too many indices"),
     ("getitem", (ones(2, 3),), {"index": (np.array([0, 5]),)}, "out of bounds"),
+    ("diagonal", (ones(2, 3),), {"offset": 0, "dim1": 0, "dim2": -2}, r"axis \(0, -2\)"),
+    ("unfold", (ones(2, 3),), {"axis": 1, "size": 4, "step": 1}, r"windows of 4 elements.* dimension 1 of shape \(2, 3\)"),
+    ("put", (ones(2, 3), ones(2)), {"path": (), "index": (0,)}, r"put: .*a value of shape \(2,\)"),
+    *((n, (ones(2, 3), np.array([[2]])), {"axis": 0}, f"{n}: expected indices from .* to 1, got 2")
+      for n in ("gather", "index_select")),
+    *((n, (ones(2, 3), np.array([0]), ones()), {"axis": 0}, f"{n}: an index of shape") for n in ("scatter", "scatter_add")),
+    *((n, (ones(2, 3), np.array([[0, 0]]), ones(1, 1)), {"axis": 0}, "needs a source") for n in ("scatter", "scatter_add")),
     ("concat", (), {"axis": 0}, "at least one"),
     ("concat", (ones(2, 3), ones(2, 3)), {"axis": 2}, "axis 2"),
     ("concat", (ones(2, 3), ones(3, 3)), {"axis": 1}, r"\(2, 3\), \(3, 3\) differ in more than dimension 1"),
@@ -140,10 +147,28 @@ WRONG = [
     ("bce_with_logits", (ones(3), ones(3), ones(2, 1)), {}, r"pos_weight to broadcast to \(3,\), got \(2, 1\)"),
     ("mse_loss", (ones(2, 3), ones(3)), {}, r"got \(2, 3\) and \(3,\)"),
     ("mse_loss", (ones(0), ones(0)), {}, "non-empty"),
+    ("svdvals", (ones(3),), {}, r"a matrix or a batch of them, got shape \(3,\)"),
+    ("searchsorted", (ones(2, 3), ones(3, 2)), {"right": False}, r"got shapes \(2, 3\) and \(3, 2\)"),
+    ("bincount", (np.zeros((2, 2), int), None), {"least": 0}, r"got .*\(2, 2\)"),
+    *((name, (ones(2, 3),), {"axis": 2, "keepdims": False}, "axis 2 does not fit a Tensor of 2 dimensions")
+      for name in ("all", "any", "argmax", "argmin", "prod", "logsumexp")),
+    *((name, (ones(2, 3),), {"axis": 2}, "axis 2 does not fit a Tensor of 2 dimensions")
+      for name in ("cumsum", "cumprod", "argcummax", "argcummin", "argmode")),
+    ("argkth", (ones(2, 3),), {"axis": 2, "k": 1}, "axis 2 does not fit a Tensor of 2 dimensions"),
+    ("argsort", (ones(2, 3),), {"axis": 2, "descending": False, "k": None}, "axis 2 does not fit"),
+    ("vector_norm", (ones(2, 3),), {"axis": 2, "keepdims": False, "ord": 2.0}, "axis 2 does not fit"),
+    *((name, (ones(2), ones(3)), {}, r"shapes \(2,\) and \(3,\) do not broadcast")
+      for name in ("atan2", "eq", "floor_divide", "fmod", "ge", "gt", "hypot", "le", "logaddexp", "logical_and",
+                   "logical_or", "logical_xor", "lt", "ne", "remainder", "xlogy")),
+    *((name, (np.ones(2, int), np.ones(3, int)), {}, r"shapes \(2,\) and \(3,\) do not broadcast")
+      for name in ("bitwise_and", "bitwise_left_shift", "bitwise_or", "bitwise_right_shift", "bitwise_xor")),
+    ("isclose", (ones(2), ones(3)), {"rtol": 0.0, "atol": 0.0}, r"shapes \(2,\) and \(3,\) do not broadcast"),
 ]
 # ops that take an operand of any shape
-SHAPELESS = {"abs", "cast", "clip", "dropout", "exp", "gelu", "log", "neg", "pow", "relu", "round", "sigmoid", "silu",
-             "sqrt", "tanh"}
+SHAPELESS = {"abs", "acos", "acosh", "asin", "asinh", "atan", "atanh", "cast", "ceil", "clip", "clone", "cos", "cosh",
+             "dropout", "erf", "exp", "exp2", "expm1", "floor", "gelu", "histc", "isfinite", "isin", "isinf", "isnan",
+             "log", "log10", "log1p", "log2", "logical_not", "logit", "nan_to_num", "neg", "nonzero", "pow", "relu",
+             "round", "sigmoid", "sign", "silu", "sin", "sinh", "sqrt", "tan", "tanh", "trunc"}
 
 
 @pytest.mark.parametrize("name, inputs, attrs, message", WRONG, ids=[f"{w[0]}-{i}" for i, w in enumerate(WRONG)])

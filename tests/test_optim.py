@@ -13,13 +13,13 @@ from optimizers import EXPECTED, make, parameters, run, values, with_gradients
 
 from tinyml import nn, optim
 from tinyml._kernels import dispatch
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_are_pytorchs(name):
     optimizer = make(name, parameters(*initial()))
-    arrays = [p.data for p in optimizer.parameters]
+    arrays = [p.array for p in optimizer.parameters]
     for step in range(STEPS):
         if step == 6:
             optimizer.lr *= 0.5
@@ -27,7 +27,7 @@ def test_updates_are_pytorchs(name):
         for i in range(len(SHAPES)):
             if step in (0, STEPS - 1):
                 np.testing.assert_allclose(arrays[i], EXPECTED[f"{name}/{step}/{i}"], rtol=2e-6, atol=2e-6)
-    assert all(p.data is a and a.dtype == np.float32 for p, a in zip(optimizer.parameters, arrays, strict=True))
+    assert all(p.array is a and a.dtype == np.float32 for p, a in zip(optimizer.parameters, arrays, strict=True))
 
 
 @pytest.mark.parity
@@ -45,7 +45,7 @@ def test_large_and_strided_parameters_are_updated_as_small_ones(name):
     rng = np.random.default_rng(0)
     start, grads = rng.standard_normal((2, 3, size), dtype=np.float32)
     strided = nn.Parameter(start.T.copy().T)
-    assert not strided.data.flags.c_contiguous
+    assert not strided.array.flags.c_contiguous
     rows = parameters(*start)
     optimizers = [make(name, parameters(start)), make(name, [strided]), make(name, rows)]
     for _ in range(3):
@@ -71,33 +71,33 @@ def test_parameters_may_lie_anywhere_and_move(name):
     for step in range(6):
         a, b, *rest = moved.parameters
         if step == 1:
-            a.data = a.data.copy()                                  # rebound
-            b.data = np.ascontiguousarray(b.data[::-1])[::-1]       # reversed
+            a.array = a.array.copy()                                  # rebound
+            b.array = np.ascontiguousarray(b.array[::-1])[::-1]       # reversed
             room = np.empty(7 + 4, np.float32)[2:9]
-            room[...] = rest[0].data
-            rest[0].data = room                                     # part of another array
-            record["b"] = rest[1].data
-            rest[1].data = record["b"]                              # strides that are no whole elements
-            rest[2].data = np.asfortranarray(rest[2].data)
+            room[...] = rest[0].array
+            rest[0].array = room                                     # part of another array
+            record["b"] = rest[1].array
+            rest[1].array = record["b"]                              # strides that are no whole elements
+            rest[2].array = np.asfortranarray(rest[2].array)
         if step == 2:
             moved = copy.deepcopy(moved)
         if step == 3:
             moved = pickle.loads(pickle.dumps(moved))
         if step == 4:
-            moved.parameters[5].data = moved.parameters[5].data.astype(np.float64)
+            moved.parameters[5].array = moved.parameters[5].array.astype(np.float64)
         if step == 5:       # another optimizer over the same parameters
             state, moved = moved.state_dict(), make(name, moved.parameters)
-            moved.parameters[5].data = moved.parameters[5].data.astype(np.float32)
+            moved.parameters[5].array = moved.parameters[5].array.astype(np.float32)
             moved = make(name, moved.parameters)
             moved.load_state_dict(state)
         grads = [rng.standard_normal(shape).astype(np.float32) for shape in shapes]
         with_gradients(usual.parameters, grads)
         with_gradients(moved.parameters, [np.asfortranarray(g) for g in grads])
-        held = [p.data for p in moved.parameters]
+        held = [p.array for p in moved.parameters]
         usual.step()
         moved.step()
         for x, y, array in zip(usual.parameters, moved.parameters, held, strict=True):
-            assert y.data is array
+            assert y.array is array
             np.testing.assert_array_equal(x.numpy(), array)
 
 

@@ -37,7 +37,7 @@ def test_each_id_but_the_first_is_predicted_once(length, context, largest):
     manual_seed(0)
     model = TinyGPT(11, 8, 1, 2, 8)
     for p in model.parameters():
-        p.data *= 20        # predictions that differ
+        p.array *= 20        # predictions that differ
     ids = np.random.default_rng(length).integers(0, 11, length)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CORE, "LARGEST", largest)
@@ -63,7 +63,7 @@ def test_what_is_stored_of_earlier_positions_changes_little(cache, off):
     manual_seed(0)
     model, ids = TinyGPT(11, 8, 2, 2, 16, kv_heads=1), np.random.default_rng(0).integers(0, 11, 77)
     for p in model.parameters():
-        p.data *= 3
+        p.array *= 3
     for context in (None, 3):
         plain, found = (perplexity(model, ids, context, c)["loss"] for c in (None, cache))
         assert found == pytest.approx(plain, rel=off) and (found != plain or cache == "float32")
@@ -73,8 +73,8 @@ def test_what_is_stored_of_earlier_positions_changes_little(cache, off):
 
 def test_a_hopeless_model_has_no_finite_perplexity():
     model = TinyGPT(3, 4, 1, 1, 2)
-    model.norm.weight.data[:], model.norm.bias.data[:] = 0, [1, 0]
-    model.tokens.weight.data[:] = [[1e4, 0], [0, 0], [0, 0]]
+    model.norm.weight.array[:], model.norm.bias.array[:] = 0, [1, 0]
+    model.tokens.weight.array[:] = [[1e4, 0], [0, 0], [0, 0]]
     assert perplexity(model, [1, 2, 1, 2])["perplexity"] == math.inf
 
 

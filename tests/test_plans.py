@@ -79,7 +79,7 @@ def test_an_empty_batch_gives_an_empty_result(name):
 
 def several(m, x, y):
     z = F.relu6(m.a(x) * m.b(y))
-    both = F.concat([z, m.a(x)], axis=1)
+    both = F.cat([z, m.a(x)], dim=1)
     return both, z, m.c(both - m.b(y)[:, :1]) + y[:, :1], z
 
 

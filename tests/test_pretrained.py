@@ -28,7 +28,7 @@ def model_of(family: str, **changes) -> TinyGPT:
     model = TinyGPT(**{"vocab_size": 11, "context": 6, "layers": 2, "heads": 4, "dim": 8} | FAMILIES[family][1] | changes)
     rng = np.random.default_rng(4)
     for p in model.parameters():
-        p.data[...] = rng.standard_normal(p.shape) / 2
+        p.array[...] = rng.standard_normal(p.shape) / 2
     return model
 
 
@@ -61,7 +61,7 @@ def test_a_folder_gives_the_model_that_it_was_made_from(family, prefix, shards, 
     assert not loaded.training and loaded.config == model.config
     assert (loaded.head.weight is loaded.tokens.weight) == tied and all(p.requires_grad for p in loaded.parameters())
     for name, p in model.named_parameters():
-        p.data[...] = hugging_face.rounded(dtype, p.numpy())
+        p.array[...] = hugging_face.rounded(dtype, p.numpy())
         np.testing.assert_array_equal(loaded.state_dict()[name], p.numpy())
     with no_grad():
         np.testing.assert_array_equal(loaded(IDS).numpy(), model.eval()(IDS).numpy())

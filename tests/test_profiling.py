@@ -56,7 +56,7 @@ def test_bytes_and_operations():
         F.linear(x, w, b).backward(np.ones((5, 3)))
         (Tensor(np.ones((2, 5, 4), np.float32)) @ w.T.detach()).sum()
         F.conv2d(image, kernel, padding=1, groups=2).sum().backward()
-        tinyml.tensor.call("attention", qkv, causal=True).sum().backward()
+        tinyml.tensors.call("attention", qkv, causal=True).sum().backward()
     rows = {(r.op, r.phase): r for r in p.rows}
     assert rows["linear", "forward"].bytes == 4 * (20 + 12 + 3 + 15)
     assert rows["linear", "forward"].flops == 2 * 5 * 4 * 3 and rows["linear", "backward"].flops == 4 * 5 * 4 * 3

@@ -68,7 +68,7 @@ def branches(m, x):
     """Values that outlive others by far, views of views, a value that is read as a view after its own last step."""
     a = F.relu(m.a(x))
     b = a.reshape(len(x), 2, 32).softmax(-1)
-    c = F.concat([b.reshape(len(x), 64), a.flatten(1)], axis=1)
+    c = F.cat([b.reshape(len(x), 64), a.flatten(1)], dim=1)
     d = m.b(c) * m.c(b.permute(0, 2, 1).reshape(len(x), 64))
     return d + c[:, :5], b.reshape(len(x), 4, 16)[:, 1:3]
 

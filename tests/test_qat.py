@@ -71,7 +71,7 @@ class Unused(nn.Module):
 
 def batch_constants(m, x):
     ones = Tensor(np.ones((len(x), 1, 4), np.float32))
-    y = F.concat([ones, x, F.sigmoid(ones) * 0.5], axis=1)
+    y = F.cat([ones, x, F.sigmoid(ones) * 0.5], dim=1)
     return m.b((m.a(y) + Tensor(np.ones((len(x), 1, 4), np.float32)))[:, 0])
 
 
@@ -97,7 +97,7 @@ ODD = {     # model, shapes of one input each
     "two inputs and outputs": (lambda: Then(two_of_each, nn.Linear(4, 3), nn.Linear(2, 3)), [(4,), (2,)]),
     "constants of the batch": (lambda: Then(batch_constants, nn.Linear(4, 4), nn.Linear(4, 3)), [(2, 4)]),
     "computed weight": (lambda: Then(computed_weight, nn.Linear(5, 4), nn.Linear(5, 2)), [(5,)]),
-    "attention": (lambda: nn.Sequential(nn.Linear(3, 8), nn.MultiHeadAttention(8, 2), nn.LayerNorm(8), nn.Linear(8, 3)),
+    "attention": (lambda: nn.Sequential(nn.Linear(3, 8), nn.SelfAttention(8, 2), nn.LayerNorm(8), nn.Linear(8, 3)),
                   [(5, 3)]),
 }
 EVERY = {**{name: (make, [shape]) for name, (make, shape) in NETS.items()}, **ODD}
@@ -109,7 +109,7 @@ def prepared(name: str, batch: int = 8, **options) -> tuple[nn.Module, QATModel,
     xs = [inputs_of(name, batch, i) if name == "embeddings" else images(shape, batch, i) for i, shape in enumerate(shapes)]
     model = settled(make(), *xs)
     if name == "gains of 0 and below":
-        model[1].weight.data[1:3] = 0, -0.7
+        model[1].weight.array[1:3] = 0, -0.7
     return model, prepare_qat(model, (tuple(xs), None), **options), xs
 
 

@@ -107,7 +107,7 @@ def test_the_plan_is_made_again_when_a_tensor_changes():
     plan, y = qat.plan(), qat(x)
     assert qat.plan() is plan and same(qat(x), y) and same(plan(x), y)
     for t in (qat.model[0].weight, qat.model[1].running_var, qat.activations[0].bounds):
-        t.data *= np.float32(1.5)
+        t.array *= np.float32(1.5)
         assert qat.plan() is not plan and not same(qat(x), y)
         plan, y = qat.plan(), qat(x)
         assert qat.plan() is plan
@@ -118,7 +118,7 @@ def test_skipped_layers_train_in_float():
     model = Then(lambda m, x: (m.a(x), m.b(x)), nn.Linear(6, 3), nn.Linear(6, 2))
     x = images((6,), 8, 0)
     qat = prepare_qat(model, x, skip=["b"]).freeze()
-    qat.activations[0].bounds.data *= 1000      # codes that are far too coarse
+    qat.activations[0].bounds.array *= 1000      # codes that are far too coarse
     assert len(qat.weights) == 1 and any(name.endswith("in b") for name in qat.to_int8().islands)
     a, b = model(x)
     for mode in (True, False):
@@ -225,6 +225,6 @@ def test_what_a_prepared_model_refuses(tmp_path):
         qat.save(tmp_path / "qat.safetensors")
     assert not list(tmp_path.iterdir())
     assert qat(x[:0]).shape == (0, 3)
-    qat.model[1].weight.data[0, 0] = np.nan
+    qat.model[1].weight.array[0, 0] = np.nan
     with pytest.raises(QuantizationError, match=r"weights: expected finite values.*linear in 1"):
         qat.eval()(x)

@@ -52,7 +52,7 @@ def made(name: str, seed: int = 0) -> tuple[nn.Module, np.ndarray]:
         model(x)
     for p in model.parameters():
         if p.ndim > 1:
-            p.data *= np.exp(rng.normal(0, 1, (len(p), *(1,) * (p.ndim - 1)))).astype(np.float32)
+            p.array *= np.exp(rng.normal(0, 1, (len(p), *(1,) * (p.ndim - 1)))).astype(np.float32)
     return model.eval(), x
 
 
@@ -110,7 +110,7 @@ def test_the_vectors_of_a_convolution_are_what_it_multiplies(batch, per, size, s
         y = layer(x).numpy()
     at = rng.integers(2**40, size=20)
     found = rounding.vectors(node, x, size, at)                             # (R, G, K)
-    made = np.einsum("rgk,gmk->rgm", found, layer.weight.data.reshape(groups, 3, -1)).reshape(20, 6)
+    made = np.einsum("rgk,gmk->rgm", found, layer.weight.array.reshape(groups, 3, -1)).reshape(20, 6)
     b, i, j = np.unravel_index(at % (y.size // 6), (batch, *y.shape[2:]))
     assert np.allclose(made, y[b, :, i, j], rtol=1e-4, atol=1e-5)
 

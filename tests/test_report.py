@@ -96,7 +96,7 @@ def test_activation_histograms_count_every_code_of_all_data():
     r = model.report([images[:5], (images[5:], np.zeros(65))], seconds=0)
     by_layer = {layer.name: layer.activations for layer in r.layers}
     assert [(h.of, sum(h.counts)) for h in by_layer["0"]] == [("input", images.size), ("conv2d", 70 * 4 * 8 * 8)]
-    codes = model.codes(images).data.astype(int) + 128
+    codes = model.codes(images).array.astype(int) + 128
     assert by_layer["22"][0].counts == np.bincount(codes.ravel() // 4, minlength=64).tolist()
     dynamic, _ = made("dynamic TinyGPT")
     inputs = {layer.name: layer.activations for layer in dynamic.report([IDS, IDS[:1]], seconds=0).layers}

@@ -243,7 +243,7 @@ def test_what_is_left_of_an_epoch_is_a_mean_of_its_own():
         for a, b in group:
             F.cross_entropy(other(a), b).backward()
         for p in other.parameters():
-            p.grad.data /= len(group)
+            p.grad.array /= len(group)
         optimizer.step()
     for name, array in model.state_dict().items():
         np.testing.assert_allclose(array, other.state_dict()[name], rtol=1e-6, atol=1e-7)
@@ -253,7 +253,7 @@ def test_what_is_left_of_an_epoch_is_a_mean_of_its_own():
 
 
 def refused(path, trainer, message):
-    trainer.model.out.bias.data += 1        # not what the checkpoint has
+    trainer.model.out.bias.array += 1        # not what the checkpoint has
     trainer.optimizer.lr *= 0.5
     tinyml.random.generator().random()
     before, generator = results(trainer), tinyml.random.get_state()

@@ -16,6 +16,7 @@ from tinyml import Tensor
 from tinyml._kernels.rows import sums
 from tinyml.nn import functional as F
 from tinyml.tape import unbroadcast
+from tinyml.tensors import OPS, apply
 
 EPS = 2.0**-23
 BIG = np.float32(2**24)
@@ -136,7 +137,7 @@ def test_gathered_gradients_are_what_add_at_gives(data):
         reject()
     t = Tensor(x, requires_grad=True)
     g = np.random.default_rng(1).integers(-4, 5, expected.shape).astype(np.float32)
-    t[index].backward(g)
+    apply(OPS["getitem"], t, index=index).backward(g)      # x[index] takes integers beside arrays first
     want = np.zeros_like(x)
     np.add.at(want, index, g)
     np.testing.assert_array_equal(t.grad.numpy(), want)
@@ -152,7 +153,7 @@ def test_pooling_over_a_large_image_loses_no_terms():
 
 def test_equal_maxima_are_counted_exactly():
     x = Tensor(np.broadcast_to(np.float32(1), (2**24 + 2, 1)), requires_grad=True)
-    x.max(axis=0).backward(np.ones(1, np.float32))
+    x.amax(axis=0).backward(np.ones(1, np.float32))
     assert (x.grad.numpy() == np.float32(1) / np.float32(2**24 + 2)).all()
 
 

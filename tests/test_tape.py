@@ -12,7 +12,7 @@ from values import leaf
 
 from tinyml.errors import DtypeError, GradError, ShapeError
 from tinyml.tape import no_grad, record
-from tinyml.tensor import Tensor, call
+from tinyml.tensors import Tensor, call
 from tinyml.testing import gradcheck
 
 
@@ -140,7 +140,7 @@ def test_gradients_cross_precisions():
 def test_record_notes_every_op():
     x = leaf(2, 3)
     with record() as ops, no_grad():
-        y = (x * 2).sum(axis=1)
+        y = (x * 2).sum(dim=1)
     assert [r.op.name for r in ops] == ["mul", "sum"]
     assert ops[0].inputs[0] is x and ops[1].output is y and ops[1].attrs == {"axis": 1, "keepdims": False}
     _ = x + 1

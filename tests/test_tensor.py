@@ -10,7 +10,7 @@ import pytest
 from values import leaf
 
 from tinyml.errors import DtypeError, GradError, ShapeError
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 
 
 def test_constructor_dtypes():
@@ -90,18 +90,7 @@ def test_comparisons():
             assert got.dtype == np.bool_ and not got.requires_grad and (got.numpy() == compare(*plain)).all()
     codes = Tensor([1.0, 2.0]).to_int8()
     assert (codes > 1.5).numpy().tolist() == [False, True]      # values are compared, not codes
-    with pytest.raises(ShapeError, match=r"less: shapes \(3,\) and \(2,\) do not broadcast"):
+    with pytest.raises(ShapeError, match=r"lt: shapes \(3,\) and \(2,\) do not broadcast"):
         _ = Tensor(a) < [1, 2]
     x, y = Tensor(a), Tensor(a)
     assert x in {x: 1} and y not in {x: 1}     # hashed by identity
-
-
-def test_repr():
-    assert repr(Tensor([1.0, 2.5])) == "Tensor([1. , 2.5], shape=(2,))"
-    assert repr(Tensor([1, 2])) == "Tensor([1, 2], shape=(2,), dtype=int64)"
-    x = leaf(2)
-    assert repr(x).endswith("shape=(2,), requires_grad=True)") and repr(x * 2).endswith("shape=(2,), op=mul)")
-    codes = np.array([[1, -128, 127], [0, 5, -6]], np.int8)
-    assert "dtype=int8, scale=0.5, zero_point=3" in repr(Tensor(codes, scale=0.5, zero_point=3))
-    assert "scale=0.25..0.5 along axis 0" in repr(Tensor(codes, scale=[0.5, 0.25], axis=0))
-    assert len(repr(Tensor(np.zeros((1000, 1000))))) < 2000

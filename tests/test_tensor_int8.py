@@ -11,7 +11,7 @@ from values import leaf
 
 from tinyml.errors import DtypeError, GradError, QuantizationError, ShapeError
 from tinyml.tape import no_grad
-from tinyml.tensor import Tensor, call
+from tinyml.tensors import Tensor, call
 
 
 @pytest.mark.parametrize("error, message, arguments", [
@@ -90,14 +90,16 @@ def test_codes_pass_through_what_moves_them():
     a = np.random.default_rng(0).standard_normal((2, 3, 4, 4)).astype(np.float32)
     q = Tensor(a).to_int8()
     real = q.dequantize()
-    for step in (lambda t: t.reshape(6, 16), lambda t: t[1, ..., ::-2], lambda t: t[[1, 0, 1]], lambda t: t.T,
+    for step in (lambda t: t.reshape(6, 16), lambda t: t[1, ..., ::-2], lambda t: t[[1, 0, 1]], lambda t: t.mT,
                  lambda t: t.permute(0, 2, 3, 1), lambda t: t.unsqueeze(0), lambda t: t[:1].broadcast_to(3, 3, 4, 4),
-                 lambda t: call("max_pool2d", t, size=(3, 3), stride=(2, 2), padding=(1, 1))):
+                 lambda t: call("max_pool2d", t, size=(3, 3), stride=(2, 2), padding=(1, 1)),
+                 lambda t: call("concat", t, t, axis=0)):
         out = step(q)
         assert (out.dtype, out.scale, out.zero_point) == (np.int8, q.scale, q.zero_point)
         assert (out.dequantize().numpy() == step(real).numpy()).all()
     for name, refused in {"add": lambda: q + 1, "mul": lambda: 2 * q, "sum": lambda: q.sum(), "relu": lambda: q.relu(),
-                          "concat": lambda: call("concat", q, q, axis=0), "softmax": lambda: q.softmax()}.items():
+                          "concat": lambda: call("concat", q, q.dequantize(), axis=0),
+                          "softmax": lambda: q.softmax()}.items():
         with pytest.raises(DtypeError, match=rf"^{name}: not defined on int8; call dequantize\(\) first"):
             refused()
     with pytest.raises(DtypeError, match=r"^reshape: int8 with a scale per index of axis 0 .*dequantize\(\)"):

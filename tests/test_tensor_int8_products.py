@@ -7,7 +7,7 @@ import pytest
 
 from tinyml._kernels.products import integer_layer
 from tinyml.errors import DtypeError, QuantizationError, ShapeError
-from tinyml.tensor import OPS, Tensor, apply, call
+from tinyml.tensors import OPS, Tensor, apply, call
 
 
 def affine(*shape: int, seed: int = 0) -> Tensor:
@@ -70,7 +70,7 @@ def test_dynamic_products_quantize_their_rows(name, x_shape, w_shape, axis, dtyp
     rounded = Tensor(np.rint(a / s) * s.astype(np.float64))
     exact = product(name, rounded, w.dequantize().to("float64"), True).numpy()
     assert np.allclose(got.numpy(), exact, 1e-5, 1e-5)
-    if x.size:
+    if x.numel():
         # a row that is not finite is NaN, and no other
         spoiled = a.copy().reshape(x_shape)
         spoiled[(0,) * (x.ndim if name == "conv2d" else x.ndim - 1)] = np.inf

@@ -13,8 +13,9 @@ from hypothesis.extra import numpy as hnp
 from values import leaf
 
 from tinyml.errors import DtypeError, ShapeError
+from tinyml.nn import Parameter
 from tinyml.tape import unbroadcast
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 from tinyml.testing import gradcheck
 
 # ---- arithmetic
@@ -85,7 +86,7 @@ def test_integer_array_indexing_adds_up_repeats(data):
     x = Tensor(a, requires_grad=True)
     y = x[tuple(Tensor(i) for i in index)] if data.draw(st.booleans()) else x[index]
     assert (y.numpy() == a[index]).all()
-    g = np.arange(1.0, y.size + 1).reshape(y.shape)
+    g = np.arange(1.0, y.numel() + 1).reshape(y.shape)
     y.backward(g)
     expected = np.zeros(shape)
     np.add.at(expected, index, g)
@@ -110,16 +111,16 @@ def test_reductions_agree_with_numpy(data):
     axes = st.none() | st.integers(-len(shape), len(shape) - 1) | hnp.valid_tuple_axes(len(shape), min_size=1)
     axis, keepdims = data.draw(axes), data.draw(st.booleans())
     a = np.random.default_rng(0).standard_normal(shape)
-    for name in ("sum", "mean", "max", "min"):
+    for name in ("sum", "mean", "amax", "amin"):
         got = getattr(Tensor(a), name)(axis, keepdims)
-        expected = getattr(a, name)(axis=axis, keepdims=keepdims)
+        expected = getattr(a, name.removeprefix("a"))(axis=axis, keepdims=keepdims)
         assert got.shape == expected.shape and np.allclose(got.numpy(), expected, 1e-12, 1e-12)
         gradcheck(lambda t, name=name: getattr(t, name)(axis, keepdims), [a])
     if not isinstance(axis, tuple):
         assert (Tensor(a).argmax(axis).numpy() == a.argmax(axis)).all()
     n = a.size if axis is None else np.prod([shape[i] for i in np.atleast_1d(axis)])
     if n > 1:
-        assert np.allclose(Tensor(a).var(axis, keepdims).numpy(), a.var(axis, ddof=1, keepdims=keepdims), 1e-10)
+        assert np.allclose(Tensor(a).var(axis, keepdim=keepdims).numpy(), a.var(axis, ddof=1, keepdims=keepdims), 1e-10)
 
 
 def test_shape_methods():
@@ -128,20 +129,21 @@ def test_shape_methods():
     for got, expected in [
         (x.reshape(6, -1), a.reshape(6, 4)), (x.reshape((4, 6)), a.reshape(4, 6)), (x.view(24), a.ravel()),
         (x.flatten(), a.ravel()), (x.flatten(1), a.reshape(2, 12)), (x.flatten(0, 1), a.reshape(6, 4)),
-        (x.T, a.swapaxes(1, 2)), (x.transpose(0, -1), a.swapaxes(0, 2)), (x.permute(2, 0, 1), a.transpose(2, 0, 1)),
+        (x.mT, a.swapaxes(1, 2)), (x.transpose(0, -1), a.swapaxes(0, 2)), (x.permute(2, 0, 1), a.transpose(2, 0, 1)),
         (x.permute((1, 0, 2)), a.transpose(1, 0, 2)), (x.unsqueeze(0), a[None]), (x.unsqueeze(-1), a[..., None]),
         (x[:1].squeeze(0), a[0]), (x[:, :1].squeeze(-2), a[:, 0]), (Tensor(1.0).flatten(), np.ones(1)),
         (x.broadcast_to(5, 2, 3, 4), np.broadcast_to(a, (5, 2, 3, 4))),
+        (x.squeeze(1), a), (x[:1].squeeze(), a[0]),
         (x.clip(0), a.clip(0)), (x.clip(hi=0.5), a.clip(None, 0.5)), (x.round(), a.round()),
     ]:
         assert got.shape == expected.shape and (got.numpy() == expected).all()
-    for name, arguments in (("squeeze", (1,)), ("squeeze", (3,)), ("transpose", (0, 3)), ("reshape", (5, 5)),
+    for name, arguments in (("squeeze", (3,)), ("transpose", (0, 3)), ("reshape", (5, 5)),
                             ("unsqueeze", (4,)), ("flatten", (3,)), ("flatten", (0, -4)), ("argmax", (3,))):
         with pytest.raises(ShapeError, match=f"^{name}: "):
             getattr(x, name)(*arguments)
     with pytest.raises(ShapeError, match=r"argmax: no elements along axis 0 of a Tensor of shape \(0, 2\)"):
         Tensor(np.zeros((0, 2))).argmax(0)
-    assert np.shares_memory(x.T.numpy(), a) and np.shares_memory(x.reshape(24).numpy(), a)      # views, no copies
+    assert np.shares_memory(x.mT.numpy(), a) and np.shares_memory(x.reshape(24).numpy(), a)      # views, no copies
 
 
 # ---- what NumPy and Python make of Tensors
@@ -158,9 +160,75 @@ def test_numpy_takes_tensors_as_arrays():
     assert (np.array([1.0, 2.0], np.float32) + Tensor([1.0, 2.0])).numpy().tolist() == [2, 4]
 
 
+UNARY = ("abs", "absolute", "negative", "exp", "log", "sqrt", "tanh", "sin", "arccos", "floor", "rint", "sign", "square",
+         "isnan", "isfinite", "logical_not", "reciprocal", "fabs")
+BINARY = ("add", "subtract", "multiply", "divide", "true_divide", "power", "maximum", "minimum", "floor_divide",
+          "remainder", "fmod", "equal", "not_equal", "less", "less_equal", "greater", "greater_equal", "logical_and",
+          "arctan2", "matmul")
+WHOLE = ("bitwise_and", "bitwise_or", "bitwise_xor", "left_shift", "right_shift")
+
+
+def test_functions_of_elements_are_the_methods():
+    a, b = (np.random.default_rng(seed).uniform(0.1, 0.9, 3) for seed in (0, 1))
+    for name in UNARY:
+        got = getattr(np, name)(Tensor(a))
+        assert type(got) is Tensor and np.allclose(got, getattr(np, name)(a)), name
+    for names, x, y in ((BINARY, a, b), (WHOLE, np.array([5, 6]), np.array([1, 2]))):
+        for name in names:
+            expected = getattr(np, name)(x, y)
+            for left, right in ((Tensor(x), Tensor(y)), (x, Tensor(y)), (Tensor(x), y)):
+                got = getattr(np, name)(left, right)
+                assert type(got) is Tensor and got.dtype == expected.dtype and np.allclose(got, expected), name
+    assert np.array_equal(np.invert(Tensor([5])), [-6]) and np.bool_(True) == Tensor([True])
+
+
+def test_functions_of_elements_have_gradients():
+    x = leaf(3, dtype=np.float64)
+    a = np.arange(3.0)
+    (np.exp(x) + np.multiply(a, x) + a * x + np.float64(2) * x).sum().backward()
+    assert np.allclose(x.grad, np.exp(x.numpy()) + 2 * a + 2)
+
+
+def test_methods_are_looked_up_when_called(monkeypatch):
+    monkeypatch.setattr(Tensor, "cbrt", lambda t: "its cube root", raising=False)
+    assert np.cbrt(Tensor([8.0])) == "its cube root"
+
+
+def test_arrays_are_changed_in_place_by_what_needs_no_gradient():
+    a = whole = np.ones(2)
+    a += Tensor([1.0, 2.0])
+    a *= Tensor(2.0)
+    assert a is whole and a.tolist() == [4, 6]
+    with pytest.raises(DtypeError, match=r"np.add with out is no function of Tensors; give it arrays, t.numpy\(\)"):
+        a += leaf(2)
+    with pytest.raises(DtypeError, match=r"np\.add with out is no function of Tensors"):
+        a += Tensor([1.0, 2.0]).to_int8()       # not the codes, whose scale would be lost
+    assert a.tolist() == [4, 6]
+
+
+@pytest.mark.parametrize(("use", "name"), [
+    (np.spacing, "spacing"), (np.add.reduce, "add.reduce"), (lambda t: np.add.outer(t, t), "add.outer"),
+    (lambda t: np.add(t, t, where=[True]), "add with where"), (lambda t: np.exp(np.ones(1), out=t), "exp with out"),
+    (lambda t: np.exp(t, dtype="float64"), "exp with dtype"), (lambda t: np.add.at(np.ones(1), [0], t), "add.at"),
+])
+def test_other_uses_are_refused_by_name(use, name):
+    with pytest.raises(DtypeError, match=rf"^np.{name} is no function of Tensors; give it arrays, t.numpy\(\)"):
+        use(Tensor([1.0]))
+
+
+def test_comparisons_of_numpy_take_tensors():
+    a = np.arange(3, dtype=np.float32)
+    np.testing.assert_allclose(Tensor(a), a)
+    np.testing.assert_array_equal(a, Tensor(a))
+    with pytest.raises(AssertionError):
+        np.testing.assert_allclose(Tensor(a), a + 1)
+    assert np.array_equal(Tensor(a), a) and not np.array_equal(a, Tensor(a + 1))
+
+
 def test_formats_indices_and_truth():
     assert f"{Tensor([3.0]).sum():.2f} {Tensor([[2.5]]):5.1f} {Tensor(7):d}" == "3.00   2.5 7"
-    assert f"{Tensor([1.0, 2.0])}" == str(Tensor([1.0, 2.0]))
+    assert f"{Tensor([1.0, 2.0])} {Tensor(0.5)} {Parameter(0.5)}" == (
+        "tensor([1., 2.]) 0.5 Parameter containing:\ntensor(0.5000, requires_grad=True)")
     with pytest.raises(ShapeError, match="expected one element"):
         f"{Tensor([1.0, 2.0]):.2f}"
     assert [10, 20, 30][Tensor(2)] == 30 and list(range(Tensor([3]))) == [0, 1, 2]

@@ -61,7 +61,7 @@ def test_gpt_sampling_follows_the_seed_and_the_distribution():
     a, b, c = (model.generate([1], 20, seed=seed) for seed in (5, 5, 6))
     np.testing.assert_array_equal(a, b)
     assert not np.array_equal(a, c)
-    model.head.weight.data *= 100   # a distribution that is not flat
+    model.head.weight.array *= 100   # a distribution that is not flat
     p = softmax(model.eval()(np.array([[1]])).numpy()[0, -1].astype(np.float64))
     drawn = model.generate(np.ones((4000, 1), np.int64), 1, seed=0)[:, 1]
     share = np.bincount(drawn, minlength=11) / 4000

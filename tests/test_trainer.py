@@ -13,7 +13,7 @@ from tinyml.errors import DtypeError, FileError, ShapeError
 from tinyml.models import MLP
 from tinyml.nn import functional as F
 from tinyml.tape import state
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 from tinyml.trainer import Trainer
 
 

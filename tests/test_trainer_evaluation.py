@@ -14,7 +14,7 @@ from tinyml.errors import ShapeError
 from tinyml.models import MLP, CifarCNN, TinyGPT, next_token_loss
 from tinyml.nn import functional as F
 from tinyml.tape import state
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 from tinyml.trainer import Trainer
 
 

@@ -14,7 +14,7 @@ from tinyml.data import TextDataset
 from tinyml.errors import NonFiniteError
 from tinyml.models import MLP, CifarCNN, TinyGPT
 from tinyml.nn import functional as F
-from tinyml.tensor import Tensor
+from tinyml.tensors import Tensor
 from tinyml.trainer import Trainer
 
 
@@ -53,14 +53,14 @@ def test_a_bad_target_is_named():
 
 def test_a_bad_parameter_is_named():
     t = trainer(CifarCNN(width=2))
-    t.model[3].weight.data[1, 0, 2, 2] = math.nan
+    t.model[3].weight.array[1, 0, 2, 2] = math.nan
     data = [(np.zeros((2, 3, 4, 4), np.float32), np.array([0, 1]))]
     assert "parameter 3.weight: nan at index (1, 0, 2, 2) of shape (2, 2, 3, 3)" in run_into(t, data)
 
 
 def test_the_op_and_layer_where_numbers_overflow_are_named():
     t = trainer(TinyGPT(11, 4, 2, 2, 8))
-    t.model.blocks[1].up.weight.data[:] = 3e38
+    t.model.blocks[1].up.weight.array[:] = 3e38
     data = batches(TextDataset(np.arange(20) % 11, 4))
     text = run_into(t, data)        # the causal mask's -inf, which comes earlier, is none
     assert "the output of linear in layer blocks.1.up (Linear): " in text and " at index (0, 0, 0) of" in text

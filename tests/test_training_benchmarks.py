@@ -64,7 +64,7 @@ def test_of_dropout_the_factor_is_compared():
 def test_memory_counts_what_a_step_holds():
     """At least the parameters, their gradients and AdamW's two moments; not the libraries, which take far more."""
     step = replace(STEPS["GPT"], arguments=(20_000, 8, 1, 2, 16), classes=20_000)
-    least = 4 * 4 * sum(p.size for p in step.make().parameters())
+    least = 4 * 4 * sum(p.numel() for p in step.make().parameters())
     usage = memory.measure_apart("tinyml", 1, step)
     assert least <= usage.peak <= 4 * least and usage.faults >= 0
 

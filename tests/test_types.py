@@ -53,6 +53,6 @@ def test_conversions_give_modules(tmp_path: Any) -> None:
     assert_type(model.to_int8(calibration=[x]), nn.Module)
     assert_type(model.compile(x), nn.Module)
     model.save(tmp_path / "model.safetensors")
-    assert_type(tinyml.load(tmp_path / "model.safetensors"), nn.Module | dict[str, np.ndarray])
+    assert_type(tinyml.load(tmp_path / "model.safetensors"), Any)      # a model, or what else was saved
     assert_type(tinyml.load(tmp_path / "model.safetensors", model), models.MLP)
     assert_type(optim.AdamW(model.parameters()).parameters, list[Tensor])

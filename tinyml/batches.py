@@ -16,7 +16,7 @@ import numpy as np
 from .errors import DtypeError, ShapeError
 from .nests import NUMBERS, is_array, map_arrays
 from .nn.module import Module
-from .tensor import Tensor, as_tensor
+from .tensors import Tensor, as_tensor
 
 Arrays = tuple[np.ndarray, ...]
 INPUTS = "an array, a tuple of arrays, or a dict from the names of forward's arguments to arrays"
@@ -96,7 +96,7 @@ def _copy(x: Tensor | None) -> Tensor | None:
     if x is None:
         return None
     own = x.detach()
-    own.data = x.data.copy()
+    own.array = x.array.copy()
     return own
 
 
@@ -116,7 +116,7 @@ def order_arrays(what: str, model: Module, inputs: Any) -> Arrays:
     for x in found:
         if not isinstance(x, Tensor):
             raise ShapeError(f"{what}: expected an array for each input of the model, got a {type(x).__name__}")
-    return tuple(x.data.astype(np.float32) if x.dtype == np.float64 else x.data for x in found)
+    return tuple(x.array.astype(np.float32) if x.dtype == np.float64 else x.array for x in found)
 
 
 def call(model: Module, inputs: Any) -> Any:

@@ -14,7 +14,7 @@ from .errors import DtypeError, GradError
 from .nn.module import Module, Parameter
 from .state import Context, GradMode, Recorder, state
 from .tape import Continued
-from .tensor import Tensor
+from .tensors import Tensor
 
 _NOTHING = np.zeros(())     # what goes along an edge that only says: this output has its gradient
 
@@ -56,7 +56,7 @@ def checkpoint(fn: Callable[..., Any], *inputs: Any) -> Any:
         for i, output in enumerate(run.marked):
             context = Context((True,))
             context.run, context.i = run, i
-            output.node = Node(_Output, context, [gather], output.data)
+            output.node = Node(_Output, context, [gather], output.array)
         run.marked = [(t.shape, t.dtype) for t in run.marked]       # outputs may die before the tape does
     return outputs
 
@@ -85,7 +85,7 @@ class _Run:
 
     def again(self) -> list[Tensor]:
         """Run `fn` on the tape; the outputs that depend on a gradient."""
-        generator, now = random.get_state(), [t.data.copy() for t, _ in self.buffers]
+        generator, now = random.get_state(), [t.array.copy() for t, _ in self.buffers]
         random.set_state(self.random)
         _write(self.buffers)
         try:
@@ -158,13 +158,13 @@ class _Watched(list[Module]):
     def note(self, module: Module) -> None:
         if id(module) not in self.seen:
             self.seen.add(id(module))
-            self.buffers += [(t, t.data.copy()) for _, t in module.own_tensors() if not isinstance(t, Parameter)]
+            self.buffers += [(t, t.array.copy()) for _, t in module.own_tensors() if not isinstance(t, Parameter)]
 
 
 def _alias(t: Tensor) -> Tensor:
     """Another Tensor of the same elements and place on the tape."""
-    same = Tensor._of(t.data)
-    same.node, same.requires_grad = t.node, t.requires_grad
+    same = Tensor._of(t.array)
+    same.place(t.node, t.requires_grad)
     return same
 
 
@@ -180,7 +180,7 @@ def _state(grad: GradMode, modules: list[Any], recorder: Recorder | None) -> Ite
 
 def _write(buffers: list[tuple[Tensor, np.ndarray]]) -> None:
     for t, values in buffers:
-        t.data[...] = values
+        t.array[...] = values
 
 
 def _marked(outputs: Any, chosen: Callable[[Tensor], bool]) -> list[Tensor]:

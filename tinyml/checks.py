@@ -246,7 +246,7 @@ def mapping(who: str, name: str, value: Any) -> Mapping[Any, Any]:
 def array(who: str, name: str, value: Any, kinds: str = "biuf") -> np.ndarray:
     """`value`, an array, a Tensor, a number or nested lists of them, as an ndarray whose dtype is of `kinds`."""
     expected = {"iu": "integers", "f": "floats"}.get(kinds, "numbers")
-    value = getattr(value, "data", value) if hasattr(value, "quantized") else value
+    value = getattr(value, "array", value) if hasattr(value, "quantized") else value
     try:
         found = np.asarray(value)
     except (ValueError, TypeError, OverflowError):      # lists of different lengths

@@ -6,10 +6,11 @@ On tensors of one element Python around an op is all there is: compiled it takes
 cimport cython
 
 import weakref
+from functools import wraps
 
 import numpy as np
 
-from .errors import DtypeError, GradError
+from .errors import DtypeError, GradError, ShapeError
 from .state import Context, GradMode, state
 
 cdef object ndarray = np.ndarray
@@ -19,27 +20,25 @@ cdef object context_class = Context
 cdef object thread = state      # what the Python thread that asks is doing
 cdef object OFF = GradMode.OFF, ON = GradMode.ON
 cdef long long made = 0
+cdef object refresh = None      # the one ApplyBase's method of that name
+
+
+cdef class Node
+cdef class View
 
 
 @cython.auto_pickle(False)
 cdef class TensorBase:
-    """What a Tensor holds. `data` is an ndarray: assigning anything else goes through the Tensor's `_as_data`."""
+    """What a Tensor holds: `array`, the ndarray with its elements, its place on the tape, and what it is a view of."""
 
-    cdef object array
-    cdef public object grad, node, quantized
-    cdef public bint requires_grad
-
-    @property
-    def data(self):
-        """The elements as an ndarray. An ndarray or a Tensor may be assigned, whose memory is shared then."""
-        return self.array
-
-    @data.setter
-    def data(self, value):
-        value = self._as_data(value)
-        if value is self.array:         # t.data -= x: NumPy has changed the elements
-            note_change(value, "an assignment to its data")
-        self.array = value
+    cdef public object array
+    cdef public object quantized
+    cdef public object hooks        # of a leaf: its Hooks; None where there are none
+    cdef public bint shared         # whether something else may see the memory: a view, an ndarray
+    cdef public View of_view           # None: of no other Tensor
+    cdef public long long revision  # how often the tape was told of a change in place
+    cdef object gradient, made_by   # `grad` and `node`
+    cdef bint wanted                # `requires_grad`
 
     @property
     def shape(self):
@@ -52,14 +51,90 @@ cdef class TensorBase:
         return self.array.ndim
 
     @property
-    def size(self):
-        """Number of elements."""
-        return self.array.size
-
-    @property
     def dtype(self):
         """NumPy's dtype of the elements."""
         return self.array.dtype
+
+    @property
+    def node(self):
+        """The op on the tape that made it; None for a leaf."""
+        refreshed(self)
+        return self.made_by
+
+    @node.setter
+    def node(self, node):
+        self.made_by = node
+
+    @property
+    def requires_grad(self):
+        """Whether `backward` collects a gradient here, or the Tensor depends on another where it does."""
+        refreshed(self)
+        return self.wanted
+
+    @requires_grad.setter
+    def requires_grad(self, bint on):
+        if on and self.array.dtype not in (float32, float16, float64):
+            hint = "" if self.quantized is None else "; int8 is trained through fake-quantization of floats"
+            raise GradError(f"requires_grad: expected a float dtype, got {self.dtype}{hint}")
+        if not on and self.node is not None:
+            raise GradError(f"requires_grad: the result of {self.node.op.name} on the tape keeps its gradient; detach() it")
+        self.wanted = on
+
+    @property
+    def grad(self):
+        """The gradient that `backward` collected here, a Tensor; None where there is none."""
+        return self.gradient
+
+    @grad.setter
+    def grad(self, value):
+        if value is not None:
+            if not isinstance(value, TensorBase):
+                raise DtypeError(f"grad: expected a Tensor or None, got {type(value).__name__}")
+            if value.shape != self.shape or value.dtype != self.dtype:
+                error = ShapeError if value.shape != self.shape else DtypeError
+                raise error(f"grad: expected {self.dtype} of shape {self.shape}, as the Tensor has, got {value.dtype} of "
+                            f"shape {value.shape}")
+        self.gradient = value
+
+    cpdef place(self, Node node, bint wanted):
+        """Give it this place on the tape."""
+        self.made_by, self.wanted = node, wanted
+
+
+@cython.freelist(64)
+cdef class View:
+    """What a Tensor is a view of: a `root`, the ops that lead from there to it, and the root's revision that it shows."""
+
+    cdef readonly TensorBase root
+    cdef readonly tuple ops             # of (op, attributes)
+    cdef readonly bint noted            # whether the tape knows of it: it was not made within no_grad()
+    cdef public long long revision
+
+    def __init__(self, TensorBase root, tuple ops, bint noted):
+        self.root, self.ops, self.noted, self.revision = root, ops, noted, root.revision
+
+    @property
+    def path(self):
+        """The ops that lead from the root to the view: the name of each, and its attributes as pairs."""
+        return tuple((op.name, tuple(attrs.items())) for op, attrs in self.ops)
+
+
+cdef View view_of(TensorBase t, op, dict attrs, bint noted):
+    """The view that `op` makes of `t`, which may be a view itself."""
+    cdef View view = View.__new__(View)
+    if t.of_view is None:
+        view.root, view.ops, view.noted = t, ((op, attrs),), noted
+    else:
+        view.root, view.ops, view.noted = t.of_view.root, t.of_view.ops + ((op, attrs),), noted and t.of_view.noted
+    view.revision = view.root.revision
+    return view
+
+
+cpdef TensorBase refreshed(TensorBase t):
+    """`t`; where it is a view whose root was changed in place since, after it was made again."""
+    if t.of_view is not None and t.of_view.root.revision != t.of_view.revision:
+        refresh(t)
+    return t
 
 
 cpdef TensorBase wrap(type cls, array):
@@ -88,7 +163,7 @@ def _forget(watch):
     changed.pop(watch.key, None)
 
 
-cdef object owner(array):
+cpdef object owner(array):
     base = array.base
     while isinstance(base, ndarray):
         array, base = base, base.base
@@ -118,6 +193,7 @@ cdef class Node:
     """
 
     cdef public object op, context, edges, shape, dtype
+    cdef public object hooks            # its Hooks; None where there are none
     cdef readonly long long number      # nodes are numbered as they are made
     cdef public long long made_at       # how many changes in place there were before
 
@@ -149,11 +225,50 @@ cdef class Node:
             for part in kept:
                 self.check(part)
 
+    def keep_copies(self, array):
+        """Let the op's backward read copies of what it kept of the memory of `array`, which is about to change."""
+        if self.context is None:        # of a checkpoint, whose function runs again
+            return
+        for name, kept in vars(self.context).items():
+            if isinstance(kept, ndarray) and owner(kept) is owner(array):
+                setattr(self.context, name, kept.copy())
+
+    def note_unchanged(self):
+        """Changes in place up to now do not concern the op: it read what they made, or a copy of what was before."""
+        self.made_at = changes
+
     def __lt__(self, Node other):
         return self.number > other.number       # heapq gives the latest node first
 
     def __hash__(self):
         return self.number
+
+    def name(self):
+        """The op's name, as PyTorch writes it: "MulBackward"."""
+        return "".join(part[:1].upper() + part[1:] for part in self.op.name.split("_")) + "Backward"
+
+    def __repr__(self):
+        return f"<{self.name()}>"
+
+    @property
+    def next_functions(self):
+        """Where the gradient to each operand goes: (node, 0), (None, 0) where there is none."""
+        return tuple((AccumulateGrad(e) if isinstance(e, TensorBase) else e, 0) for e in self.edges or ())
+
+
+class AccumulateGrad:
+    """Where the gradient to a leaf ends: `variable` collects it."""
+
+    next_functions = ()
+
+    def __init__(self, variable):
+        self.variable = variable
+
+    def name(self):
+        return type(self).__name__
+
+    def __repr__(self):
+        return f"<{self.name()}>"
 
 
 class _Recomputed:
@@ -163,26 +278,33 @@ class _Recomputed:
 RECOMPUTED = Node(_Recomputed, None, None, np.empty(0))     # of every result under GradMode.RECOMPUTE
 
 
+cdef inline object edge(TensorBase t):
+    """Where the gradient to `t` goes."""
+    return t if t.made_by is None else t.made_by
+
+
 cdef class ApplyBase:
     """apply(op, *inputs, **attrs): run `op` on Tensors (or what becomes one; None for an absent operand), note it on the tape.
 
-    Here is what happens to float32 Tensors. All else is rare, and in three methods of the subclass in apply.py:
-    `as_tensors(op, inputs)` for operands that are no Tensors, `convert(op, arrays)` for other dtypes, and
-    `run_integers(op, inputs, attrs, grad)` for int8.
+    Here is what happens to float32 Tensors. All else is rare, and in four methods of the subclass in apply.py:
+    `as_tensors(op, inputs)` for operands that are no Tensors, `convert(op, arrays)` for other dtypes,
+    `run_integers(op, inputs, attrs, grad)` for int8, and `refresh(t)` for a view whose root was changed in place.
     """
 
-    cdef type tensor        # the class of results
+    cdef public type tensor         # the class of results
 
-    def __init__(self, type tensor):
-        self.tensor = tensor
+    def __cinit__(self):
+        global refresh
+        refresh = self.refresh
 
     def __call__(self, op, *inputs, **attrs):
         cdef list arrays = [], needs = []
         cdef bint plain = not op.integer_operands, noted = False, half = False, wanted
-        cdef TensorBase output
+        cdef TensorBase output, of
         for t in inputs:
             if isinstance(t, TensorBase):
-                array, wanted = (<TensorBase>t).array, (<TensorBase>t).requires_grad
+                refreshed(<TensorBase>t)
+                array, wanted = (<TensorBase>t).array, (<TensorBase>t).wanted
                 plain = plain and array.dtype is float32
                 noted = noted or wanted
                 arrays.append(array)
@@ -212,12 +334,41 @@ cdef class ApplyBase:
         output = wrap(self.tensor, result)
         array = output.array
         if grad is not OFF and (array.dtype is float32 or array.dtype in (float16, float32, float64)):
-            output.requires_grad = True
+            output.wanted = True
             if grad is ON:
-                output.node = Node(op, context, [(t.node or t) if need else None for t, need in zip(inputs, needs)], array)
+                output.made_by = Node(op, context, [edge(t) if need else None for t, need in zip(inputs, needs)], array)
             else:
-                output.node = RECOMPUTED
+                output.made_by = RECOMPUTED
         recorder = thread.recorder
         if recorder is not None:
             recorder.note(op, inputs, attrs, output)
+        if op.views:
+            of = <TensorBase>inputs[0]
+            base = array.base
+            if base is of.array or (base is not None and owner(array) is owner(of.array)):
+                of.shared = output.shared = True
+                output.of_view = view_of(of, op, attrs, grad is not OFF or thread.grad is not OFF or recorder is not None)
         return output
+
+
+def numpy_names(function):
+    """Let a function of `dim` and `keepdim` be called with NumPy's names for them, `axis` and `keepdims`, too."""
+    @wraps(function)
+    def call(*args, **kwargs):
+        if kwargs:
+            if "axis" in kwargs:
+                kwargs["dim"] = kwargs.pop("axis")
+            if "keepdims" in kwargs:
+                kwargs["keepdim"] = kwargs.pop("keepdims")
+        return function(*args, **kwargs)
+    return call
+
+
+def numbers_named(keyword):
+    """Let the numbers that a function takes one by one be said by a keyword, too: permute(x, dims=(1, 0))."""
+    def decorate(function):
+        @wraps(function)
+        def call(input, *numbers, **given):
+            return function(input, *numbers) if not given else function(input, *numbers, given.pop(keyword, ()), **given)
+        return call
+    return decorate

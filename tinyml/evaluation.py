@@ -15,7 +15,7 @@ from .nests import join, map_arrays
 from .nn.mode import mode
 from .nn.module import Module
 from .tape import no_grad
-from .tensor import Tensor
+from .tensors import Tensor
 
 Metric = Callable[[Any, Any], float]
 
@@ -68,7 +68,7 @@ def evaluate(model: Module, loader: Iterable[Any], loss: Loss, metric: Metric | 
             n, outputs = int(counted.sum()), map_arrays(_dequantize, result)
             values, expected = map_arrays(_to_array, outputs), map_arrays(_to_array, y)
             total, count = total + call_loss(loss, outputs, y).item() * n, count + n
-            right = mark_right(loss, values, y.data) if isinstance(outputs, Tensor) and isinstance(y, Tensor) else None
+            right = mark_right(loss, values, y.array) if isinstance(outputs, Tensor) and isinstance(y, Tensor) else None
             if right is not None:
                 correct, scored = correct + int(right[counted].sum()), scored + n
             if metric is not None:
@@ -131,7 +131,7 @@ def call_loss(loss: Loss, outputs: Any, targets: Any) -> Tensor:
         ShapeError: The loss gives anything but a Tensor of one element.
     """
     value = loss(outputs, targets)
-    if not isinstance(value, Tensor) or value.size != 1:
+    if not isinstance(value, Tensor) or value.numel() != 1:
         raise ShapeError("Trainer: expected the loss function to return a Tensor of one element, got "
                          + (f"shape {value.shape}" if isinstance(value, Tensor) else type(value).__name__))
     return value

@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import DtypeError, ShapeError
 from .nests import count_samples
-from .tensor import FLOATS, INTEGERS, Tensor
+from .tensors import FLOATS, INTEGERS, Tensor
 
 Loss = Callable[[Any, Any], Tensor]
 IGNORED = -100      # the class id that does not count unless a loss names another: cross_entropy's default
@@ -25,7 +25,7 @@ def count_mask(loss: Loss, targets: Any) -> np.ndarray:
     """Which targets the mean of `loss` is over: class ids other than its ignore_index; of other targets all samples."""
     if not isinstance(targets, Tensor) or targets.dtype.kind not in "iu":
         return np.ones(count_samples(targets), bool)
-    return np.asarray(targets.data != ignore_index(loss))
+    return np.asarray(targets.array != ignore_index(loss))
 
 
 def class_axis(loss: Loss | None, outputs: tuple[int, ...], targets: tuple[int, ...]) -> int | None:
@@ -90,7 +90,7 @@ def output_array(what: str, output: Any) -> np.ndarray:
     if not isinstance(output, Tensor) or not output.ndim:
         got = f"shape {output.shape}" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise ShapeError(f"{what}: expected a single output of shape (batch, ...) from each model, got {got}")
-    return output.dequantize().data
+    return output.dequantize().array
 
 
 def target_kind(what: str, targets: Any) -> str:
@@ -145,7 +145,7 @@ def score_targets(what: str, loss: Loss | None, outputs: Sequence[np.ndarray], t
     kind = target_kind(what, targets)
     if kind == "float targets":
         return Scores(kind, [out.argmax(axis=-1) for out in outputs],
-                      [squared_errors(out, targets.data) for out in outputs], [], None)
+                      [squared_errors(out, targets.array) for out in outputs], [], None)
     shape = outputs[0].shape
     axis = (class_axis(loss, shape, targets.shape) if targets is not None else
             getattr(loss, "class_axis", 1) if len(shape) > 1 else -1)
@@ -155,7 +155,7 @@ def score_targets(what: str, loss: Loss | None, outputs: Sequence[np.ndarray], t
     classes = [out.argmax(axis) for out in outputs]
     if targets is None:
         return Scores(kind, classes, [], [], None)
-    ids = targets.data.astype(np.int64)
+    ids = targets.array.astype(np.int64)
     counted = ids != IGNORED
     losses = [cross_entropies(np.moveaxis(out, axis, -1), ids, counted) for out in outputs]
     return Scores(kind, classes, losses, [c == ids for c in classes], counted)

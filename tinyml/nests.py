@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .errors import ShapeError
-from .tensor import Tensor
+from .tensors import Tensor
 
 NUMBERS = (bool, int, float, np.generic)
 

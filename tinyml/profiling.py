@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ import numpy as np
 
 from . import checks
 from ._kernels.dispatch import active, threads_for
-from .errors import TinymlError
+from .errors import FileError, TinymlError
 from .nn.module import Module
 from .ops import Op
 from .tables import layout
@@ -83,6 +84,8 @@ class profile:
 
     def __init__(self, trace: Any = None):
         self.trace = None if trace is None else checks.path("profile", trace, "trace")
+        if self.trace is not None and os.path.isdir(self.trace or "."):
+            raise FileError(f"profile: expected trace to be a file, got the folder {self.trace!r}")
         self.rows: list[Row] = []
         self.seconds = self.outside = 0.0
         self._found: dict[tuple[str, str], Row] = {}
@@ -134,7 +137,7 @@ class profile:
             row.flops = (row.flops or 0) + flops
         return result
 
-    def quantized(self, op: type[Op], inputs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
+    def run_int8(self, op: type[Op], inputs: tuple[Any, ...], attrs: dict[str, Any]) -> Any:
         """Run and measure the integer rule of an op.
 
         Args:
@@ -145,7 +148,7 @@ class profile:
         Returns:
             The result of op.quantized.
         """
-        result, row = self._time(op.name, "int8", lambda: op.quantized(*inputs, **attrs))
+        result, row = self._time(op.name, "int8", lambda: op.run_int8(*inputs, **attrs))
         row.bytes += sum(t.nbytes for t in (*inputs, result) if t is not None)
         return result
 

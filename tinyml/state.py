@@ -45,14 +45,11 @@ class Recorder(list[Record]):
         """An op ran in the innermost of the layers that are running."""
         self.append(Record(op, inputs, attrs, output, state.modules[-1] if state.modules else None))
 
-    def changed(self, tensor: Any, result: Any) -> None:
+    def note_change(self, tensor: Any, result: Any) -> None:
         """`tensor` now holds the `result` of the last op: it was changed in place, so the op read it as it was before."""
         self[-1].inputs = tuple(tensor.detach() if t is tensor else t for t in self[-1].inputs)
 
-    def derived(self, result: Any, sources: tuple[Any, ...]) -> None:
-        """`result` was computed from `sources`, but by no op: a comparison, for example."""
-
-    def escaped(self, tensor: Any) -> None:
+    def note_escape(self, tensor: Any) -> None:
         """The value of `tensor` became a Python number."""
 
 

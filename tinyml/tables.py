@@ -1,8 +1,27 @@
-"""Tables of text: columns as wide as they must be, for a terminal or in Markdown."""
+"""Tables of text: columns as wide as they must be, for a terminal, in Markdown, or in a notebook."""
 
 from __future__ import annotations
 
+import html
 from collections.abc import Collection, Sequence
+from typing import Any
+
+
+class Shown:
+    """Base of what notebooks show as the text that it prints as."""
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(str(self))}</pre>"
+
+
+class History(list[dict[str, Any]]):
+    """Rows of figures, one dict per epoch, which notebooks show as a table."""
+
+    def _repr_html_(self) -> str:
+        names = [name for name, value in (self[-1] if self else {}).items() if isinstance(value, (int, float))]
+        cells = [[f"{row[name]:.4g}" if isinstance(row.get(name), float) else str(row.get(name, "")) for name in names]
+                 for row in self]
+        return f"<pre>{html.escape(layout([names, *cells], left=()))}</pre>" if names else "<pre>no epochs</pre>"
 
 
 def layout(rows: Sequence[Sequence[str]], left: Collection[int] = (0,), rules: Collection[int] = (1,),

@@ -7,78 +7,22 @@ recursion however long the chain is.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial, wraps
-from inspect import isgeneratorfunction
-from typing import Any, TypeVar, cast
+from typing import Any
 
 import numpy as np
 
 from ._kernels import memory
 from ._kernels.rows.elementwise import elementwise
 from ._kernels.rows.sums import total
-from .engine import RECOMPUTED, Node
-from .errors import DtypeError, GradError
+from .engine import RECOMPUTED, Node, TensorBase
+from .errors import GradError
+from .grad_mode import no_grad
 from .state import Context, GradMode, Record, Recorder, state
 
-__all__ = ["Context", "Continued", "GradMode", "Node", "Record", "Recorder", "no_grad", "record", "run_backward", "state",
-           "unbroadcast"]
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class no_grad:
-    """Within it no gradients are noted: `with no_grad():`, or @no_grad above a function or generator.
-
-    Args:
-        function: what is decorated, where it is no `with`.
-
-    Raises:
-        DtypeError: it decorates what is no function.
-
-    Example:
-        >>> x = Tensor([1.0], requires_grad=True)
-        >>> with tinyml.no_grad():
-        ...     (x * 2).requires_grad
-        False
-    """
-
-    def __new__(cls, function: Callable[..., Any] | None = None) -> Any:
-        self = super().__new__(cls)
-        return self if function is None else self(function)     # @no_grad without parentheses
-
-    def __enter__(self) -> None:
-        self.before, state.grad = state.grad, GradMode.OFF
-
-    def __exit__(self, *error: Any) -> None:
-        state.grad = self.before
-
-    def __call__(self, function: F) -> F:
-        if not callable(function):
-            raise DtypeError(f"no_grad: expected a function to decorate, got {type(function).__name__}")
-
-        @wraps(function)
-        def call(*args: Any, **kwargs: Any) -> Any:
-            with no_grad():
-                return function(*args, **kwargs)
-
-        @wraps(function)
-        def generate(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-            inner = function(*args, **kwargs)
-            resume = partial(next, inner)
-            while True:     # not around the yield: what runs between two items is the caller's
-                try:
-                    with no_grad():
-                        item = resume()
-                except StopIteration as end:
-                    return end.value
-                try:
-                    resume = partial(inner.send, (yield item))
-                except BaseException as error:      # thrown in by the caller, GeneratorExit by close()
-                    resume = partial(inner.throw, error)
-
-        return cast(F, generate if isgeneratorfunction(function) else call)
+__all__ = ["Context", "Continued", "GradMode", "Node", "Record", "Recorder", "Wanted", "no_grad", "place_of", "record",
+           "run_backward", "state", "unbroadcast"]
 
 
 @contextmanager
@@ -115,17 +59,63 @@ def unbroadcast(grad: np.ndarray, shape: tuple[int, ...], name: str = "unbroadca
     return total(grad, axes, True).reshape(shape)
 
 
-def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
-    """Propagate `grad` from `root` to the leaves.
+class Wanted:
+    """The gradients to some places on the tape, which a walk finds in place of those to all leaves.
 
-    What a node saved is released as soon as its backward ran, each gradient as soon as it was used.
+    Attributes:
+        found: the gradient to each place, None where there is none (yet).
+        leading: the nodes from which the tape leads to one of them. The walk visits no others.
     """
-    pending: dict[Node, np.ndarray] = {}
+
+    def __init__(self, places: Iterable[Any]):
+        self.found: dict[Any, np.ndarray | None] = dict.fromkeys(places)
+        self.leading: set[Node] = set()
+
+    def lead(self, edges: Iterable[Any]) -> None:
+        """Find the leading nodes below `edges`."""
+        rest, seen = [e for e in edges if type(e) is Node], set()
+        while rest:
+            node = rest.pop()
+            if node not in seen:
+                seen.add(node)
+                rest += [e for e in node.edges or () if type(e) is Node]
+        for node in sorted(seen, key=lambda n: n.number):       # operands come first
+            # below a checkpoint nothing is known before it ran again; a released tape is an error where it is met
+            if not node.edges or any(e in self.found or e in self.leading for e in node.edges if e is not None):
+                self.leading.add(node)
+
+    def __contains__(self, edge: Any) -> bool:
+        return edge in self.found or edge in self.leading
+
+
+def place_of(t: TensorBase) -> Any:
+    """Where the gradient to `t` goes: its node, or itself."""
+    return t if t.node is None else t.node
+
+
+def run_backward(roots: Sequence[TensorBase], grads: list[Any], retain_graph: bool, wanted: Wanted | None = None) -> None:
+    """Propagate the gradients, which leave the list, from `roots` to the leaves, or to what is `wanted`.
+
+    What a node saved is released as soon as its backward ran, each gradient as soon as it was used. Gradients to leaves
+    with hooks, and those that are wanted, are complete when the walk has ended: until then they are pending.
+    """
+    pending: dict[Any, np.ndarray] = {}
     heap: list[Node] = []
-    _send(root.node or root, [grad], 0, pending, heap)
-    del grad
+    edges = [place_of(t) for t in roots]
+    del roots
+    if wanted is not None:
+        wanted.lead(edges)
+    _send("backward", edges, grads, pending, heap, wanted)
+    del edges, grads
     while heap:
         node = heapq.heappop(heap)
+        if node.hooks is not None:
+            pending[node] = node.hooks(pending[node].astype(node.dtype, copy=False))
+        if wanted is not None and node in wanted.found:
+            wanted.found[node] = pending[node]
+            if node not in wanted.leading:
+                del pending[node]
+                continue
         if node is RECOMPUTED:
             raise GradError("backward: a Tensor from inside a checkpoint has no tape; return it from the function that is "
                             "checkpointed")
@@ -138,22 +128,25 @@ def run_backward(root: Any, grad: np.ndarray, retain_graph: bool) -> None:
             node.context = node.edges = None
         if type(found) is Continued:
             edges, found = found.edges, found.grads
+            if wanted is not None:
+                wanted.lead(edges)
         elif not isinstance(found, tuple) or len(found) != len(edges):
             got = f"a tuple of {len(found)}" if isinstance(found, tuple) else f"a {type(found).__name__}"
             raise GradError(f"{node.op.name}: backward returned {got}, expected a tuple of {len(edges)} gradients, "
                             "one per operand, None where there is none")
         grads = list(found)
         del found       # a tuple that the op keeps shows in the count of references to what is in it
-        for i, edge in enumerate(edges):
-            if edge is None or grads[i] is None:
-                continue
-            if grads[i].shape != edge.shape:
-                grads[i] = unbroadcast(grads[i], edge.shape, node.op.name)
-            _send(edge, grads, i, pending, heap)
-            grads[i] = None
+        _send(node.op.name, edges, grads, pending, heap, wanted)
+    for leaf in pending:
+        if leaf.hooks is not None:
+            pending[leaf] = leaf.hooks(pending[leaf].astype(leaf.dtype, copy=False))
+        if wanted is not None:
+            wanted.found[leaf] = pending[leaf]
+        else:
+            leaf._accumulate(pending, leaf)
 
 
-def _backward(node: Node, pending: dict[Node, np.ndarray]) -> Any:
+def _backward(node: Node, pending: dict[Any, np.ndarray]) -> Any:
     """What the op's backward returns for the gradient that is complete; nothing here refers to that afterwards."""
     node.check_unchanged()
     grad = pending.pop(node)
@@ -164,20 +157,30 @@ def _backward(node: Node, pending: dict[Node, np.ndarray]) -> Any:
     return node.op.backward(node.context, grad)
 
 
-def _send(edge: Any, grads: list[np.ndarray], i: int, pending: dict[Node, np.ndarray], heap: list[Node]) -> None:
-    """Add the gradient grads[i] to the sum of those that came to the same edge before, in place where nothing else sees the
-    memory of one of the two."""
-    if type(edge) is not Node:
-        if edge.requires_grad:
+def _send(name: str, edges: list[Any], grads: list[Any], pending: dict[Any, np.ndarray], heap: list[Node],
+          wanted: Wanted | None) -> None:
+    """Add each gradient, which leaves the list, to the sum of those that came to the same edge before, in place where
+    nothing else sees the memory of one of the two."""
+    for i, edge in enumerate(edges):
+        if edge is None or grads[i] is None or (wanted is not None and edge not in wanted):
+            continue
+        inner = type(edge) is Node
+        if not inner and not edge.requires_grad:
+            continue
+        if grads[i].shape != edge.shape and edge is not RECOMPUTED:
+            grads[i] = unbroadcast(grads[i], edge.shape, name)
+        if not inner and wanted is None and edge.hooks is None:
             edge._accumulate(grads, i)
-    elif edge not in pending:
-        pending[edge] = grads[i]
-        heapq.heappush(heap, edge)
-    else:
-        pending[edge] = _sum(pending, edge, grads, i)
+        elif edge in pending:
+            pending[edge] = _sum(pending, edge, grads, i)
+        else:
+            pending[edge] = grads[i]
+            if inner:
+                heapq.heappush(heap, edge)
+        grads[i] = None
 
 
-def _sum(pending: dict[Node, np.ndarray], edge: Node, grads: list[np.ndarray], i: int) -> np.ndarray:
+def _sum(pending: dict[Any, np.ndarray], edge: Any, grads: list[Any], i: int) -> np.ndarray:
     if pending[edge].dtype is grads[i].dtype:
         places: tuple[tuple[Any, Any], ...] = (pending, edge), (grads, i)
         for holder, key in places:

@@ -9,7 +9,7 @@ import numpy as np
 
 from . import checks
 from .errors import ShapeError
-from .tensor import OPS, Tensor, apply
+from .tensors import OPS, Tensor, apply
 
 __all__ = ["check_op", "gradcheck", "numeric_gradient"]
 
@@ -56,7 +56,7 @@ def numeric_gradient(function: Callable[..., Tensor], inputs: list[Any], which: 
 
 
 def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 1e-5, atol: float = 1e-7,
-              seed: int = 0) -> None:
+              seed: int = 0, eps: float = 1e-6) -> None:
     """Compare backward with central differences in float64, for a random cotangent.
 
     A random cotangent, because a plain sum() cannot see errors that cancel: a softmax whose backward returned zeros would
@@ -68,6 +68,7 @@ def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 
         rtol: tolerance relative to the gradient.
         atol: absolute tolerance.
         seed: of the cotangent.
+        eps: half of the distance between the two values of an element.
 
     Raises:
         AssertionError: naming the input and the largest difference.
@@ -87,8 +88,9 @@ def gradcheck(function: Callable[..., Tensor], inputs: list[Any], rtol: float = 
     if not out.requires_grad:
         raise AssertionError(f"gradcheck: the result depends on none of the {len(differentiated)} float64 inputs")
     out.backward(cotangent)
+    held = [Tensor(v) if i in differentiated else v for i, v in enumerate(inputs)]
     for i in differentiated:
-        expected = numeric_gradient(function, inputs, i, cotangent)
+        expected = numeric_gradient(function, held, i, cotangent, eps)
         got = tensors[i].grad.numpy() if tensors[i].grad is not None else np.zeros_like(expected)
         if got.shape != expected.shape:
             raise AssertionError(f"gradcheck: gradient of input {i} has shape {got.shape}, expected {expected.shape}")

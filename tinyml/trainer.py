@@ -27,8 +27,9 @@ from .nn.mode import mode
 from .nn.module import Module, Parameter
 from .optim import Optimizer, Schedule
 from .optim.held import check_held
+from .tables import History
 from .tape import no_grad
-from .tensor import Tensor
+from .tensors import Tensor
 from .updates import Update
 
 
@@ -111,7 +112,7 @@ class Trainer:
         self.evaluate_every, self.sample = evaluate_every, sample
         self._folder = None if checkpoint_dir is None else RunFolder(checkpoint_dir)
         self.checkpoint_dir = None if self._folder is None else self._folder.path
-        self.history: list[dict[str, Any]] = []
+        self.history: list[dict[str, Any]] = History()
         self._best: tuple[str, float] | None = None     # the figure that the best checkpoint was chosen by, and its value
 
     # -- training -----------------------------------------------------------------------------------------------------
@@ -329,7 +330,7 @@ class Trainer:
 def _size(targets: Any) -> tuple[str, int]:
     """The unit of the speed of training, and the number of such units in a batch."""
     tokens = isinstance(targets, Tensor) and targets.dtype.kind in "iu" and targets.ndim == 2
-    return ("tokens", targets.size) if tokens else ("samples", count_samples(targets))
+    return ("tokens", targets.numel()) if tokens else ("samples", count_samples(targets))
 
 
 def _score(row: dict[str, float], metric: str | Metric) -> tuple[str, float]:

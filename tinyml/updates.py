@@ -17,7 +17,7 @@ from .nests import leaves
 from .nn.finite import bad_element, first_non_finite
 from .nn.module import Module
 from .optim import Optimizer, Schedule, grad_norm
-from .tensor import Tensor
+from .tensors import Tensor
 
 
 class Update:
@@ -77,7 +77,7 @@ class Update:
             except NonFiniteError as error:
                 self.undo()
                 found = (f"that of {name}: {bad}" for name, p in self.model.named_parameters()
-                         if p.grad is not None and (bad := bad_element(np.isfinite, p.grad.data)))
+                         if p.grad is not None and (bad := bad_element(np.isfinite, p.grad.array)))
                 culprit = next(found, str(error))       # the optimizer may hold parameters from outside the model
                 raise NonFiniteError(f"{self.where}: expected finite gradients, got {culprit}") from error
         self.optimizer.step(scale)
@@ -88,11 +88,11 @@ class Update:
 
 def _undo(buffers: list[Tensor]) -> Callable[[], None]:
     """A function that puts buffers and tinyml.random back to what they are now."""
-    generator, values = random.get_state(), [t.data.copy() for t in buffers]
+    generator, values = random.get_state(), [t.array.copy() for t in buffers]
 
     def undo() -> None:
         random.set_state(generator)
         for t, before in zip(buffers, values, strict=True):
-            t.data[...] = before
+            t.array[...] = before
 
     return undo

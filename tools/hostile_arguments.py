@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import random
 import types
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +110,9 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "tinyml.AccuracyValidator": lambda: {"model": mlp(), "int8_model": mlp()},
     "tinyml.Calibrator": lambda: {"model": mlp()},
     "tinyml.Int8Quantizer": dict,
+    "tinyml.GradScaler": dict, "tinyml.autocast": lambda: {"device_type": "cpu", "enabled": False},
+    "tinyml.enable_grad": dict, "tinyml.inference_mode": dict, "tinyml.is_grad_enabled": dict,
+    "tinyml.set_grad_enabled": lambda: {"mode": True}, "tinyml.set_printoptions": lambda: {"precision": 4},
     "tinyml.Tensor": lambda: {"data": floats(2, 3)},
     "tinyml.benchmark": lambda: {"model": mlp(), "seconds": 0.01, "show": False, "batch": 2},
     "tinyml.calibrate": lambda: {"model": mlp(), "data": pairs()},
@@ -120,16 +125,36 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "tinyml.quantize_model": lambda: {"model": mlp(), "calibration_loader": pairs()},
     "tinyml.quantized_forward": lambda: {"input": floats(2, 4), "scales": 0.1,
                                          "quantized_weights": np.ones((3, 4), np.int8)},
-    "tinyml.trace": lambda: {"model": mlp(), "*": [floats(2, 4)]},
-    "nn.GELU": dict, "nn.AdaptiveAvgPool2d": lambda: {"outputs": 2}, "nn.AvgPool2d": lambda: {"kernel_size": 2},
+    "tinyml.trace": lambda: {"input": floats(3, 3)},
+    # making Tensors
+    **{f"tinyml.{name}": lambda: {"size": (2, 3)} for name in ("zeros", "ones", "rand", "randn")},
+    **{f"tinyml.{name}": lambda: {"input": Tensor(floats(2, 3))} for name in (
+        "zeros_like", "ones_like", "rand_like", "randn_like", "clone", "detach", "numel", "is_floating_point",
+        "zero_")},
+    **{f"tinyml.{name}": lambda: {"input": Tensor(floats(2, 3)), "value": 2.0} for name in ("fill", "fill_")},
+    "tinyml.full_like": lambda: {"input": Tensor(floats(2, 3)), "fill_value": 2.0},
+    "tinyml.randint_like": lambda: {"input": Tensor(floats(2, 3)), "low": 2, "high": 5},
+    "tinyml.bernoulli": lambda: {"input": Tensor([0.5, 1.0])}, "tinyml.arange": lambda: {"start": 1, "end": 4},
+    "tinyml.multinomial": lambda: {"input": Tensor([0.5, 1.0]), "num_samples": 2},
+    "tinyml.as_tensor": lambda: {"data": floats(2, 3)}, "tinyml.tensor": lambda: {"data": [[1.0, 2.0]]},
+    "tinyml.from_numpy": lambda: {"array": floats(2, 3)}, "tinyml.full": lambda: {"size": (2, 3), "fill_value": 1.5},
+    "tinyml.eye": lambda: {"n": 2, "m": 3}, "tinyml.linspace": lambda: {"start": 0, "end": 1, "steps": 3},
+    "tinyml.randint": lambda: {"low": 0, "high": 5, "size": (2, 3)}, "tinyml.randperm": lambda: {"n": 3},
+    "tinyml.normal": lambda: {"mean": 0.0, "std": floats(2, 3) ** 2},
+    "tinyml.tril_indices": lambda: {"row": 2, "col": 3}, "tinyml.triu_indices": lambda: {"row": 2, "col": 3},
+    "tinyml.meshgrid": lambda: {"*": [floats(2), floats(3)]}, "tinyml.device": dict, "tinyml.finfo": dict,
+    "tinyml.iinfo": lambda: {"type": "int64"}, "tinyml.get_default_dtype": dict, "tinyml.is_tensor": lambda: {"obj": 1},
+    "tinyml.set_default_dtype": lambda: {"d": "float32"},
+    "nn.GELU": dict, "nn.AdaptiveAvgPool2d": lambda: {"output_size": 2}, "nn.AvgPool2d": lambda: {"kernel_size": 2},
     "nn.BCEWithLogitsLoss": dict, "nn.BatchNorm1d": lambda: {"num_features": 3},
     "nn.BatchNorm2d": lambda: {"num_features": 3},
     "nn.Conv2d": lambda: {"in_channels": 2, "out_channels": 4, "kernel_size": 3}, "nn.CrossEntropyLoss": dict,
     "nn.Dropout": dict, "nn.Embedding": lambda: {"num_embeddings": 5, "embedding_dim": 3}, "nn.Flatten": dict,
-    "nn.KeyValueCache": lambda: {"batch": 2, "kv_heads": 2, "capacity": 3, "size": 4}, "nn.LayerNorm": lambda: {"dim": 3},
+    "nn.KeyValueCache": lambda: {"batch": 2, "kv_heads": 2, "capacity": 3, "size": 4},
+    "nn.LayerNorm": lambda: {"normalized_shape": 3},
     "nn.Linear": lambda: {"in_features": 4, "out_features": 2}, "nn.MaxPool2d": lambda: {"kernel_size": 2},
-    "nn.MultiHeadAttention": lambda: {"dim": 8, "heads": 2}, "nn.Parameter": lambda: {"data": floats(2, 3)},
-    "nn.RMSNorm": lambda: {"dim": 3}, "nn.Rotary": lambda: {"dim": 4},
+    "nn.SelfAttention": lambda: {"dim": 8, "heads": 2}, "nn.Parameter": lambda: {"data": floats(2, 3)},
+    "nn.RMSNorm": lambda: {"normalized_shape": 3}, "nn.Rotary": lambda: {"dim": 4},
     "nn.Sequential": lambda: {"*": [nn.ReLU(), nn.Tanh()]},
     "nn.ModuleList": lambda: {"layers": [nn.ReLU()]}, "nn.Softmax": dict,
     **{f"nn.{name}": dict for name in ("MSELoss", "ReLU", "ReLU6", "SiLU", "Sigmoid", "Tanh", "Module")},
@@ -156,36 +181,36 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "models.perplexity": lambda: {"model": gpt(), "ids": np.arange(7)},
     "precision.MovingAverage": dict, "precision.Percentile": dict,
     **{f"precision.{name}": dict for name in ("MSE", "Entropy", "Histogram", "MinMax")},
-    "precision.calibrate": lambda: {"graph": tinyml.trace(mlp(), floats(2, 4)), "data": pairs()},
+    "precision.calibrate": lambda: {"graph": tinyml.graph.trace(mlp(), floats(2, 4)), "data": pairs()},
     "precision.compare": lambda: {"model": mlp(), "int8_model": mlp(), "data": pairs(), "show": False, "seconds": 0.01},
     "precision.diagnose": lambda: {"model": mlp(), "data": pairs()},
-    "precision.equalize": lambda: {"graph": tinyml.trace(mlp(), floats(2, 4))},
-    "precision.migrate_scales": lambda: {"graph": tinyml.trace(mlp(), floats(2, 4)), "batches": [(floats(6, 4),)]},
+    "precision.equalize": lambda: {"graph": tinyml.graph.trace(mlp(), floats(2, 4))},
+    "precision.migrate_scales": lambda: {"graph": tinyml.graph.trace(mlp(), floats(2, 4)), "batches": [(floats(6, 4),)]},
     "precision.prepare_qat": lambda: {"model": mlp(), "example": floats(2, 4)},
     "precision.to_fp16": lambda: {"model": mlp()}, "precision.to_int8": lambda: {"model": mlp()},
-    "F.linear": lambda: {"x": floats(2, 4), "weight": floats(3, 4)},
-    "F.matmul": lambda: {"a": floats(2, 4), "b": floats(4, 3)},
-    "F.conv2d": lambda: {"x": floats(1, 2, 5, 5), "weight": floats(4, 2, 3, 3)},
-    **{f"F.{name}": lambda: {"x": floats(2, 3)} for name in (
+    "F.linear": lambda: {"input": floats(2, 4), "weight": floats(3, 4)},
+    "F.matmul": lambda: {"input": floats(2, 4), "other": floats(4, 3)},
+    "F.conv2d": lambda: {"input": floats(1, 2, 5, 5), "weight": floats(4, 2, 3, 3)},
+    **{f"F.{name}": lambda: {"input": floats(2, 3)} for name in (
         "relu", "relu6", "gelu", "silu", "sigmoid", "tanh", "softmax", "log_softmax", "dropout")},
-    "F.layer_norm": lambda: {"x": floats(2, 3), "weight": floats(3)},
-    "F.rms_norm": lambda: {"x": floats(2, 3), "weight": floats(3)},
-    "F.max_pool2d": lambda: {"x": floats(1, 2, 5, 5), "size": 2},
-    "F.avg_pool2d": lambda: {"x": floats(1, 2, 5, 5), "size": 2},
-    "F.adaptive_avg_pool2d": lambda: {"x": floats(1, 2, 5, 5), "outputs": 2},
-    "F.embedding": lambda: {"ids": np.array([1, 0]), "weight": floats(3, 4)},
+    "F.layer_norm": lambda: {"input": floats(2, 3), "normalized_shape": (3,)},
+    "F.rms_norm": lambda: {"input": floats(2, 3), "normalized_shape": (3,)},
+    "F.max_pool2d": lambda: {"input": floats(1, 2, 5, 5), "kernel_size": 2},
+    "F.avg_pool2d": lambda: {"input": floats(1, 2, 5, 5), "kernel_size": 2},
+    "F.adaptive_avg_pool2d": lambda: {"input": floats(1, 2, 5, 5), "output_size": 2},
+    "F.embedding": lambda: {"input": np.array([1, 0]), "weight": floats(3, 4)},
     "F.attention": lambda: {name: floats(1, 2, 3, 4) for name in "qkv"},
+    "F.scaled_dot_product_attention": lambda: {name: floats(1, 2, 3, 4) for name in ("query", "key", "value")},
     "F.self_attention": lambda: {"qkv": floats(3, 2, 3, 4)},
-    "F.rotary": lambda: {"x": floats(2, 3, 4), "cos": floats(3, 2), "sin": floats(3, 2)},
-    "F.cross_entropy": lambda: {"logits": floats(2, 3), "targets": np.array([0, 2])},
-    "F.binary_cross_entropy_with_logits": lambda: {"logits": floats(2, 3), "targets": np.ones((2, 3), np.float32)},
-    "F.mse_loss": lambda: {"x": floats(2, 3), "target": floats(2, 3)},
-    "F.concat": lambda: {"tensors": [floats(2, 3), floats(2, 3)]},
-    "F.stack": lambda: {"tensors": [floats(2, 3), floats(2, 3)]},
-    "F.pad": lambda: {"x": floats(2, 3), "widths": ((1, 0), (0, 2))},
-    "F.where": lambda: {"condition": np.array([True, False, True]), "a": floats(2, 3), "b": floats(2, 3)},
-    "F.maximum": lambda: {"a": floats(2, 3), "b": floats(2, 3)},
-    "F.minimum": lambda: {"a": floats(2, 3), "b": floats(2, 3)},
+    "F.rotary": lambda: {"input": floats(2, 3, 4), "cos": floats(3, 2), "sin": floats(3, 2)},
+    "F.cross_entropy": lambda: {"input": floats(2, 3), "target": np.array([0, 2])},
+    "F.binary_cross_entropy_with_logits": lambda: {"input": floats(2, 3), "target": np.ones((2, 3), np.float32)},
+    "F.mse_loss": lambda: {"input": floats(2, 3), "target": floats(2, 3)},
+    **{f"F.{name}": lambda: {"tensors": [floats(2, 3), floats(2, 3)]} for name in ("cat", "concat", "stack")},
+    "F.pad": lambda: {"input": floats(2, 3), "pad": (0, 2, 1, 0)},
+    "F.where": lambda: {"condition": np.array([True, False, True]), "input": floats(2, 3), "other": floats(2, 3)},
+    "F.maximum": lambda: {"input": floats(2, 3), "other": floats(2, 3)},
+    "F.minimum": lambda: {"input": floats(2, 3), "other": floats(2, 3)},
     "init.full": lambda: {"shape": (2, 3), "value": 1}, "init.uniform": lambda: {"shape": (2, 3), "bound": 1},
     "init.normal": lambda: {"shape": (2, 3)}, "init.fan_in_uniform": lambda: {"shape": (2, 3)},
     "testing.numeric_gradient": lambda: {"function": lambda x: x * 2, "inputs": [floats(2, 2)], "which": 0,
@@ -195,12 +220,12 @@ VALID: dict[str, Callable[[], dict[str, Any]]] = {
     "random.replaced": lambda: {"seed": 3},
     "tinyml.Trainer": lambda: {
         "model": (model := mlp()), "optimizer": optim.SGD(model.parameters(), 0.1), "progress": False},
-    "tinyml.load": lambda: {"path": saved()}, "tinyml.save": lambda: {"model": mlp(), "path": "saved.safetensors"},
+    "tinyml.load": lambda: {"path": saved()}, "tinyml.save": lambda: {"obj": mlp(), "path": "saved.safetensors"},
     "tinyml.load_trained_model": lambda: {"path": saved()}, "tinyml.profile": dict,
     "data.TokenFile": lambda: {"path": saved("ids")}, "data.read_text": lambda: {"path": saved("text")},
     "data.write_tokens": lambda: {"path": "written.bin", "ids": np.arange(9), "vocab_size": 10},
     "data.load_dataset": lambda: {"source": saved("text"), "context": 8},
-    "precision.lower": lambda: {"graph": tinyml.trace(mlp(), floats(2, 4)), "ranges": {}, "skip": [""]},
+    "precision.lower": lambda: {"graph": tinyml.graph.trace(mlp(), floats(2, 4)), "ranges": {}, "skip": [""]},
 }
 
 # Methods of what there is an example of: how it is made, and valid arguments.
@@ -234,7 +259,7 @@ METHODS: dict[str, tuple[Callable[[], Any], str, Callable[[], dict[str, Any]]]] 
     **{f"{type(layer).__name__}.forward": (lambda layer=layer: layer, "__call__", lambda x=x: {"*": [x]}) for layer, x in (
         (nn.Linear(4, 2), floats(2, 4)), (nn.Conv2d(2, 4, 3), floats(1, 2, 5, 5)), (nn.Embedding(5, 3), np.array([1, 2])),
         (nn.BatchNorm1d(3), floats(4, 3)), (nn.BatchNorm2d(2), floats(2, 2, 3, 3)), (nn.LayerNorm(3), floats(2, 3)),
-        (nn.RMSNorm(3), floats(2, 3)), (nn.MultiHeadAttention(8, 2), floats(2, 3, 8)), (nn.Rotary(4), floats(2, 3, 4)),
+        (nn.RMSNorm(3), floats(2, 3)), (nn.SelfAttention(8, 2), floats(2, 3, 8)), (nn.Rotary(4), floats(2, 3, 4)),
         (nn.MaxPool2d(2), floats(1, 2, 4, 4)), (nn.AvgPool2d(2), floats(1, 2, 4, 4)), (nn.Flatten(), floats(2, 3, 4)),
         (nn.AdaptiveAvgPool2d(1), floats(1, 2, 4, 4)), (nn.Softmax(), floats(2, 3)), (nn.ReLU(), floats(2, 3)),
         (nn.Dropout(), floats(2, 3)), (nn.GELU(), floats(2, 3)))},
@@ -250,6 +275,9 @@ TENSOR_METHODS: dict[str, dict[str, Any]] = {
     "__getitem__": {"index": 0}, "__pow__": {"exponent": 2}, **{f"__{name}__": {"other": 2.0} for name in (
         "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "eq", "ne", "lt", "le", "gt", "ge")},
     "__matmul__": {"other": floats(3, 2)}, "__rmatmul__": {"other": floats(4, 2)}, "__len__": {}, "__iter__": {},
+    "new_zeros": {"*": [3, 2]}, "new_ones": {"*": [3, 2]}, "new_empty": {"*": [3, 2]},
+    "new_full": {"size": (3, 2), "fill_value": 1.5}, "new_tensor": {"data": [1.0]}, "fill_": {"value": 2.0},
+    "copy_": {"src": floats(2, 3)}, "type_as": {"other": Tensor([1.0])}, "multinomial": {"num_samples": 1},
     "__float__": {}, "__int__": {}, "__bool__": {}, "__repr__": {},
 }
 
@@ -257,8 +285,9 @@ SPACES: dict[str, types.ModuleType] = {"tinyml": tinyml, "nn": nn, "optim": opti
                                        "precision": precision, "F": F, "init": nn.init, "testing": testing,
                                        "random": tinyml.random}
 # Not called here: what stands for results, abstract bases, what conversion hands to its own parts, what needs files that
-# are not here, and the generator itself.
+# are not here, the generator itself, and what gives memory as it is.
 OTHERS = {
+    "tinyml.empty", "tinyml.empty_like",
     "data.cifar10", "data.fashion_mnist", "data.npz_images", "data.read_idx", "optim.Schedule",
     "precision.Comparison", "precision.Diagnosis", "precision.Plan", "precision.LayerDiagnosis", "precision.Observer",
     "precision.QATModel", "precision.correct_bias", "precision.learn_rounding", "init.at_most", "init.blank", "init.check",
@@ -278,16 +307,17 @@ ARRAYS: dict[str, Callable[[np.ndarray], Any]] = {
     "as int8 by axis": lambda a: Tensor(a.astype(np.float32)).to_int8(axis=0), "transposed": lambda a: a.T,
     "with NaN": lambda a: np.where(np.arange(a.size).reshape(a.shape) == 0, np.nan, a).astype(np.float32),
     "with infinity": lambda a: np.where(np.arange(a.size).reshape(a.shape) == 0, np.inf, a).astype(np.float32),
-    "huge": lambda a: (a * 1e38).astype(np.float32), "negative": lambda a: -np.abs(a),
+    "huge": lambda a: (a * 1e38).astype(np.float32), "negative": lambda a: a if a.dtype == bool else -np.abs(a),
     "twice": lambda a: np.concatenate([a, a]),
     "read-only": lambda a: np.frombuffer(
-        a.tobytes(), a.dtype).reshape(a.shape), "plus 7": lambda a: a + 7, "times 2^31": lambda a: a * 2**31,
+        a.tobytes(), a.dtype).reshape(a.shape), "plus 7": lambda a: a + 7,
+    "times 2^31": lambda a: a.astype(np.float64) * 2**31,
 }
 
 
 def spoiled(value: Any, other: tuple[str, Any], rng: random.Random) -> tuple[str, Any]:
     """`value` in a form it should not have, and what was done; `other` itself where there is nothing to spoil."""
-    array = value.data if isinstance(value, Tensor) else value
+    array = value.array if isinstance(value, Tensor) else value
     if isinstance(array, np.ndarray) and array.size and array.ndim and array.dtype.kind in "biuf":
         how = rng.choice(list(ARRAYS))
         return how, ARRAYS[how](array)
@@ -307,9 +337,60 @@ def spoiled(value: Any, other: tuple[str, Any], rng: random.Random) -> tuple[str
             return f"[{key!r}]: {inner}", value | {key: new}
         return f"{how} {key!r}", {"emptied": {}, "without": {k: v for k, v in value.items() if k != key},
                                   "one more": value | {3: 4}}[how]
-    if type(value) is int:
+    if type(value) is int and abs(value) < 2**62:
         return rng.choice([(f"{text}", new) for text, new in (
             ("as np.uint64", np.uint64(abs(value) % 2**64)), ("negative", -value - 1), ("times 2^40", value * 2**40),
             ("a float", value + 0.5),
             ("as an array", np.array([value])), ("as a Tensor", Tensor(value)))])
     return other
+
+
+def function_arguments(function: Callable[..., Any]) -> dict[str, Any]:
+    """Valid arguments of a function of Tensors, by the names that they all use; those with a default keep it."""
+    def matrix() -> Tensor:
+        return Tensor(np.abs(floats(3, 3)) + 0.1)
+
+    index = Tensor(np.array([[0, 1, 2]] * 3))
+    known: dict[str, Any] = {
+        "input": matrix(), "other": matrix(), "end": matrix(),
+        "weight": 0.5, "exponent": 2, "min": 0.5, "max": 1.0, "dim": 0,
+        "tensor1": matrix(), "tensor2": matrix(), "source": matrix(), "src": matrix(), "index": index, "value": 1.0,
+        "tensors": [matrix(), matrix()], "condition": matrix() > 0.5, "mask": matrix() > 0.5, "mat1": matrix(),
+        "mat2": matrix(), "batch1": Tensor(floats(2, 3, 3)), "batch2": Tensor(floats(2, 3, 3)), "mat": matrix(),
+        "vec": Tensor(floats(3)), "vec1": Tensor(floats(3)), "vec2": Tensor(floats(3)), "tensor": Tensor(floats(3)),
+        "x1": matrix(), "x2": matrix(), "a": matrix(), "b": matrix(), "elements": matrix(), "test_elements": matrix(),
+        "k": 2, "q": 0.5, "chunks": 2, "start": 0, "length": 2, "split_size_or_sections": 2, "split_sizes": [1, 2],
+        "indices_or_sections": 3, "sections": 3, "shape": (3, 3), "size": (3, 3), "sizes": (3, 1), "dims": (0, 1),
+        "dim0": 0,
+        "dim1": 1, "shifts": 1, "repeats": 2, "step": 1, "sorted_sequence": Tensor([1.0, 2.0]), "boundaries": Tensor([1.0]),
+        "equation": "ij,jk->ik", "operands": [matrix(), matrix()], "destination": 1, "ord": 2, "indices": index}
+    special: dict[str, dict[str, Any]] = {
+        name: {"input": index} for name in ("bitwise_not", "bincount")} | {
+        name: {"input": index, "other": index} for name in (
+            "bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_left_shift", "bitwise_right_shift")} | {
+        "dot": {"input": Tensor(floats(3))}, "outer": {"input": Tensor(floats(3))}, "diag_embed": {"input": matrix()},
+        "bmm": {"input": Tensor(floats(2, 3, 3)), "mat2": Tensor(floats(2, 3, 3))}, "bincount": {"input": Tensor([0, 1])},
+        "baddbmm": {"input": Tensor(floats(2, 3, 3))}, "unflatten": {"sizes": (3, 1)}, "permute": {"dims": (1, 0)},
+        "index_select": {"index": Tensor([0, 2])}, "index_add": {"index": Tensor([0, 1, 2])},
+        "index_copy": {"index": Tensor([0, 1, 2])}, "index_fill": {"index": Tensor([0, 1, 2])},
+        "movedim": {"source": 0, "destination": 1}, "moveaxis": {"source": 0, "destination": 1},
+        "take": {"index": Tensor([0, 2])}, "acosh": {"input": matrix() + 1}, "atanh": {"input": matrix() * 0.1},
+        "asin": {"input": matrix() * 0.1}, "acos": {"input": matrix() * 0.1}, "logit": {"input": matrix() * 0.1},
+        "select": {"index": 0}, "arccos": {"input": matrix() * 0.1}, "arcsin": {"input": matrix() * 0.1},
+        "index_put": {"indices": (Tensor([0, 1]),), "values": Tensor(floats(3))}, "unfold": {"dimension": 0, "size": 2},
+        "addmv": {"input": Tensor(floats(3))}, "clamp": {"min": 0.5}, "clip": {"min": 0.5}, "scatter": {"src": matrix()},
+        "einsum": {"args": ["ij,jk->ik", matrix(), matrix()], "operands": ["ij,jk->ik", matrix(), matrix()]},
+        "squeeze": {"dim": 0}, "repeat_interleave": {"repeats": 2}, "expand": {"sizes": (3, 3)}}
+    own = special.get(function.__name__, {})
+    found = {}
+    for name, parameter in inspect.signature(function).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            if parameter.kind is parameter.VAR_POSITIONAL and (name in own or name in known):
+                found["*"] = list(own.get(name, known.get(name)))
+        elif name in own or (parameter.default is parameter.empty and name in known):
+            found[name] = own.get(name, known.get(name))
+    return found
+
+
+VALID |= {f"tinyml.{name}": partial(function_arguments, getattr(tinyml, name)) for name in vars(tinyml.functions)["__all__"]
+          if f"tinyml.{name}" not in VALID and inspect.isfunction(inspect.unwrap(getattr(tinyml, name)))}

@@ -130,7 +130,7 @@ def calls(rng: random.Random) -> Iterator[Call]:
 def arrays_of(result: Any) -> Iterator[np.ndarray]:
     for part in result if isinstance(result, (tuple, list)) else [result]:
         if isinstance(part, Tensor):
-            yield part.data
+            yield part.array
         elif isinstance(part, (np.ndarray, float)):
             yield np.asarray(part)
 

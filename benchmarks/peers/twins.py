@@ -38,9 +38,9 @@ class ResNet8(nn.Module):
 
 
 class Attention(nn.Module):
-    """tinyml.nn.MultiHeadAttention."""
+    """tinyml.nn.SelfAttention."""
 
-    def __init__(self, m: tinyml.nn.MultiHeadAttention):
+    def __init__(self, m: tinyml.nn.SelfAttention):
         super().__init__()
         self.qkv, self.proj, self.heads, self.causal = layer(m.qkv), layer(m.proj), m.heads, m.causal
 
@@ -121,15 +121,15 @@ def layer(m: tinyml.nn.Module) -> nn.Module:
     if isinstance(m, tinyml.nn.BatchNorm2d):
         return nn.BatchNorm2d(m.weight.shape[0], m.eps)
     if type(m) is tinyml.nn.MaxPool2d:      # not isinstance: AvgPool2d is a subclass
-        return nn.MaxPool2d(m.size, m.stride, m.padding)
+        return nn.MaxPool2d(m.kernel_size, m.stride, m.padding)
     if isinstance(m, tinyml.nn.AdaptiveAvgPool2d):
-        return nn.AdaptiveAvgPool2d(m.outputs)
+        return nn.AdaptiveAvgPool2d(m.output_size)
     if isinstance(m, tinyml.nn.ReLU):
         return nn.ReLU()
     if isinstance(m, tinyml.nn.GELU):
         return nn.GELU(m.approximate)
     if isinstance(m, tinyml.nn.Flatten):
-        return nn.Flatten(m.start)
+        return nn.Flatten(m.start_dim, m.end_dim)
     raise TypeError(f"twin: {type(m).__name__} has no torch twin in {__name__}")
 
 

@@ -61,6 +61,7 @@ KERNELS = {
                            "silu_grad_f32", "gelu_f32", "gelu_grad_f32", "gelu_tanh_f32", "gelu_tanh_grad_f32",
                            "relu_grad_f32", "fake_quantize_f32"),
     "rows/columns_f32": ("sum_columns_f32", "activation_grad_sum_f32", "scatter_rows_f32"),
+    "rows/gather_f32": ("gather_f32", "scatter_f32"),
     "rows/dropout_f32": ("dropout_f32",),
     "rows/optim_f32": ("sgd_f32", "adam_f32", "adamw_f32", "square_sums_f32"),
     "attention/attention_f32": ("attention_f32", "attention_grad_f32"),

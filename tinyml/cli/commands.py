@@ -151,7 +151,7 @@ def _info(args: Args) -> dict[str, Any]:
     print(net)
     kinds: dict[str, int] = {}
     for t in {id(t): t for _, t in net.named_tensors()}.values():
-        kinds[str(t.dtype)] = kinds.get(str(t.dtype), 0) + t.size
+        kinds[str(t.dtype)] = kinds.get(str(t.dtype), 0) + t.numel()
     about = {"class": type(net).__name__, "bytes": net.nbytes, "elements": kinds,
              "plan": asdict(net.info) if isinstance(net, Plan) else None}
     for name, value in about.items():

@@ -12,7 +12,7 @@ from ..evaluation import run_models
 from ..metrics import IGNORED, mark_right, output_array
 from ..nn.module import Module
 from ..precision.analysis.comparison import Comparison
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .models import check_model
 
 
@@ -44,11 +44,11 @@ def evaluate(model: Module, loader: Iterable[Any]) -> float:
             outputs = output_array("evaluate", result)
             if not isinstance(targets, Tensor):
                 raise ShapeError(f"evaluate: expected one array of targets, got a {type(targets).__name__} of several")
-            found = mark_right(model.default_loss, outputs, targets.data)
+            found = mark_right(model.default_loss, outputs, targets.array)
             if found is None:
                 raise ShapeError("evaluate: expected integer targets (B,) or (B, ...) for outputs (B, C) or (B, C, ...), "
                                  f"got {targets.dtype} of shape {targets.shape} for outputs {outputs.shape}")
-            found = found[targets.data != IGNORED]
+            found = found[targets.array != IGNORED]
             right, count = right + int(found.sum()), count + found.size
     if not count:
         raise ShapeError("evaluate: expected at least one target that counts, got none")

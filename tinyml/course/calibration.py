@@ -51,7 +51,7 @@ def calibrate(model: Module, data: Any, observer: Any = OBSERVER) -> dict[str, f
     ranges = precision.calibrate(graph, ((inputs,) for inputs in chain([first], batches)), observer_for(observer)).ranges
     scales = {name: float(fixed_point.affine_parameters(*ranges[value])[0])
               for value, name in name_values(graph).items() if value in ranges}
-    return scales | {name: float(fixed_point.weight_scales(p.data, None)) for name, p in model.named_parameters()}
+    return scales | {name: float(fixed_point.weight_scales(p.array, None)) for name, p in model.named_parameters()}
 
 
 def name_values(graph: Graph) -> dict[int, str]:

@@ -14,7 +14,7 @@ from ..io.modules import build
 from ..io.torch_files import without_prefix
 from ..models import CifarCNN
 from ..nn.module import Module
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 FIRST, LAST = "0.weight", "22.weight"       # of CifarCNN: the first convolution and the linear layer at its end
 
@@ -50,8 +50,8 @@ def load_trained_model(path: Any) -> Module:
     found = load(path)
     if isinstance(found, Module):
         return found
-    arrays = without_prefix(found)
-    if [arrays[name].ndim if name in arrays else 0 for name in (FIRST, LAST)] != [4, 2]:
+    arrays = without_prefix({n: a for n, a in found.items() if isinstance(n, str)} if isinstance(found, dict) else {})
+    if [getattr(arrays.get(name), "ndim", 0) for name in (FIRST, LAST)] != [4, 2]:
         raise FileError(f"{Path(path)}: expected the state dict of a CifarCNN, from {FIRST} to {LAST}, got "
                         f"{', '.join(list(arrays)[:4])}, ...; build your model and use tinyml.load(path, model=model)")
     width, channels = arrays[FIRST].shape[:2]

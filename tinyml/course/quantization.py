@@ -11,7 +11,7 @@ from .._kernels.products import fixed_point
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..nn import functional as F
 from ..nn.module import Module
-from ..tensor import Tensor, as_tensor
+from ..tensors import Tensor, as_tensor
 from .models import check_model
 
 
@@ -152,8 +152,8 @@ class Int8Quantizer:
         if self.axis is not None and not -t.ndim <= self.axis < t.ndim:
             raise ShapeError(f"Int8Quantizer: axis {self.axis} of an array of shape {t.shape}")
         axis = None if self.axis is None else self.axis % t.ndim
-        q = t.to_int8(fixed_point.weight_scales(t.data, axis), 0, axis)
-        return Codes(q.data, np.asarray(q.scale))
+        q = t.to_int8(fixed_point.weight_scales(t.array, axis), 0, axis)
+        return Codes(q.array, np.asarray(q.scale))
 
     def dequantize(self, codes: Any, scale: Any = None) -> np.ndarray:
         """scale * codes in float32: dequantize(codes, scale), or dequantize(quantize(x)).
@@ -177,4 +177,4 @@ class Int8Quantizer:
         codes = checks.array("Int8Quantizer", "codes", codes, "iu")
         if codes.size and (codes.min() < -128 or codes.max() > 127):
             raise QuantizationError(f"Int8Quantizer: expected codes in [-128, 127], got {codes.min()} to {codes.max()}")
-        return Tensor(codes.astype(np.int8), scale=scale, axis=self.axis).dequantize().data
+        return Tensor(codes.astype(np.int8), scale=scale, axis=self.axis).dequantize().array

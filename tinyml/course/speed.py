@@ -14,7 +14,7 @@ from ..nn.mode import mode
 from ..nn.module import Module
 from ..plan.plan import Plan
 from ..tape import no_grad
-from ..tensor import as_tensor
+from ..tensors import as_tensor
 from ..timing import LONGEST, median_times
 from .models import check_model
 

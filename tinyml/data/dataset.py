@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks
 from ..errors import DtypeError, OutOfRangeError, ShapeError
 from ..nests import leaves, map_arrays
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .tokens import TokenFile
 
 Pair = tuple[Any, Any]
@@ -32,7 +32,7 @@ def collate(items: Sequence[Any], what: str) -> Any:
 
 
 def _stacked(parts: Sequence[Any], what: str) -> np.ndarray:
-    arrays = [part.data if isinstance(part, Tensor) else np.asarray(part) for part in parts]
+    arrays = [part.array if isinstance(part, Tensor) else np.asarray(part) for part in parts]
     shapes = sorted({array.shape for array in arrays})
     if len(shapes) > 1:
         raise ShapeError(f"{what} of one batch: expected items of one shape, got {', '.join(map(str, shapes))}")

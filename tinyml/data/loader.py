@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks, random
 from ..errors import DtypeError, ShapeError
 from ..nests import leaves, map_arrays
-from ..tensor import Tensor
+from ..tensors import Tensor
 from ._order import Shuffled, shuffled
 from .dataset import Dataset
 

@@ -11,7 +11,7 @@ import numpy as np
 from ..errors import ShapeError, TraceError
 from ..ops import Op
 from ..tape import no_grad
-from ..tensor import FLOATS, Tensor, apply, as_tensor
+from ..tensors import FLOATS, Tensor, apply, as_tensor
 from .shapes import Shape, check_inputs, resolve, show_shape
 
 Ranges = dict[int, tuple[float, float]]     # (lo, hi) of values, by their numbers in a graph
@@ -60,7 +60,7 @@ class Node:
         norm: a batch norm that was made part of it.
 
     Example:
-        >>> program = tinyml.trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), np.ones((1, 2), np.float32))
+        >>> program = tinyml.graph.trace(nn.Sequential(nn.Linear(2, 3), nn.ReLU()), np.ones((1, 2), np.float32))
         >>> [str(node) for node in program.nodes]
         ['linear in 0', 'relu in 1']
     """
@@ -103,7 +103,7 @@ class Constant:
         batch_axes: dimensions of size 1 that are stretched to the batch size.
 
     Example:
-        >>> program = tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32))
+        >>> program = tinyml.graph.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32))
         >>> [constant.name for constant in program.constants.values()]
         ['weight', 'bias']
     """
@@ -129,7 +129,7 @@ class Graph:
         output_names: of a dict that forward returns; empty where it returns none.
 
     Example:
-        >>> print(tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32)))
+        >>> print(tinyml.graph.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32)))
         input %0 (B, 2)
         %3 (B, 3) = linear(%0, weight, bias)
         output %3
@@ -165,12 +165,12 @@ class Graph:
             values[number] = resolve_constant(constant, batch)
         if observe:
             for number in self.inputs:
-                observe(number, values[number].data)
+                observe(number, values[number].array)
         for node in self.nodes:
             operands = [None if i is None else values[i] for i in node.inputs]
             values[node.output] = apply(node.op, *operands, **resolve(node.attrs, batch))
             if observe:
-                observe(node.output, values[node.output].data)
+                observe(node.output, values[node.output].array)
         return pack_outputs([values[o] for o in self.outputs], self.single_output, self.output_names)
 
     def compute_values(self, inputs: Sequence[Any], wanted: Collection[int]) -> list[np.ndarray]:
@@ -219,7 +219,7 @@ class Graph:
     def may_be_infinite(self) -> set[int]:
         """Numbers of values computed from infinities: an attention mask adds them on purpose, padding before a max-pool
         may."""
-        found = {i for i, c in self.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.data).any()}
+        found = {i for i, c in self.constants.items() if c.tensor.dtype in FLOATS and np.isinf(c.tensor.array).any()}
         for node in self.nodes:
             if found.intersection(node.inputs) or np.isinf(node.attrs.get("value", 0)):
                 found.add(node.output)
@@ -288,4 +288,4 @@ def resolve_constant(constant: Constant, batch: int) -> Tensor:
     if not constant.batch_axes:
         return constant.tensor
     shape = [batch if i in constant.batch_axes else n for i, n in enumerate(constant.tensor.shape)]
-    return Tensor(np.broadcast_to(constant.tensor.data, shape))
+    return Tensor(np.broadcast_to(constant.tensor.array, shape))

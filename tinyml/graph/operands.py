@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .graph import Constant, Graph, Node
 
 
 def array_of(graph: Graph, node: Node, operand: int) -> np.ndarray | None:
     """The constant that a node has as an operand; None where the operand is absent."""
     value = node.inputs[operand]
-    return None if value is None else graph.constants[value].tensor.data
+    return None if value is None else graph.constants[value].tensor.array
 
 
 def constant_of(graph: Graph, node: Node, operand: int) -> np.ndarray:
     """The constant that a node has as an operand that is never absent."""
-    return graph.constants[node.operand(operand)].tensor.data
+    return graph.constants[node.operand(operand)].tensor.array
 
 
 def weight_of(graph: Graph, node: Node) -> np.ndarray | None:
@@ -25,7 +25,7 @@ def weight_of(graph: Graph, node: Node) -> np.ndarray | None:
     if value is None or value not in graph.constants:
         return None
     weight = graph.constants[value].tensor
-    return weight.data if weight.dtype == np.float32 and weight.size else None
+    return weight.array if weight.dtype == np.float32 and weight.numel() else None
 
 
 def replace_operand(graph: Graph, node: Node, operand: int, array: np.ndarray) -> None:
@@ -41,7 +41,7 @@ def replace_operand(graph: Graph, node: Node, operand: int, array: np.ndarray) -
 def have_same_constants(a: Graph, b: Graph) -> bool:
     """Whether two graphs of the same nodes compute with the same constants, as after a repair with nothing to do."""
     def constants(graph: Graph) -> list[np.ndarray | None]:
-        return [graph.constants[i].tensor.data if i in graph.constants else None for n in graph.nodes for i in n.inputs]
+        return [graph.constants[i].tensor.array if i in graph.constants else None for n in graph.nodes for i in n.inputs]
 
     first, second = constants(a), constants(b)
     return len(first) == len(second) and all(

@@ -10,7 +10,7 @@ import numpy as np
 from ..ops import Batch
 from ..ops.norm import fold_arrays
 from ..tape import no_grad
-from ..tensor import apply
+from ..tensors import apply
 from .graph import BatchNorm, Constant, Graph, Node
 from .operands import array_of, constant_of, replace_operand
 
@@ -66,7 +66,7 @@ def fold_batch_norm(graph: Graph) -> None:
     for node in graph.nodes:
         if node.norm is None:
             continue
-        gamma, beta, mean, variance = (graph.constants[i].tensor.data for i in node.norm.inputs)
+        gamma, beta, mean, variance = (graph.constants[i].tensor.array for i in node.norm.inputs)
         folded = fold_arrays(constant_of(graph, node, 1), array_of(graph, node, 2), gamma, beta, mean, variance,
                              node.norm.eps)
         for operand, array in enumerate(folded, 1):

@@ -19,7 +19,7 @@ from ..nn.module import Module
 from ..ops import Batch
 from ..state import Recorder
 from ..tape import no_grad, record
-from ..tensor import FLOATS, Tensor, as_tensor
+from ..tensors import FLOATS, Tensor, as_tensor
 from .graph import Constant, Graph, Node
 from .shapes import Shape
 
@@ -36,7 +36,6 @@ class _Tracer(Recorder):
             self.names.setdefault(id(module), name)
         self.source: dict[int, str] = {id(x): "the input" for x in inputs}
         self.inputs = inputs
-        self.kept: list[Tensor] = []        # alive, so that ids stay theirs
         self.made: set[int] = set(map(id, inputs))      # what the trace has a value for
 
     def path(self, module: Module | None) -> str:
@@ -49,7 +48,7 @@ class _Tracer(Recorder):
             where = self.path(self[-1].module)
             self.source[id(output)] = op.name + (f" in {where}" if where else "")
 
-    def changed(self, tensor: Tensor, result: Tensor) -> None:
+    def note_change(self, tensor: Tensor, result: Tensor) -> None:
         """The last op's result is `tensor` from now on.
 
         Raises:
@@ -62,13 +61,7 @@ class _Tracer(Recorder):
         if id(result) in self.source:
             self.source[id(tensor)] = self.source[id(result)]
 
-    def derived(self, result: Tensor, sources: tuple[Any, ...]) -> None:
-        found = [self.source[id(t)] for t in sources if id(t) in self.source]
-        if found:
-            self.source[id(result)] = found[0]
-            self.kept.append(result)
-
-    def escaped(self, tensor: Tensor) -> None:
+    def note_escape(self, tensor: Tensor) -> None:
         if id(tensor) in self.source:
             raise TraceError(f"trace: a value computed from the input (by {self.source[id(tensor)]}) became a Python "
                              "number or condition through item(), bool(), int() or float(); the program would depend on "
@@ -91,7 +84,7 @@ def trace(model: Module, *example: Any) -> Graph:
         ShapeError: a dict of other names; DtypeError: no Module.
 
     Example:
-        >>> print(tinyml.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32)))
+        >>> print(tinyml.graph.trace(nn.Linear(2, 3), np.ones((1, 2), np.float32)))
         input %0 (B, 2)
         %3 (B, 3) = linear(%0, weight, bias)
         output %3
@@ -100,7 +93,7 @@ def trace(model: Module, *example: Any) -> Graph:
     if len(example) == 1 and isinstance(example[0], Mapping):
         example = arguments("trace", model, example[0])
     examples = [as_tensor(x) for x in example]
-    if any(not x.ndim or not x.size for x in examples) or not examples:
+    if any(not x.ndim or not x.numel() for x in examples) or not examples:
         raise TraceError(f"trace: expected non-empty examples with a batch dimension, got "
                          f"{', '.join(str(x.shape) for x in examples) or 'none'}")
     rng = np.random.default_rng(0)
@@ -114,7 +107,7 @@ def trace(model: Module, *example: Any) -> Graph:
 
 def _vary(x: Tensor, size: int, rng: np.random.Generator) -> Tensor:
     """`size` images of the example's elements in random order: other values of the same kind."""
-    data = rng.choice(x.data.reshape(-1), (size, *x.shape[1:]))
+    data = rng.choice(x.array.reshape(-1), (size, *x.shape[1:]))
     if x.dtype in FLOATS:
         limits = np.finfo(x.dtype)      # a mask may hold the least float there is
         noise = rng.standard_normal(data.shape) * (0.01 * np.abs(data).max(initial=0) + 0.01)
@@ -161,6 +154,8 @@ class _Merger:
         """What a and b have in common, with Batch for 2 k against 3 k."""
         if isinstance(a, (tuple, list)) and type(a) is type(b) and len(a) == len(b):
             return type(a)(self._match(x, y, where) for x, y in zip(a, b))
+        if isinstance(a, dict) and isinstance(b, dict) and a.keys() == b.keys():
+            return {k: self._match(a[k], b[k], where) for k in a}
         if isinstance(a, slice) and isinstance(b, slice):
             return slice(*(self._match(x, y, where) for x, y in zip((a.start, a.stop, a.step), (b.start, b.stop, b.step))))
         if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
@@ -185,14 +180,14 @@ class _Merger:
     def _constant(self, a: Tensor, b: Tensor, where: str) -> int:
         axes: tuple[int, ...] = ()
         if a is not b:
-            kept = a.data
+            kept = a.array
             if a.ndim == b.ndim and a.shape != b.shape:
                 axes = tuple(i for i, (n, m) in enumerate(zip(a.shape, b.shape)) if (n, m) == (2, 3))
                 first = tuple(slice(0, 1) if i in axes else slice(None) for i in range(a.ndim))
-                kept = a.data[first]
+                kept = a.array[first]
             fits = a.ndim == b.ndim and all(n == m or i in axes for i, (n, m) in enumerate(zip(a.shape, b.shape)))
             same = fits and kept.dtype == b.dtype and all(
-                np.array_equal(np.broadcast_to(kept, t.shape), t.data, equal_nan=t.dtype.kind == "f") for t in (a, b))
+                np.array_equal(np.broadcast_to(kept, t.shape), t.array, equal_nan=t.dtype.kind == "f") for t in (a, b))
             if not same:
                 raise TraceError(f"trace: {where} reads a constant whose values differ between two runs of the model: it "
                                  "is computed from the input outside the tape (numpy(), detach() or a comparison). Keep "

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import FileError
 from ..nn.module import Module
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .encoding import decode, encode
 
 OWN = ("_training", "_name", "_recipe")     # the attributes of Module itself

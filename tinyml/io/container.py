@@ -32,10 +32,19 @@ FOREIGN = {b"PK\x03\x04": "looks like a PyTorch file (a zip archive)", b"\x80\x0
 
 
 def pack(about: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
-    """The bytes of a file. The version of the format and the digest are added to the description."""
+    """The bytes of a file. The version of the format and the digest are added to the description.
+
+    Raises:
+        FileError: the description is longer than `unpack` reads.
+    """
     arrays = {name: np.asarray(a, order="C") for name, a in arrays.items()}
     text = json.dumps({"version": VERSION, "digest": UNSIGNED, **about}, separators=(",", ":"), allow_nan=False)
-    return to_bytes(arrays, {"tinyml": text.replace(UNSIGNED, content_digest(text, arrays), 1)})
+    content = to_bytes(arrays, {"tinyml": text.replace(UNSIGNED, content_digest(text, arrays), 1)})
+    length = int.from_bytes(content[:8], "little")
+    if length > HEADER_LIMIT:
+        raise FileError(f"save: numbers, strings and names take {length} bytes, the limit is {HEADER_LIMIT}; make arrays "
+                        "of long lists of numbers")
+    return content
 
 
 def content_digest(text: str, arrays: dict[str, np.ndarray]) -> str:

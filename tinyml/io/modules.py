@@ -11,10 +11,10 @@ from .. import random
 from ..errors import DtypeError, FileError, ShapeError
 from ..nn import init
 from ..nn.module import MODULES, Module, Opaque, Parameter, Recipe, as_parameter
-from ..tensor import INT8, Tensor
+from ..tensors import INT8, Tensor
 from .attributes import changed_attributes, set_attributes
 from .encoding import decode, encode
-from .old_names import CLASSES
+from .old_names import CLASSES, NAMES, restore_defaults, update
 
 ATTRIBUTES = "attributes."      # the prefix of the names of arrays in attributes; no layer has this name
 # How many parameters a constructor may make, so that a damaged file cannot ask for all memory: MOST times as many as the
@@ -97,7 +97,7 @@ def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray
             ties[name] = first[id(t)]
             continue
         first[id(t)] = name
-        arrays[name] = t.data
+        arrays[name] = t.array
         if (q := t.quantized) is not None:
             axes[name] = q.axis
             if q.group is not None:
@@ -108,7 +108,7 @@ def describe_module(model: Module) -> tuple[dict[str, Any], dict[str, np.ndarray
     recipe = write_recipe(model._recipe)
     own: dict[str, np.ndarray] = {}
     attributes = changed_attributes(model, _fresh(model, recipe), own)
-    about = {"kind": "module", "recipe": recipe, "layout": _layout(model), "ties": ties, "axes": axes}
+    about = {"kind": "module", "names": NAMES, "recipe": recipe, "layout": _layout(model), "ties": ties, "axes": axes}
     if groups:
         about["groups"] = groups
     if attributes:
@@ -131,6 +131,19 @@ def _fresh(model: Module, recipe: dict[str, Any]) -> Module:
                         f"{type(error).__name__}: {error}; save its state_dict() instead") from error
     finally:
         random.set_state(generator)
+
+
+def load_module(about: dict[str, Any], arrays: dict[str, np.ndarray], model: Module | None = None) -> Module:
+    """The module that `describe_module` described: `model`, or one that is built.
+
+    Raises:
+        FileError: it cannot be built, or its layers and tensors are not those of the file.
+    """
+    before = update(about)
+    model = build(about["recipe"], arrays) if model is None else model
+    if before:
+        restore_defaults(model)
+    return load_tensors(model, about, arrays)
 
 
 def load_tensors(model: Module, about: dict[str, Any], arrays: dict[str, np.ndarray]) -> Module:

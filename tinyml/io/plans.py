@@ -14,7 +14,7 @@ from ..ops import Codec
 from ..plan.info import PlanInfo
 from ..plan.plan import FLOAT_STEPS, Plan, Slot
 from ..plan.steps import STEPS, Step
-from ..tensor import OPS
+from ..tensors import OPS
 from . import trial
 from .encoding import decode, encode
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from .. import checks, nn
 from ..errors import ShapeError
 from ..nn import functional as F
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 
 def _conv(i: int, o: int, size: int = 3, stride: int = 1, groups: int = 1) -> list[nn.Module]:

@@ -15,7 +15,7 @@ from .activations import (
     Softmax,
     Tanh,
 )
-from .attention import MultiHeadAttention, Rotary
+from .attention import Rotary, SelfAttention
 from .cache import KeyValueCache
 from .containers import ModuleList, Sequential
 from .layers import Conv2d, Embedding, Linear
@@ -26,5 +26,11 @@ from .parameter import Parameter
 
 __all__ = ["GELU", "AdaptiveAvgPool2d", "AvgPool2d", "BCEWithLogitsLoss", "BatchNorm1d", "BatchNorm2d", "Conv2d",
            "CrossEntropyLoss", "Dropout", "Embedding", "Flatten", "KeyValueCache", "LayerNorm", "Linear", "MSELoss",
-           "MaxPool2d", "Module", "ModuleList", "MultiHeadAttention", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Rotary",
+           "MaxPool2d", "Module", "ModuleList", "Parameter", "RMSNorm", "ReLU", "ReLU6", "Rotary", "SelfAttention",
            "Sequential", "SiLU", "Sigmoid", "Softmax", "Tanh", "functional", "init"]
+
+
+def __getattr__(name: str) -> object:
+    if name == "MultiHeadAttention":
+        raise AttributeError("nn.MultiHeadAttention is called nn.SelfAttention; files of the old name load as before")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

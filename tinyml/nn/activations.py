@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from .. import checks
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..arguments import renamed
+from ..engine import numpy_names
+from ..tensors import Tensor, TensorLike, as_tensor
 from . import functional as F
+from .functional.activations import APPROXIMATIONS
+from .functional.products import Pair
 from .module import Module
 
 
@@ -13,7 +17,7 @@ class ReLU(Module):
 
     Example:
         >>> nn.ReLU()([-1.0, 2.0])
-        Tensor([0., 2.], shape=(2,))
+        tensor([0., 2.])
     """
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -25,7 +29,7 @@ class ReLU6(Module):
 
     Example:
         >>> nn.ReLU6()([-1.0, 2.0, 9.0])
-        Tensor([0., 2., 6.], shape=(3,))
+        tensor([0., 2., 6.])
     """
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -43,11 +47,11 @@ class GELU(Module):
 
     Example:
         >>> nn.GELU()([-1.0, 0.0, 1.0])
-        Tensor([-0.1587,  0.    ,  0.8413], shape=(3,))
+        tensor([-0.1587,  0.0000,  0.8413])
     """
 
     def __init__(self, approximate: str = "none"):
-        self.approximate = checks.choice("GELU", "approximate", approximate, F.APPROXIMATIONS)
+        self.approximate = checks.choice("GELU", "approximate", approximate, APPROXIMATIONS)
 
     def forward(self, x: TensorLike) -> Tensor:
         return F.gelu(x, self.approximate)
@@ -61,7 +65,7 @@ class SiLU(Module):
 
     Example:
         >>> nn.SiLU()([0.0, 1.0])
-        Tensor([0.    , 0.7311], shape=(2,))
+        tensor([0.0000, 0.7311])
     """
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -80,7 +84,7 @@ class Sigmoid(Module):
 
     Example:
         >>> nn.Sigmoid()([0.0])
-        Tensor([0.5], shape=(1,))
+        tensor([0.5000])
     """
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -92,7 +96,7 @@ class Tanh(Module):
 
     Example:
         >>> nn.Tanh()([0.0, 1.0])
-        Tensor([0.    , 0.7616], shape=(2,))
+        tensor([0.0000, 0.7616])
     """
 
     def forward(self, x: TensorLike) -> Tensor:
@@ -100,21 +104,22 @@ class Tanh(Module):
 
 
 class Softmax(Module):
-    """exp(x) / sum of exp(x) over the dimension `axis`.
+    """exp(x) / sum of exp(x) over the dimension `dim`.
 
     Args:
-        axis: the dimension whose elements sum to 1 afterwards.
+        dim: the dimension whose elements sum to 1 afterwards; None: the last of up to two dimensions.
 
     Example:
         >>> nn.Softmax()([0.0, 0.0])
-        Tensor([0.5, 0.5], shape=(2,))
+        tensor([0.5000, 0.5000])
     """
 
-    def __init__(self, axis: int = -1):
-        self.axis = checks.axis("Softmax", axis)
+    @numpy_names
+    def __init__(self, dim: int | None = None):
+        self.dim = None if dim is None else checks.axis("Softmax", dim)
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.softmax(x, self.axis)
+        return F.softmax(x, self.dim)
 
 
 class Dropout(Module):
@@ -128,7 +133,7 @@ class Dropout(Module):
 
     Example:
         >>> nn.Dropout(0.5).eval()([1.0, 2.0])
-        Tensor([1., 2.], shape=(2,))
+        tensor([1., 2.])
     """
 
     def __init__(self, p: float = 0.5):
@@ -159,17 +164,17 @@ class MaxPool2d(Module):
 
     function = staticmethod(F.max_pool2d)
 
-    def __init__(self, kernel_size: F.Pair, stride: F.Pair | None = None, padding: F.Pair = 0):
+    def __init__(self, kernel_size: Pair, stride: Pair | None = None, padding: Pair = 0):
         name = type(self).__name__
-        self.size = checks.pair(name, "kernel_size", kernel_size)
-        self.stride = self.size if stride is None else checks.pair(name, "stride", stride)
+        self.kernel_size = checks.pair(name, "kernel_size", kernel_size)
+        self.stride = self.kernel_size if stride is None else checks.pair(name, "stride", stride)
         self.padding = checks.pair(name, "padding", padding, 0)
 
     def forward(self, x: TensorLike) -> Tensor:
-        return self.function(x, self.size, self.stride, self.padding)
+        return self.function(x, self.kernel_size, self.stride, self.padding)
 
     def describe(self) -> str:
-        return f"{self.size}, stride={self.stride}, padding={self.padding}"
+        return f"{self.kernel_size}, stride={self.stride}, padding={self.padding}"
 
 
 class AvgPool2d(MaxPool2d):
@@ -192,10 +197,10 @@ class AvgPool2d(MaxPool2d):
 
 
 class AdaptiveAvgPool2d(Module):
-    """Mean of each of outputs[0] x outputs[1] windows, which cover the image x (B, C, H, W).
+    """Mean of each of output_size[0] x output_size[1] windows, which cover the image x (B, C, H, W).
 
     Args:
-        outputs: how many windows there are, as (rows, columns) or one number for both.
+        output_size: how many windows there are, as (rows, columns) or one number for both.
 
     Raises:
         ShapeError, DtypeError: numbers out of range, or no numbers.
@@ -205,29 +210,32 @@ class AdaptiveAvgPool2d(Module):
         (1, 3, 1, 1)
     """
 
-    def __init__(self, outputs: F.Pair):
-        self.outputs = checks.pair("AdaptiveAvgPool2d", "outputs", outputs)
+    @renamed(outputs="output_size")
+    def __init__(self, output_size: Pair):
+        self.output_size = checks.pair("AdaptiveAvgPool2d", "output_size", output_size)
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.adaptive_avg_pool2d(x, self.outputs)
+        return F.adaptive_avg_pool2d(x, self.output_size)
 
     def describe(self) -> str:
-        return f"{self.outputs}"
+        return f"{self.output_size}"
 
 
 class Flatten(Module):
-    """The dimensions from `start` on as one: (B, C, H, W) to (B, C * H * W).
+    """The dimensions from `start_dim` to `end_dim` as one: (B, C, H, W) to (B, C * H * W).
 
     Args:
-        start: the first of these dimensions.
+        start_dim: the first of these dimensions.
+        end_dim: the last of them.
 
     Example:
         >>> nn.Flatten()(np.zeros((2, 3, 4, 4), np.float32)).shape
         (2, 48)
     """
 
-    def __init__(self, start: int = 1):
-        self.start = checks.axis("Flatten", start)
+    @renamed(start="start_dim")
+    def __init__(self, start_dim: int = 1, end_dim: int = -1):
+        self.start_dim, self.end_dim = checks.axis("Flatten", start_dim), checks.axis("Flatten", end_dim)
 
     def forward(self, x: TensorLike) -> Tensor:
-        return as_tensor(x).flatten(self.start)
+        return as_tensor(x).flatten(self.start_dim, self.end_dim)

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import checks
 from ..errors import ShapeError
-from ..tensor import Tensor, TensorLike, as_tensor
+from ..tensors import Tensor, TensorLike, as_tensor
 from . import functional as F
 from .cache import KeyValueCache
 from .layers import Linear
@@ -76,7 +76,7 @@ class Rotary(Module):
         return f"{self.dim}, theta={self.theta}, interleaved={self.interleaved}"
 
 
-class MultiHeadAttention(Module):
+class SelfAttention(Module):
     """Self-attention of x (B, T, C) in several heads of size C / heads (Vaswani et al. 2017).
 
     The layer `qkv` is one product for queries, keys and values; `proj` maps the heads' results back.
@@ -94,13 +94,13 @@ class MultiHeadAttention(Module):
         ShapeError, DtypeError: numbers out of range, or that do not divide each other.
 
     Example:
-        >>> nn.MultiHeadAttention(32, heads=4)(np.ones((2, 5, 32), np.float32)).shape
+        >>> nn.SelfAttention(32, heads=4)(np.ones((2, 5, 32), np.float32)).shape
         (2, 5, 32)
     """
 
     def __init__(self, dim: int, heads: int, causal: bool = True, bias: bool = True, kv_heads: int | None = None,
                  rotary: Rotary | None = None):
-        name = "MultiHeadAttention"
+        name = "SelfAttention"
         dim, heads, kv_heads = checks.sizes(name, dim=dim, heads=heads, kv_heads=heads if kv_heads is None else kv_heads)
         causal, bias = checks.flag(name, "causal", causal), checks.flag(name, "bias", bias)
         if dim % heads:
@@ -129,7 +129,7 @@ class MultiHeadAttention(Module):
         """
         x = as_tensor(x)
         if x.ndim != 3:
-            raise ShapeError(f"MultiHeadAttention: expected x (B, T, C), got {x.shape}")
+            raise ShapeError(f"SelfAttention: expected x (B, T, C), got {x.shape}")
         b, t, c = x.shape
         qkv = self.qkv(x).reshape(b, t, self.heads + 2 * self.kv_heads, c // self.heads)
         qkv = qkv.permute(0, 2, 1, 3)                                   # (B, nh + 2 kv, T, hs)
@@ -139,7 +139,7 @@ class MultiHeadAttention(Module):
         if cache is None:
             y = F.self_attention(qkv, self.causal, self.kv_heads)       # (B, nh, T, hs)
         else:
-            checks.instance("MultiHeadAttention", "cache", cache, KeyValueCache)
+            checks.instance("SelfAttention", "cache", cache, KeyValueCache)
             h, g = self.heads, self.kv_heads
             y = F.attention(qkv[:, :h], *cache.append(qkv[:, h : h + g], qkv[:, h + g :]), self.causal, g)
         return self.proj(y.permute(0, 2, 1, 3).reshape(b, t, c))

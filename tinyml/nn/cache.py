@@ -7,7 +7,7 @@ import numpy as np
 from .. import checks
 from .._kernels.rows.codes import quantize_rows
 from ..errors import DtypeError, QuantizationError, ShapeError
-from ..tensor import FLOATS, Tensor
+from ..tensors import FLOATS, Tensor
 
 # how keys and values may be stored, and the bytes of one; int8 has a float32 scale for each head and position beside them
 STORED = {"float32": np.float32, "float16": np.float16, "int8": np.uint8}
@@ -31,7 +31,7 @@ class KeyValueCache:
 
     Example:
         >>> cache = nn.KeyValueCache(batch=1, kv_heads=2, capacity=16, size=8)
-        >>> attention = nn.MultiHeadAttention(16, heads=2)
+        >>> attention = nn.SelfAttention(16, heads=2)
         >>> attention(np.ones((1, 3, 16), np.float32), cache).shape, cache.length
         ((1, 3, 16), 3)
     """
@@ -112,7 +112,7 @@ class KeyValueCache:
             raise ShapeError(f"KeyValueCache: expected up to {self.capacity - begin} more positions of shape "
                              f"{self.keys.shape[:2]} and size {self.keys.shape[3]}, got {keys.shape}")
         end = begin + t
-        for kept, scale, new in ((self.keys, self.key_scale, keys.data), (self.values, self.value_scale, values.data)):
+        for kept, scale, new in ((self.keys, self.key_scale, keys.array), (self.values, self.value_scale, values.array)):
             if scale is not None:
                 codes, scales = quantize_rows(new.reshape(b * heads * t, size))
                 kept[:, :, begin:end] = codes.reshape(new.shape)

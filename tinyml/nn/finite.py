@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..tape import Record, record
-from ..tensor import FLOATS, Tensor
+from ..tensors import FLOATS, Tensor
 from .module import Module
 
 
@@ -19,7 +19,7 @@ def first_non_finite(model: Module, forward: Callable[[], Any], batch: list[tupl
     """
     parameters = [(f"parameter {name}", p) for name, p in model.named_parameters()]
     for what, t in [*batch, *parameters]:
-        if bad := bad_element(np.isfinite, t.data):
+        if bad := bad_element(np.isfinite, t.array):
             return f"{what}: {bad}"
     with record() as records, np.errstate(all="ignore"):
         forward()
@@ -29,7 +29,7 @@ def first_non_finite(model: Module, forward: Callable[[], Any], batch: list[tupl
         if bad := _made(r):
             return f"the output of {r.op.name} in {paths.get(id(r.module), 'the loss')}: {bad}"
     for name, t in model.named_tensors():
-        if bad := bad_element(np.isfinite, t.data):
+        if bad := bad_element(np.isfinite, t.array):
             return f"buffer {name}: {bad}"
     return "none in a second run of the same forward"
 
@@ -37,8 +37,8 @@ def first_non_finite(model: Module, forward: Callable[[], Any], batch: list[tupl
 def _made(r: Record) -> str | None:
     """The first NaN, else infinity, of an op's output, if its operands held none."""
     for good in (lambda a: ~np.isnan(a), lambda a: ~np.isinf(a)):
-        bad = bad_element(good, r.output.data)
-        if bad and not any(bad_element(good, t.data) for t in r.inputs if t is not None):
+        bad = bad_element(good, r.output.array)
+        if bad and not any(bad_element(good, t.array) for t in r.inputs if t is not None):
             return bad
     return None
 

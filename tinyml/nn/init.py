@@ -48,7 +48,8 @@ def blank() -> Iterator[None]:
     Example:
         >>> with nn.init.blank():
         ...     nn.Linear(2, 2).bias
-        Tensor([0., 0.], shape=(2,), requires_grad=True)
+        Parameter containing:
+        tensor([0., 0.], requires_grad=True)
     """
     token = _blank.set(True)
     try:

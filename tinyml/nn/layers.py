@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from .. import checks
 from ..errors import ShapeError
-from ..tensor import Tensor, TensorLike
+from ..tensors import Tensor, TensorLike
 from . import functional as F
 from . import init
 from .activations import name_of
+from .functional.products import Pair
 from .module import Module
 from .parameter import Parameter
 
@@ -79,8 +80,8 @@ class Conv2d(Module):
 
     stored_weights = ("weight",)
 
-    def __init__(self, in_channels: int, out_channels: int, kernel_size: F.Pair, stride: F.Pair = 1, padding: F.Pair = 0,
-                 dilation: F.Pair = 1, groups: int = 1, bias: bool = True):
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: Pair, stride: Pair = 1, padding: Pair = 0,
+                 dilation: Pair = 1, groups: int = 1, bias: bool = True):
         in_channels, out_channels, groups = checks.sizes("Conv2d", in_channels=in_channels, out_channels=out_channels,
                                                          groups=groups)
         if in_channels % groups or out_channels % groups:

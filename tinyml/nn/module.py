@@ -12,7 +12,7 @@ import numpy as np
 from .. import checks
 from ..errors import DtypeError, ShapeError, TinymlError
 from ..state import state
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .members import UNORDERED, members, replace_members
 from .parameter import Parameter, as_parameter
 from .recipe import Built, Opaque, Recipe
@@ -248,7 +248,7 @@ class Module(Built):
     # -- state --------------------------------------------------------------------------------------------------------
     def state_dict(self) -> dict[str, np.ndarray]:
         """Copies of all parameters and buffers by name (of int8, the codes)."""
-        return {name: t.data.copy() for name, t in self.named_tensors()}
+        return {name: t.array.copy() for name, t in self.named_tensors()}
 
     def load_state_dict(self, values: Mapping[str, Any], strict: bool = True) -> LoadedKeys:
         """Copy arrays (or Tensors) into the parameters and buffers of the same names.
@@ -442,7 +442,8 @@ class Module(Built):
             >>> model = nn.Linear(2, 3)
             >>> model.replace_tensors(lambda name, t: Tensor(np.zeros(t.shape, np.float32)))
             >>> model.bias
-            Tensor([0., 0., 0.], shape=(3,))
+            Parameter containing:
+            tensor([0., 0., 0.])
         """
         def one(name: str, t: Tensor) -> Tensor:
             new = change(name, t)

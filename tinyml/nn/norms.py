@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from .. import checks
+from ..arguments import renamed
 from ..engine import note_change
 from ..errors import ShapeError
 from ..ops import norm
-from ..tensor import Tensor, TensorLike, apply, as_tensor
+from ..tensors import Tensor, TensorLike, apply, as_tensor
 from . import functional as F
 from . import init
 from .activations import ReLU
@@ -60,7 +61,7 @@ class BatchNorm(Module):
         moments: list[np.ndarray] = []
         y = apply(op, self._checked(x), self.weight, self.bias, None, None, eps=self.eps, moments=moments)
         mean, variance = moments
-        self.track(mean, variance, y.size // y.shape[1])
+        self.track(mean, variance, y.numel() // y.shape[1])
         return y
 
     def track(self, mean: np.ndarray, variance: np.ndarray, n: int) -> None:
@@ -72,9 +73,9 @@ class BatchNorm(Module):
             n: values per channel.
         """
         for running, batch in ((self.running_mean, mean), (self.running_var, variance * (n / (n - 1)))):
-            running.data[...] = (1 - self.momentum) * running.data + self.momentum * batch
-            note_change(running.data, "the running moments of a batch norm")
-        self.num_batches_tracked.data[...] += 1
+            running.array[...] = (1 - self.momentum) * running.array + self.momentum * batch
+            note_change(running.array, "the running moments of a batch norm")
+        self.num_batches_tracked.array[...] += 1
 
     def describe(self) -> str:
         return f"{self.weight.shape[0]}, eps={self.eps}, momentum={self.momentum}"
@@ -127,12 +128,13 @@ class BatchNorm2d(BatchNorm):
 
 
 class LayerNorm(Module):
-    """(x - mean) / sqrt(variance + eps) * weight + bias, moments over the last dimension of x (..., C) (Ba et al. 2016).
+    """(x - mean) / sqrt(variance + eps) * weight + bias, moments over the last dimensions of x (Ba et al. 2016).
 
     Args:
-        dim: C.
+        normalized_shape: C for the last dimension of x (..., C), or the sizes of several.
         eps: what is added to the variance.
-        bias: whether there is one.
+        elementwise_affine: whether there are weight and bias, of this shape.
+        bias: whether there is a bias.
 
     Raises:
         ShapeError, DtypeError: a number out of range, or that is none.
@@ -142,25 +144,31 @@ class LayerNorm(Module):
         [[-1.0, 1.0]]
     """
 
-    def __init__(self, dim: int, eps: float = 1e-5, bias: bool = True):
-        dim, bias = checks.whole("LayerNorm", "dim", dim, 1), checks.flag("LayerNorm", "bias", bias)
-        self.eps = checks.number("LayerNorm", "eps", eps, 0)
-        self.weight = Parameter(init.full((dim,), 1))
-        self.bias = Parameter(init.full((dim,), 0)) if bias else None
+    @renamed(dim="normalized_shape")
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
+                 bias: bool = True):
+        name = "LayerNorm"
+        self.normalized_shape = checks.several(name, "normalized_shape", normalized_shape, 1)
+        self.eps = checks.number(name, "eps", eps, 0)
+        self.elementwise_affine = checks.flag(name, "elementwise_affine", elementwise_affine)
+        bias = checks.flag(name, "bias", bias) and self.elementwise_affine
+        self.weight = Parameter(init.full(self.normalized_shape, 1)) if elementwise_affine else None
+        self.bias = Parameter(init.full(self.normalized_shape, 0)) if bias else None
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.layer_norm(x, self.weight, self.bias, self.eps)
+        return F.layer_norm(x, self.normalized_shape, self.weight, self.bias, self.eps)
 
     def describe(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}" + (", bias=False" if self.bias is None else "")
+        return _describe_norm(self) + (", bias=False" if self.elementwise_affine and self.bias is None else "")
 
 
 class RMSNorm(Module):
-    """x / sqrt(mean of x^2 + eps) * weight, the mean over the last dimension of x (..., C) (Zhang & Sennrich 2019).
+    """x / sqrt(mean of x^2 + eps) * weight, the mean over the last dimensions of x (Zhang & Sennrich 2019).
 
     Args:
-        dim: C.
-        eps: what is added to the mean square.
+        normalized_shape: C for the last dimension of x (..., C), or the sizes of several.
+        eps: what is added to the mean square; None: `finfo.eps` of the dtype that it is computed in.
+        elementwise_affine: whether there is a weight, of this shape.
 
     Raises:
         ShapeError, DtypeError: a number out of range, or that is none.
@@ -170,12 +178,22 @@ class RMSNorm(Module):
         [[1.0, -1.0]]
     """
 
-    def __init__(self, dim: int, eps: float = 1e-5):
-        dim, self.eps = checks.whole("RMSNorm", "dim", dim, 1), checks.number("RMSNorm", "eps", eps, 0)
-        self.weight = Parameter(init.full((dim,), 1))
+    @renamed(dim="normalized_shape")
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float | None = None, elementwise_affine: bool = True):
+        self.normalized_shape = checks.several("RMSNorm", "normalized_shape", normalized_shape, 1)
+        self.eps = None if eps is None else checks.number("RMSNorm", "eps", eps, 0)
+        self.elementwise_affine = checks.flag("RMSNorm", "elementwise_affine", elementwise_affine)
+        self.weight = Parameter(init.full(self.normalized_shape, 1)) if elementwise_affine else None
 
     def forward(self, x: TensorLike) -> Tensor:
-        return F.rms_norm(x, self.weight, self.eps)
+        return F.rms_norm(x, self.normalized_shape, self.weight, self.eps)
 
     def describe(self) -> str:
-        return f"{self.weight.shape[0]}, eps={self.eps}"
+        return _describe_norm(self)
+
+
+def _describe_norm(layer: LayerNorm | RMSNorm) -> str:
+    """The numbers that both have; files tell layers by them, so one dimension is what it was in version 0.1."""
+    shape = layer.normalized_shape
+    return (f"{shape[0] if len(shape) == 1 else shape}, eps={layer.eps}"
+            + ("" if layer.elementwise_affine else ", elementwise_affine=False"))

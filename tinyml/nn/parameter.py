@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..tensor import FLOATS, Tensor, TensorLike
+from ..tensors import FLOATS, Tensor, TensorLike
 from . import init
 
 
@@ -19,7 +19,8 @@ class Parameter(Tensor):
 
     Example:
         >>> nn.Parameter([1.0, 2.0])
-        Tensor([1., 2.], shape=(2,), requires_grad=True)
+        Parameter containing:
+        tensor([1., 2.], requires_grad=True)
     """
 
     __slots__ = ("decay",)
@@ -29,14 +30,16 @@ class Parameter(Tensor):
     def __init__(self, data: TensorLike, requires_grad: bool = True, decay: bool = True):
         super().__init__(data, requires_grad)
         self.decay = decay
-        init.claim(self.size)
+        init.claim(self.numel())
+
+    def __repr__(self) -> str:
+        return f"Parameter containing:\n{super().__repr__()}"
 
 
 def as_parameter(t: Tensor, requires_grad: bool) -> Parameter:
     """A Parameter that shares `t`'s elements (or codes) and scales."""
     p = Parameter.__new__(Parameter)
-    p.data, p.quantized = t.data, t.quantized
-    p.grad = p.node = None
+    p.array, p.quantized = t.array, t.quantized
     p.decay = getattr(t, "decay", True)
-    p.requires_grad = requires_grad and t.dtype in FLOATS
+    p.place(None, requires_grad and t.dtype in FLOATS)
     return p

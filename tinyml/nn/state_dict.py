@@ -10,7 +10,7 @@ import numpy as np
 from .. import checks
 from ..engine import note_change
 from ..errors import DtypeError, ShapeError
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 
 class LoadedKeys(NamedTuple):
@@ -30,7 +30,7 @@ def load_into(own: dict[str, Tensor], values: Mapping[str, Any], strict: bool, w
     problems += [f"{name} has shape {arrays[name].shape}, expected {t.shape}"
                  for name, t in shared.items() if arrays[name].shape != t.shape]
     problems += [f"{name} is in read-only memory" for name, t in shared.items()
-                 if t.quantized is None and not t.data.flags.writeable]
+                 if t.quantized is None and not t.array.flags.writeable]
     first: dict[int, str] = {}
     for name, t in shared.items():
         other = first.setdefault(id(t), name)
@@ -43,10 +43,10 @@ def load_into(own: dict[str, Tensor], values: Mapping[str, Any], strict: bool, w
             raise DtypeError(f"load_state_dict: {name} is {arrays[name].dtype}, expected {t.dtype}; int8 models are "
                              "read with tinyml.load")
     for name, t in shared.items():
-        checks.writable(who, name, t.data)
+        checks.writable(who, name, t.array)
     for name, t in shared.items():
-        t.data[...] = arrays[name]
-        note_change(t.data, f"load_state_dict of {name}")
+        t.array[...] = arrays[name]
+        note_change(t.array, f"load_state_dict of {name}")
     return keys
 
 

@@ -8,10 +8,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from .._kernels.rows.elementwise import elementwise
+from .._kernels.rows.elementwise import choose, elementwise
 from ..errors import ShapeError
 from ..tape import Context
-from ..tensor import apply
+from ..tensors import apply
 from .codes import encode_constant, is_below_one_code, tabulate
 from .op import Codec, Gradients, IntegerStep, Op, Operand, Sample, Target, broadcast, in_memory, normal, sample
 
@@ -43,7 +43,8 @@ class Binary(Op):
         signs: of the operands of a sum; None for a product.
     """
 
-    int8 = "lower"
+    int8: ClassVar[str | None] = "lower"
+    promotes = "numbers"
     ufunc: ClassVar[np.ufunc | None] = None
     step: ClassVar[str | None] = None
     signs: ClassVar[list[int] | None] = None
@@ -55,7 +56,7 @@ class Binary(Op):
         if x.codec is None or number.value is None or number.value.size != 1 or x.shape != target.shape:
             return None if cls.step is None else _lower_to(cls.step, operands, target, cls.signs)
         c = number.value.reshape(())
-        table = tabulate(x.codec, target.codec, lambda v: apply(cls, *((v, c) if x is operands[0] else (c, v))).data,
+        table = tabulate(x.codec, target.codec, lambda v: apply(cls, *((v, c) if x is operands[0] else (c, v))).array,
                          target.lo, target.hi)
         return IntegerStep("table", {"op": cls.name}, {"table": table})
 
@@ -123,6 +124,7 @@ class Sub(Binary):
     """Difference: y = a - b; operands a, b of any shapes that broadcast."""
 
     name = "sub"
+    bools = False
     takes_clamp = True
     ufunc, step, signs = np.subtract, "add", [1, -1]
 
@@ -144,7 +146,7 @@ class Mul(Binary):
 
     @staticmethod
     def forward(ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        ctx.a, ctx.b = a, b
+        ctx.a, ctx.b = a if ctx.needs[1] else None, b if ctx.needs[0] else None
         return broadcast("mul", np.multiply, a, b)
 
     @staticmethod
@@ -157,6 +159,7 @@ class Div(Binary):
     """Quotient: y = a / b; operands a, b of any shapes that broadcast. Dividing by zero gives infinities (IEEE 754)."""
 
     name = "div"
+    promotes = "floats"
 
     @staticmethod
     def forward(ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -180,6 +183,8 @@ class Neg(Op):
     """Negation: y = -x; x of any shape."""
 
     name = "neg"
+    bools = False
+    promotes = "numbers"
     int8 = "table"
 
     @staticmethod
@@ -195,6 +200,20 @@ class Neg(Op):
         yield sample(normal(rng, 2, 3))
 
 
+def _cube(x: np.ndarray, out: np.ndarray | None = None) -> Any:
+    return np.multiply(x * x, x, out=out)
+
+
+# which np.power takes many times as long for
+_POWERS: dict[float, Callable[..., Any]] = {1: np.positive, 2: np.square, 3: _cube, 0.5: np.sqrt, -1: np.reciprocal}
+
+
+def _power(x: np.ndarray, exponent: float) -> np.ndarray:
+    function = _POWERS.get(exponent)
+    with np.errstate(all="ignore"):
+        return np.power(x, x.dtype.type(exponent)) if function is None else elementwise(function, x)
+
+
 class Pow(Op):
     """Power: y = x ** exponent; x of any shape, `exponent` a number."""
 
@@ -204,24 +223,26 @@ class Pow(Op):
     @staticmethod
     def forward(ctx: Context, x: np.ndarray, *, exponent: float) -> np.ndarray:
         ctx.x, ctx.exponent = x, exponent
-        if exponent == 2:
-            return elementwise(np.multiply, x, x)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            y: np.ndarray = np.power(x, x.dtype.type(exponent))
-        return y
+        return _power(x, exponent)
 
     @staticmethod
     def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         if ctx.exponent == 0:
             return (np.zeros_like(grad),)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            return (grad * (ctx.exponent * np.power(ctx.x, ctx.x.dtype.type(ctx.exponent - 1))),)
+        with np.errstate(all="ignore"):
+            return (elementwise(np.multiply, grad, _power(ctx.x, ctx.exponent - 1) * ctx.x.dtype.type(ctx.exponent)),)
 
     @staticmethod
     def samples(rng: np.random.Generator) -> Iterator[Sample]:
         for exponent in (2.0, 3.0, 0.5, -1.5, 1.0, 0.0):
             yield sample(np.abs(normal(rng, 2, 3)) + 0.3, exponent=exponent)
         yield sample(normal(rng, 2, 3), exponent=3.0)
+
+
+def _integer_power(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a ** b of integers, cut toward zero where b is negative: 0, but for a = 1 and a = -1."""
+    found: np.ndarray = np.power(a, np.maximum(b, 0))
+    return np.where(b < 0, np.where(a == 1, 1, np.where(a == -1, 1 - 2 * (b % 2), 0)), found).astype(found.dtype)
 
 
 class Power(Op):
@@ -231,10 +252,14 @@ class Power(Op):
     """
 
     name = "power"
+    bools = False
+    promotes = "numbers"
 
     @staticmethod
     def forward(ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
         ctx.a, ctx.b = a, b
+        if a.dtype.kind == "i":
+            return broadcast("power", _integer_power, a, b)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             ctx.y = y = broadcast("power", np.power, a, b)
         return y
@@ -263,52 +288,175 @@ class _Pick(Binary):
     """Base of maximum and minimum: the gradient goes to the operand that was picked, half to each where they are equal.
 
     Attributes:
-        before: NumPy's comparison that holds where a is picked.
+        rejects: NumPy's comparison of an operand with the other, which holds where it is not picked.
     """
 
-    before: ClassVar[np.ufunc]
+    rejects: ClassVar[np.ufunc]
 
     @classmethod
     def forward(cls, ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        y = broadcast(cls.name, cls.ufunc, a, b)
-        ctx.first, ctx.equal = cls.before(a, b), a == b
+        ctx.a, ctx.b = a, b
+        return broadcast(cls.name, cls.ufunc, a, b)
+
+    @classmethod
+    def backward(cls, ctx: Context, grad: np.ndarray) -> Gradients:
+        a, b = ctx.a, ctx.b
+        equal = a == b
+        half = grad * equal * grad.dtype.type(0.5) if equal.any() else None
+        found = [elementwise(np.multiply, grad, ~cls.rejects(x, y)) if need else None
+                 for (x, y), need in zip(((a, b), (b, a)), ctx.needs)]
+        return tuple(g if g is None or half is None else g - half for g in found)
+
+
+class _Slopes(Binary):
+    """Base of functions of two numbers that NumPy computes; in integers they stay float.
+
+    Attributes:
+        function: what forward computes.
+        slopes: the derivatives by a and by b, of a, b and the result.
+    """
+
+    int8: ClassVar[str | None] = None
+    promotes = "floats"
+    function: ClassVar[Any]
+    slopes: ClassVar[tuple[Callable[..., Any], Callable[..., Any]]]
+
+    @classmethod
+    def forward(cls, ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        with np.errstate(all="ignore"):
+            y = np.asarray(broadcast(cls.name, cls.function, a, b))
+        ctx.kept = a, b, y
         return y
 
+    bind = staticmethod(Op.bind)
+
+    @classmethod
+    def backward(cls, ctx: Context, grad: np.ndarray) -> Gradients:
+        with np.errstate(all="ignore"):
+            return tuple(grad * np.asarray(slope(*ctx.kept), grad.dtype) if need else None
+                         for slope, need in zip(cls.slopes, ctx.needs))
+
+
+def _square_sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """a^2 + b^2, and 1 for that of zeros, whose gradient is 0 then."""
+    found: np.ndarray = a * a + b * b
+    return np.where(found == 0, found.dtype.type(1), found)
+
+
+class Atan2(_Slopes):
+    """The angle of the point (b, a) from the first axis, in radians: y = atan(a / b), in the quadrant of the point."""
+
+    name, function = "atan2", np.arctan2
+    slopes = (lambda a, b, y: b / _square_sum(a, b), lambda a, b, y: -a / _square_sum(a, b))
+
+
+class Hypot(_Slopes):
+    """y = sqrt(a^2 + b^2), without overflow."""
+
+    name, function = "hypot", np.hypot
+    slopes = (lambda a, b, y: a / y, lambda a, b, y: b / y)
+
+    @classmethod
+    def parity(cls, torch: Any, a: Any, b: Any) -> Any:
+        return torch.hypot(a, b)
+
+
+class LogAddExp(_Slopes):
+    """y = ln(e^a + e^b), without overflow."""
+
+    name, function = "logaddexp", np.logaddexp
+    slopes = (lambda a, b, y: 1 / (1 + np.exp(b - a)), lambda a, b, y: 1 / (1 + np.exp(a - b)))
+
+
+def _xlogy(a: np.ndarray, b: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    y = np.where((a == 0) & ~np.isnan(b), 0, a * np.log(b)).astype(a.dtype)
+    if out is None:
+        return y
+    out[...] = y
+    return out
+
+
+class XLogY(_Slopes):
+    """y = a ln b, which is 0 where a is 0."""
+
+    name, function = "xlogy", staticmethod(_xlogy)
+    slopes = (lambda a, b, y: np.where((a == 0) & (b <= 0), 0, np.log(b)), lambda a, b, y: np.where(a == 0, 0, a / b))
+
     @staticmethod
-    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
-        first = ctx.first + 0.5 * ctx.equal
-        return grad * first.astype(grad.dtype), grad * (1 - first).astype(grad.dtype)
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        for s in _pairs(rng):
+            yield sample(s.inputs[0], np.asarray(np.abs(s.inputs[1]) + 0.3))
+
+
+class Remainder(_Slopes):
+    """What is left of a divided by b, with the sign of b: y = a - b floor(a / b)."""
+
+    name, promotes = "remainder", "numbers"
+    function: ClassVar[Any] = np.remainder
+    slopes = (lambda a, b, y: np.ones_like(a), lambda a, b, y: -np.floor(a / b))
+
+    @classmethod
+    def forward(cls, ctx: Context, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if a.dtype.kind != "f" and not b.all():
+            raise ShapeError(f"{cls.name}: whole numbers cannot be divided by 0; convert with float() for infinities")
+        return super().forward(ctx, a, b)
+
+    @staticmethod
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        for s in _pairs(rng):
+            yield sample(s.inputs[0], np.asarray(np.abs(s.inputs[1]) + 0.7))
+
+
+class Fmod(Remainder):
+    """What is left of a divided by b, with the sign of a: y = a - b trunc(a / b)."""
+
+    name, function = "fmod", np.fmod
+    slopes = (lambda a, b, y: np.ones_like(a), lambda a, b, y: -np.trunc(a / b))
+
+
+class FloorDivide(Remainder):
+    """The whole part of a / b, rounded down; its gradient is 0."""
+
+    name, function = "floor_divide", np.floor_divide
+    slopes = (lambda a, b, y: np.zeros_like(a), lambda a, b, y: np.zeros_like(b))
+
+    @classmethod
+    def parity(cls, torch: Any, a: Any, b: Any) -> Any:
+        return torch.div(a, b, rounding_mode="floor")
 
 
 class Maximum(_Pick):
     """Larger of two: y = max(a, b) elementwise; operands a, b of any shapes that broadcast."""
 
-    name, ufunc, before = "maximum", np.maximum, np.greater
+    name, ufunc, rejects = "maximum", np.maximum, np.less
 
 
 class Minimum(_Pick):
     """Smaller of two: y = min(a, b) elementwise; operands a, b of any shapes that broadcast."""
 
-    name, ufunc, before = "minimum", np.minimum, np.less
+    name, ufunc, rejects = "minimum", np.minimum, np.greater
 
 
 class Where(Op):
     """Choice: y = a where the condition holds, else b; operands condition (a mask), a, b of any shapes that broadcast."""
 
     name = "where"
+    promotes = "numbers"
     integer_operands = (0,)
 
     @staticmethod
     def forward(ctx: Context, condition: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        ctx.condition = condition = condition.astype(bool)
+        ctx.condition = condition = condition.astype(bool, copy=False)
         try:
-            return np.where(condition, a, b)
+            return choose(condition, a, b)
         except ValueError:
             raise ShapeError(f"where: shapes {condition.shape}, {a.shape} and {b.shape} do not broadcast") from None
 
     @staticmethod
     def backward(ctx: Context, grad: np.ndarray) -> Gradients:
-        return None, grad * ctx.condition, grad * ~ctx.condition
+        zero = np.zeros((), grad.dtype)
+        return (None, choose(ctx.condition, grad, zero) if ctx.needs[1] else None,
+                choose(ctx.condition, zero, grad) if ctx.needs[2] else None)
 
     @staticmethod
     def samples(rng: np.random.Generator) -> Iterator[Sample]:

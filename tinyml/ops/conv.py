@@ -14,7 +14,7 @@ from .._kernels.products.windows import Pair, Window
 from .._kernels.rows.columns import sum_columns
 from ..errors import DtypeError, ShapeError
 from ..tape import Context
-from ..tensor import Tensor, TensorLike
+from ..tensors import Tensor, TensorLike
 from .integer import WeightedOp, check_output, count_elements, multiply
 from .op import Gradients, Sample, Shape, normal, sample
 
@@ -72,7 +72,7 @@ class Conv2d(WeightedOp):
                 sum_columns(nhwc(grad)) if ctx.needs[2] else None)
 
     @classmethod
-    def quantized(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Pair, padding: Pair, dilation: Pair,
+    def run_int8(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, stride: Pair, padding: Pair, dilation: Pair,
                   groups: int, scale: TensorLike | None = None, zero_point: TensorLike | None = None) -> Tensor:
         return multiply("conv2d", x, weight, bias, make_window(weight.shape, stride, padding, dilation, groups), scale,
                         zero_point)

@@ -14,7 +14,7 @@ from .._kernels.rows.columns import scatter_rows
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized, dequantize_codes
 from ..tape import Context
-from ..tensor import INTEGERS, Tensor
+from ..tensors import INTEGERS, Tensor
 from .op import Gradients, IntegerStep, Op, Operand, Sample, Target, normal, sample
 
 
@@ -59,21 +59,21 @@ class Embedding(Op):
         return None, scatter_rows(grad.reshape(ids.size, grad.shape[-1]), ids, ctx.count)
 
     @classmethod
-    def quantized(cls, ids: Tensor, weight: Tensor) -> Tensor:
+    def run_int8(cls, ids: Tensor, weight: Tensor) -> Tensor:
         q = weight.quantized
         if ids.quantized is not None or q is None:
             raise DtypeError("embedding: expected integer ids and an int8 table, got int8 ids")
-        check_ids(ids.data, weight.data)
+        check_ids(ids.array, weight.array)
         if q.axis == 1:
             raise DtypeError("embedding: expected scales per tensor or per row (axis 0), got axis 1")
-        picked, scale = weight.data[ids.data], q.scale
+        picked, scale = weight.array[ids.array], q.scale
         if q.group is not None:
             return Tensor._of(dequantize_codes(picked.reshape(-1, weight.shape[1]), Quantized(
-                scale[ids.data].reshape(-1, scale.shape[1]), 0, 0, (ids.size, weight.shape[1]),
+                scale[ids.array].reshape(-1, scale.shape[1]), 0, 0, (ids.numel(), weight.shape[1]),
                 q.group)).reshape(picked.shape))
         zero = q.zero_point.astype(np.int16)
         if q.axis == 0:
-            scale, zero = scale[ids.data][..., None], zero[ids.data][..., None]
+            scale, zero = scale[ids.array][..., None], zero[ids.array][..., None]
         if zero.any():
             picked = np.subtract(picked, zero, dtype=np.int16)      # NumPy 1 would take int8 for a zero of no dimension
         return Tensor._of(np.multiply(picked, scale, out=memory.empty(picked.shape, np.float32)))

@@ -19,7 +19,7 @@ from .._kernels.products.windows import Window, scratch, sweep
 from .._kernels.rows.codes import quantize_rows, to_signed, to_unsigned
 from ..errors import DtypeError, QuantizationError, ShapeError
 from ..quantized import Quantized
-from ..tensor import FLOATS, Tensor, TensorLike
+from ..tensors import FLOATS, Tensor, TensorLike
 from .op import Codec, IntegerStep, Op, Shape, Target
 
 LARGE = 2**24       # elements of a result that alone tell that a step is too large to be tried
@@ -104,7 +104,7 @@ def multiply_rows(x: Tensor, codes: np.ndarray, q: Quantized, bias: Tensor | Non
     b = _float_bias("linear", bias, n)
     if (q.group or k) * 127 * 128 > fixed_point.INT32_MAX:
         check_reach("linear", codes, 0)
-    rows = x.data.reshape(math.prod(x.shape[:-1]), k)
+    rows = x.array.reshape(math.prod(x.shape[:-1]), k)
     scale = q.scale if q.scale.ndim else np.full(n, q.scale)
     return Tensor._of(multiply_arrays(rows, codes, scale, b, q.group, activation).reshape(*x.shape[:-1], n))
 
@@ -121,7 +121,7 @@ def _float_bias(name: str, bias: Tensor | None, channels: int) -> np.ndarray | N
         raise DtypeError(f"{name}: expected a float bias, got int8")
     if bias.shape != (channels,):
         raise ShapeError(f"{name}: expected bias ({channels},), got {bias.shape}")
-    return np.ascontiguousarray(bias.data, np.float32)
+    return np.ascontiguousarray(bias.array, np.float32)
 
 
 def check_reach(name: str, codes: np.ndarray, zero_point: int) -> None:
@@ -164,15 +164,15 @@ def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Windo
             raise DtypeError(f"{name}: expected float or int8 activations, got {x.dtype}")
         if scale is not None:
             raise DtypeError(f"{name}: an output scale goes with int8 activations, got {x.dtype}")
-        layer = _pack_once(name, w.data, q, 0, window)
-        u, rows = quantize_rows(nhwc(x.data.astype(np.float32, copy=False)))
+        layer = _pack_once(name, w.array, q, 0, window)
+        u, rows = quantize_rows(nhwc(x.array.astype(np.float32, copy=False)))
         return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
     if source.axis is not None:
         raise DtypeError(f"{name}: expected int8 activations with one scale per tensor, got one per index of axis "
                          f"{source.axis}")
-    u, z = to_unsigned(nhwc(x.data)), int(source.zero_point)
+    u, z = to_unsigned(nhwc(x.array)), int(source.zero_point)
     if scale is None:
-        layer = _pack_once(name, w.data, q, z, window)
+        layer = _pack_once(name, w.array, q, z, window)
         rows = np.full(len(u), source.scale, np.float32)
         return Tensor._of(nchw(layer.floats(u, rows, w_scale, b)))
     s_y = fixed_point.check_scale(checks.array(name, "the output scale", scale, "iuf"), f"{name}: output scale")
@@ -183,7 +183,7 @@ def multiply(name: str, x: Tensor, w: Tensor, bias: Tensor | None, window: Windo
         raise QuantizationError(f"{name}: bias: expected finite values, got NaN or infinity")
     q_bias = np.zeros(len(real)) if b is None else np.clip(np.rint(b / real), -2.0**62, 2.0**62)
     q_bias = q_bias.astype(np.int64)
-    codes = w.data if w.data.ndim == 4 else w.data[:, :, None, None]
+    codes = w.array if w.array.ndim == 4 else w.array[:, :, None, None]
     bound = fixed_point.accumulator_bound(codes, q_bias, z)
     if (bound > fixed_point.INT32_MAX).any():
         raise QuantizationError(f"{name}: accumulators of output channel {int(bound.argmax())} can reach {bound.max()}, "

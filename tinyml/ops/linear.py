@@ -17,7 +17,7 @@ from .._kernels.table import ACTIVATIONS
 from ..errors import DtypeError, ShapeError
 from ..quantized import Quantized
 from ..tape import Context
-from ..tensor import Tensor, TensorLike
+from ..tensors import Tensor, TensorLike
 from .integer import WeightedOp, multiply, multiply_rows, pack_codes
 from .op import Gradients, Op, Sample, normal, sample
 
@@ -34,10 +34,11 @@ class MatMul(Op):
     are given.
 
     Raises:
-        ShapeError: shapes do not fit; DtypeError: one operand is int8 and the other is not.
+        ShapeError: shapes do not fit; DtypeError: one operand is int8 and the other is not, or both are bools.
     """
 
     name = "matmul"
+    promotes = "numbers"
     one_precision = True
     multiplies = True
 
@@ -46,6 +47,8 @@ class MatMul(Op):
                 zero_point: TensorLike | None = None) -> np.ndarray:
         if scale is not None:
             raise DtypeError("matmul: an output scale goes with int8 operands, got floats")
+        if a.dtype == np.bool_:
+            raise DtypeError("matmul: expected floats or integers, got bools; convert them with .to('float32')")
         if not a.ndim or not b.ndim or a.shape[-1] != b.shape[-2 if b.ndim > 1 else 0]:
             raise ShapeError(f"matmul: cannot multiply {a.shape} by {b.shape}: the last dimension of the first must "
                              "match the second to last of the second")
@@ -74,7 +77,8 @@ class MatMul(Op):
         db = None
         if ctx.needs[1]:
             if b.ndim == 2 and a.ndim > 2:
-                db = matmul(a.reshape(-1, a.shape[-1]).T, grad.reshape(-1, grad.shape[-1]))
+                rows = math.prod(a.shape[:-1])
+                db = matmul(a.reshape(rows, a.shape[-1]).T, grad.reshape(rows, grad.shape[-1]))
             else:
                 db = matmul(_swap(a), grad)
         if ctx.vectors[0] and da is not None:
@@ -82,7 +86,7 @@ class MatMul(Op):
         return da, db[..., 0] if ctx.vectors[1] and db is not None else db
 
     @classmethod
-    def quantized(cls, a: Tensor, b: Tensor, *, scale: TensorLike | None = None,
+    def run_int8(cls, a: Tensor, b: Tensor, *, scale: TensorLike | None = None,
                   zero_point: TensorLike | None = None) -> Tensor:
         left, right = a.quantized, b.quantized
         if left is None or right is None:
@@ -94,7 +98,7 @@ class MatMul(Op):
         if left.axis is not None or right.axis not in (None, 1):
             raise DtypeError(f"matmul: int8 expects one scale on the left and one, or one a column, on the right; "
                              f"got axis {left.axis} and {right.axis}")
-        rows, columns = a.data.reshape(math.prod(a.shape[:-1]), a.shape[-1]), np.ascontiguousarray(b.data.T)
+        rows, columns = a.array.reshape(math.prod(a.shape[:-1]), a.shape[-1]), np.ascontiguousarray(b.array.T)
         shape = *a.shape[:-1], b.shape[1]
         if right.zero_point.any():
             y = Tensor(cls._multiply_shifted(rows, left, columns, right).reshape(shape))
@@ -102,7 +106,7 @@ class MatMul(Op):
         x = Tensor(rows[:, :, None, None], scale=left.scale, zero_point=left.zero_point)
         w = Tensor(columns, scale=right.scale, axis=0 if right.axis == 1 else None)
         product = multiply("matmul", x, w, None, Window(), scale, zero_point)
-        out = Tensor._of(product.data.reshape(shape))
+        out = Tensor._of(product.array.reshape(shape))
         out.quantized = product.quantized
         return out
 
@@ -136,6 +140,7 @@ class MatMul(Op):
         yield sample(normal(rng, 5, 3).T, normal(rng, 2, 5).T)
         yield sample(normal(rng, 0, 4), normal(rng, 4, 2))
         yield sample(normal(rng, 2, 0), normal(rng, 0, 3))
+        yield sample(normal(rng, 2, 3, 0), normal(rng, 0, 3))
 
 
 def _forward(name: str, ctx: Context, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
@@ -186,17 +191,17 @@ class Linear(WeightedOp):
         return _backward(ctx, grad, sum_columns(grad) if ctx.needs[2] else None)
 
     @classmethod
-    def quantized(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, scale: TensorLike | None = None,
+    def run_int8(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, scale: TensorLike | None = None,
                   zero_point: TensorLike | None = None) -> Tensor:
         q = weight.quantized
         if x.quantized is None and q is not None and scale is None:
-            return multiply_rows(x, weight.data, q, bias)
+            return multiply_rows(x, weight.array, q, bias)
         if weight.ndim != 2 or not x.ndim or x.shape[-1] != weight.shape[1]:
             raise ShapeError(f"linear: expected input (..., {weight.shape[-1]}) for weight {weight.shape}, got {x.shape}")
-        rows = Tensor._of(x.data.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1, 1))
+        rows = Tensor._of(x.array.reshape(math.prod(x.shape[:-1]), x.shape[-1], 1, 1))
         rows.quantized = x.quantized
         y = multiply("linear", rows, weight, bias, Window(), scale, zero_point)
-        out = Tensor._of(y.data.reshape(*x.shape[:-1], weight.shape[0]))
+        out = Tensor._of(y.array.reshape(*x.shape[:-1], weight.shape[0]))
         out.quantized = y.quantized
         return out
 
@@ -249,11 +254,11 @@ class LinearActivation(WeightedOp):
         return _backward(ctx, *activation_grad_sum(ctx.kernel, ctx.kept, grad))
 
     @classmethod
-    def quantized(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, activation: str) -> Tensor:
+    def run_int8(cls, x: Tensor, weight: Tensor, bias: Tensor | None, *, activation: str) -> Tensor:
         q = weight.quantized
         if x.quantized is not None or q is None:
-            return super().quantized(x, weight, bias)
-        return multiply_rows(x, weight.data, q, bias, activation)
+            return super().run_int8(x, weight, bias)
+        return multiply_rows(x, weight.array, q, bias, activation)
 
     @classmethod
     def as_product(cls, ndim: int, parameters: list[Any], attrs: dict[str, Any]) -> tuple[Any, Any, Window] | None:

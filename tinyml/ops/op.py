@@ -13,13 +13,13 @@ from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 
-from .. import tensor
 from .._kernels.products.windows import Window
 from .._kernels.rows.elementwise import elementwise
+from ..apply import OPS, apply
 from ..errors import DtypeError, ShapeError
 from ..options import Options
 from ..tape import Context
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 RULES = (None, "codes", "table", "lower")       # what `Op.int8` may be
 
@@ -112,6 +112,10 @@ class Op:
 
     Attributes, of operands:
         any_dtype: it takes any dtype and keeps it, as ops do that move elements.
+        promotes: "numbers": it takes any dtypes, and computes in the common one of its operands. "floats": the same, and
+            integers become float32. None: it takes floats only, or any dtype.
+        bools: False where it refuses bools alone, as PyTorch's subtraction does; for those that promote.
+        views: its result may share the memory of its first operand, so that a change in place of one shows in the other.
         integer_operands: positions of the operands that are integers (ids, targets, masks).
         optional: positions of the operands that may be None, which is an absent operand.
         one_precision: it refuses float64 beside another float dtype.
@@ -134,6 +138,7 @@ class Op:
         own_codes: its `lower` chooses the codes of its constants, as of weights, or stores them in the codes of its result.
             Constants of other ops have codes of their own range.
     Attributes, of tests and reports:
+        differentiable: False where no gradient flows through it (comparisons, indices): it has no backward.
         surrogate: its backward is on purpose not the derivative, so gradient checks leave it out.
         multiplies: a report counts its time as that of multiplying.
         passes_on: it computes nothing: a report names it only in layers that do nothing else.
@@ -141,6 +146,9 @@ class Op:
 
     name: ClassVar[str] = ""
     any_dtype: ClassVar[bool] = False
+    promotes: ClassVar[str | None] = None
+    bools: ClassVar[bool] = True
+    views: ClassVar[bool] = False
     integer_operands: ClassVar[tuple[int, ...]] = ()
     optional: ClassVar[tuple[int, ...]] = ()
     one_precision: ClassVar[bool] = False
@@ -153,6 +161,7 @@ class Op:
     keeps_scaling: ClassVar[bool] = False
     batch_norm: ClassVar[bool] = False
     own_codes: ClassVar[bool] = False
+    differentiable: ClassVar[bool] = True
     surrogate: ClassVar[bool] = False
     multiplies: ClassVar[bool] = False
     passes_on: ClassVar[bool] = False
@@ -161,7 +170,7 @@ class Op:
         super().__init_subclass__()
         if "name" not in cls.__dict__:
             return
-        needed = ("forward", "backward", "lower") if cls.int8 == "lower" else ("forward", "backward")
+        needed = ["forward"] + ["backward"] * cls.differentiable + ["lower"] * (cls.int8 == "lower")
         defined = {part for base in cls.__mro__[: cls.__mro__.index(Op)] for part in vars(base)}
         missing = [part for part in needed if part not in defined]
         wrong = ""
@@ -171,11 +180,11 @@ class Op:
             wrong = "takes_clamp does not go with int8 = 'codes': codes that pass through cannot be clamped"
         if wrong:
             raise TypeError(f"op {cls.name!r} ({cls.__qualname__}): {wrong}; see tinyml.ops.Op")
-        known = tensor.OPS.setdefault(cls.name, cls)
+        known = OPS.setdefault(cls.name, cls)
         if (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise TypeError(f"op {cls.name!r}: {known.__module__}.{known.__qualname__} has this name already; choose "
                             "another")
-        tensor.OPS[cls.name] = cls      # defined again, as when a notebook's cell runs twice
+        OPS[cls.name] = cls      # defined again, as when a notebook's cell runs twice
 
     # Below operands are Any: an op names its own, some of which may be None, and how many there are.
     # -- what it computes ---------------------------------------------------------------------------------------------
@@ -187,7 +196,7 @@ class Op:
     @staticmethod
     def backward(ctx: Context, grad: np.ndarray) -> Gradients:
         """The gradient to each operand, None where there is none; the engine undoes broadcasting."""
-        raise NotImplementedError
+        return (None,) * len(ctx.needs)
 
     @staticmethod
     def samples(rng: np.random.Generator) -> Iterator[Sample]:
@@ -218,12 +227,16 @@ class Op:
         raise NotImplementedError
 
     @classmethod
-    def quantized(cls, *operands: Any, **attrs: Any) -> Tensor:
-        """The op on int8 Tensors outside plans; by default only the rule "codes" runs.
+    def run_int8(cls, *operands: Any, **attrs: Any) -> Tensor:
+        """The op on int8 Tensors outside plans; by default only the rule "codes" runs, and what has no gradient reads the
+        numbers that the codes stand for.
 
         Raises:
             DtypeError: the op is not defined on these; the message names dequantize().
         """
+        if not cls.differentiable:
+            found: Tensor = apply(cls, *(t if t is None else t.dequantize() for t in operands), **attrs)
+            return found
         x: Tensor = operands[0]
         if cls.int8 != "codes" or x.quantized is None:
             raise DtypeError(f"{cls.name}: not defined on int8; call dequantize() first, or quantize the model, which "
@@ -231,7 +244,7 @@ class Op:
         if x.axis is not None:
             raise DtypeError(f"{cls.name}: int8 with a scale per index of axis {x.axis} cannot pass through; "
                              "call dequantize() first")
-        return Tensor(cls.codes(x.data, **attrs), scale=x.quantized.scale, zero_point=x.quantized.zero_point)
+        return Tensor(cls.codes(x.array, **attrs), scale=x.quantized.scale, zero_point=x.quantized.zero_point)
 
     # -- how it runs in plans -----------------------------------------------------------------------------------------
     @classmethod
@@ -313,7 +326,12 @@ def broadcast(name: str, function: Any, a: np.ndarray, b: np.ndarray) -> np.ndar
     try:
         return elementwise(function, a, b)
     except ValueError:
-        raise ShapeError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast") from None
+        raise misfit(name, a, b) from None
+
+
+def misfit(name: str, a: np.ndarray, b: np.ndarray) -> ShapeError:
+    """The error of two operands that do not broadcast."""
+    return ShapeError(f"{name}: shapes {a.shape} and {b.shape} do not broadcast")
 
 
 def in_memory(x: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .._kernels import memory
+from .._kernels.rows.elementwise import elementwise
 from .._kernels.rows.pointwise import pointwise, pointwise_grad
 from ..errors import DtypeError, QuantizationError
 from ..tape import Context
@@ -41,6 +42,7 @@ class Exp(Pointwise):
     """Exponential: y = e^x."""
 
     name = "exp"
+    promotes = "floats"
 
     @staticmethod
     def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
@@ -56,6 +58,7 @@ class Log(_Positive):
     """Natural logarithm: y = ln x; -inf at 0, NaN below."""
 
     name = "log"
+    promotes = "floats"
 
     @staticmethod
     def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
@@ -74,6 +77,7 @@ class Sqrt(_Positive):
     """Square root: y = sqrt(x); NaN below 0."""
 
     name = "sqrt"
+    promotes = "floats"
 
     @staticmethod
     def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
@@ -88,10 +92,16 @@ class Sqrt(_Positive):
             return (grad / (2 * ctx.y),)
 
 
+def sign(x: np.ndarray) -> np.ndarray:
+    """-1, 0 or 1 as x is below, at or above 0; 0 for NaN, as in PyTorch."""
+    return x.copy() if x.dtype == bool else np.asarray((x > 0).view(np.int8) - (x < 0).view(np.int8)).astype(x.dtype)
+
+
 class Abs(Pointwise):
     """Absolute value: y = |x|; the gradient is 0 at 0."""
 
     name = "abs"
+    promotes = "numbers"
 
     @staticmethod
     def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
@@ -101,22 +111,7 @@ class Abs(Pointwise):
 
     @staticmethod
     def backward(ctx: Context, grad: np.ndarray) -> Gradients:
-        return (grad * np.sign(ctx.x),)
-
-
-class Round(Pointwise):
-    """Nearest integer: y = x rounded, ties to even; the gradient is 0."""
-
-    name = "round"
-
-    @staticmethod
-    def forward(ctx: Context, x: np.ndarray) -> np.ndarray:
-        y: np.ndarray = np.rint(x)
-        return y
-
-    @staticmethod
-    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
-        return (np.zeros_like(grad),)
+        return (elementwise(np.multiply, grad, sign(ctx.x)),)
 
 
 class Clip(Pointwise):
@@ -128,13 +123,13 @@ class Clip(Pointwise):
     def forward(ctx: Context, x: np.ndarray, *, lo: float, hi: float) -> np.ndarray:
         with np.errstate(over="ignore"):        # a bound beyond the dtype is infinite in it
             lo, hi = x.dtype.type(lo), x.dtype.type(hi)
-        ctx.inside = (x >= lo) & (x <= hi) if ctx.needs[0] else None
+        ctx.x, ctx.lo, ctx.hi = x, lo, hi
         y: np.ndarray = np.clip(x, lo, hi)
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: np.ndarray) -> Gradients:
-        return (grad * ctx.inside,)
+        return (elementwise(np.multiply, grad, (ctx.x >= ctx.lo) & (ctx.x <= ctx.hi)),)
 
     @staticmethod
     def clamp(**attrs: Any) -> tuple[float, float]:
@@ -155,10 +150,33 @@ class Clip(Pointwise):
         return torch.clamp(x, lo, hi)
 
 
+class NanToNum(Pointwise):
+    """x with the numbers `nan` for NaN, `posinf` and `neginf` for the infinities. The gradient is 0 there."""
+
+    name = "nan_to_num"
+    promotes = "numbers"
+
+    @staticmethod
+    def forward(ctx: Context, x: np.ndarray, *, nan: float, posinf: float, neginf: float) -> np.ndarray:
+        ctx.x = x
+        return np.asarray(np.nan_to_num(x, nan=nan, posinf=posinf, neginf=neginf), x.dtype)
+
+    @staticmethod
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
+        return (elementwise(np.multiply, grad, np.isfinite(ctx.x)),)
+
+    @staticmethod
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        yield sample(normal(rng, 3, 4), nan=0.0, posinf=9.0, neginf=-9.0)
+        yield sample(np.array([0.5, np.inf, -np.inf, np.nan]), nan=0.25, posinf=2.0, neginf=-3.0)
+
+
 class ReLU(Pointwise):
     """Rectifier: y = max(x, 0) (Nair & Hinton 2010); the gradient is 0 at 0."""
 
     name = "relu"
+    bools = False
+    promotes = "numbers"
     keeps_scaling = True
 
     @staticmethod
@@ -197,12 +215,14 @@ class Sigmoid(_FromResult):
     """Logistic function: y = 1 / (1 + e^-x), with the derivative y (1 - y)."""
 
     name = "sigmoid"
+    promotes = "floats"
 
 
 class Tanh(_FromResult):
     """Hyperbolic tangent: y = (e^x - e^-x) / (e^x + e^-x), with the derivative 1 - y^2."""
 
     name = "tanh"
+    promotes = "floats"
 
 
 class SiLU(Pointwise):
@@ -262,7 +282,7 @@ class Cast(Op):
                 worst = np.abs(x[np.isfinite(x)]).max(initial=0)
             if worst > 65504:
                 raise QuantizationError(f"cast: {worst:.6g} does not fit float16, whose largest value is 65504")
-        if x.dtype.kind == "f" and np.dtype(dtype).kind != "f" and not np.isfinite(x).all():
+        if x.dtype.kind == "f" and np.dtype(dtype).kind in "iu" and not np.isfinite(x).all():
             raise DtypeError(f"cast: NaN or infinity cannot become {dtype}")
         return x.astype(dtype)
 

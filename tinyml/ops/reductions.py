@@ -45,6 +45,7 @@ class Sum(_Reduction):
     """Sum of x over `axis`; with keepdims the dimensions stay, as 1."""
 
     name = "sum"
+    promotes = "numbers"
 
     @staticmethod
     def forward(ctx: Context, x: np.ndarray, *, axis: sums.Axis, keepdims: bool) -> np.ndarray:
@@ -148,7 +149,7 @@ class Max(_Extreme):
         ShapeError: there are no elements to pick from.
     """
 
-    name, function = "max", staticmethod(np.max)
+    name, promotes, function = "max", "numbers", staticmethod(np.max)
 
 
 class Min(_Extreme):
@@ -158,4 +159,40 @@ class Min(_Extreme):
         ShapeError: there are no elements to pick from.
     """
 
-    name, function = "min", staticmethod(np.min)
+    name, promotes, function = "min", "numbers", staticmethod(np.min)
+
+
+class _Truth(Op):
+    """Base of any and all of the elements of x over `axis`, which are true unless 0; with keepdims the dimensions stay."""
+
+    any_dtype = True
+    differentiable = False
+    function: ClassVar[Callable[..., Any]]
+
+    @classmethod
+    def forward(cls, ctx: Context, x: np.ndarray, *, axis: sums.Axis, keepdims: bool) -> np.ndarray:
+        checks.fits(cls.name, axis, x.ndim)
+        found = np.asarray(cls.function(x, axis=axis, keepdims=keepdims))
+        return found.astype(np.uint8) if x.dtype == np.uint8 else found     # as PyTorch has it
+
+    @staticmethod
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        x = normal(rng, 2, 3, 4).round()
+        yield sample(x, axis=None, keepdims=False)
+        yield sample(x, axis=(0, -1), keepdims=True)
+
+    @classmethod
+    def parity(cls, torch: Any, x: Any, axis: Any, keepdims: Any) -> Any:
+        return getattr(torch, cls.name)(x, axis, keepdims)
+
+
+class Any_(_Truth):
+    """Whether any element of x over `axis` is not 0."""
+
+    name, function = "any", staticmethod(np.any)
+
+
+class All(_Truth):
+    """Whether all elements of x over `axis` are not 0."""
+
+    name, function = "all", staticmethod(np.all)

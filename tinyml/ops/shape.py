@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from .. import checks
 from .._kernels.rows.codes import quantize, to_signed
-from .._kernels.rows.columns import scatter_rows
-from .._kernels.rows.sums import FEW
-from ..errors import ShapeError
+from ..engine import owner
+from ..errors import DtypeError, ShapeError
 from ..tape import Context
+from ..tensors import Tensor
 from .codes import is_below_one_code
 from .op import Batch, Codec, Gradients, IntegerStep, Op, Operand, Sample, Target, normal, sample
 
@@ -26,7 +26,40 @@ class _Moving(Op):
     passes_on = True
 
 
-class Reshape(_Moving):
+class Clone(_Moving):
+    """The elements of x in memory of their own, in NumPy's `order`: "K", laid out alike, or "C", row-major."""
+
+    name = "clone"
+
+    @staticmethod
+    def forward(ctx: Context, x: np.ndarray, *, order: Literal["K", "C"] = "K") -> np.ndarray:
+        return x.copy(order)
+
+    @staticmethod
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
+        return (grad,)
+
+    @classmethod
+    def by_sample(cls, ndims: list[int], constants: list[np.ndarray], **attrs: Any) -> int | None:
+        return ndims[0]
+
+    @staticmethod
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        yield sample(normal(rng, 2, 3))
+        yield sample(normal(rng, 2, 3).T, order="C")
+
+    @staticmethod
+    def parity(torch: Any, x: Any, order: str = "K") -> Any:
+        return x.clone()
+
+
+class View(_Moving):
+    """Base of those whose result shares the memory of x where it can."""
+
+    views = True
+
+
+class Reshape(View):
     """The elements of x in row-major order under another `shape`, of which one dimension may be -1.
 
     Raises:
@@ -62,7 +95,7 @@ class Reshape(_Moving):
         yield sample(normal(rng, 0, 3), shape=(3, 0))
 
 
-class Permute(_Moving):
+class Permute(View):
     """The dimensions of x in a new `order`, as a view without a copy.
 
     Raises:
@@ -92,7 +125,7 @@ class Permute(_Moving):
         return x.permute(order)
 
 
-class BroadcastTo(_Moving):
+class BroadcastTo(View):
     """x stretched to `shape`: dimensions of 1 are repeated, and new ones added in front.
 
     Raises:
@@ -104,9 +137,10 @@ class BroadcastTo(_Moving):
     @staticmethod
     def forward(ctx: Context, x: np.ndarray, *, shape: tuple[int, ...]) -> np.ndarray:
         try:
-            return np.broadcast_to(x, shape)
+            y = np.broadcast_to(x, shape)
         except (ValueError, OverflowError):
             raise ShapeError(f"broadcast_to: shape {x.shape} does not broadcast to {tuple(shape)}") from None
+        return y if y.size != x.size else x.reshape(shape)      # which can be written, as nothing is repeated
 
     @staticmethod
     def backward(ctx: Context, grad: np.ndarray) -> Gradients:
@@ -125,93 +159,91 @@ class BroadcastTo(_Moving):
         return x.broadcast_to(shape)
 
 
-def _number_rows(shape: tuple[int, ...], index: tuple[Any, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
-    """For x of `shape`: the number in x of each row of x[index], and the leading dimensions that number the rows of x.
-
-    A row is what lies along the last dimensions, those that the index takes whole.
-    """
-    def taken(i: Any) -> int:
-        """How many dimensions one part of an index takes."""
-        if i is None or isinstance(i, (bool, np.bool_)):
-            return 0
-        return i.ndim if isinstance(i, np.ndarray) and i.dtype == np.bool_ else 1
-
-    parts = []
-    for i in index:
-        if i is Ellipsis:
-            parts += [slice(None)] * (len(shape) - sum(taken(j) for j in index if j is not Ellipsis))
-        else:
-            parts.append(i)
-    while isinstance(parts[-1], slice) and parts[-1] == slice(None):
-        parts.pop()
-    rows = shape[: sum(map(taken, parts))]
-    places = np.zeros((), np.int64)
-    for d, n in enumerate(rows):
-        along = np.arange(n).reshape(-1, *[1] * (len(rows) - d - 1))
-        places = places * n + np.broadcast_to(along, rows)[tuple(parts)]
-    return places, rows
-
-
-class GetItem(_Moving):
-    """Elements of x: y = x[index], the index a tuple as NumPy takes it.
-
-    Its parts may be integers, slices, None, Ellipsis, integer and boolean arrays. An element that is taken more than once
-    gets the sum of the gradients.
+class Diagonal(View):
+    """The elements of x at (i, i + offset) of the dimensions `dim1` and `dim2`, as the last dimension of the result.
 
     Raises:
-        ShapeError: the index does not fit.
+        ShapeError: the two are one dimension, or x does not have them.
     """
 
-    name = "getitem"
+    name = "diagonal"
 
     @staticmethod
-    def forward(ctx: Context, x: np.ndarray, *, index: tuple[Any, ...]) -> np.ndarray:
-        ctx.shape, ctx.index = x.shape, index
-        try:
-            return np.asarray(x[index])
-        except (IndexError, TypeError, ValueError, OverflowError) as error:
-            shown = ", ".join(map(checks.described, index))
-            raise ShapeError(f"getitem: {error} (index [{shown}] of a Tensor of shape {x.shape})") from None
+    def forward(ctx: Context, x: np.ndarray, *, offset: int, dim1: int, dim2: int) -> np.ndarray:
+        checks.fits("diagonal", (dim1, dim2), x.ndim)
+        ctx.shape, ctx.of = x.shape, (offset, dim1, dim2)
+        y = x.diagonal(offset, dim1, dim2)
+        y.flags.writeable = x.flags.writeable
+        return y
 
     @staticmethod
     def backward(ctx: Context, grad: np.ndarray) -> Gradients:
-        if any(isinstance(i, np.ndarray) for i in ctx.index):
-            if grad.size <= FEW and grad.dtype != np.float16:       # too few to lose terms
-                out = np.zeros(ctx.shape, grad.dtype)
-                np.add.at(out, ctx.index, grad)
-                return (out,)
-            places, rows = _number_rows(ctx.shape, ctx.index)
-            wide = grad.astype(np.float32) if grad.dtype == np.float16 else grad
-            width = math.prod(ctx.shape[len(rows):])
-            out = scatter_rows(wide.reshape(places.size, width), places.reshape(-1), math.prod(rows))
-            return (out.reshape(ctx.shape).astype(grad.dtype, copy=False),)
         out = np.zeros(ctx.shape, grad.dtype)
-        out[ctx.index] = grad
+        diagonal = out.diagonal(*ctx.of)
+        diagonal.flags.writeable = True
+        diagonal[...] = grad
         return (out,)
 
     @staticmethod
-    def elements(x: tuple[int, ...], *, index: tuple[Any, ...]) -> int:
-        arrays = [i for i in index if isinstance(i, (np.ndarray, list))]
-        rest = tuple(slice(0, 1) if isinstance(i, (np.ndarray, list)) else i for i in index)
-        return np.broadcast_to(np.uint8(0), x)[rest].size * math.prod(np.broadcast_shapes(*map(np.shape, arrays)))
+    def samples(rng: np.random.Generator) -> Iterator[Sample]:
+        yield sample(normal(rng, 3, 4), offset=1, dim1=0, dim2=1)
+        yield sample(normal(rng, 4, 2, 3), offset=-1, dim1=-1, dim2=0)
+        yield sample(normal(rng, 2, 2), offset=5, dim1=0, dim2=1)
+
+    @staticmethod
+    def parity(torch: Any, x: Any, offset: Any, dim1: Any, dim2: Any) -> Any:
+        return torch.diagonal(x, offset, dim1, dim2)
+
+
+class Unfold(View):
+    """Windows of x: `size` elements along `axis` from every `step`-th on, which are the last dimension of the result.
+
+    Raises:
+        ShapeError: there is no such dimension, or it has fewer elements than a window.
+    """
+
+    name = "unfold"
+
+    @staticmethod
+    def forward(ctx: Context, x: np.ndarray, *, axis: int, size: int, step: int) -> np.ndarray:
+        checks.fits("unfold", axis, x.ndim)
+        if not 0 <= size <= x.shape[axis] or step < 1:
+            raise ShapeError(f"unfold: windows of {size} elements, {step} apart, do not fit dimension {axis} of shape "
+                             f"{x.shape}")
+        ctx.shape, ctx.axis, ctx.step = x.shape, axis, step
+        at = axis % x.ndim
+        windows = (x.shape[at] - size) // step + 1
+        shape = (*x.shape[:at], windows, *x.shape[at + 1 :], size)
+        strides = (*x.strides[:at], x.strides[at] * step, *x.strides[at + 1 :], x.strides[at])
+        flat = owner(x).ravel("K")      # as_strided would hide whose memory it is
+        if not np.may_share_memory(flat, x):
+            flat = x = np.ascontiguousarray(x)
+            strides = (*x.strides[:at], x.strides[at] * step, *x.strides[at + 1 :], x.strides[at])
+        offset = x.__array_interface__["data"][0] - flat.__array_interface__["data"][0]
+        y: np.ndarray = np.ndarray(shape, x.dtype, flat, offset, strides)
+        y.flags.writeable = size <= step and x.flags.writeable      # no element of two windows is written in one of them
+        return y
+
+    @staticmethod
+    def backward(ctx: Context, grad: np.ndarray) -> Gradients:
+        out = np.zeros(ctx.shape, grad.dtype)
+        along, windows = np.moveaxis(out, ctx.axis, 0), np.moveaxis(grad, ctx.axis % len(ctx.shape), 0)
+        for i in range(grad.shape[-1]):
+            along[i : i + (len(windows) - 1) * ctx.step + 1 : ctx.step] += windows[..., i]
+        return (out,)
+
+    @staticmethod
+    def elements(x: tuple[int, ...], *, size: int, **attrs: Any) -> int:
+        return max(math.prod(x) * size, 1)
 
     @staticmethod
     def samples(rng: np.random.Generator) -> Iterator[Sample]:
-        x = normal(rng, 4, 5, 2)
-        yield sample(x, index=(1,))
-        yield sample(x, index=(slice(None, None, -2), Ellipsis, 0))
-        yield sample(x, index=(None, slice(1, 3), slice(0, 0)))
-        yield sample(x, index=(np.array([0, 2, 2, -1]),))
-        yield sample(x, index=(slice(None), np.array([[0, 1], [4, 4]]), 1))
-        yield sample(x, index=(np.arange(8).reshape(4, 2)[:, :1] % 3 == 0)[:, 0].nonzero())
-        yield sample(x, index=(np.array([True, False, True, True]),))
+        yield sample(normal(rng, 2, 7, 3), axis=1, size=3, step=2)
+        yield sample(normal(rng, 6), axis=-1, size=2, step=3)
 
     @staticmethod
-    def parity(torch: Any, x: Any, index: Any) -> Any:
-        if any(isinstance(i, slice) and i.step and i.step < 0 for i in index):
-            at = np.arange(x.numel()).reshape(tuple(x.shape))[index].copy()     # PyTorch has no negative steps
-            return x.reshape(-1)[torch.from_numpy(at)]
-        return x[tuple(torch.from_numpy(i) if isinstance(i, np.ndarray) else i for i in index)]
+    def parity(torch: Any, x: Any, axis: Any, size: Any, step: Any) -> Any:
+        return x.unfold(axis, size, step)
 
 
 def _describe_codecs(sources: list[Codec], target: Codec) -> dict[str, Any]:
@@ -228,6 +260,7 @@ class Concat(Op):
     """
 
     name = "concat"
+    promotes = "numbers"
     int8 = "lower"
     own_codes = True
 
@@ -241,12 +274,23 @@ class Concat(Op):
         except ValueError:
             raise ShapeError(f"concat: shapes {', '.join(str(x.shape) for x in xs)} differ in more than dimension "
                              f"{axis}") from None
-        ctx.sizes, ctx.axis = [x.shape[axis] for x in xs], axis
+        ctx.sizes, ctx.axis = [x.shape[axis] for x in xs], axis % y.ndim
         return y
 
     @staticmethod
     def backward(ctx: Context, grad: np.ndarray) -> Gradients:
-        return tuple(np.split(grad, np.cumsum(ctx.sizes)[:-1], axis=ctx.axis))
+        before, ends = (slice(None),) * ctx.axis, np.cumsum(ctx.sizes).tolist()
+        return tuple(grad[(*before, slice(end - size, end))] for end, size in zip(ends, ctx.sizes))
+
+    @classmethod
+    def run_int8(cls, *operands: Any, axis: int) -> Tensor:
+        """Codes of one scale and zero point one after the other."""
+        scales = {(float(t.scale), int(t.zero_point)) for t in operands if t.quantized is not None and t.scale.ndim == 0}
+        if len(scales) != 1 or any(t.quantized is None or t.scale.ndim for t in operands):
+            raise DtypeError("concat: not defined on int8; call dequantize() first: operands of different scales have no "
+                             "common codes")
+        codes = cls.forward(Context((False,)), *(t.array for t in operands), axis=axis)
+        return Tensor(codes, scale=operands[0].quantized.scale, zero_point=operands[0].quantized.zero_point)
 
     @classmethod
     def lower(cls, operands: list[Operand], target: Target, attrs: dict[str, Any]) -> IntegerStep | None:
@@ -280,6 +324,7 @@ class Pad(Op):
     """
 
     name = "pad"
+    any_dtype = True
     int8 = "lower"
 
     @staticmethod
@@ -314,4 +359,3 @@ class Pad(Op):
     @staticmethod
     def parity(torch: Any, x: Any, widths: Any, value: Any) -> Any:
         return torch.nn.functional.pad(x, [w for pair in reversed(widths) for w in pair], value=value)
-

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import checks
 from ..errors import DtypeError
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .optimizer import Optimizer, Step
 
 

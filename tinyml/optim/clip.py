@@ -11,7 +11,7 @@ import numpy as np
 from .. import checks
 from .._kernels.dispatch import kernels_for, threads_for
 from ..errors import NonFiniteError
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .optimizer import flat
 from .parameters import checked_parameters
 
@@ -66,8 +66,8 @@ def clip_grad_norm_(parameters: Iterable[Tensor], max_norm: float) -> float:
     if factor < 1:
         for p in checked:
             if p.grad is not None:
-                checks.writable("clip_grad_norm_", f"the gradient of shape {p.shape}", p.grad.data)
-                p.grad.data *= factor
+                checks.writable("clip_grad_norm_", f"the gradient of shape {p.shape}", p.grad.array)
+                p.grad.array *= factor
     return norm
 
 
@@ -76,7 +76,7 @@ def _norm(name: str, parameters: list[Tensor]) -> float:
     found: dict[np.dtype[Any], dict[int, np.ndarray]] = {}
     for i, p in enumerate(parameters):
         if p.grad is not None:
-            found.setdefault(p.grad.dtype, {})[i] = flat(p.grad.data, p.grad.dtype)
+            found.setdefault(p.grad.dtype, {})[i] = flat(p.grad.array, p.grad.dtype)
     for dtype, grads in found.items():
         sums = np.empty(len(grads))
         kernels_for(dtype).square_sums_f32([*grads.values()], sums, threads_for(16 * sum(g.size for g in grads.values())))

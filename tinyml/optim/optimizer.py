@@ -13,7 +13,7 @@ from .. import checks
 from .._kernels.dispatch import kernels_for, threads_for
 from ..engine import note_change
 from ..errors import ShapeError
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .parameters import checked_parameters
 
 
@@ -94,7 +94,7 @@ class Optimizer:
         by_dtype: dict[np.dtype[Any], list[int]] = {}
         for i, p in enumerate(self.parameters):
             by_dtype.setdefault(p.dtype, []).append(i)
-        self._stores = [_Store(dtype, members, [self.parameters[i].size for i in members])
+        self._stores = [_Store(dtype, members, [self.parameters[i].numel() for i in members])
                         for dtype, members in by_dtype.items()]
 
     def update(self, step: Step) -> None:
@@ -128,16 +128,16 @@ class Optimizer:
                 p = self.parameters[i]
                 if p.grad is None:
                     continue
-                if p.grad.data.shape != p.data.shape:
+                if p.grad.array.shape != p.array.shape:
                     raise ShapeError(f"{name}: expected a gradient of shape {p.shape} for parameter {i}, got "
                                      f"{p.grad.shape}")
-                if p.data.size != store.sizes[i]:
+                if p.array.size != store.sizes[i]:
                     raise ShapeError(f"{name}: expected parameter {i} to keep its {store.sizes[i]} elements, got shape "
                                      f"{p.shape}")
-                if in_place(p.data, store.dtype):
+                if in_place(p.array, store.dtype):
                     together.append(i)
                 else:
-                    checks.writable(name, f"parameter {i} (shape {p.shape})", p.data)
+                    checks.writable(name, f"parameter {i} (shape {p.shape})", p.array)
                     alone.append([i])       # one after the other: they are copied, and may be views of another
             work.append((store, [together, *alone] if together else alone))
         for store, groups in work:
@@ -145,14 +145,14 @@ class Optimizer:
                 self._update(store, members, scale)
 
     def _update(self, store: _Store, members: list[int], scale: float) -> None:
-        arrays = [self.parameters[i].data for i in members]
+        arrays = [self.parameters[i].array for i in members]
         elements = [flat(a, store.dtype) for a in arrays]
         for i in members:
             self.updates[i] += 1
         decay = [self.weight_decay if getattr(self.parameters[i], "decay", True) else 0.0 for i in members]
         grads = [self.parameters[i].grad for i in members]
         self.update(Step(
-            elements, [flat(g.data, store.dtype) for g in grads if g is not None], scale,
+            elements, [flat(g.array, store.dtype) for g in grads if g is not None], scale,
             [store.whole(slot) for slot in self.slots], np.array([store.at[i] for i in members], np.intp),
             np.array([self.updates[i] for i in members], float), np.array(decay), kernels_for(store.dtype),
             threads_for(16 * sum(store.sizes[i] for i in members))))

@@ -8,7 +8,7 @@ import numpy as np
 
 from .. import checks
 from ..errors import DtypeError, ShapeError
-from ..tensor import Tensor
+from ..tensors import Tensor
 
 
 def checked_parameters(what: str, parameters: Iterable[Tensor]) -> list[Tensor]:
@@ -29,7 +29,7 @@ def checked_parameters(what: str, parameters: Iterable[Tensor]) -> list[Tensor]:
                              "train in float32 and convert the trained model")
         if p.node is not None:
             raise ShapeError(f"{what}: expected Parameters, got the result of {p.node.op.name} at position {i}")
-        checks.writable(what, f"parameter {i} (shape {p.shape})", p.data)
+        checks.writable(what, f"parameter {i} (shape {p.shape})", p.array)
         if id(p) in first:
             raise ShapeError(f"{what}: expected distinct Parameters, got the same one at positions {first[id(p)]} "
                              f"and {i} (shape {p.shape})")

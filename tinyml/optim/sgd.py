@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .. import checks
 from ..errors import ShapeError
-from ..tensor import Tensor
+from ..tensors import Tensor
 from .optimizer import Optimizer, Step
 
 
@@ -31,7 +31,8 @@ class SGD(Optimizer):
         >>> (p * p).sum().backward()
         >>> optimizer.step()
         >>> p
-        Tensor([0.8], shape=(1,), requires_grad=True)
+        Parameter containing:
+        tensor([0.8000], requires_grad=True)
     """
 
     def __init__(self, parameters: Iterable[Tensor], lr: float, momentum: float = 0.0, weight_decay: float = 0.0,

@@ -19,7 +19,7 @@ from .._kernels.rows import pooling
 from .._kernels.rows.codes import add_codes, lookup, mul_codes, to_unsigned
 from ..errors import TinymlError
 from ..ops.op import Op, in_memory
-from ..tensor import OPS
+from ..tensors import OPS
 from .arena import empty
 from .steps import Island, Kernel, Step, are_codes, make_island, misfit, require
 

@@ -23,9 +23,9 @@ def describe_product(graph: Graph, node: Node, lo: float, hi: float) -> Content 
     for i in node.inputs[1:]:
         constant = None if i is None else graph.constants.get(i)
         if i is not None and (constant is None or constant.batch_axes or constant.tensor.dtype != np.float32
-                              or not constant.tensor.size):
+                              or not constant.tensor.numel()):
             return None
-        parameters.append(None if constant is None else constant.tensor.data)
+        parameters.append(None if constant is None else constant.tensor.array)
     product = node.op.as_product(len(graph.shapes[source]), parameters, node.attrs)
     if product is None:
         return None
@@ -45,5 +45,5 @@ def describe_op(graph: Graph, node: Node) -> Content:
         where.append(None if i is None else "value" if constant is None else name)
         batch_axes.append([] if constant is None else list(constant.batch_axes))
         if constant is not None:
-            arrays[name] = constant.tensor.data.copy()     # the model may train on
+            arrays[name] = constant.tensor.array.copy()     # the model may train on
     return {"op": node.op.name, "operands": where, "batch_axes": batch_axes, "attrs": node.attrs}, arrays

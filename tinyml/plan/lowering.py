@@ -20,7 +20,7 @@ from ..ops import Codec, Operand, Target
 from ..ops.codes import tabulate
 from ..ops.pointwise import Clip
 from ..options import Options, Skip
-from ..tensor import FLOATS, apply
+from ..tensors import FLOATS, apply
 from . import code_steps, product_steps  # noqa: F401 (they define steps)
 from .info import CalibrationInfo, PlanInfo
 from .islands import describe_op, describe_product
@@ -61,7 +61,8 @@ def lower(graph: Graph, ranges: Ranges, per_channel: bool = True, rounding: str 
 
     Example:
         >>> import numpy as np
-        >>> from tinyml import nn, precision, trace
+        >>> from tinyml import nn, precision
+        >>> from tinyml.graph import trace
         >>> x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
         >>> graph = trace(nn.Sequential(nn.Linear(4, 2), nn.ReLU()), x)
         >>> plan = precision.lower(graph, precision.calibrate(graph, [x]).ranges)
@@ -255,6 +256,9 @@ class Lowering:
             raise StaysFloat(SKIPPED if self.skips(node.module) else f"{node.op.name} has no integer rule")
         if rule == "codes":
             return self.pass_codes(node)
+        reads = node.operand(0) if rule == "table" else node.output
+        if not {self.folded.dtypes[reads], self.folded.dtypes[node.output]} <= set(FLOATS):
+            raise StaysFloat("it computes integers or bools, which have no codes")
         if not self.has_ranges(node):
             raise StaysFloat("its values may be infinite, as a mask makes them, so they have no range")
         return self.make_table(node) if rule == "table" else self.lower_op(node)
@@ -298,7 +302,7 @@ class Lowering:
             raise StaysFloat(CONSTANT)
         self.check_pays(node)
         source, target = self.codec_of(read), self.codec_of(node.output)
-        table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).data,
+        table = tabulate(source, target, lambda x: apply(node.op, x, **node.attrs).array,
                          *self.clamp_codes(node.output, target))
         return self.emit("table", [self.codes_of(read, node.module)], node.module,
                          {"op": node.op.name, "attrs": node.attrs}, {"table": table})
@@ -318,7 +322,7 @@ class Lowering:
             elif constant.batch_axes:
                 raise StaysFloat("an operand is as large as the batch; steps hold arrays of one size")
             else:
-                operands.append(Operand(constant.tensor.shape, value=constant.tensor.data))
+                operands.append(Operand(constant.tensor.shape, value=constant.tensor.array))
         codec = self.codec_of(node.output)
         target = Target(graph.shapes[node.output], codec, self.options, *self.clamp_codes(node.output, codec),
                         self.weight_scales.get(node.output))

@@ -17,7 +17,7 @@ from ..graph import Batch, Shape, check_inputs, pack_outputs, resolve
 from ..nn.module import Module
 from ..ops import Codec
 from ..tape import state
-from ..tensor import FLOATS, INTEGERS, Tensor, as_tensor
+from ..tensors import FLOATS, INTEGERS, Tensor, as_tensor
 from .arena import empty
 from .info import PlanInfo
 from .product_steps import FloatProduct, Product
@@ -86,7 +86,7 @@ def _samples(layout: Layout) -> int:
 def _like(x: Any) -> tuple[tuple[int, ...], np.dtype] | None:
     """The shape and dtype of floats or ids, which are all that a program asks of an input; None for other inputs."""
     if isinstance(x, Tensor):
-        return None if x.quantized is not None else (x.data.shape, x.data.dtype)
+        return None if x.quantized is not None else (x.array.shape, x.array.dtype)
     return (x.shape, x.dtype) if type(x) is np.ndarray else None
 
 
@@ -187,7 +187,7 @@ class Plan(Module):
             return self._check_and_run(inputs, wanted, call)
         key, layout = ready
         results = [empty(layout.shapes[w], layout.dtypes[w]) for w in wanted]
-        self._programs.run(key, layout, [x.data if isinstance(x, Tensor) else x for x in inputs], results)
+        self._programs.run(key, layout, [x.array if isinstance(x, Tensor) else x for x in inputs], results)
         return results
 
     def _check_and_run(self, inputs: tuple[Any, ...], wanted: tuple[int, ...], call: Call) -> list[np.ndarray]:
@@ -204,18 +204,18 @@ class Plan(Module):
                 meant = None if q.axis is not None else Codec(np.float32(q.scale), int(q.zero_point))
                 if slot.codec is None or meant != slot.codec:
                     raise DtypeError(f"plan: expected int8 input with {slot.codec}, got {q}")
-                codes = to_unsigned(x.data)
+                codes = to_unsigned(x.array)
                 values.update((s.output, codes) for s in self.steps if s.kind == "quantize" and s.inputs == [slot.value])
                 if slot.value in self._as_float:
-                    values[slot.value] = x.dequantize().data
+                    values[slot.value] = x.dequantize().array
             elif x.dtype in (FLOATS if slot.floats else INTEGERS):
-                values[slot.value] = x.data.astype(np.float32, copy=False) if slot.floats else x.data
+                values[slot.value] = x.array.astype(np.float32, copy=False) if slot.floats else x.array
             else:
                 expected = "float32 (or int8) input" if slot.floats else "integer ids"
                 raise DtypeError(f"plan: expected {expected}, got {x.dtype}")
         if not batch:
             return observe(self.steps, values, wanted, batch)[0]
-        as_given = None not in call and all(values[s.value] is x.data for s, x in zip(self.inputs, given))
+        as_given = None not in call and all(values[s.value] is x.array for s, x in zip(self.inputs, given))
         if not self._by_sample:
             return self._whole(values, wanted, batch, call if as_given else None)
         try:

@@ -19,7 +19,7 @@ from ..graph import Constant, resolve, resolve_constant
 from ..ops import Op
 from ..ops.op import in_memory
 from ..tape import no_grad
-from ..tensor import OPS, Tensor, apply
+from ..tensors import OPS, Tensor, apply
 from .arena import empty, standard
 
 STEPS: dict[str, type[Step]] = {}
@@ -221,10 +221,10 @@ class Island(OpStep):
     def run(self, values: list[np.ndarray], batch: int) -> np.ndarray:
         with no_grad():
             return apply(self.op, *self._operands([Tensor(v) for v in values], batch),
-                         **resolve(self.attrs["attrs"], batch)).data
+                         **resolve(self.attrs["attrs"], batch)).array
 
     def bind(self, values: list[np.ndarray], batch: int, out: np.ndarray) -> Callable[[], object]:
-        operands = [t.data if isinstance(t, Tensor) else t for t in self._operands(values, batch)]
+        operands = [t.array if isinstance(t, Tensor) else t for t in self._operands(values, batch)]
         alike = all(a is not None and a.dtype == np.float32 for a in [*operands, out])
         return (self.bind_op(operands, batch, out) if alike else None) or super().bind(values, batch, out)
 
@@ -232,7 +232,7 @@ class Island(OpStep):
         constants = list(self.constants.values())
         if any(c.batch_axes for c in constants):
             return None
-        return self.op.by_sample(ndims, [c.tensor.data for c in constants], **self.attrs["attrs"])
+        return self.op.by_sample(ndims, [c.tensor.array for c in constants], **self.attrs["attrs"])
 
     def elements(self, shapes: list[tuple[int, ...]], batch: int) -> int:
         operands = [t.shape if isinstance(t, Tensor) else t for t in self._operands(shapes, batch)]

@@ -19,7 +19,7 @@ from ..options import OBSERVER, Options
 from ..plan.lowering import lower
 from ..plan.plan import Plan
 from ..quantized import GROUPS, group_scales, is_group
-from ..tensor import FLOATS, Tensor
+from ..tensors import FLOATS, Tensor
 from .analysis.budget import search_mixture
 from .analysis.score import Score
 from .static import check_layers, check_options, make_lowering
@@ -147,11 +147,11 @@ def _store_int8(model: Module, options: Options) -> Module:
         raise DtypeError(f"to_int8: expected group to be one of {GROUPS}, not with per_channel=False; got {group!r}")
 
     def one(t: Tensor) -> Tensor:
-        x = t.data.astype(np.float32)
+        x = t.array.astype(np.float32)
         if group is not None and t.ndim == 2:
             return t.detach().to_int8(group_scales(x, group, choose), group=group)
         stored = t.detach().to_int8(choose(x, axis), 0, axis=axis)
-        check_reach("to_int8", stored.data, 0)      # so that an overflow is an error here, not at the first call
+        check_reach("to_int8", stored.array, 0)      # so that an overflow is an error here, not at the first call
         return stored
 
     return change_stored(model, options.skipped, one)

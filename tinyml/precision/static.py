@@ -22,7 +22,7 @@ from ..options import Options, Skip
 from ..plan.info import CalibrationInfo
 from ..plan.lowering import Lowering
 from ..plan.plan import Plan
-from ..tensor import INT8
+from ..tensors import INT8
 from .ranges.calibration import calibrate
 from .ranges.observers import find_unmatched, observer_for, observer_name
 from .repairs import correct_bias, equalize, learn_rounding, migrate_scales

@@ -12,7 +12,7 @@ from .._kernels.products.dynamic_linear import dynamic_linear
 from .._kernels.rows.codes import quantize_rows
 from ..nn.module import Module
 from ..tape import Record, no_grad, record
-from ..tensor import INT8, Tensor, apply
+from ..tensors import INT8, Tensor, apply
 from .planned import resize_channels, split_product, why_together
 from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, time_parts
 
@@ -45,12 +45,12 @@ def _least_call() -> Callable[[], object]:
 def is_dynamic(r: Record) -> bool:
     """Whether the op quantizes floats and multiplies them by int8 weights, equation (9)."""
     return bool(r.op.has_weights and r.inputs[0].quantized is None and r.inputs[1].quantized is not None
-                and r.inputs[0].size > 0)
+                and r.inputs[0].numel() > 0)
 
 
 def rows_of(r: Record) -> np.ndarray:
     """The floats that a dynamic product quantizes, one row per index of the first dimension."""
-    x = r.inputs[0].data.astype(np.float32, copy=False)
+    x = r.inputs[0].array.astype(np.float32, copy=False)
     return x.reshape(-1, 1, 1, x.shape[-1]) if is_linear(r) else nhwc(x)
 
 
@@ -64,11 +64,11 @@ def _parts(r: Record) -> Functions:
     found: Functions = {"full": lambda: apply(r.op, *r.inputs, **r.attrs)}
     stored = [t is not None and t.dtype in (INT8, np.float16) and i in r.op.stored for i, t in enumerate(r.inputs)]
     if any(stored):
-        plain = [Tensor(t.dequantize().data.astype(np.float32)) if is_stored else t
+        plain = [Tensor(t.dequantize().array.astype(np.float32)) if is_stored else t
                  for t, is_stored in zip(r.inputs, stored)]
         found["float32"] = lambda: apply(r.op, *plain, **r.attrs)
     if is_dynamic(r):
-        w, bias = r.inputs[1], None if r.inputs[2] is None else r.inputs[2].data.astype(np.float32)
+        w, bias = r.inputs[1], None if r.inputs[2] is None else r.inputs[2].array.astype(np.float32)
         if is_linear(r):
             found.update(_linear_parts(r, bias))
             return found
@@ -83,7 +83,7 @@ def _parts(r: Record) -> Functions:
             other = resize_channels(layer)
             resized = np.take(u, np.arange(other.k) % layer.k, -1)
             found["otherwise"] = lambda: other.floats(resized, rows, scale, bias)
-        if r.output.size // w.shape[0] <= FEW_ROWS:
+        if r.output.numel() // w.shape[0] <= FEW_ROWS:
             many, scales = np.concatenate([u] * CROWD), np.concatenate([rows] * CROWD)
             found["crowd"] = lambda: layer.floats(many, scales, scale, bias)
     return found
@@ -97,10 +97,10 @@ def _linear_parts(r: Record, bias: np.ndarray | None) -> Functions:
     scale = w.scale if w.group else np.broadcast_to(w.scale, (w.shape[0],))
     parts = np.pad(x, ((0, 0), (0, -x.shape[1] % group))).reshape(-1, group) if w.group else x
     found: Functions = {"quantize": lambda: quantize_rows(parts),
-                        "product": lambda: dynamic_linear(x, w.data, scale, bias, w.group)}
+                        "product": lambda: dynamic_linear(x, w.array, scale, bias, w.group)}
     if len(x) <= FEW_ROWS:
         many = np.concatenate([x] * CROWD)
-        found["crowd"] = lambda: dynamic_linear(many, w.data, scale, bias, w.group)
+        found["crowd"] = lambda: dynamic_linear(many, w.array, scale, bias, w.group)
     return found
 
 
@@ -114,8 +114,8 @@ def _collect_times(r: Record, ms: dict[str, float]) -> StepTimes:
     w = r.inputs[1]
     if is_linear(r):        # the time to quantize is in that of the kernel
         ms |= {name: max(ms[name] - ms["quantize"], 0.0) for name in ("product", "crowd") if name in ms}
-    found = StepTimes(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.size // w.shape[0],
-                      crowd=ms.get("crowd"), terms=w.size // w.shape[0], narrow=True)
+    found = StepTimes(quantize=ms["quantize"], multiply=ms["product"], float32=float32, rows=r.output.numel() // w.shape[0],
+                      crowd=ms.get("crowd"), terms=w.numel() // w.shape[0], narrow=True)
     if is_linear(r):
         found.together = "sums are scaled to floats as they are made"
     else:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ..tables import layout
-from ..tensor import OPS
+from ..tensors import OPS
 
 NO_LAYER, HEADER = "(no layer)", "(header and description)"
 # the columns of the table: what each is called, and the name of its figures in `cells`

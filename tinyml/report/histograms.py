@@ -48,7 +48,7 @@ def weights(model: Module) -> dict[str, list[Histogram]]:
         seen: dict[int, tuple[str, str, np.ndarray]] = {}
         for name, m in model.named_modules():
             for key in m.stored_weights:
-                seen.setdefault(id(getattr(m, key)), (name, key, getattr(m, key).data))
+                seen.setdefault(id(getattr(m, key)), (name, key, getattr(m, key).array))
         arrays = list(seen.values())
     for layer, key, a in arrays:
         h = count_array(key, a)

@@ -123,7 +123,7 @@ def module_layers(model: Module, tensors: dict[str, dict[str, int]], memory: dic
             layer.floats += [LEFT] if "float32" in kinds else [BY_DESIGN] if computes and not kinds else []
         _fill_times(layer, [t for _, t in ran] if took is not None else [], calls)
         layer.notes += [f"its {key} is that of {origin}, and counts there" for key, origin in ties.get(name, [])]
-        smaller = hardly_smaller(layer.tensors, sum(getattr(m, key).size for key in m.stored_weights
+        smaller = hardly_smaller(layer.tensors, sum(getattr(m, key).numel() for key in m.stored_weights
                                                     if getattr(m, key).dtype == np.int8 and key in layer.tensors))
         layer.notes += [smaller] if smaller else []
         if took is not None and not ran:

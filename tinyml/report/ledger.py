@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from html import escape
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,9 @@ class Report(Figures):
             FileError: the file cannot be written; no part of it is left then.
         """
         write_whole(Path(path), page.render(self).encode())
+
+    def _repr_html_(self) -> str:       # a page of its own, whose style is not the notebook's
+        return f'<iframe srcdoc="{escape(page.render(self))}" width="100%" height="600"></iframe>'
 
     def plot(self, path: Any) -> None:
         """Draw the charts of the page into one SVG file: bytes and times of the layers, sensitivity, frontier.

@@ -16,7 +16,7 @@ from ..plan.plan import Plan
 from ..plan.product_steps import Product, bind_layer
 from ..plan.program import observe
 from ..plan.steps import Step
-from ..tensor import FLOATS, INTEGERS
+from ..tensors import FLOATS, INTEGERS
 from .timing import CROWD, FEW_ROWS, Calls, Functions, StepTimes, split, time_parts
 from .twins import codecs, twin
 

@@ -9,9 +9,9 @@ from .. import table
 from . import probes
 from .attention import attention, rotary
 from .products import convolution, dynamic_linear, integer_layer, matmul
-from .rows import codes, columns, dropout, norms, optimizers, pointwise, pooling, softmax
+from .rows import codes, columns, dropout, gathering, norms, optimizers, pointwise, pooling, softmax
 
-_FILES = (attention, rotary, convolution, dynamic_linear, integer_layer, matmul, codes, columns, dropout, norms, optimizers,
-          pointwise, pooling, softmax, probes)
+_FILES = (attention, rotary, convolution, dynamic_linear, integer_layer, matmul, codes, columns, dropout, gathering,
+          norms, optimizers, pointwise, pooling, softmax, probes)
 _FUNCTIONS = {name: function for file in _FILES for name, function in vars(file).items()}
 globals().update({name: _FUNCTIONS[name] for names in table.KERNELS.values() for name in names})

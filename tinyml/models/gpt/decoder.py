@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from ..._kernels.dispatch import active, get_num_threads, threads_for
 from ..._kernels.table import ACTIVATIONS
 from ...errors import NonFiniteError
 from ...nn.attention import angles
-from ...tensor import Tensor
+from ...tensors import Tensor
 from .network import Transformer
 
 
@@ -19,16 +19,16 @@ def _linear(weight: Tensor, bias: Tensor | None = None) -> tuple[Any, ...]:
     """A product by rows of weights, or an embedding, as DecodeStep takes it."""
     scale = None
     if (q := weight.quantized) is not None:
-        n = len(weight.data)
+        n = len(weight.array)
         scale = np.ascontiguousarray(q.scale if q.group else np.broadcast_to(q.scale, (n,)).reshape(n, 1))
-    return (np.ascontiguousarray(weight.data), scale, weight.group or 0,
-            None if bias is None else np.ascontiguousarray(bias.data))
+    return (np.ascontiguousarray(weight.array), scale, weight.group or 0,
+            None if bias is None else np.ascontiguousarray(bias.array))
 
 
 def _norm(norm: nn.LayerNorm | nn.RMSNorm) -> tuple[Any, ...]:
-    gamma = np.ascontiguousarray(norm.weight.data)
+    gamma = np.ascontiguousarray(cast(nn.Parameter, norm.weight).array)     # TinyGPT gives each norm one
     beta = getattr(norm, "bias", None)
-    return gamma, np.zeros_like(gamma) if beta is None else np.ascontiguousarray(beta.data), norm.eps
+    return gamma, np.zeros_like(gamma) if beta is None else np.ascontiguousarray(beta.array), norm.eps
 
 
 def check_finite(logits: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ... import checks, nn
-from ...tensor import Tensor
+from ...tensors import Tensor
 from .config import PRESETS, TinyGPTConfig
 from .generation import Sampling, prompts, stream
 from .network import Block, Transformer
@@ -198,7 +198,7 @@ class TinyGPT(Transformer):
         out = [np.concatenate([row, [ids[b] for ids in drawn]]).astype(np.int64) for b, row in enumerate(rows)]
         if len({len(row) for row in rows}) > 1:
             return out
-        return out[0] if np.ndim(ids.data if isinstance(ids, Tensor) else ids) == 1 else np.stack(out)
+        return out[0] if np.ndim(ids.array if isinstance(ids, Tensor) else ids) == 1 else np.stack(out)
 
     def stream(self, ids: Any, max_new_tokens: int | None = None, temperature: float = 1.0, top_k: int | None = None,
                seed: int | None = None, top_p: float = 1.0, repetition_penalty: float = 1.0,

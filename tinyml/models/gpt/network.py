@@ -10,13 +10,13 @@ import numpy as np
 from ... import checks, nn
 from ...errors import ShapeError
 from ...nn.containers import in_turn
-from ...tensor import Tensor, TensorLike, as_tensor
+from ...tensors import Tensor, TensorLike, as_tensor
 from .config import TinyGPTConfig
 
 
 def norm(c: TinyGPTConfig) -> nn.LayerNorm | nn.RMSNorm:
     """A normalisation of the residual stream."""
-    return nn.LayerNorm(c.dim, c.eps, c.bias) if c.norm == "layer" else nn.RMSNorm(c.dim, c.eps)
+    return nn.LayerNorm(c.dim, c.eps, bias=c.bias) if c.norm == "layer" else nn.RMSNorm(c.dim, c.eps)
 
 
 class Block(nn.Module):
@@ -25,7 +25,7 @@ class Block(nn.Module):
     def __init__(self, c: TinyGPTConfig):
         rotary = nn.Rotary(c.dim // c.heads, c.theta, c.positions == "rotary_interleaved") if c.rotary else None
         self.norm1 = norm(c)
-        self.attention = nn.MultiHeadAttention(c.dim, c.heads, True, c.bias, c.kv_heads, rotary)
+        self.attention = nn.SelfAttention(c.dim, c.heads, True, c.bias, c.kv_heads, rotary)
         self.norm2 = norm(c)
         self.gate: nn.Linear | None = None
         if c.activation == "swiglu":
@@ -76,15 +76,15 @@ class Transformer(nn.Module):
         if c.tied:
             self.head.weight = self.tokens.weight
         else:
-            self.head.weight.data = nn.init.normal((c.vocab_size, c.dim), 0.02)
+            self.head.weight.array = nn.init.normal((c.vocab_size, c.dim), 0.02)
         for block in self.blocks:
             a = block.attention
             for linear in (a.qkv, a.proj, *([] if block.gate is None else [block.gate]), block.up, block.down):
                 # projections into the residual stream are scaled down by their number, as GPT-2
                 into = linear is a.proj or linear is block.down
-                linear.weight.data = nn.init.normal(linear.weight.shape, 0.02 / (math.sqrt(2 * c.layers) if into else 1))
+                linear.weight.array = nn.init.normal(linear.weight.shape, 0.02 / (math.sqrt(2 * c.layers) if into else 1))
                 if linear.bias is not None:
-                    linear.bias.data[...] = 0
+                    linear.bias.array[...] = 0
 
     def forward(self, ids: TensorLike, caches: list[nn.KeyValueCache] | None = None) -> Tensor:
         """Logits of the id that follows each position.

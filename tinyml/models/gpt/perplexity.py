@@ -13,7 +13,7 @@ from ... import checks
 from ...data import TokenFile
 from ...errors import ShapeError
 from ...evaluation import run_models
-from ...tensor import TensorLike
+from ...tensors import TensorLike
 from .model import TinyGPT
 from .next_token import next_token_loss
 

@@ -14,7 +14,7 @@ from ...nn import functional
 from .network import Transformer
 
 OWN: dict[type, dict[str, Any]] = {}    # the layers that the step knows, with their methods as tinyml defines them
-FRAME: set[type] = {nn.ModuleList, nn.MultiHeadAttention, nn.Rotary}    # those of them that see several positions
+FRAME: set[type] = {nn.ModuleList, nn.SelfAttention, nn.Rotary}    # those of them that see several positions
 
 
 def own(*classes: type[nn.Module], frame: bool = False) -> None:
@@ -29,7 +29,7 @@ def _methods(cls: type) -> dict[str, Any]:
     return {name: value for name, value in found.items() if callable(value) or hasattr(value, "__get__")}
 
 
-own(nn.Dropout, nn.Embedding, nn.GELU, nn.LayerNorm, nn.Linear, nn.ModuleList, nn.MultiHeadAttention, nn.RMSNorm, nn.Rotary,
+own(nn.Dropout, nn.Embedding, nn.GELU, nn.LayerNorm, nn.Linear, nn.ModuleList, nn.SelfAttention, nn.RMSNorm, nn.Rotary,
     nn.SiLU)
 FUNCTIONS = {name: value for name, value in vars(functional).items() if callable(value)}
 

@@ -75,7 +75,7 @@ class Checkpoint:
                             file.seek(math.prod(tensor.shape) * tensor.dtype.itemsize, 1)
                             continue
                         place = self.places[self.names[tensor.name]]
-                        parameter = parameters[place.parameter].data
+                        parameter = parameters[place.parameter].array
                         target = parameter.T if place.transposed else parameter[place.first :][: place.shape[0]]
                         where = id(parameter), place.first
                         put(tensor, read_array(file, tensor), target, where in written)

@@ -18,8 +18,8 @@ from ...metrics import IGNORED, output_array, score_targets
 from ...nests import count_samples
 from ...nn.module import Module, conversions
 from ...plan.plan import FLOAT_STEPS, Plan
-from ...tables import layout
-from ...tensor import INT8
+from ...tables import Shown, layout
+from ...tensors import INT8
 from ...timing import LONGEST, median_times
 from .paired import Interval, Paired
 
@@ -46,7 +46,7 @@ class Measured:
 
 
 @dataclass
-class Comparison:
+class Comparison(Shown):
     """The figures of two models on the same data, which `compare` returns. It prints as a table.
 
     Attributes:

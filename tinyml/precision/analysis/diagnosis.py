@@ -15,7 +15,7 @@ from ...graph.passes import simplify
 from ...nn.module import Module, is_inside
 from ...options import OBSERVER, Options
 from ...plan.lowering import Lowering
-from ...tables import layout
+from ...tables import Shown, layout
 from ..static import check_options, make_lowering
 from .causes import Cause, decibels, find_cause
 from .evidence import Layer, by_channel, gather
@@ -58,7 +58,7 @@ class LayerDiagnosis:
 
 
 @dataclass
-class Diagnosis:
+class Diagnosis(Shown):
     """What int8 costs in each layer of a model, which `diagnose` returns. It prints as a table with the causes below it.
 
     Attributes:

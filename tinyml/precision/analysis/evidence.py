@@ -164,7 +164,7 @@ def gather(lowering: Lowering, unfolded: Graph, batches: Iterable[Arrays]) -> li
         if result in normed:
             before, norm = normed[result]
             raw = weight_of(unfolded, before)
-            gamma, _, _, variance = (unfolded.constants[i].tensor.data for i in norm.inputs)
+            gamma, _, _, variance = (unfolded.constants[i].tensor.array for i in norm.inputs)
             gain = batch_norm_gain(gamma, variance, norm.eps)
         layers.append(Layer(node.module, node, fused, constant_of(graph, node, 1), arrays["weight"], arrays["scale"], raw,
                             gain, x, y, float(codecs[source].scale)))

@@ -11,7 +11,7 @@ from ...errors import ShapeError
 from ...evaluation import run_models
 from ...metrics import output_array, score_targets, target_kind
 from ...nn.module import Module
-from ...tensor import Tensor
+from ...tensors import Tensor
 
 
 class Score:

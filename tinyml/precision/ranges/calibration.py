@@ -15,7 +15,7 @@ from ...batches import read_inputs
 from ...errors import DtypeError, QuantizationError
 from ...graph import Graph, Ranges
 from ...tape import no_grad
-from ...tensor import FLOATS
+from ...tensors import FLOATS
 from .observers import MinMax, Observer
 
 
@@ -71,7 +71,8 @@ def calibrate(graph: Graph, data: Any, observer: Callable[[str], Callable[[], Ob
 
     Example:
         >>> import numpy as np
-        >>> from tinyml import nn, precision, trace
+        >>> from tinyml import nn, precision
+        >>> from tinyml.graph import trace
         >>> x = np.array([[-1.0], [3.0]], np.float32)
         >>> found = precision.calibrate(trace(nn.ReLU(), x), [x])
         >>> found.samples, found.ranges

@@ -13,7 +13,7 @@ from ...graph import Graph, Node
 from ...graph.operands import array_of, constant_of, replace_operand
 from ...plan.lowering import Lowering
 from ...tape import no_grad
-from ...tensor import Tensor, apply
+from ...tensors import Tensor, apply
 
 
 def _mean_output(node: Node, mean_input: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -22,7 +22,7 @@ def _mean_output(node: Node, mean_input: np.ndarray, weight: np.ndarray) -> np.n
     The layer is linear, so the mean of its results is its result for the mean input.
     """
     with no_grad():
-        y = apply(node.op, Tensor(mean_input[None].astype(np.float32)), Tensor(weight), None, **node.attrs).data
+        y = apply(node.op, Tensor(mean_input[None].astype(np.float32)), Tensor(weight), None, **node.attrs).array
     channel = 1 if weight.ndim == 4 else y.ndim - 1
     mean: np.ndarray = y.mean(axis=tuple(i for i in range(y.ndim) if i != channel), dtype=np.float64)
     return mean
@@ -60,7 +60,8 @@ def correct_bias(lowering: Lowering, batches: list[Arrays]) -> Lowering:
 
     Example:
         >>> import numpy as np
-        >>> from tinyml import nn, precision, trace
+        >>> from tinyml import nn, precision
+        >>> from tinyml.graph import trace
         >>> from tinyml.graph.passes import simplify
         >>> from tinyml.options import Options
         >>> from tinyml.plan.lowering import Lowering

@@ -106,7 +106,8 @@ def equalize(graph: Graph) -> Graph:
 
     Example:
         >>> import numpy as np
-        >>> from tinyml import nn, precision, trace
+        >>> from tinyml import nn, precision
+        >>> from tinyml.graph import trace
         >>> from tinyml.graph.passes import simplify
         >>> model, x = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)), np.ones((3, 4), np.float32)
         >>> model[0].weight.data[2] *= 100

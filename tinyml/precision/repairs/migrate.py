@@ -49,7 +49,8 @@ def migrate_scales(graph: Graph, batches: Iterable[Arrays], strength: float = 0.
 
     Example:
         >>> import numpy as np
-        >>> from tinyml import nn, precision, trace
+        >>> from tinyml import nn, precision
+        >>> from tinyml.graph import trace
         >>> model, x = nn.Sequential(nn.LayerNorm(4), nn.Linear(4, 2)), np.eye(4, dtype=np.float32)
         >>> model[0].weight.data[2] = 50
         >>> graph = trace(model, x)

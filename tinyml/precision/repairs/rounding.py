@@ -101,7 +101,8 @@ def learn_rounding(lowering: Lowering, batches: list[Arrays], seed: int = 0) -> 
 
     Example:
         >>> import numpy as np
-        >>> from tinyml import nn, precision, trace
+        >>> from tinyml import nn, precision
+        >>> from tinyml.graph import trace
         >>> from tinyml.graph.passes import simplify
         >>> from tinyml.options import Options
         >>> from tinyml.plan.lowering import Lowering

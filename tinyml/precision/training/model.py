@@ -21,7 +21,7 @@ from ...options import Options
 from ...plan.info import CalibrationInfo
 from ...plan.lowering import Lowering
 from ...plan.plan import Plan
-from ...tensor import FLOATS, Tensor, apply, as_tensor
+from ...tensors import FLOATS, Tensor, apply, as_tensor
 from ..ranges.calibration import Calibration
 from .quantizers import ActivationQuantizer, WeightQuantizer
 
@@ -106,11 +106,11 @@ class QATModel(Module):
     @property
     def frozen(self) -> bool:
         """Whether running moments, ranges and learned scales stay as they are now."""
-        return int(self.steps.data) >= int(self.freeze_at.data)
+        return int(self.steps.array) >= int(self.freeze_at.array)
 
     def freeze(self) -> QATModel:
         """Freeze running moments, ranges and learned scales from now on."""
-        self.freeze_at.data[...] = self.steps.data
+        self.freeze_at.array[...] = self.steps.array
         return self
 
     @property
@@ -128,14 +128,14 @@ class QATModel(Module):
         batch = self.graph.batch_size(given)
         result = _Training(self, given, batch).run()
         if not self.frozen:
-            self.samples.data += batch
-        self.steps.data += 1
+            self.samples.array += batch
+        self.steps.array += 1
         return result
 
     # -- the integers -------------------------------------------------------------------------------------------------
     def plan(self) -> Plan:
         """The integer plan of the present parameters; it is the same object until a parameter changes."""
-        now = [t.data for _, t in self.named_tensors()]
+        now = [t.array for _, t in self.named_tensors()]
         if self._made is None or not all(np.array_equal(a, b) for a, b in zip(self._made[0], now)):
             self._made = [a.copy() for a in now], self.to_int8()
         return self._made[1]
@@ -177,7 +177,7 @@ class QATModel(Module):
                              f"there, got {', '.join(given)}")
         scales = {v: self.weights[i].chosen() for v, i in self._weight.items()}
         own = {v: self.activations[i].range() for v, i in self._activation.items()}
-        source = CalibrationInfo("qat", int(self.samples.data), self.found.digest)
+        source = CalibrationInfo("qat", int(self.samples.array), self.found.digest)
         return Lowering(self.graph, {**self.found.ranges, **own}, self.options,
                         {v: s for v, s in scales.items() if s is not None}, calibration=source).plan
 
@@ -209,8 +209,8 @@ class QATModel(Module):
         return self.activations[self._activation[value]](x, self.frozen)
 
     def describe(self) -> str:
-        at = int(self.freeze_at.data)
-        return f"step {int(self.steps.data)}, " + ("frozen" if self.frozen else "not frozen" if at == NEVER else
+        at = int(self.freeze_at.array)
+        return f"step {int(self.steps.array)}, " + ("frozen" if self.frozen else "not frozen" if at == NEVER else
                                                    f"freezes at {at}")
 
 
@@ -254,10 +254,10 @@ class _Training:
         if value not in self.constants:
             return self.floats(value) if island else self.codes(value)
         c = self.constants[value]
-        if island or node.op.own_codes or c.size == 1:
+        if island or node.op.own_codes or c.numel() == 1:
             return c
         # a constant that an integer step adds or multiplies has codes of its own range
-        return ActivationQuantizer(float(c.data.min()), float(c.data.max()), learned=False)(c, True)
+        return ActivationQuantizer(float(c.array.min()), float(c.array.max()), learned=False)(c, True)
 
     def step(self, node: Node) -> None:
         """Compute the result of a node, by the rule that lowering found for it."""
@@ -297,19 +297,19 @@ class _Training:
             w, b = quantizer(weight, bias, s_x, owner.frozen)
             return apply(op, x, w, b, **attrs)
         gamma, beta, mean, variance = (self.constants[i] for i in by.inputs)
-        g = gamma * (1 / np.sqrt(variance.data + np.float32(by.eps)))
+        g = gamma * (1 / np.sqrt(variance.array + np.float32(by.eps)))
         if owner.frozen:
             folded = norm.fold_batch_norm(weight, bias, g, beta, mean)
             # equal to the last bit to what lowering folds: otherwise a weight at a tie would round to another code
-            exact = norm.fold_arrays(weight.data, None if bias is None else bias.data, gamma.data, beta.data, mean.data,
-                                     variance.data, by.eps)
-            w, b = (t + (value - t.data) for t, value in zip(folded, exact))
+            exact = norm.fold_arrays(weight.array, None if bias is None else bias.array, gamma.array, beta.array,
+                                     mean.array, variance.array, by.eps)
+            w, b = (t + (value - t.array) for t, value in zip(folded, exact))
             return apply(op, x, *quantizer(w, b, s_x, True), **attrs)
-        g = F.where(np.abs(g.data) < TINY, np.float32(TINY), g)
+        g = F.where(np.abs(g.array) < TINY, np.float32(TINY), g)
         w, _ = quantizer(weight * g.reshape(-1, *(1,) * (weight.ndim - 1)), None, s_x, False)
         row = (1, -1, *(1,) * (weight.ndim - 2))    # channels in the result, (B, N) or (B, N, H, W)
         y = apply(op, x, w, None, **attrs) / g.reshape(*row)
-        return self.normalise(y if bias is None else y + bias.reshape(*row), by, w.data.any(axis=tuple(range(1, w.ndim))))
+        return self.normalise(y if bias is None else y + bias.reshape(*row), by, w.array.any(axis=tuple(range(1, w.ndim))))
 
     def normalise(self, y: Tensor, by: BatchNorm, alive: np.ndarray | None = None) -> Tensor:
         """Batch norm by the moments of the batch, which the running moments follow; after the freeze, by the running ones.
@@ -326,9 +326,9 @@ class _Training:
             return apply(norm.BatchNormEval, y, gamma, beta, mean, variance, eps=by.eps)
         moments: list[np.ndarray] = []      # those of the batch: the mean and the variance
         out = apply(norm.BatchNorm, y, gamma, beta, None, None, eps=by.eps, moments=moments)
-        layer, n = self.owner._norms.layers[by.inputs[2]], out.size // out.shape[1]
+        layer, n = self.owner._norms.layers[by.inputs[2]], out.numel() // out.shape[1]
         average, spread = moments
         if alive is not None:
-            spread = np.where(alive, spread, layer.running_var.data * np.float32((n - 1) / n))
+            spread = np.where(alive, spread, layer.running_var.array * np.float32((n - 1) / n))
         layer.track(average, spread, n)
         return out

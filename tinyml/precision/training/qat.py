@@ -16,7 +16,7 @@ from ...nn.module import Module
 from ...options import Options
 from ...plan.plan import Plan
 from ...tape import no_grad
-from ...tensor import INT8
+from ...tensors import INT8
 from ..ranges.calibration import calibrate
 from ..static import check_layers
 from .model import QATModel

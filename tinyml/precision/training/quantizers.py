@@ -13,7 +13,7 @@ from ...nn.module import Module, Parameter
 from ...ops import Codec
 from ...ops.fake_quantize import FakeQuantize
 from ...tape import no_grad
-from ...tensor import Tensor, apply
+from ...tensors import Tensor, apply
 
 SMALLEST = -30      # log2 of the smallest scale that can be learned
 
@@ -36,7 +36,7 @@ class _LearnedScale(Module):
 
     def scale(self) -> Tensor:
         """The scale as a Tensor, which gets a gradient."""
-        np.maximum(self.log2_scale.data, SMALLEST, out=self.log2_scale.data)
+        np.maximum(self.log2_scale.array, SMALLEST, out=self.log2_scale.array)
         return (self.log2_scale * np.float32(math.log(2))).exp()
 
 
@@ -71,16 +71,16 @@ class ActivationQuantizer(_LearnedScale):
     @property
     def zero_point(self) -> int:
         """The zero point of the moving range, or of the range that a learned scale started from."""
-        lo, hi = self.bounds.data
+        lo, hi = self.bounds.array
         return fixed_point.affine_parameters(lo, hi, "activation range")[1]
 
     def range(self) -> tuple[float, float]:
         """The (lo, hi) from which lowering computes the same scale and zero point."""
         if not self.learned:
-            lo, hi = self.bounds.data
+            lo, hi = self.bounds.array
             return float(lo), float(hi)
         with no_grad():
-            scale = float(self.scale().data)
+            scale = float(self.scale().array)
         return scale * (fixed_point.QMIN - self.zero_point), scale * (fixed_point.QMAX - self.zero_point)
 
     def codec(self) -> Codec:
@@ -90,12 +90,12 @@ class ActivationQuantizer(_LearnedScale):
     def observe(self, x: np.ndarray) -> None:
         """Move the range towards that of x, unless the scale is learned."""
         if x.size and not self.learned and np.isfinite(x).all():
-            self.bounds.data += self.momentum * (np.array([x.min(), x.max()], np.float64) - self.bounds.data)
+            self.bounds.array += self.momentum * (np.array([x.min(), x.max()], np.float64) - self.bounds.array)
 
     def forward(self, x: Tensor, frozen: bool) -> Tensor:
         """Fake-quantize x, of any shape; unless `frozen`, the range moves first."""
         if not frozen:
-            self.observe(x.data)
+            self.observe(x.array)
         codec = self.codec()
         scale = self.scale() if self.learned and not frozen else codec.scale
         return apply(FakeQuantize, x, scale, zero_point=codec.zero_point, lo=fixed_point.QMIN, hi=fixed_point.QMAX)
@@ -124,12 +124,12 @@ class WeightQuantizer(_LearnedScale):
         if not self.learned:
             return None
         with no_grad():
-            return self.scale().data
+            return self.scale().array
 
     def forward(self, weight: Tensor, bias: Tensor | None, x_scale: np.float32, frozen: bool) -> tuple[Any, Any]:
         """Fake-quantize the weight and the bias, which may be None, of a layer that reads codes of scale `x_scale`."""
         chosen = self.chosen()
-        s = fixed_point.layer_scales(weight.data, None if bias is None else bias.data, float(x_scale), self.per_channel,
+        s = fixed_point.layer_scales(weight.array, None if bias is None else bias.array, float(x_scale), self.per_channel,
                                      chosen)
         scale = s if self.per_channel else s[0]
         if self.learned and not frozen:     # a scale is not learned where the bias needs a larger one, or all weights are 0

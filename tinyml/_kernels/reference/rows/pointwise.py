@@ -7,7 +7,7 @@ import numpy as np
 
 from ...table import POINTWISE
 
-_erfc = np.vectorize(math.erfc, otypes=[np.float64])
+erfc = np.vectorize(math.erfc, otypes=[np.float64])
 
 
 def identity_f32(x: np.ndarray, y: np.ndarray, threads: int) -> None:
@@ -66,7 +66,7 @@ def silu_grad_f32(x: np.ndarray, dy: np.ndarray, dx: np.ndarray, threads: int) -
 
 def gelu_f32(x: np.ndarray, y: np.ndarray, threads: int) -> None:
     """x * Phi(x)."""
-    y[...] = np.maximum(x, -50) * 0.5 * _erfc(x / -math.sqrt(2)) if x.size else 0
+    y[...] = np.maximum(x, -50) * 0.5 * erfc(x / -math.sqrt(2)) if x.size else 0
 
 
 def gelu_grad_f32(x: np.ndarray, dy: np.ndarray, dx: np.ndarray, threads: int) -> None:
@@ -74,7 +74,7 @@ def gelu_grad_f32(x: np.ndarray, dy: np.ndarray, dx: np.ndarray, threads: int) -
     if x.size:
         c = np.clip(x, -50, 50)
         density = np.exp(-0.5 * c * c) / math.sqrt(2 * math.pi)
-        dx[...] = dy * (0.5 * _erfc(x / -math.sqrt(2)) + c * density)
+        dx[...] = dy * (0.5 * erfc(x / -math.sqrt(2)) + c * density)
 
 
 _TANH_SCALE, _TANH_CUBE = 2 * math.sqrt(2 / math.pi), 0.044715
